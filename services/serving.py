@@ -1,0 +1,280 @@
+"""Serves gRPC the same way everywhere, and dials it: limits, deadlines, errors, health, stop."""
+
+import asyncio
+import contextlib
+import contextvars
+import json
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from services import status, telemetry
+from services.errors import DeadlineExceeded, Failure
+from services.settings import CommonSettings
+
+log = logging.getLogger(__name__)
+
+MESSAGE_LIMIT = 64 * 2**20
+DEFAULT_DEADLINE = 30.0
+LONG_DEADLINE = 300.0
+LONG_CALLS = ("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream")
+GRACE = 20.0
+HEALTH_PERIOD = 1.0
+_LIMITS = [
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+]
+# Only UNAVAILABLE is tried again: the call did not happen. Streams are not (gRFC A6).
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
+
+
+@dataclass(frozen=True)
+class Face:
+    """One gRPC service of a process.
+
+    Attributes:
+        name: full service name, for example ``memetwin.search.v1.SearchService``.
+        register: adds the servicer to a server.
+        ready: says whether the service can do its work now; an exception means no.
+    """
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+    ready: Callable[[], Awaitable[bool]]
+
+
+def dial(address: str) -> grpc.aio.Channel:
+    """Open a channel with our message limits, balanced over all addresses, retrying UNAVAILABLE."""
+    options = [
+        *_LIMITS,
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+    ]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+def time_left(margin: float = 0.01) -> float | None:
+    """Return the seconds an outgoing call may take, so that it never outlives its caller's call.
+
+    Outside of a call there is no limit. ``margin`` leaves time to pass the answer on.
+
+    Raises:
+        DeadlineExceeded: no time is left.
+    """
+    deadline = _deadline.get()
+    if deadline is None:
+        return None
+    left = deadline - time.monotonic() - margin
+    if left <= 0:
+        raise DeadlineExceeded("DEADLINE_EXCEEDED", "The call's deadline has passed.")
+    return left
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Any:
+    """Give what runs inside a deadline, as a gRPC call has one (for other faces)."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+class Server:
+    """A running gRPC server with health and reflection.
+
+    ``async with Server(faces, "127.0.0.1:0") as server`` serves until the block ends;
+    ``server.port`` is the port it got.
+    """
+
+    def __init__(self, faces: Sequence[Face], listen: str, *, shutdown_delay: float = 0.0) -> None:
+        self._faces = faces
+        self._delay = shutdown_delay
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=[_Interceptor()],
+            options=[
+                *_LIMITS,
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_age_ms", 300_000),
+                ("grpc.max_connection_age_grace_ms", 330_000),
+            ],
+        )
+        for face in faces:
+            face.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [face.name for face in faces]
+        reflection.enable_server_reflection(
+            [
+                *names,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
+            self._server,
+        )
+        self.port = self._server.add_insecure_port(listen)
+
+    async def __aenter__(self) -> "Server":
+        await self._set("liveness", True)
+        await self._check()
+        await self._server.start()
+        self._watch = asyncio.create_task(self._watch_health())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Say NOT_SERVING, let load balancers notice, refuse new calls, let running ones end."""
+        self._watch.cancel()
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._delay)
+        await self._server.stop(GRACE)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_PERIOD)
+            await self._check()
+
+    async def _check(self) -> None:
+        ready = await asyncio.gather(*(_is_ready(face) for face in self._faces))
+        for face, yes in zip(self._faces, ready, strict=True):
+            await self._set(face.name, yes)
+        await self._set("readiness", any(ready))
+        await self._set("", all(ready))
+
+    async def _set(self, name: str, serving: bool) -> None:
+        reply = health_pb2.HealthCheckResponse
+        await self._health.set(name, reply.SERVING if serving else reply.NOT_SERVING)
+
+
+async def _is_ready(face: Face) -> bool:
+    try:
+        return await asyncio.wait_for(face.ready(), timeout=2.0)
+    except Exception:
+        log.debug("not ready", extra={"service": face.name}, exc_info=True)
+        return False
+
+
+async def serve(faces: Sequence[Face], listen: str, settings: CommonSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then stop gracefully.
+
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Server(faces, listen, shutdown_delay=settings.shutdown_delay):
+        log.info("serving", extra={"listen": listen, "services": [face.name for face in faces]})
+        await stop.wait()
+        log.info("stopping")
+
+
+class _Interceptor(grpc.aio.ServerInterceptor):
+    """Gives every call a deadline, turns failures into statuses, counts and times calls."""
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = await continuation(details)
+        if handler is None:
+            return None
+        method = str(details.method)
+        if handler.response_streaming:
+            wrap = _wrap_stream(method, handler.unary_stream or handler.stream_stream)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+        else:
+            wrap = _wrap_unary(method, handler.unary_unary or handler.stream_unary)
+            make = (
+                grpc.stream_unary_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+        return make(wrap, handler.request_deserializer, handler.response_serializer)
+
+
+def _wrap_unary(method: str, behaviour: Any) -> Any:
+    async def call(request: Any, context: Any) -> Any:
+        async with _answering(method, context) as limit, asyncio.timeout(limit):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _wrap_stream(method: str, behaviour: Any) -> Any:
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        async with _answering(method, context) as limit, asyncio.timeout(limit):
+            async for response in behaviour(request, context):
+                yield response
+
+    return call
+
+
+@contextlib.asynccontextmanager
+async def _answering(method: str, context: Any) -> AsyncIterator[float | None]:
+    """Run one call: its deadline set for those it calls, its failure told, its time taken."""
+    started = time.monotonic()
+    code = grpc.StatusCode.OK
+    try:
+        yield _begin(method, context)
+    except asyncio.CancelledError:
+        code = grpc.StatusCode.CANCELLED
+        raise
+    except (Failure, TimeoutError) as error:
+        failure = error if isinstance(error, Failure) else _late()
+        code = failure.code
+        await context.abort(code, failure.message, status.trailers(failure))
+    except grpc.aio.AbortError:
+        code = context.code()
+        raise
+    except Exception:
+        code = grpc.StatusCode.INTERNAL
+        log.exception("a call failed", extra={"method": method})
+        failure = Failure("INTERNAL", "The service failed; its log says why.")
+        await context.abort(code, failure.message, status.trailers(failure))
+    finally:
+        telemetry.CALLS.labels(method, code.name).inc()
+        telemetry.SECONDS.labels(method).observe(time.monotonic() - started)
+
+
+def _begin(method: str, context: Any) -> float | None:
+    """Set the deadline of a call; return the seconds after which it must end, if any."""
+    name = method.rpartition("/")[2]
+    if "grpc.health" in method or "grpc.reflection" in method:
+        return None  # Watch lasts for as long as its caller likes
+    default = LONG_DEADLINE if name in LONG_CALLS else DEFAULT_DEADLINE
+    left = context.time_remaining()
+    seconds = default if left is None else left
+    _deadline.set(time.monotonic() + seconds)
+    return seconds
+
+
+def _late() -> Failure:
+    return DeadlineExceeded("DEADLINE_EXCEEDED", "The call's deadline has passed.")

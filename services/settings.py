@@ -1,0 +1,85 @@
+"""Reads the environment, once, into frozen dataclasses: nothing else reads it.
+
+A service declares its settings so::
+
+    @dataclass(frozen=True)
+    class Settings(CommonSettings):
+        redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+
+and gets them with ``from_env(Settings, os.environ)``. An empty variable counts as not set.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+
+
+class SettingError(ValueError):
+    """An environment variable has a value that its setting cannot take."""
+
+
+def setting(name: str, default: Any, doc: str) -> Any:
+    """Declare a setting: its environment variable, its default and what it means (a README row)."""
+    return dataclasses.field(default=default, metadata={"env": name, "doc": doc})
+
+
+def from_env(kind: type[T], environ: Mapping[str, str]) -> T:
+    """Build the settings dataclass ``kind`` from a mapping such as ``os.environ``.
+
+    Raises:
+        SettingError: a value cannot be read as its setting's type (str, int, float or bool).
+    """
+    hints = get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        text = environ.get(field.metadata["env"], "")
+        if text:
+            values[field.name] = _parse(field.metadata["env"], text, hints[field.name])
+    return kind(**values)
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    parse: Callable[[str], Any] = _boolean if kind is bool else kind
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingError(f"{name}={text!r} is not a valid {kind.__name__}") from error
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+            text.lower()
+        ]
+    except KeyError as error:
+        raise ValueError(text) from error
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """What every service can be told."""
+
+    log_level: str = setting("MEMETWIN_LOG_LEVEL", "INFO", "Least level that is logged.")
+    metrics_listen: str = setting(
+        "MEMETWIN_METRICS_LISTEN", "", "Address of the Prometheus metrics; empty serves none."
+    )
+    shutdown_delay: float = setting(
+        "MEMETWIN_SHUTDOWN_DELAY",
+        0.0,
+        "Seconds between saying NOT_SERVING and refusing calls, so that load balancers notice.",
+    )
+
+
+def host_port(listen: str) -> tuple[str, int]:
+    """Split ``host:port`` (or a bare port, on loopback) into its parts.
+
+    Raises:
+        SettingError: the port is no number from 0 to 65535.
+    """
+    host, _, port = listen.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
+        raise SettingError(f"{listen!r} is not host:port")
+    return host or "127.0.0.1", int(port)

@@ -1,0 +1,83 @@
+"""Translates failures to google.rpc.Status and back.
+
+The details follow AIP-193 (https://google.aip.dev/193): ErrorInfo always, BadRequest when a field
+is to blame, RetryInfo when the same call may succeed later.
+"""
+
+from typing import cast
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from services.errors import DOMAIN, KINDS, Failure, Unavailable
+
+_KIND_OF = {kind.code: kind for kind in KINDS}
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+def to_status(failure: Failure) -> status_pb2.Status:
+    """Return the failure as google.rpc.Status with its details."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
+    info = error_details_pb2.ErrorInfo(
+        reason=failure.reason, domain=DOMAIN, metadata=failure.metadata
+    )
+    status.details.add().Pack(info)
+    if failure.field:
+        bad = error_details_pb2.BadRequest()
+        bad.field_violations.add(field=failure.field, description=failure.message)
+        status.details.add().Pack(bad)
+    if failure.retry_after is not None:
+        delay = Duration(nanos=0)
+        delay.FromMilliseconds(round(failure.retry_after * 1000))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def trailers(failure: Failure) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the trailing metadata that carries the failure's details and its retry hint."""
+    details = rpc_status.to_status(to_status(failure)).trailing_metadata
+    if failure.retry_after is None:
+        return tuple(details)
+    return (*details, (PUSHBACK, str(round(failure.retry_after * 1000))))
+
+
+def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
+    """Return what another service's error means here, so that it can be passed on.
+
+    Errors without details of ours (a refused connection, a proxy) become UNAVAILABLE of ``peer``.
+    """
+    status = rpc_status.from_call(cast(grpc.Call, error))
+    if status is None or error.code() not in _KIND_OF:
+        return Unavailable(
+            "NEIGHBOUR_UNAVAILABLE",
+            f"The {peer} service does not answer.",
+            retry_after=1.0,
+            peer=peer,
+        )
+    return _from_status(status)
+
+
+def _from_status(status: status_pb2.Status) -> Failure:
+    info, bad, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for detail in status.details:
+        for message in (info, bad, retry):
+            detail.Unpack(message)
+    kind = _KIND_OF[_CODES[status.code]]
+    return kind(
+        info.reason or code_pb2.Code.Name(status.code),
+        status.message,
+        field=bad.field_violations[0].field if bad.field_violations else "",
+        retry_after=retry.retry_delay.ToMilliseconds() / 1000
+        if retry.HasField("retry_delay")
+        else None,
+        **dict(info.metadata),
+    )
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}

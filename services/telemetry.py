@@ -1,0 +1,47 @@
+"""Logs and metrics, set up in one call."""
+
+import json
+import logging
+import time
+
+from prometheus_client import Counter, Histogram, start_http_server
+
+from services.settings import CommonSettings, host_port
+
+CALLS = Counter("memetwin_rpc_total", "Calls answered.", ["method", "code"])
+SECONDS = Histogram(
+    "memetwin_rpc_seconds",
+    "Seconds from a call's arrival to its end.",
+    ["method"],
+    buckets=[0.0005 * 2**step for step in range(17)],
+)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message and what ``extra`` adds."""
+
+    _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in record.__dict__.items() if name not in self._OWN}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def set_up(settings: CommonSettings) -> None:
+    """Log JSON lines to stderr, and serve Prometheus metrics where the settings say."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    if settings.metrics_listen:
+        host, port = host_port(settings.metrics_listen)
+        start_http_server(port, host)
