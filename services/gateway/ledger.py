@@ -1,0 +1,218 @@
+"""The gateway's own records in Redis: cached answers, ingested documents, pictures, epochs.
+
+Keys, all under the prefix of the settings:
+
+- ``secret``                       32 random bytes that key the cache's partitions, made once
+- ``entry:<id>``                   a cached answer, JSON
+- ``request:<partition>:<id>``     the entry that a request id created, for a day
+- ``epoch:<collection>``           counts changes to a collection of documents
+- ``document:<collection>:<id>``   a document's extracted text and version, JSON
+- ``documents:<collection>``       sorted set of the ids of the documents
+- ``twin:<id>``                    hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
+- ``twins``                        sorted set of the ids of the twins
+"""
+
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
+
+Record = dict[str, Any]
+REQUEST_ID_SECONDS = 86400
+PAGE_LIMIT = 1000
+
+
+def connect(url: str) -> Redis:
+    """Open a client on a bounded pool; it connects when first used and retries nothing."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=64,
+        timeout=5,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis(connection_pool=pool)
+
+
+@contextlib.asynccontextmanager
+async def _asking() -> AsyncIterator[None]:
+    """Turn what Redis says into failures of ours."""
+    try:
+        yield
+    except exceptions.OutOfMemoryError as error:
+        raise Overloaded(
+            "REDIS_OUT_OF_MEMORY", "Redis has no memory left; nothing was stored.", retry_after=5.0
+        ) from error
+    except (
+        exceptions.ConnectionError,
+        exceptions.TimeoutError,
+        exceptions.BusyLoadingError,
+    ) as error:
+        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0) from error
+    except exceptions.RedisError as error:
+        raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
+
+
+class Ledger:
+    """Reads and writes the gateway's records.
+
+    Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
+    """
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._secret = b""
+
+    async def ready(self) -> bool:
+        """Say whether Redis answers."""
+        async with _asking():
+            return bool(await self._redis.ping())
+
+    async def secret(self) -> bytes:
+        """Return the secret that all replicas share; made at the first call of all."""
+        if not self._secret:
+            key = self._key("secret")
+            async with _asking():
+                await self._redis.set(key, secrets.token_bytes(32), nx=True)
+                self._secret = _bytes(await self._redis.get(key))
+        return self._secret
+
+    async def entry(self, key: str) -> Record | None:
+        """Read a cached answer."""
+        async with _asking():
+            return _load(await self._redis.get(self._key("entry", key)))
+
+    async def write_entry(self, key: str, record: Record, ttl: float) -> None:
+        """Write a cached answer, for ``ttl`` seconds if that is not 0."""
+        async with _asking():
+            await self._redis.set(
+                self._key("entry", key), _dump(record), px=round(ttl * 1000) or None
+            )
+
+    async def delete_entry(self, key: str) -> bool:
+        """Delete a cached answer; say whether it was there."""
+        async with _asking():
+            return bool(await self._redis.delete(self._key("entry", key)))
+
+    async def claim_request(self, partition: str, request: str, entry: str) -> str:
+        """Note which entry a request id creates; return the entry that its first call created."""
+        key = self._key("request", partition, request)
+        async with _asking():
+            first = await self._redis.set(key, entry, nx=True, get=True, ex=REQUEST_ID_SECONDS)
+        return _bytes(first).decode() or entry
+
+    async def epochs(self, collections: Sequence[str]) -> list[int]:
+        """Return how often each collection of documents has changed."""
+        async with _asking():
+            values = await self._redis.mget([self._key("epoch", name) for name in collections])
+        return [int(value or 0) for value in values]
+
+    async def document(self, collection: str, key: str) -> Record | None:
+        """Read an ingested document."""
+        async with _asking():
+            return _load(await self._redis.get(self._key("document", collection, key)))
+
+    async def write_document(self, collection: str, key: str, record: Record) -> None:
+        """Write an ingested document and count the change."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._key("document", collection, key), _dump(record))
+            pipe.zadd(self._key("documents", collection), {key: 0})
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
+
+    async def bump(self, collection: str) -> None:
+        """Count a change to a collection before it happens, so that no answer outlives it."""
+        async with _asking():
+            await self._redis.incr(self._key("epoch", collection))
+
+    async def delete_document(self, collection: str, key: str) -> None:
+        """Delete an ingested document and count the change."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key("document", collection, key))
+            pipe.zrem(self._key("documents", collection), key)
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
+
+    async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of documents in the order of their ids, and the next page's token."""
+        keys, following = await self._page(self._key("documents", collection), size, token)
+        async with _asking():
+            values = (
+                await self._redis.mget([self._key("document", collection, key) for key in keys])
+                if keys
+                else []
+            )
+        return [record for record in map(_load, values) if record], following
+
+    async def twin(self, key: str) -> Record | None:
+        """Read what is known of a twin."""
+        async with _asking():
+            return _load(await self._redis.hget(self._key("twin", key), "record"))
+
+    async def twins(self, keys: Sequence[str]) -> list[Record | None]:
+        """Read what is known of several twins, in their order."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(self._key("twin", key), "record")
+            return [_load(value) for value in await pipe.execute()]
+
+    async def picture(self, key: str) -> bytes | None:
+        """Read a twin's picture file."""
+        async with _asking():
+            value = await self._redis.hget(self._key("twin", key), "picture")
+        return value if isinstance(value, bytes) else None
+
+    async def write_twin(self, key: str, record: Record, picture: bytes) -> None:
+        """Write a twin and its picture."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("twin", key), mapping={"record": _dump(record), "picture": picture})
+            pipe.zadd(self._key("twins"), {key: 0})
+            await pipe.execute()
+
+    async def delete_twin(self, key: str) -> None:
+        """Delete a twin and its picture."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key("twin", key))
+            pipe.zrem(self._key("twins"), key)
+            await pipe.execute()
+
+    async def list_twins(self, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of twins in the order of their ids, and the next page's token."""
+        keys, following = await self._page(self._key("twins"), size, token)
+        return [record for record in await self.twins(keys) if record], following
+
+    async def _page(self, key: str, size: int, token: str) -> tuple[list[str], str]:
+        if size < 0:
+            raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
+        size = min(size or 100, PAGE_LIMIT)
+        start = f"({token}" if token else "-"
+        async with _asking():
+            found = await self._redis.zrangebylex(key, start, "+", start=0, num=size + 1)
+        names = [_bytes(name).decode() for name in found]
+        return names[:size], names[size - 1] if len(names) > size else ""
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + "gateway:" + ":".join(parts)
+
+
+def _dump(record: Record) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _load(value: bytes | str | None) -> Record | None:
+    return json.loads(value) if value else None
+
+
+def _bytes(value: object) -> bytes:
+    """Return what Redis replied, which is bytes or nothing: the client decodes no replies."""
+    return value if isinstance(value, bytes) else b""

@@ -1,0 +1,47 @@
+"""What the gateway can be told."""
+
+from dataclasses import dataclass
+
+from services.settings import CommonSettings, setting
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Settings of the gateway."""
+
+    listen: str = setting(
+        "MEMETWIN_GATEWAY_LISTEN", "127.0.0.1:50050", "Address of the gateway's gRPC services."
+    )
+    http_listen: str = setting(
+        "MEMETWIN_HTTP_LISTEN", "127.0.0.1:8080", "Address of the web page and the HTTP API."
+    )
+    embedder_address: str = setting(
+        "MEMETWIN_EMBEDDER_ADDRESS", "127.0.0.1:50051", "Where the gateway finds the embedder."
+    )
+    search_address: str = setting(
+        "MEMETWIN_SEARCH_ADDRESS", "127.0.0.1:50052", "Where the gateway finds search."
+    )
+    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+    redis_prefix: str = setting(
+        "MEMETWIN_REDIS_PREFIX", "memetwin:", "What every key of ours begins with."
+    )
+    llm_base_url: str = setting(
+        "MEMETWIN_LLM_BASE_URL",
+        "",
+        "OpenAI-compatible server that writes answers; empty means the extractive writer.",
+    )
+    llm_model: str = setting("MEMETWIN_LLM_MODEL", "", "Model that the language model server uses.")
+    llm_api_key: str = setting("MEMETWIN_LLM_API_KEY", "", "Key for the language model server.")
+    cache_min_similarity: float = setting(
+        "MEMETWIN_CACHE_MIN_SIMILARITY",
+        0.93,
+        "Least cosine at which a cached answer is served, if the call names no bound.",
+    )
+    cache_ttl: float = setting(
+        "MEMETWIN_CACHE_TTL", 86400.0, "Seconds that a cached answer is kept; 0 keeps it for good."
+    )
+    rag_min_score: float = setting(
+        "MEMETWIN_RAG_MIN_SCORE",
+        0.4,
+        "Least cosine of the best passage; below it a question is refused.",
+    )
