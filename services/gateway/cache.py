@@ -1,16 +1,14 @@
 """The semantic cache: an exact tier in the ledger, a semantic tier in a collection of search.
 
-Nothing crosses a scope: tenant, user and namespace become a keyed hash, the partition, which is part
-of every exact key and a condition inside every semantic query. The same holds for the fingerprint of
-the context (model, parameters, system prompt, tools, response format, history).
+Nothing crosses a scope: tenant, user and namespace become a keyed hash, the partition, which is
+part of every exact key and a condition inside every semantic query. The same holds for the
+fingerprint of the context (model, parameters, system prompt, tools, response format, history).
 """
 
-import asyncio
 import hashlib
 import hmac
-import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,104 +17,19 @@ from numpy.typing import NDArray
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.gateway import verifier
 from services.gateway.clients import Document, Hit, Neighbours, Query, Vectors
+from services.gateway.entries import (
+    Bound,
+    Decision,
+    Entry,
+    Request,
+    Scope,
+    canonical,
+    check_answer,
+    too_old,
+)
 from services.gateway.ledger import Ledger
 
-PROMPT_LIMIT = 32768
-RESPONSE_LIMIT = 4 * 2**20
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
-
-
-@dataclass(frozen=True)
-class Scope:
-    """A hard partition of the cache."""
-
-    tenant: str = ""
-    user: str = ""
-    namespace: str = ""
-
-
-@dataclass(frozen=True)
-class Context:
-    """All that an answer depends on besides the prompt; every part is plain data."""
-
-    model: str = ""
-    parameters: dict[str, str] = field(default_factory=dict)
-    system_prompt: str = ""
-    tools: list[str] = field(default_factory=list)
-    response_format: str = ""
-    history: list[tuple[str, str]] = field(default_factory=list)
-
-    def parts(self) -> dict[str, str]:
-        """Return a digest of each part by its name."""
-        return {name: _digest(value) for name, value in asdict(self).items()}
-
-    def fingerprint(self) -> str:
-        """Return the digest of the whole (sha256, hexadecimal)."""
-        return _digest(self.parts())
-
-
-@dataclass(frozen=True)
-class Bound:
-    """How sure a semantic hit must be: a least cosine, or a largest share of wrong hits."""
-
-    min_similarity: float | None = None
-    max_error_rate: float | None = None
-    max_age: float | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A prompt and its answer; ``detail`` is plain data that belongs to the response."""
-
-    id: str
-    prompt: str
-    response: str
-    scope: Scope
-    fingerprint: str
-    parts: dict[str, str]
-    created_at: float
-    ttl: float
-    cites: list[str] = field(default_factory=list)
-    usage: dict[str, int] = field(default_factory=dict)
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was created."""
-        return max(0.0, time.time() - self.created_at)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a lookup came to: ``kind`` is ``miss``, ``exact`` or ``semantic``."""
-
-    kind: str
-    entry: Entry | None = None
-    similarity: float = 0.0
-    probability: float | None = None
-    miss_reason: str = ""
-    differing: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt in its scope and context."""
-
-    scope: Scope
-    context: Context
-    prompt: str
-
-    def check(self) -> None:
-        """Raise InvalidArgument for a prompt that is empty or too long."""
-        if not self.prompt.strip():
-            raise InvalidArgument("EMPTY_PROMPT", "The prompt is empty.", field="prompt")
-        if len(self.prompt.encode()) > PROMPT_LIMIT:
-            raise InvalidArgument(
-                "PROMPT_TOO_LONG",
-                f"The prompt is longer than {PROMPT_LIMIT} bytes.",
-                field="prompt",
-                limit=PROMPT_LIMIT,
-            )
 
 
 class Cache:
@@ -144,7 +57,7 @@ class Cache:
         """Ask the exact tier: one trip to Redis."""
         partition = await self._partition(request.scope)
         entry = await self._read(_entry_id(partition, request))
-        if entry is None or _too_old(entry, bound):
+        if entry is None or too_old(entry, bound):
             return Decision("miss", miss_reason="not_exact")
         return Decision("exact", entry, similarity=1.0, probability=1.0)
 
@@ -174,7 +87,7 @@ class Cache:
         here, anywhere = found
         for hit in here:
             entry = await self._read(hit.id)
-            if entry is None or _too_old(entry, bound):
+            if entry is None or too_old(entry, bound):
                 continue
             return self._judge(request, entry, hit.similarity, bound)
         return await self._explain(request, anywhere, bound)
@@ -192,7 +105,7 @@ class Cache:
         request_id: str = "",
     ) -> Entry:
         """Keep an answer in both tiers; the same scope, context and prompt replace it."""
-        _check_answer(request, response, ttl)
+        check_answer(request, response, ttl)
         partition = await self._partition(request.scope)
         key = _entry_id(partition, request)
         if request_id:
@@ -281,7 +194,7 @@ class Cache:
 
     async def _partition(self, scope: Scope) -> str:
         secret = await self._ledger.secret()
-        return hmac.new(secret, _canonical(asdict(scope)), "sha256").hexdigest()
+        return hmac.new(secret, canonical(asdict(scope)), "sha256").hexdigest()
 
 
 def given(vector: NDArray[np.float32], digest: str) -> Vectors:
@@ -297,43 +210,10 @@ def given(vector: NDArray[np.float32], digest: str) -> Vectors:
     return Vectors(vector.reshape(1, -1), "", digest)
 
 
-def _check_answer(request: Request, response: str, ttl: float) -> None:
-    request.check()
-    if not response:
-        raise InvalidArgument("EMPTY_RESPONSE", "The response is empty.", field="response")
-    if len(response.encode()) > RESPONSE_LIMIT:
-        raise InvalidArgument(
-            "RESPONSE_TOO_LONG",
-            f"The response is longer than {RESPONSE_LIMIT} bytes.",
-            field="response",
-            limit=RESPONSE_LIMIT,
-        )
-    if not 0 <= ttl < 2**40:
-        raise InvalidArgument("BAD_TTL", "ttl is a number of seconds, 0 or more.", field="ttl")
-
-
-def _too_old(entry: Entry, bound: Bound) -> bool:
-    return bound.max_age is not None and entry.age > bound.max_age
-
-
 def _entry_id(partition: str, request: Request) -> str:
     key = [partition, request.context.fingerprint(), request.prompt]
-    return hashlib.sha256(_canonical(key)).hexdigest()[:32]
+    return hashlib.sha256(canonical(key)).hexdigest()[:32]
 
 
 def _collection(digest: str) -> str:
     return f"cache-{digest[:16]}"
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(_canonical(value)).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-async def settle(tasks: set[asyncio.Task[Any]]) -> None:
-    """Wait for writes that run off the path."""
-    if tasks:
-        await asyncio.wait(tasks)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import serving, status
-from services.errors import AlreadyExists, NotFound
+from services.errors import AlreadyExists, NotFound, Unavailable
 
 METRICS = {
     "cosine": search_pb2.METRIC_COSINE,
@@ -130,19 +130,28 @@ class Embedder:
         """Embed a picture file: one vector, as long as the model makes it."""
         return await self._embed([embedder_pb2.Input(image=image)], normalize=False)
 
+    async def picture_digest(self) -> str:
+        """Return the digest of the model that embeds pictures."""
+        return (await self._picture_model()).digest
+
     async def words_for_pictures(self, text: str) -> Vectors | None:
         """Embed a text among pictures, or return None if the picture model takes no text."""
+        model = await self._picture_model()
+        if embedder_pb2.MODALITY_TEXT not in model.modalities:
+            return None
+        return await self._embed([embedder_pb2.Input(text=text)], model=model.name, normalize=False)
+
+    async def _picture_model(self) -> embedder_pb2.Model:
         async with _calling("embedder"):
             reply = await self._stub.ListModels(
                 embedder_pb2.ListModelsRequest(), timeout=serving.time_left()
             )
         for model in reply.models:
-            takes_both = embedder_pb2.MODALITY_TEXT in model.modalities
-            if embedder_pb2.MODALITY_IMAGE in model.default_for and takes_both:
-                return await self._embed(
-                    [embedder_pb2.Input(text=text)], model=model.name, normalize=False
-                )
-        return None
+            if embedder_pb2.MODALITY_IMAGE in model.default_for and model.digest:
+                return model
+        raise Unavailable(
+            "NO_PICTURE_MODEL", "No model for pictures is ready.", field="image", retry_after=2.0
+        )
 
     async def _embed(self, inputs: Sequence[embedder_pb2.Input], **options: Any) -> Vectors:
         async with _calling("embedder"):

@@ -1,32 +1,41 @@
 """Judges whether the answer to one question may be served for another.
 
 ``contradicts`` looks at the words: two questions that differ in a number, in a negation or by an
-opposite have different answers however near their vectors are. ``probability`` looks at the vectors.
+opposite have different answers however near their vectors are. ``probability`` looks at the
+vectors.
 """
 
 import math
 import re
 
 # A logistic curve over the cosine of two all-MiniLM-L6-v2 question vectors, fitted to the 40,000
-# Quora question pairs that GPTCache publishes (github.com/zilliztech/GPTCache): the probability that
-# the two ask the same. `tests/bench/cache.py` fits it again and prints how well it is calibrated.
+# Quora question pairs that GPTCache publishes (github.com/zilliztech/GPTCache): the probability
+# that the two ask the same. `tests/bench/cache.py` fits it again and prints how well it holds.
 _SLOPE = 12.25
 _MIDDLE = 0.846
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _NEGATIONS = frozenset(
-    ["no", "not", "never", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "cant", "wont", "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "werent", "havent", "hasnt", "hadnt", "wouldnt", "shouldnt", "couldnt", "mustnt", "aint"]
+    """no not never none nobody nothing neither nor without cannot cant wont dont doesnt didnt isnt
+    arent wasnt werent havent hasnt hadnt wouldnt shouldnt couldnt mustnt aint""".split()
 )
 _NUMERALS = {
     word: str(value)
     for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+        "zero one two three four five six seven eight nine ten eleven twelve".split()
     )
 }
 _OPPOSITES = {
     frozenset(pair.split())
-    for pair in ["on off", "enable disable", "open close", "start stop", "begin end", "first last", "before after", "up down", "increase decrease", "raise lower", "high low", "more less", "most least", "best worst", "good bad", "buy sell", "import export", "add remove", "install uninstall", "login logout", "lock unlock", "true false", "win lose", "allow deny", "accept reject", "always never", "hot cold", "old new", "male female", "man woman", "men women", "boy girl", "import export", "input output", "maximum minimum", "max min", "cheap expensive", "gain lose", "advantage disadvantage", "advantages disadvantages", "pros cons", "inside outside", "legal illegal", "possible impossible", "positive negative", "left right", "north south", "east west", "day night", "send receive", "lend borrow", "push pull", "show hide", "deposit withdraw", "upload download"]
+    for pair in """on off|enable disable|open close|start stop|begin end|first last|before after
+    |up down|increase decrease|raise lower|high low|more less|most least|best worst|good bad
+    |buy sell|import export|add remove|install uninstall|login logout|lock unlock|true false
+    |win lose|allow deny|accept reject|hot cold|old new|male female|man woman|men women|boy girl
+    |input output|maximum minimum|max min|cheap expensive|gain lose|advantage disadvantage
+    |advantages disadvantages|pros cons|inside outside|legal illegal|possible impossible
+    |positive negative|left right|north south|east west|day night|send receive|lend borrow
+    |push pull|show hide|deposit withdraw|upload download|activate deactivate""".split("|")
 }
 
 

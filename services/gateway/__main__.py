@@ -1,0 +1,100 @@
+"""Wires the gateway and runs it: ``python -m services.gateway``."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import uvloop
+from starlette.applications import Starlette
+
+from memetwin.gateway.v1 import cache_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
+from services import serving, telemetry
+from services.gateway import ledger, web
+from services.gateway.answers import Answers
+from services.gateway.cache import Cache
+from services.gateway.clients import Embedder, Neighbours, Search
+from services.gateway.generator import Extractive, LanguageModel
+from services.gateway.ingest import Ingest
+from services.gateway.ledger import Ledger
+from services.gateway.server import CacheServicer, RagServicer, TwinServicer
+from services.gateway.settings import Settings
+from services.gateway.twins import Twins
+from services.serving import Face
+from services.settings import from_env, host_port
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A wired gateway: its gRPC faces and its HTTP application."""
+
+    faces: list[Face]
+    application: Starlette
+
+
+@contextlib.asynccontextmanager
+async def wire(settings: Settings) -> AsyncIterator[Gateway]:
+    """Build the gateway; at the end let its writes finish and close its connections."""
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(serving.dial(address))
+            for address in (settings.embedder_address, settings.search_address)
+        ]
+        redis = ledger.connect(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+        neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
+        book = Ledger(redis, settings.redis_prefix)
+        cache = Cache(
+            book, neighbours, min_similarity=settings.cache_min_similarity, ttl=settings.cache_ttl
+        )
+        writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
+        if settings.llm_base_url:
+            writer = LanguageModel(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
+            stack.push_async_callback(writer.close)
+        answers = Answers(neighbours, book, cache, writer, min_score=settings.rag_min_score)
+        stack.push_async_callback(answers.settle)
+        twins = Twins(book, neighbours)
+
+        async def ready() -> bool:
+            return await book.ready() and await neighbours.ready()
+
+        rag = RagServicer(Ingest(book, neighbours), answers, has_model=bool(settings.llm_base_url))
+        yield Gateway(
+            [
+                Face(
+                    "memetwin.gateway.v1.CacheService",
+                    lambda server: cache_pb2_grpc.add_CacheServiceServicer_to_server(
+                        CacheServicer(cache), server
+                    ),
+                    ready,
+                ),
+                Face(
+                    "memetwin.gateway.v1.RagService",
+                    lambda server: rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server),
+                    ready,
+                ),
+                Face(
+                    "memetwin.gateway.v1.TwinService",
+                    lambda server: twin_pb2_grpc.add_TwinServiceServicer_to_server(
+                        TwinServicer(twins), server
+                    ),
+                    ready,
+                ),
+            ],
+            web.app(twins, answers, ready),
+        )
+
+
+async def main() -> None:
+    """Serve gRPC and HTTP until told to stop."""
+    settings = from_env(Settings, os.environ)
+    telemetry.set_up(settings)
+    async with (
+        wire(settings) as gateway,
+        web.serve(gateway.application, *host_port(settings.http_listen)),
+    ):
+        await serving.serve(gateway.faces, settings.listen, settings)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,137 @@
+"""What a cache keeps and what it is asked: plain data, and what is refused of it."""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from services.errors import InvalidArgument
+
+PROMPT_LIMIT = 32768
+RESPONSE_LIMIT = 4 * 2**20
+TTL_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A hard partition of the cache."""
+
+    tenant: str = ""
+    user: str = ""
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that an answer depends on besides the prompt; every part is plain data."""
+
+    model: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    system_prompt: str = ""
+    tools: list[str] = field(default_factory=list)
+    response_format: str = ""
+    history: list[tuple[str, str]] = field(default_factory=list)
+
+    def parts(self) -> dict[str, str]:
+        """Return a digest of each part by its name."""
+        return {name: digest(value) for name, value in asdict(self).items()}
+
+    def fingerprint(self) -> str:
+        """Return the digest of the whole (sha256, hexadecimal)."""
+        return digest(self.parts())
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How sure a semantic hit must be: a least cosine, or a largest share of wrong hits."""
+
+    min_similarity: float | None = None
+    max_error_rate: float | None = None
+    max_age: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A prompt and its answer; ``detail`` is plain data that belongs to the response."""
+
+    id: str
+    prompt: str
+    response: str
+    scope: Scope
+    fingerprint: str
+    parts: dict[str, str]
+    created_at: float
+    ttl: float
+    cites: list[str] = field(default_factory=list)
+    usage: dict[str, int] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created."""
+        return max(0.0, time.time() - self.created_at)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a lookup came to: ``kind`` is ``miss``, ``exact`` or ``semantic``."""
+
+    kind: str
+    entry: Entry | None = None
+    similarity: float = 0.0
+    probability: float | None = None
+    miss_reason: str = ""
+    differing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt in its scope and context."""
+
+    scope: Scope
+    context: Context
+    prompt: str
+
+    def check(self) -> None:
+        """Raise InvalidArgument for a prompt that is empty or too long."""
+        if not self.prompt.strip():
+            raise InvalidArgument("EMPTY_PROMPT", "The prompt is empty.", field="prompt")
+        if len(self.prompt.encode()) > PROMPT_LIMIT:
+            raise InvalidArgument(
+                "PROMPT_TOO_LONG",
+                f"The prompt is longer than {PROMPT_LIMIT} bytes.",
+                field="prompt",
+                limit=PROMPT_LIMIT,
+            )
+
+
+def check_answer(request: Request, response: str, ttl: float) -> None:
+    """Raise InvalidArgument for what cannot be kept."""
+    request.check()
+    if not response:
+        raise InvalidArgument("EMPTY_RESPONSE", "The response is empty.", field="response")
+    if len(response.encode()) > RESPONSE_LIMIT:
+        raise InvalidArgument(
+            "RESPONSE_TOO_LONG",
+            f"The response is longer than {RESPONSE_LIMIT} bytes.",
+            field="response",
+            limit=RESPONSE_LIMIT,
+        )
+    if not 0 <= ttl < TTL_LIMIT:
+        raise InvalidArgument("BAD_TTL", "ttl is a number of seconds, 0 or more.", field="ttl")
+
+
+def too_old(entry: Entry, bound: Bound) -> bool:
+    """Say whether an entry is older than the caller wants."""
+    return bound.max_age is not None and entry.age > bound.max_age
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of plain data, hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Return plain data as bytes that are the same for the same data."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,266 @@
+"""Translates between the gateway's messages and its core's plain data."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memetwin.gateway.v1 import cache_pb2, rag_pb2, twin_pb2
+from memetwin.search.v1 import search_pb2
+from services.errors import InvalidArgument
+from services.gateway import clients
+from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
+from services.gateway.entries import Bound, Context, Decision, Entry, Scope
+from services.gateway.generator import Citation, Passage
+from services.gateway.ingest import Kept, Receipt, Source
+from services.gateway.twins import Twin
+
+_MODES = {
+    cache_pb2.LOOKUP_MODE_UNSPECIFIED: "exact_then_semantic",
+    cache_pb2.LOOKUP_MODE_EXACT: "exact",
+    cache_pb2.LOOKUP_MODE_SEMANTIC: "semantic",
+    cache_pb2.LOOKUP_MODE_EXACT_THEN_SEMANTIC: "exact_then_semantic",
+}
+_METRICS = {number: name for name, number in clients.METRICS.items()} | {
+    search_pb2.METRIC_UNSPECIFIED: "cosine"
+}
+
+
+def metric(number: int) -> str:
+    """Return a metric's name. Raises InvalidArgument for a number we do not know."""
+    if number not in _METRICS:
+        raise InvalidArgument(
+            "UNKNOWN_METRIC", "metric is COSINE, IP or L2.", field="metric", metric=number
+        )
+    return _METRICS[number]  # type: ignore[index]
+
+
+def mode(number: int) -> str:
+    """Return a lookup mode's name. Raises InvalidArgument for a number we do not know."""
+    if number not in _MODES:
+        raise InvalidArgument("UNKNOWN_MODE", "There is no such mode.", field="mode", mode=number)
+    return _MODES[number]  # type: ignore[index]
+
+
+def scope(message: cache_pb2.Scope) -> Scope:
+    """Read a scope."""
+    return Scope(message.tenant, message.user, message.namespace)
+
+
+def context(message: cache_pb2.RequestContext) -> Context:
+    """Read the context of a prompt."""
+    return Context(
+        model=message.model,
+        parameters=dict(message.parameters),
+        system_prompt=message.system_prompt,
+        tools=list(message.tools),
+        response_format=message.response_format,
+        history=history(message.history),
+    )
+
+
+def history(messages: Iterable[cache_pb2.Message]) -> list[tuple[str, str]]:
+    """Read a conversation as pairs of role and content."""
+    return [(message.role, message.content) for message in messages]
+
+
+def bound(request: cache_pb2.LookupEntryRequest) -> Bound:
+    """Read how sure a semantic hit must be. Raises InvalidArgument if that is out of range."""
+    if request.HasField("min_similarity"):
+        return Bound(min_similarity=_least_cosine(request.min_similarity))
+    if request.HasField("max_error_rate"):
+        if not 0 < request.max_error_rate < 1:
+            raise InvalidArgument(
+                "BAD_ERROR_RATE", "max_error_rate lies in (0, 1).", field="max_error_rate"
+            )
+        return Bound(max_error_rate=request.max_error_rate)
+    return Bound()
+
+
+def _least_cosine(value: float) -> float:
+    if not -1 <= value <= 1:
+        raise InvalidArgument(
+            "BAD_SIMILARITY", "min_similarity lies in [-1, 1].", field="min_similarity"
+        )
+    return value
+
+
+def vector(data: bytes) -> NDArray[np.float32]:
+    """Read little-endian float32. Raises InvalidArgument if it is none, or not finite."""
+    if len(data) % 4 or not np.isfinite(numbers := np.frombuffer(data, "<f4")).all():
+        raise InvalidArgument(
+            "BAD_VECTOR", "A vector is finite little-endian float32.", field="vector"
+        )
+    return numbers
+
+
+def entry(value: Entry) -> cache_pb2.Entry:
+    """Write an entry."""
+    return cache_pb2.Entry(
+        id=value.id,
+        prompt=value.prompt,
+        response=value.response,
+        scope=cache_pb2.Scope(
+            tenant=value.scope.tenant, user=value.scope.user, namespace=value.scope.namespace
+        ),
+        context_fingerprint=value.fingerprint,
+        cites=value.cites,
+        usage=cache_pb2.Usage(**value.usage),
+        created_at=value.created_at,
+        ttl=value.ttl,
+    )
+
+
+def decision(value: Decision) -> cache_pb2.Decision:
+    """Write a decision."""
+    message = cache_pb2.Decision(
+        kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{value.kind.upper()}"),
+        similarity=value.similarity,
+        probability_correct=value.probability,
+        differing_parts=value.differing,
+    )
+    if value.entry:
+        message.entry.CopyFrom(entry(value.entry))
+        message.age = value.entry.age
+    elif value.miss_reason:
+        message.miss_reason = cache_pb2.MissReason.Value(f"MISS_REASON_{value.miss_reason.upper()}")
+    return message
+
+
+def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
+    """Read a document as it was streamed."""
+    return Source(
+        collection=header.collection,
+        id=header.id,
+        title=header.title,
+        media_type=header.media_type or "text/plain",
+        fields={name: clients.from_field(value) for name, value in header.fields.items()},
+        content=content,
+    )
+
+
+def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
+    """Write a receipt."""
+    return rag_pb2.IngestDocumentsResponse(
+        id=value.id,
+        status=rag_pb2.ReceiptStatus.Value(f"RECEIPT_STATUS_{value.status.upper()}"),
+        version=value.version,
+        chunks=value.chunks,
+        embedded=value.embedded,
+        reason=value.reason,
+        message=value.message,
+    )
+
+
+def document(value: Kept, *, with_text: bool) -> rag_pb2.SourceDocument:
+    """Write a document, with its text if asked to."""
+    return rag_pb2.SourceDocument(
+        id=value.id,
+        title=value.title,
+        version=value.version,
+        text=value.text if with_text else "",
+        fields={name: clients.to_field(item) for name, item in value.fields.items()},
+        chunks=value.chunks,
+        media_type=value.media_type,
+    )
+
+
+def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
+    """Read a question to documents. Raises InvalidArgument for a bound out of range."""
+    common = {
+        "text": request.question,
+        "collections": list(dict.fromkeys([request.collection, *request.additional_collections])),
+        "limit": request.limit or DEFAULT_PASSAGES,
+        "filter": request.filter,
+        "filter_key": request.filter.SerializeToString(deterministic=True),
+    }
+    if isinstance(request, rag_pb2.RetrieveRequest):
+        return Question(**common)  # type: ignore[arg-type]
+    control = request.cache
+    return Question(
+        **common,  # type: ignore[arg-type]
+        scope=scope(request.scope),
+        history=history(request.history),
+        model=request.model,
+        no_cache=control.no_cache,
+        no_store=control.no_store,
+        bound=Bound(
+            min_similarity=_least_cosine(control.min_similarity)
+            if control.HasField("min_similarity")
+            else None,
+            max_age=control.max_age if control.HasField("max_age") else None,
+        ),
+    )
+
+
+def passage(value: Passage) -> rag_pb2.Passage:
+    """Write a passage."""
+    return rag_pb2.Passage(
+        document_id=value.document,
+        chunk_id=value.chunk,
+        text=value.text,
+        score=value.score,
+        similarity=value.similarity,
+        title=value.title,
+        document_version=value.version,
+        source_start=value.start,
+        source_end=value.end,
+        fields={name: clients.to_field(item) for name, item in value.fields.items()},  # type: ignore[arg-type]
+    )
+
+
+def citation(value: Citation) -> rag_pb2.Citation:
+    """Write a citation."""
+    return rag_pb2.Citation(
+        start=value.start,
+        end=value.end,
+        document=value.document,
+        document_version=value.version,
+        chunk=value.chunk,
+        source_start=value.source_start,
+        source_end=value.source_end,
+        quote=value.quote,
+    )
+
+
+def timings(value: Timings) -> rag_pb2.RagTimings:
+    """Write the seconds by stage."""
+    return rag_pb2.RagTimings(
+        cache=value.cache,
+        embed=value.embed,
+        search=value.search,
+        generate=value.generate,
+        total=value.total,
+    )
+
+
+def answer(value: Answer) -> rag_pb2.AskResponse:
+    """Write an answer or a refusal."""
+    message = rag_pb2.AskResponse(
+        answer=value.text,
+        citations=map(citation, value.citations),
+        timings=timings(value.timings),
+        passages=map(passage, value.passages),
+        decision=decision(value.decision),
+        model=value.model,
+        usage=cache_pb2.Usage(**value.usage),
+    )
+    if value.refused:
+        message.refusal.reason = rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
+        message.refusal.best_score = value.best_score
+    else:
+        message.writer = rag_pb2.WRITER_LANGUAGE_MODEL if value.model else rag_pb2.WRITER_EXTRACTIVE
+    return message
+
+
+def twin(value: Twin) -> twin_pb2.Twin:
+    """Write a twin."""
+    return twin_pb2.Twin(
+        id=value.id,
+        title=value.title,
+        similarity=value.similarity,
+        distance=value.distance,
+        tags=value.tags,
+        media_type=value.media_type,
+        digest=value.digest,
+    )

@@ -1,0 +1,222 @@
+"""The gateway's gRPC face: translates and calls, nothing else."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from memetwin.gateway.v1 import (
+    cache_pb2,
+    cache_pb2_grpc,
+    rag_pb2,
+    rag_pb2_grpc,
+    twin_pb2,
+    twin_pb2_grpc,
+)
+from services.errors import FailedPrecondition, InvalidArgument
+from services.gateway import messages
+from services.gateway.answers import Answers
+from services.gateway.cache import Cache, given
+from services.gateway.entries import Request
+from services.gateway.ingest import DOCUMENT_BYTES, Ingest
+from services.gateway.twins import Picture, Twins
+
+
+class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
+    """CacheService over the cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def LookupEntry(
+        self, request: cache_pb2.LookupEntryRequest, context: Any
+    ) -> cache_pb2.LookupEntryResponse:
+        """Look for an answer by prompt, or by a vector the caller already has."""
+        asked = Request(
+            messages.scope(request.scope), messages.context(request.context), request.prompt
+        )
+        mode, bound = messages.mode(request.mode), messages.bound(request)
+        if request.WhichOneof("question") == "vector":
+            vectors = given(messages.vector(request.vector), request.model_digest)
+            decision = await self._cache.nearest(asked, vectors, bound)
+        else:
+            decision = await self._cache.lookup(asked, mode, bound)
+        return cache_pb2.LookupEntryResponse(decision=messages.decision(decision))
+
+    async def CreateEntry(
+        self, request: cache_pb2.CreateEntryRequest, context: Any
+    ) -> cache_pb2.CreateEntryResponse:
+        """Keep an answer."""
+        vectors = None
+        if request.vector:
+            vectors = given(messages.vector(request.vector), request.model_digest)
+        entry = await self._cache.remember(
+            Request(
+                messages.scope(request.scope), messages.context(request.context), request.prompt
+            ),
+            request.response,
+            vectors=vectors,
+            ttl=request.ttl,
+            cites=list(request.cites),
+            usage={
+                "prompt_tokens": request.usage.prompt_tokens,
+                "completion_tokens": request.usage.completion_tokens,
+            },
+            request_id=request.request_id,
+        )
+        return cache_pb2.CreateEntryResponse(entry=messages.entry(entry))
+
+    async def GetEntry(
+        self, request: cache_pb2.GetEntryRequest, context: Any
+    ) -> cache_pb2.GetEntryResponse:
+        """Read an entry."""
+        entry = await self._cache.get(messages.scope(request.scope), request.id)
+        return cache_pb2.GetEntryResponse(entry=messages.entry(entry))
+
+    async def DeleteEntry(
+        self, request: cache_pb2.DeleteEntryRequest, context: Any
+    ) -> cache_pb2.DeleteEntryResponse:
+        """Delete an entry."""
+        await self._cache.delete(messages.scope(request.scope), request.id)
+        return cache_pb2.DeleteEntryResponse()
+
+
+class RagServicer(rag_pb2_grpc.RagServiceServicer):
+    """RagService over ingest and answers; ``has_model`` says whether a language model is set."""
+
+    def __init__(self, ingest: Ingest, answers: Answers, *, has_model: bool) -> None:
+        self._ingest = ingest
+        self._answers = answers
+        self._has_model = has_model
+
+    async def IngestDocuments(
+        self, request_iterator: AsyncIterator[rag_pb2.IngestDocumentsRequest], context: Any
+    ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
+        """Take documents in as they arrive; what follows waits while one is embedded."""
+        async for header, content in _documents(request_iterator):
+            receipt = await self._ingest.take(messages.source(header, content))
+            yield messages.receipt(receipt)
+
+    async def GetDocument(
+        self, request: rag_pb2.GetDocumentRequest, context: Any
+    ) -> rag_pb2.GetDocumentResponse:
+        """Read a document."""
+        kept = await self._ingest.get(request.collection, request.id)
+        return rag_pb2.GetDocumentResponse(document=messages.document(kept, with_text=True))
+
+    async def DeleteDocument(
+        self, request: rag_pb2.DeleteDocumentRequest, context: Any
+    ) -> rag_pb2.DeleteDocumentResponse:
+        """Delete a document."""
+        chunks = await self._ingest.delete(request.collection, request.id)
+        return rag_pb2.DeleteDocumentResponse(chunks=chunks)
+
+    async def ListDocuments(
+        self, request: rag_pb2.ListDocumentsRequest, context: Any
+    ) -> rag_pb2.ListDocumentsResponse:
+        """List documents."""
+        page, token = await self._ingest.page(
+            request.collection, request.page_size, request.page_token
+        )
+        return rag_pb2.ListDocumentsResponse(
+            documents=[messages.document(kept, with_text=False) for kept in page],
+            next_page_token=token,
+        )
+
+    async def Retrieve(
+        self, request: rag_pb2.RetrieveRequest, context: Any
+    ) -> rag_pb2.RetrieveResponse:
+        """Find passages."""
+        passages, timings = await self._answers.retrieve(messages.question(request))
+        return rag_pb2.RetrieveResponse(
+            passages=map(messages.passage, passages), timings=messages.timings(timings)
+        )
+
+    async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
+        """Answer a question."""
+        if request.model and not self._has_model:
+            raise FailedPrecondition(
+                "NO_LANGUAGE_MODEL",
+                "No language model is set: leave model empty, or set MEMETWIN_LLM_BASE_URL.",
+                field="model",
+            )
+        return messages.answer(await self._answers.ask(messages.question(request)))
+
+
+class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
+    """TwinService over twins."""
+
+    def __init__(self, twins: Twins) -> None:
+        self._twins = twins
+
+    async def FindTwin(
+        self, request: twin_pb2.FindTwinRequest, context: Any
+    ) -> twin_pb2.FindTwinResponse:
+        """Find twins of a picture or a text."""
+        started = time.perf_counter()
+        metric = messages.metric(request.metric)
+        if request.WhichOneof("query") is None:
+            raise InvalidArgument("EMPTY_QUERY", "Send a picture or a text.", field="query")
+        if request.WhichOneof("query") == "text":
+            found = await self._twins.find_by_text(request.text, metric, request.limit)
+        else:
+            found = await self._twins.find(request.image, metric, request.limit)
+        return twin_pb2.FindTwinResponse(
+            twins=map(messages.twin, found.twins),
+            model=found.model,
+            model_digest=found.model_digest,
+            timings=twin_pb2.TwinTimings(
+                embed=found.embed, search=found.search, total=time.perf_counter() - started
+            ),
+        )
+
+    async def AddTwin(
+        self, request: twin_pb2.AddTwinRequest, context: Any
+    ) -> twin_pb2.AddTwinResponse:
+        """Keep a picture."""
+        picture = Picture(request.title, request.image, request.id, list(request.tags))
+        twin, created = await self._twins.add(picture)
+        return twin_pb2.AddTwinResponse(twin=messages.twin(twin), created=created)
+
+    async def ListTwins(
+        self, request: twin_pb2.ListTwinsRequest, context: Any
+    ) -> twin_pb2.ListTwinsResponse:
+        """List twins."""
+        page, token = await self._twins.page(request.page_size, request.page_token)
+        return twin_pb2.ListTwinsResponse(twins=map(messages.twin, page), next_page_token=token)
+
+    async def GetPicture(
+        self, request: twin_pb2.GetPictureRequest, context: Any
+    ) -> twin_pb2.GetPictureResponse:
+        """Return a picture."""
+        image, media_type = await self._twins.picture(request.id)
+        return twin_pb2.GetPictureResponse(image=image, media_type=media_type)
+
+    async def DeleteTwin(
+        self, request: twin_pb2.DeleteTwinRequest, context: Any
+    ) -> twin_pb2.DeleteTwinResponse:
+        """Delete a twin."""
+        await self._twins.delete(request.id)
+        return twin_pb2.DeleteTwinResponse()
+
+
+async def _documents(
+    requests: AsyncIterator[rag_pb2.IngestDocumentsRequest],
+) -> AsyncIterator[tuple[rag_pb2.IngestHeader, bytes]]:
+    """Gather the stream's pieces into documents; one over the limit keeps just enough to be named.
+
+    Raises:
+        InvalidArgument: content comes before any header.
+    """
+    header: rag_pb2.IngestHeader | None = None
+    content = bytearray()
+    async for request in requests:
+        if request.WhichOneof("part") == "header":
+            if header is not None:
+                yield header, bytes(content)
+            header, content = request.header, bytearray()
+        elif header is None:
+            raise InvalidArgument("NO_HEADER", "A document begins with its header.", field="part")
+        elif len(content) <= DOCUMENT_BYTES:
+            content += request.content
+    if header is not None:
+        yield header, bytes(content)

@@ -1,0 +1,319 @@
+"""The gateway's HTTP face: the page, and the same stories as JSON. Photos stay in memory."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from memetwin.gateway.v1 import rag_pb2, twin_pb2
+from services import serving
+from services.errors import Failure, InvalidArgument
+from services.gateway import messages
+from services.gateway.answers import Answer, Answers
+from services.gateway.clients import METRICS
+from services.gateway.twins import Twins
+
+PAGES = Path(__file__).parent / "pages"
+PHOTO_BYTES = 20 * 2**20
+JSON_BYTES = 2**20
+_HTTP_STATUS = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+_CACHE_HEADER = {"exact": "hit-exact", "semantic": "hit-semantic", "miss": "miss"}
+_SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
+        " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def app(twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]) -> Starlette:
+    """Return the ASGI application."""
+    face = _Face(twins, answers, ready)
+    return Starlette(
+        routes=[
+            Route("/", face.page),
+            Mount("/pages", StaticFiles(directory=PAGES)),
+            Route("/v1/twins", face.find_twin, methods=["POST"]),
+            Route("/v1/twins/{id:path}/picture", face.picture),
+            Route("/v1/ask", face.ask, methods=["POST"]),
+            Route("/healthz", face.alive),
+            Route("/readyz", face.is_ready),
+            Route("/metrics", face.metrics),
+        ],
+        middleware=[Middleware(_Headers)],
+        exception_handlers={Failure: _failed, TimeoutError: _late},
+    )
+
+
+class _Face:
+    def __init__(
+        self, twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._twins = twins
+        self._answers = answers
+        self._ready = ready
+
+    async def page(self, request: Request) -> Response:
+        return FileResponse(PAGES / "index.html")
+
+    async def find_twin(self, request: Request) -> Response:
+        """Find the twin of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
+        with _deadline(serving.DEFAULT_DEADLINE) as limit:
+            async with asyncio.timeout(limit):
+                options = dict(request.query_params)
+                if _content_type(request) == "application/json":
+                    options |= await _json(request)
+                    photo = b""
+                else:
+                    photo, form = await _photo(request)
+                    options |= form
+                metric, limit_ = _metric(options), _limit(options)
+                if photo or "text" not in options:
+                    found = await self._twins.find(photo, metric, limit_)
+                else:
+                    found = await self._twins.find_by_text(str(options["text"]), metric, limit_)
+        reply = twin_pb2.FindTwinResponse(
+            twins=map(messages.twin, found.twins),
+            model=found.model,
+            model_digest=found.model_digest,
+            timings=twin_pb2.TwinTimings(
+                embed=found.embed, search=found.search, total=found.embed + found.search
+            ),
+        )
+        return JSONResponse(_plain(reply))
+
+    async def picture(self, request: Request) -> Response:
+        image, media_type = await self._twins.picture(request.path_params["id"])
+        return Response(image, media_type=media_type, headers={"Cache-Control": "max-age=60"})
+
+    async def ask(self, request: Request) -> Response:
+        """Answer the AskRequest that the body is, as JSON."""
+        message = rag_pb2.AskRequest()
+        try:
+            json_format.ParseDict(await _json(request), message)
+        except json_format.ParseError as error:
+            raise InvalidArgument(
+                "BAD_JSON", "The body is no AskRequest as JSON: a field is wrong."
+            ) from error
+        _read_cache_control(request.headers.get("cache-control", ""), message)
+        with _deadline(serving.LONG_DEADLINE) as limit:
+            async with asyncio.timeout(limit):
+                answer = await self._answers.ask(messages.question(message))
+        return JSONResponse(
+            _plain(messages.answer(answer)), headers=_cache_headers(answer, message)
+        )
+
+    async def alive(self, request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def is_ready(self, request: Request) -> Response:
+        with contextlib.suppress(Exception):
+            if await asyncio.wait_for(self._ready(), 2.0):
+                return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready"}, status_code=503)
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _cache_headers(answer: Answer, message: rag_pb2.AskRequest) -> dict[str, str]:
+    if message.cache.no_cache and message.cache.no_store:
+        return {"X-Memetwin-Cache": "bypass"}
+    headers = {"X-Memetwin-Cache": _CACHE_HEADER[answer.decision.kind]}
+    if answer.decision.entry:
+        headers["Age"] = str(int(answer.decision.entry.age))
+    return headers
+
+
+def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
+    """Apply the request's Cache-Control header (RFC 9111, section 5.2.1)."""
+    for directive in header.replace(" ", "").lower().split(","):
+        name, _, value = directive.partition("=")
+        if name == "no-cache":
+            message.cache.no_cache = True
+        elif name == "no-store":
+            message.cache.no_store = True
+        elif name == "max-age" and value.isdigit():
+            message.cache.max_age = float(value)
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float) -> Iterator[float]:
+    with serving.within(seconds):
+        yield seconds
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = await _body(request, JSON_BYTES)
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise InvalidArgument("BAD_JSON", "The body is no JSON.") from error
+    if not isinstance(value, dict):
+        raise InvalidArgument("BAD_JSON", "The body is no JSON object.")
+    return value
+
+
+async def _photo(request: Request) -> tuple[bytes, dict[str, Any]]:
+    """Return the photo of a request, and the other fields of its form if it has one."""
+    if _content_type(request) != "multipart/form-data":
+        return await _body(request, PHOTO_BYTES), {}
+    try:
+        form = await _InMemory(request.headers, _counted(request, PHOTO_BYTES)).parse()
+    except MultiPartException as error:
+        raise InvalidArgument("BAD_FORM", "The form cannot be read.") from error
+    fields: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str)}
+    upload = form.get("image")
+    photo = b"" if upload is None or isinstance(upload, str) else await upload.read()
+    await form.close()
+    return photo, fields
+
+
+class _InMemory(MultiPartParser):
+    """Keeps uploads in memory: a visitor's photo never reaches a disk."""
+
+    spool_max_size = PHOTO_BYTES + 1
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    return b"".join([chunk async for chunk in _counted(request, limit)])
+
+
+async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise InvalidArgument(
+                    "BODY_TOO_LARGE", f"The body has more than {limit} bytes.", limit=limit
+                )
+            yield chunk
+    except ClientDisconnect as error:
+        raise InvalidArgument("BODY_CUT", "The body ended early.") from error
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _metric(options: dict[str, Any]) -> str:
+    name = str(options.get("metric", "cosine")).lower().removeprefix("metric_")
+    if name not in METRICS:
+        raise InvalidArgument(
+            "UNKNOWN_METRIC", "metric is cosine, ip or l2.", field="metric", metric=name
+        )
+    return name
+
+
+def _limit(options: dict[str, Any]) -> int:
+    text = str(options.get("limit", "0"))
+    if not text.isdigit():
+        raise InvalidArgument("BAD_LIMIT", "limit is a number.", field="limit")
+    return int(text)
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Failure)  # noqa: S101 - registered for nothing else
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    body = {
+        "code": error.code.name,
+        "reason": error.reason,
+        "message": error.message,
+        "field": error.field,
+        "metadata": error.metadata,
+    }
+    return JSONResponse(
+        {"error": body}, status_code=_HTTP_STATUS.get(error.code.name, 500), headers=headers
+    )
+
+
+async def _late(request: Request, error: Exception) -> Response:
+    return JSONResponse(
+        {"error": {"code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}}, status_code=504
+    )
+
+
+class _Headers:
+    """Adds the security headers to every response."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [
+                    (name.lower().encode(), value.encode()) for name, value in _SECURITY.items()
+                ]
+            await send(message)
+
+        await self._inner(scope, receive, add)
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[int]:
+    """Serve HTTP until the block ends; yields the port. Raises OSError if it is taken."""
+    config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off")
+    server = _Quiet(config)
+    sockets = await asyncio.get_running_loop().run_in_executor(None, _listen, host, port)
+    task = asyncio.create_task(server.serve(sockets=[sockets]))
+    try:
+        yield sockets.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _listen(host: str, port: int) -> Any:
+    import socket  # noqa: PLC0415
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), port), family=family)
