@@ -1,0 +1,48 @@
+"""The network that ships with the project finds pictures that it has never seen."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.embedder.models.network import SHIPPED, WEIGHTS, Network
+from tests.bench import twins
+
+METRICS = ("cosine", "l2")
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network.load(SHIPPED)
+
+
+def files(kind: str) -> list[Path]:
+    if not (twins.data_folder() / kind).is_dir():
+        pytest.skip(f"MEMETWIN_TEST_DATA has no {kind}")
+    return twins.memes() if kind == "memes" else twins.held_out_photos()
+
+
+@pytest.fixture(scope="module")
+def meme_recall(network: Network) -> twins.Recall:
+    return twins.recall(twins.with_network(network), files("memes"))
+
+
+def test_it_is_small_and_its_card_knows_it(network: Network) -> None:
+    assert (SHIPPED / WEIGHTS).stat().st_size < 8_000_000
+    assert network.digest in (SHIPPED / "README.md").read_text()
+    assert json.loads((SHIPPED / "architecture.json").read_text())["name"] == network.name
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_meme_finds_itself(meme_recall: twins.Recall, metric: str) -> None:
+    assert meme_recall["none"][metric] == 1
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_edited_memes_find_their_meme(meme_recall: twins.Recall, metric: str) -> None:
+    assert twins.overall(meme_recall, metric) >= 0.95
+
+
+def test_edited_photographs_that_it_has_not_seen_find_theirs(network: Network) -> None:
+    recall = twins.recall(twins.with_network(network), files("photos"))
+    assert twins.overall(recall, "cosine") >= 0.95
