@@ -151,8 +151,9 @@ def _loss(vectors: Tensor) -> Tensor:
     scores = (unit @ unit.T / _TEMPERATURE).fill_diagonal_(-torch.inf)
     twins = torch.arange(2 * count).roll(count)
     lengths = vectors.norm(dim=1)
-    contrast = F.cross_entropy(scores, twins)
-    return contrast + _NORM_WEIGHT * (lengths - 1).square().mean()
+    contrast: Tensor = F.cross_entropy(scores, twins)
+    length: Tensor = (lengths - 1).square().mean()
+    return contrast + _NORM_WEIGHT * length
 
 
 def _widen(pictures: Pictures, seed: int) -> Pictures:

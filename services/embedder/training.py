@@ -5,6 +5,8 @@ measures how well it finds the pictures it has never seen, and writes the networ
 says all this.
 """
 
+import dataclasses
+import time
 from pathlib import Path
 
 import click
@@ -20,15 +22,16 @@ from services.embedder.contrast import Pictures, Plan
 from services.embedder.models import architecture as declared
 from services.embedder.models.network import ARCHITECTURE, SHIPPED, Network, over_white
 
-_CARD = """# {name}
+_CARD = """# {network.name}
 
-An image network: {side} x {side} pixels in, a vector of {dimensions} numbers out.
-Digest `{digest}`.
+An image network: {network.side} x {network.side} pixels in, {network.dimensions} numbers out.
+Digest `{network.digest}`.
 
-Trained by contrast between changed views on {trained} pictures of the folder `{folder}`, with
-`memetwin train --epochs {epochs} --seed {seed} --hold-out {hold_out}`. Of {held_out} pictures that
-it has not seen, it finds {recall:.1%} by a heavily changed view among all of them (cosine, rank 1).
+Trained by contrast between changed views on {seen} pictures of the folder `{folder}`, in {took:.0f}
+minutes, with `memetwin train {options}`.{held_out}
 """
+_HELD_OUT = """ Of {unseen} pictures that it has not seen, it finds {recall:.1%} by a
+heavily changed view among all of them (cosine, rank 1)."""
 
 
 @click.command()
@@ -83,37 +86,37 @@ def train(  # noqa: PLR0913, PLR0917 - a command's options
     hold_out: int,
 ) -> None:
     """Train an image network on a folder of pictures, without labels."""
+    began = time.monotonic()
     try:
         declaration = declared.parse(architecture.read_text())
         found, unreadable = read(pictures)
-        seen, unseen = split(found, hold_out)
         for name in unreadable:
             click.echo(f"left out, no readable picture: {name}", err=True)
+        seen, unseen = split(found, hold_out)
         click.echo(f"training on {len(seen.names)} pictures, {len(unseen.names)} held out")
-        network = contrast.fit(declaration, seen, Plan(epochs, minutes, seed))
+        named = dataclasses.replace(declaration, name=out.resolve().name)
+        network = contrast.fit(named, seen, Plan(epochs, minutes, seed))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     network.save(out)
     network = Network.load(out)  # as it will be served, rounded to what is stored
-    recall = finds(network, unseen, seed)
-    click.echo(f"finds {recall:.1%} of the held-out pictures by a heavily changed view")
-    facts = {
-        "folder": pictures.name,
-        "trained": len(seen.names),
-        "held_out": len(unseen.names),
-        "recall": recall,
-        "epochs": epochs,
-        "seed": seed,
-        "hold_out": hold_out,
-    }
-    about = {
-        "name": network.name,
-        "side": network.side,
-        "dimensions": network.dimensions,
-        "digest": network.digest,
-    }
-    (out / "README.md").write_text(_CARD.format(**facts, **about))
-    click.echo(f"wrote {out}")
+    options = f"--epochs {epochs} --minutes {minutes:g} --seed {seed} --hold-out {hold_out}"
+    card = _CARD.format(
+        network=network,
+        seen=len(seen.names),
+        folder=pictures.resolve().name,
+        took=(time.monotonic() - began) / 60,
+        options=options,
+        held_out=_held_out(network, unseen, seed),
+    )
+    (out / "README.md").write_text(card)
+    click.echo(card)
+
+
+def _held_out(network: Network, unseen: Pictures, seed: int) -> str:
+    if not unseen.names:
+        return ""
+    return _HELD_OUT.format(unseen=len(unseen.names), recall=finds(network, unseen, seed))
 
 
 def split(pictures: Pictures, hold_out: int) -> tuple[Pictures, Pictures]:
@@ -125,8 +128,6 @@ def split(pictures: Pictures, hold_out: int) -> tuple[Pictures, Pictures]:
 
 def finds(network: Network, pictures: Pictures, seed: int) -> float:
     """Share of pictures that a heavily changed view of them finds at rank 1, by cosine."""
-    if not pictures.names:
-        return float("nan")
     views = Views(pictures.pixels.shape[1], seed + 1).make(
         torch.from_numpy(pictures.pixels), torch.from_numpy(pictures.aspects), strength=0.8
     )

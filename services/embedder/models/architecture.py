@@ -15,149 +15,18 @@ A declaration is data from outside: everything in it is checked and bounded befo
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
+
+from services.embedder.models.layers import LAYERS, Layer, Shape, within
 
 FORMAT = 1
 MAX_PARAMETERS = 64_000_000
 MAX_ACTIVATIONS = 16_000_000
 
-Shape = tuple[int, ...]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """A convolution with bias; zero padding of kernel // 2, so that stride 1 keeps the side."""
-
-    type: ClassVar[str] = "convolution"
-    channels: int
-    kernel: int
-    stride: int = 1
-
-    def __post_init__(self) -> None:
-        _within("channels", self.channels, 1, 4096)
-        _within("kernel", self.kernel, 1, 15)
-        _within("stride", self.stride, 1, 8)
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, not {self.kernel}")
-
-    def output(self, shape: Shape) -> Shape:
-        """Shape after this layer of ``(channels, side)``."""
-        _, side = _picture(shape)
-        return self.channels, (side - 1) // self.stride + 1
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of the learned tensors."""
-        channels, _ = _picture(shape)
-        weight = (self.channels, channels, self.kernel, self.kernel)
-        return {"weight": weight, "bias": (self.channels,)}
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A function of each number alone: linear, sigmoid, tanh or relu."""
-
-    type: ClassVar[str] = "activation"
-    function: str
-
-    def __post_init__(self) -> None:
-        _one_of("function", self.function, ("linear", "sigmoid", "tanh", "relu"))
-
-    def output(self, shape: Shape) -> Shape:
-        """The same shape."""
-        return shape
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """The maximum or average of each ``size`` x ``size`` square; a rest at the border goes."""
-
-    type: ClassVar[str] = "pooling"
-    kind: str
-    size: int
-
-    def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("max", "average"))
-        _within("size", self.size, 2, 64)
-
-    def output(self, shape: Shape) -> Shape:
-        """Shape after this layer of ``(channels, side)``."""
-        channels, side = _picture(shape)
-        if side < self.size:
-            raise ValueError(f"pooling of {self.size} does not fit into a side of {side}")
-        return channels, side // self.size
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
-        return {}
-
-
-@dataclass(frozen=True)
-class GlobalPooling:
-    """The maximum or average of each whole channel: a vector that forgets the position."""
-
-    type: ClassVar[str] = "global_pooling"
-    kind: str
-
-    def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("max", "average"))
-
-    def output(self, shape: Shape) -> Shape:
-        """One number a channel."""
-        return (_picture(shape)[0],)
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Flatten:
-    """All numbers in one row, channel by channel."""
-
-    type: ClassVar[str] = "flatten"
-
-    def output(self, shape: Shape) -> Shape:
-        """Channels times side squared."""
-        channels, side = _picture(shape)
-        return (channels * side * side,)
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Every input weighted into every output, with bias."""
-
-    type: ClassVar[str] = "dense"
-    units: int
-
-    def __post_init__(self) -> None:
-        _within("units", self.units, 1, 8192)
-
-    def output(self, shape: Shape) -> Shape:
-        """One number a unit."""
-        return (self.units,)
-
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of the learned tensors."""
-        if len(shape) != 1:
-            raise ValueError("dense needs a vector: put flatten or global_pooling before it")
-        return {"weight": (self.units, shape[0]), "bias": (self.units,)}
-
-
-Layer = Convolution | Activation | Pooling | GlobalPooling | Flatten | Dense
-LAYERS: dict[str, Callable[..., Layer]] = {
-    kind.type: kind for kind in (Convolution, Activation, Pooling, GlobalPooling, Flatten, Dense)
-}
 
 
 @dataclass(frozen=True)
@@ -185,14 +54,15 @@ class Architecture:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        _within("side", self.side, 8, 512)
-        _within("number of layers", len(self.layers), 1, 64)
+        within("length of the name", len(self.name), 1, 100)
+        within("side", self.side, 8, 512)
+        within("number of layers", len(self.layers), 1, 64)
         for mean, deviation in zip(self.mean, self.deviation, strict=True):
-            _within("mean", mean, 0, 1)
-            _within("deviation", deviation, 0.01, 1)
+            within("mean", mean, 0, 1)
+            within("deviation", deviation, 0.01, 1)
         if len(self._shapes()[-1]) != 1:
             raise ValueError("the last layer must leave a vector: end with flatten or dense")
-        parameters = sum(_size(shape) for shape in self.tensors().values())
+        parameters = sum(math.prod(shape) for shape in self.tensors().values())
         if parameters > MAX_PARAMETERS:
             raise ValueError(f"{parameters:,} parameters are more than {MAX_PARAMETERS:,}")
 
@@ -298,27 +168,4 @@ def _colours(key: str, values: Any) -> tuple[float, ...]:
     numbers = isinstance(values, list) and len(values) == 3  # noqa: PLR2004 - red, green, blue
     if not numbers or not all(type(value) in (int, float) for value in values):
         raise ValueError(f"architecture: {key} must be three numbers")
-    return tuple(map(float, values))
-
-
-def _picture(shape: Shape) -> tuple[int, int]:
-    if len(shape) != 2:  # noqa: PLR2004 - channels and side
-        raise ValueError("needs a picture, but the layers before it leave a vector")
-    return shape[0], shape[1]
-
-
-def _size(shape: Shape) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return tuple(values)

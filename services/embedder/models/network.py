@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from services.embedder.models import architecture as declared
+from services.embedder.models import layers as kinds
 from services.embedder.models.architecture import Architecture
 
 ARCHITECTURE = "architecture.json"
@@ -142,20 +143,20 @@ def build(architecture: Architecture) -> nn.Sequential:
     return nn.Sequential(*(_module(layer, shape) for layer, shape in architecture.inputs()))
 
 
-def _module(layer: declared.Layer, shape: declared.Shape) -> nn.Module:
+def _module(layer: kinds.Layer, shape: kinds.Shape) -> nn.Module:
     match layer:
-        case declared.Convolution(channels, kernel, stride):
+        case kinds.Convolution(channels, kernel, stride):
             return nn.Conv2d(shape[0], channels, kernel, stride, padding=kernel // 2)
-        case declared.Activation(function):
+        case kinds.Activation(function):
             return _ACTIVATIONS[function]()
-        case declared.Pooling(kind, size):
+        case kinds.Pooling(kind, size):
             return nn.MaxPool2d(size) if kind == "max" else nn.AvgPool2d(size)
-        case declared.GlobalPooling(kind):
+        case kinds.GlobalPooling(kind):
             pool = nn.AdaptiveMaxPool2d(1) if kind == "max" else nn.AdaptiveAvgPool2d(1)
             return nn.Sequential(pool, nn.Flatten())
-        case declared.Flatten():
+        case kinds.Flatten():
             return nn.Flatten()
-        case declared.Dense(units):
+        case kinds.Dense(units):
             return nn.Linear(shape[0], units)
 
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from services.embedder.models.architecture import Architecture, Convolution, parse
+from services.embedder.models.architecture import Architecture, parse
+from services.embedder.models.layers import Convolution
 
 
 def declaration(**changes: Any) -> dict[str, Any]:
@@ -64,6 +65,8 @@ def test_stride_defaults_to_one() -> None:
         ({"side": True}, "side must be int"),
         ({"mirrored": 1}, "mirrored must be bool"),
         ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"name": ""}, "length of the name"),
+        ({"mean": [0, 0, 10**400]}, "mean must be from 0 to 1"),
         ({"mean": [1, 2]}, "mean must be three numbers"),
         ({"mean": [0, 0, float("nan")]}, "mean"),
         ({"deviation": [0.2, 0, 0.2]}, "deviation"),
