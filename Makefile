@@ -1,0 +1,82 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+MEMES ?=
+ARGS ?=
+BIN := .venv/bin
+GENERATOR := .venv/protos
+GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
+	--plugin=protoc-gen-mypy=../$(GENERATOR)/bin/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=../$(GENERATOR)/bin/protoc-gen-mypy_grpc \
+	$(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
+	$$(find memetwin -name '*.proto' | sort) 2> >(grep -v '^Writing mypy' >&2)
+
+.PHONY: help install protos format lint fresh check test bench up tour down images
+
+help: ## Show the targets, in the order of a day
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Install everything into .venv
+
+.venv/installed: pyproject.toml deploy/constraints.txt deploy/local/memetwin
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --group dev \
+		--editable '.[embedder,search,gateway,cli]'
+	install -m 755 deploy/local/memetwin $(BIN)/memetwin
+	touch $@
+
+$(GENERATOR)/installed: deploy/protos.txt | .venv/installed
+	test -x $(GENERATOR)/bin/python || $(PYTHON) -m venv $(GENERATOR)
+	$(GENERATOR)/bin/python -m pip install --quiet --requirement deploy/protos.txt
+	touch $@
+
+protos: $(GENERATOR)/installed ## Generate the stubs from the contract
+	rm -rf protos/gen && mkdir -p protos/gen
+	$(call GENERATE,gen)
+
+format: install ## Format and mend what can be mended
+	$(BIN)/ruff format services tests deploy
+	$(BIN)/ruff check --fix services tests deploy
+	$(BIN)/buf format protos --write --exclude-path protos/gen
+
+lint: install ## Look for faults in style, types, imports and contract
+	$(BIN)/ruff format --check services tests deploy
+	$(BIN)/ruff check services tests deploy
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/published.binpb
+
+fresh: $(GENERATOR)/installed ## Fail if the committed stubs are not those of the contract
+	rm -rf .memetwin/gen && mkdir -p .memetwin/gen
+	$(call GENERATE,../.memetwin/gen)
+	diff -r --exclude=__pycache__ protos/gen .memetwin/gen
+
+check: lint fresh ## Everything that is checked without running
+
+test: install ## Run all tests against a real Redis
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: install ## Measure, as ratios, and print the tables of tests/bench/RESULTS.md
+	$(BIN)/python -m tests.bench $(ARGS)
+
+up: install ## Start the stack here, load the demo (and MEMES=FOLDER), say where it is
+	$(BIN)/python -m deploy.local up
+	$(BIN)/memetwin load --demo
+	$(if $(MEMES),$(BIN)/memetwin load "$(MEMES)")
+
+tour: install ## Show a twin, a search, cache hits, an answer and a refusal on the running stack
+	$(BIN)/memetwin tour
+
+down: install ## Stop what up started
+	$(BIN)/python -m deploy.local down
+
+images: ## Build the three container images
+	for service in embedder search gateway; do \
+		docker build --file deploy/docker/Dockerfile --target $$service --tag memetwin/$$service . ; \
+	done

@@ -1,0 +1,157 @@
+// The page: a photo goes to /v1/twins, a question to /v1/ask. Nothing is kept in the browser.
+
+const $ = (id) => document.getElementById(id);
+let photo = null;
+let search = 0;
+
+function element(name, text = "", properties = {}) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.textContent = text;
+  return node;
+}
+
+async function call(path, options) {
+  const reply = await fetch(path, options);
+  const body = await reply.json().catch(() => ({}));
+  if (!reply.ok) throw new Error(body.error?.message || `The server answered ${reply.status}.`);
+  return { body, headers: reply.headers };
+}
+
+function say(text, isError = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+const pictureOf = (twin) => `/v1/twins/${encodeURIComponent(twin.id)}/picture`;
+const score = (twin) => `similarity ${twin.similarity.toFixed(3)}, distance ${twin.distance.toFixed(3)}`;
+
+function show(twins) {
+  const [best, ...others] = twins;
+  $("twin").hidden = false;
+  $("twin").src = pictureOf(best);
+  $("twin").alt = best.title;
+  $("twin-name").replaceChildren(element("strong", best.title), element("br"), score(best));
+  $("others").replaceChildren(...others.map((twin) => {
+    const item = element("li");
+    item.append(
+      element("img", "", { src: pictureOf(twin), alt: "", loading: "lazy" }),
+      element("div", twin.title),
+      element("div", twin.similarity.toFixed(3), { className: "meta" }),
+    );
+    return item;
+  }));
+}
+
+async function find() {
+  if (!photo) return;
+  const mine = ++search;
+  const metric = document.querySelector("[name=metric]:checked").value;
+  say("Looking …");
+  try {
+    const { body } = await call(`/v1/twins?metric=${metric}&limit=6`, {
+      method: "POST",
+      headers: { "Content-Type": photo.type || "application/octet-stream" },
+      body: photo,
+    });
+    if (mine !== search) return;
+    if (!body.twins.length) return say("No memes are loaded yet: run make up, or memetwin load FOLDER.");
+    show(body.twins);
+    const milliseconds = (body.timings.total * 1000).toFixed(0);
+    say(`Found by ${metric} in ${milliseconds} ms. Your photo was looked at, not kept.`);
+  } catch (error) {
+    if (mine === search) say(error.message, true);
+  }
+}
+
+function take(blob) {
+  photo = blob;
+  URL.revokeObjectURL($("photo").src);
+  $("photo").src = URL.createObjectURL(blob);
+  $("photo").hidden = false;
+  find();
+}
+
+function stopCamera() {
+  $("video").srcObject?.getTracks().forEach((track) => track.stop());
+  $("video").srcObject = null;
+  $("video").hidden = $("shoot").hidden = true;
+}
+
+$("file").addEventListener("change", (event) => {
+  stopCamera();
+  if (event.target.files[0]) take(event.target.files[0]);
+});
+$("metric").addEventListener("change", find);
+
+$("camera").addEventListener("click", async () => {
+  try {
+    $("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+    $("video").hidden = $("shoot").hidden = false;
+    $("photo").hidden = true;
+  } catch {
+    say("The browser gave no camera; choose a photo instead.", true);
+  }
+});
+
+$("shoot").addEventListener("click", () => {
+  const { videoWidth: width, videoHeight: height } = $("video");
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d").drawImage($("video"), 0, 0);
+  stopCamera();
+  canvas.toBlob(take, "image/jpeg", 0.9);
+});
+
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
+}
+addEventListener("dragleave", () => document.body.classList.remove("dragging"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragging");
+  const file = event.dataTransfer.files[0];
+  if (file) take(file);
+});
+
+const ORIGIN = {
+  "hit-exact": "from the cache, the same question",
+  "hit-semantic": "from the cache, a question that means the same",
+  miss: "written now",
+};
+
+function answerNodes({ body, headers }, seconds) {
+  const origin = ORIGIN[headers.get("X-Memetwin-Cache")] || "written now";
+  const nodes = [];
+  if (body.refusal) {
+    const best = body.refusal.best_score.toFixed(2);
+    nodes.push(element("p", `Nothing here answers that (the nearest passage scores ${best}).`));
+  } else if (body.writer === "WRITER_EXTRACTIVE") {
+    nodes.push(element("p", "No language model is set; these sentences answer best:"));
+    nodes.push(...body.citations.map((citation) => {
+      const quote = element("blockquote", citation.quote);
+      quote.append(element("div", citation.document, { className: "meta" }));
+      return quote;
+    }));
+  } else {
+    nodes.push(element("p", body.answer));
+    const sources = [...new Set(body.citations.map((citation) => citation.document))];
+    if (sources.length) nodes.push(element("p", `Sources: ${sources.join(", ")}`, { className: "meta" }));
+  }
+  nodes.push(element("span", `${origin}, ${(seconds * 1000).toFixed(0)} ms`, { className: "badge" }));
+  return nodes;
+}
+
+$("ask").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const started = performance.now();
+  $("answer").replaceChildren(element("p", "Looking …", { className: "meta" }));
+  try {
+    const reply = await call("/v1/ask", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ collection: "memes", question: $("question").value }),
+    });
+    $("answer").replaceChildren(...answerNodes(reply, (performance.now() - started) / 1000));
+  } catch (error) {
+    $("answer").replaceChildren(element("p", error.message, { className: "error" }));
+  }
+});

@@ -1,0 +1,51 @@
+"""Wires the search service and runs it: ``python -m services.search``."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+import uvloop
+
+from memetwin.search.v1 import search_pb2_grpc
+from services import serving, telemetry
+from services.search.collections import Collections
+from services.search.engines import connection
+from services.search.server import SearchServicer
+from services.search.settings import Settings
+from services.serving import Face
+from services.settings import from_env
+
+
+@contextlib.asynccontextmanager
+async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
+    """Build the service; at the end close its connections."""
+    redis = connection.connect(settings.redis_url)
+    collections = Collections(redis, settings.redis_prefix)
+    sweep = asyncio.create_task(collections.sweep())
+    servicer = SearchServicer(collections)
+    try:
+        yield [
+            Face(
+                "memetwin.search.v1.SearchService",
+                lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(
+                    servicer, server
+                ),
+                collections.ready,
+            )
+        ]
+    finally:
+        sweep.cancel()
+        await redis.aclose()
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    settings = from_env(Settings, os.environ)
+    telemetry.set_up(settings)
+    async with wire(settings) as faces:
+        await serving.serve(faces, settings.listen, settings)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,193 @@
+"""What Redis knows of collections: one versioned record each, cached here, checked with every use.
+
+Keys of collection ``c``, all in one hash slot, ``b`` being the time of its birth, so that nothing
+of an earlier collection of the same name is ever mistaken for its own:
+
+- ``{c}:record``               hash: version, record as JSON
+- ``{c}:lease``                who rebuilds the index
+- ``{c}:<b>:ids``              sorted set of the ids of the documents
+- ``{c}:<b>:expiries``         sorted set of ids by the time of their end, in ms
+- ``{c}:<b>:vectors:<n>``      vector set, n-th generation
+- ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload
+
+``collections`` is the sorted set of their names.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+from services.errors import Aborted, AlreadyExists, NotFound
+from services.search import lifts
+from services.search.engines import scripts
+from services.search.engines.connection import Client, asking
+from services.search.lifts import Lift
+from services.search.schema import Collection
+
+
+@dataclass(frozen=True)
+class Index:
+    """One generation of a collection's vector set; 0 lengths until vectors are known."""
+
+    generation: int = 1
+    max_norm: float = 0.0
+    scale: float = 0.0
+
+    def lift(self, metric: str) -> Lift:
+        """Return the lift of what it stores."""
+        return lifts.lift(metric, self.max_norm, self.scale)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A collection as it is kept; ``expiring`` says that some documents have an end."""
+
+    collection: Collection
+    born: int = 0
+    version: int = 0
+    index: Index = Index()
+    building: Index | None = None
+    expiring: bool = False
+
+    @property
+    def newest(self) -> Index:
+        """The index that writes must fit: the one being built, if any."""
+        return self.building or self.index
+
+
+class Keys:
+    """The names of a collection's keys."""
+
+    def __init__(self, prefix: str, record: Record) -> None:
+        self._root = f"{prefix}search:{{{record.collection.name}}}:"
+        self._own = f"{self._root}{record.born}:"
+        self._current, self._newest = record.index, record.newest
+        self.record = self._root + "record"
+        self.lease = self._root + "lease"
+        self.ids = self._own + "ids"
+        self.expiries = self._own + "expiries"
+        self.vectors = self.generation(record.index)
+
+    def document(self, key: str) -> str:
+        """Return the key of a document."""
+        return f"{self._own}document:{key}"
+
+    def generation(self, index: Index) -> str:
+        """Return the key of a vector set."""
+        return f"{self._own}vectors:{index.generation}"
+
+    def script(self, ids: Iterable[str]) -> list[str]:
+        """Return the keys that the scripts are given."""
+        newest = self.generation(self._newest)
+        documents = map(self.document, ids)
+        return [self.record, self.ids, self.expiries, self.vectors, newest, *documents]
+
+
+class Records:
+    """Reads, caches and replaces the records of collections."""
+
+    def __init__(self, redis: Client, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self._cached: dict[str, Record] = {}
+        self._replace = redis.register_script(scripts.REPLACE_RECORD)
+
+    def keys(self, record: Record) -> Keys:
+        """Return the keys of a collection."""
+        return Keys(self._prefix, record)
+
+    async def get(self, name: str) -> Record:
+        """Return a record, cached: who uses it checks its version in Redis. Raises NotFound."""
+        return self._cached.get(name) or await self.read(name)
+
+    async def read(self, name: str) -> Record:
+        """Read a record from Redis. Raises NotFound if there is no such collection."""
+        async with asking():
+            key = self.keys(Record(Collection(name, 1))).record
+            version, text = await self._redis.hmget(key, ["version", "record"])
+        if version is None or text is None:
+            self._cached.pop(name, None)
+            raise NotFound(
+                "COLLECTION_NOT_FOUND",
+                "There is no such collection: create it first.",
+                field="collection",
+                collection=name,
+            )
+        self._cached[name] = record = _load(text, int(version))
+        return record
+
+    async def create(self, collection: Collection) -> Record:
+        """Write the record of a new collection. Raises AlreadyExists."""
+        now = time.time_ns()
+        record = Record(collection, born=now, version=now)
+        if not await self._write(record, ""):
+            raise AlreadyExists(
+                "COLLECTION_EXISTS",
+                "There is a collection of this name.",
+                field="collection.name",
+                collection=collection.name,
+            )
+        async with asking():
+            await self._redis.zadd(f"{self._prefix}search:collections", {collection.name: 0})
+        return record
+
+    async def change(self, record: Record, **changes: object) -> Record | None:
+        """Replace a record if it is still the one in Redis; return the new one, or None."""
+        fresh = replace(record, version=record.version + 1, **changes)  # type: ignore[arg-type]
+        done = await self._write(fresh, str(record.version))
+        return fresh if done else None
+
+    async def delete(self, record: Record) -> None:
+        """Delete a collection: its record first, so that nothing more is written to it."""
+        name, keys = record.collection.name, self.keys(record)
+        self._cached.pop(name, None)
+        async with asking():
+            ids = [key.decode() for key in await self._redis.zrange(keys.ids, 0, -1)]
+            await self._redis.delete(keys.record)
+            await self._redis.zrem(f"{self._prefix}search:collections", name)
+            rest = [keys.ids, keys.expiries, keys.vectors, keys.generation(record.newest)]
+            rest += map(keys.document, ids)
+            for first in range(0, len(rest), 1000):
+                await self._redis.unlink(*rest[first : first + 1000])
+
+    async def names(self, after: str, count: int) -> list[str]:
+        """Return names of collections in their order, after one."""
+        start = f"({after}" if after else "-"
+        async with asking():
+            found = await self._redis.zrangebylex(
+                f"{self._prefix}search:collections", start, "+", start=0, num=count
+            )
+        return [name.decode() for name in found]
+
+    async def _write(self, record: Record, expected: str) -> bool:
+        text = json.dumps(asdict(record), separators=(",", ":"))
+        key = self.keys(record).record
+        async with asking():
+            done = await self._replace(keys=[key], args=[expected, record.version, text])
+        if done:
+            self._cached[record.collection.name] = record
+        return bool(done)
+
+
+def _load(text: bytes, version: int) -> Record:
+    data = json.loads(text)
+    building = data["building"]
+    return Record(
+        collection=Collection(**data["collection"]),
+        born=data["born"],
+        version=version,
+        index=Index(**data["index"]),
+        building=Index(**building) if building else None,
+        expiring=data["expiring"],
+    )
+
+
+def contended(name: str) -> Aborted:
+    """Return the failure of a change that others keep overtaking."""
+    return Aborted(
+        "COLLECTION_CHANGING",
+        "The collection is being changed by others: try again.",
+        retry_after=0.5,
+        collection=name,
+    )

@@ -1,0 +1,80 @@
+"""Lua scripts that change a collection in one step, or not at all.
+
+Every script is given the version of the collection's record that its caller has read; if the
+record has changed since, it changes nothing and returns ``stale``, and the caller reads it again.
+The first line makes Redis refuse the whole script when memory is short, before anything is changed.
+Keys: 1 record, 2 ids, 3 expiries, 4 vector set, 5 vector set being built or the same as 4, then
+one for each document.
+"""
+
+_FRESH = """#!lua
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 'stale' end
+"""
+
+_ADD = """
+local quantization, ef, m = ARGV[2], ARGV[3], ARGV[4]
+local function add(key, vector, id, attributes)
+  redis.call('VADD', key, 'FP32', vector, id, quantization, 'EF', ef, 'SETATTR', attributes, 'M', m)
+end
+local at = 5
+"""
+
+# ARGV: version, quantization, EF, M, then for each document: id, lifted vector, lifted vector for
+# the set being built or nothing, attributes, expiry in ms or 0, vector, fields, text, payload.
+UPSERT = f"""{_FRESH}{_ADD}
+local created = 0
+for number = 6, #KEYS do
+  local id, lifted, other, attributes, expiry = unpack(ARGV, at, at + 4)
+  local vector, fields, text, payload = unpack(ARGV, at + 5, at + 8)
+  local key = KEYS[number]
+  created = created + 1 - redis.call('EXISTS', key)
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'v', vector, 'f', fields, 't', text, 'p', payload)
+  redis.call('ZADD', KEYS[2], 0, id)
+  add(KEYS[4], lifted, id, attributes)
+  if other ~= '' then add(KEYS[5], other, id, attributes) end
+  if expiry ~= '0' then
+    redis.call('PEXPIREAT', key, expiry)
+    redis.call('ZADD', KEYS[3], expiry, id)
+  else
+    redis.call('ZREM', KEYS[3], id)
+  end
+  at = at + 9
+end
+return created
+"""
+
+# ARGV: version, time in ms before which documents have expired or 'all', then the ids.
+DELETE = f"""{_FRESH}
+local deleted = 0
+for number = 6, #KEYS do
+  local id = ARGV[number - 3]
+  local expiry = redis.call('ZSCORE', KEYS[3], id)
+  if ARGV[2] == 'all' or (expiry and tonumber(expiry) <= tonumber(ARGV[2])) then
+    deleted = deleted + redis.call('ZREM', KEYS[2], id)
+    redis.call('ZREM', KEYS[3], id)
+    redis.call('DEL', KEYS[number])
+    redis.call('VREM', KEYS[4], id)
+    if KEYS[5] ~= KEYS[4] then redis.call('VREM', KEYS[5], id) end
+  end
+end
+return deleted
+"""
+
+# ARGV: version, quantization, EF, M, then for each document: id, its stored vector, lifted vector,
+# attributes. A document that has changed meanwhile was written to both sets already.
+COPY = f"""{_FRESH}{_ADD}
+for number = 6, #KEYS do
+  local id, stored, lifted, attributes = unpack(ARGV, at, at + 3)
+  if redis.call('HGET', KEYS[number], 'v') == stored then add(KEYS[5], lifted, id, attributes) end
+  at = at + 4
+end
+return 'copied'
+"""
+
+# Keys: 1 record. ARGV: version expected ('' for none), next version, record.
+REPLACE_RECORD = """#!lua
+if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
+return 1
+"""

@@ -1,0 +1,227 @@
+"""What a collection, a document and a query are, and what is refused of them."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import FailedPrecondition, InvalidArgument
+from services.search.filters import Condition, Place, Value
+
+DIMENSIONS_LIMIT = 32768
+FIELDS_LIMIT = 64
+ID_BYTES = 512
+DOCUMENTS_LIMIT = 10_000
+QUERIES_LIMIT = 1_000
+HITS_LIMIT = 10_000
+EF_LIMIT = 100_000
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set of documents whose vectors can be compared.
+
+    Attributes:
+        metric: ``cosine``, ``ip`` or ``l2``.
+        index: ``flat`` or ``hnsw``.
+        fields: type of each declared field: ``number``, ``tag``, ``text`` or ``geo``.
+        quantization: ``none``, ``q8`` or ``binary``.
+    """
+
+    name: str
+    dimensions: int
+    metric: str = "cosine"
+    index: str = "hnsw"
+    m: int = 16
+    ef_construction: int = 200
+    ef_runtime: int = 200
+    quantization: str = "none"
+    fields: dict[str, str] = field(default_factory=dict)
+    model_digest: str = ""
+
+    def check(self) -> None:
+        """Raise InvalidArgument for what can be no collection."""
+        check_name(self.name, "collection.name")
+        _within(self.dimensions, 1, DIMENSIONS_LIMIT, "collection.dimensions")
+        _within(self.m, 2, 512, "collection.hnsw.m")
+        _within(self.ef_construction, 1, 10_000, "collection.hnsw.ef_construction")
+        _within(self.ef_runtime, 1, EF_LIMIT, "collection.hnsw.ef_runtime")
+        _within(len(self.fields), 0, FIELDS_LIMIT, "collection.fields")
+        _within(len(self.model_digest), 0, 256, "collection.model_digest")
+        for name in self.fields:
+            if not _FIELD_NAME.fullmatch(name):
+                raise InvalidArgument(
+                    "BAD_FIELD_NAME",
+                    "A field's name is a letter or _, then letters, digits or _; at most 64.",
+                    field="collection.fields",
+                    name=name,
+                )
+
+    def check_model(self, digest: str) -> None:
+        """Raise FailedPrecondition if vectors of this model do not belong here."""
+        if digest and self.model_digest and digest != self.model_digest:
+            raise FailedPrecondition(
+                "MODEL_MISMATCH",
+                "The vectors are of another model than the collection's: use that one.",
+                field="model_digest",
+                collection=self.name,
+                expected=self.model_digest,
+                given=digest,
+            )
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document; ``vector`` is float32 [dimensions], ``ttl`` seconds (0 keeps it)."""
+
+    id: str
+    vector: Vector
+    fields: dict[str, Value] = field(default_factory=dict)
+    text: str = ""
+    payload: bytes = b""
+    ttl: float = 0.0
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question, by ``vector`` or by ``document_id``; with neither it is for everything."""
+
+    collection: str
+    vector: Vector | None = None
+    document_id: str = ""
+    condition: Condition | None = None
+    limit: int = 10
+    offset: int = 0
+    min_similarity: float | None = None
+    exact: bool = False
+    ef: int = 0
+    return_fields: frozenset[str] | None = None
+    return_vector: bool = False
+    return_text: bool = False
+    explain: bool = False
+
+    def check(self, place: str) -> None:
+        """Raise InvalidArgument for bounds that make no sense; ``place`` names the query."""
+        _within(self.limit, 1, HITS_LIMIT, f"{place}.limit")
+        _within(self.offset, 0, HITS_LIMIT, f"{place}.offset")
+        _within(self.ef, 0, EF_LIMIT, f"{place}.ef")
+        if self.min_similarity is not None and not math.isfinite(self.min_similarity):
+            raise InvalidArgument(
+                "NOT_FINITE", "min_similarity is no number.", field=f"{place}.min_similarity"
+            )
+
+
+@dataclass
+class Hit:
+    """A document that was found; what was not asked for is empty."""
+
+    id: str
+    similarity: float
+    distance: float
+    fields: dict[str, Value] = field(default_factory=dict)
+    text: str = ""
+    payload: bytes = b""
+    vector: bytes = b""
+
+
+@dataclass
+class Result:
+    """The answer to one query; ``took`` is seconds."""
+
+    hits: list[Hit]
+    took: float = 0.0
+    partial_reason: str = ""
+    explanation: list[str] = field(default_factory=list)
+
+
+def check_name(name: str, place: str) -> None:
+    """Raise InvalidArgument if a collection cannot be called so."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            "BAD_COLLECTION_NAME",
+            "A collection's name has 1 to 128 letters, digits, '.', '_' or '-'.",
+            field=place,
+        )
+
+
+def check_id(key: str, place: str) -> None:
+    """Raise InvalidArgument if a document cannot have this id."""
+    if not 0 < len(key.encode()) <= ID_BYTES:
+        raise InvalidArgument("BAD_ID", f"An id has 1 to {ID_BYTES} bytes.", field=place)
+
+
+def read_vector(data: bytes, collection: Collection, place: str) -> Vector:
+    """Read a little-endian float32 vector of a collection, [dimensions].
+
+    Raises:
+        InvalidArgument: its length is wrong, a number is not finite, or it is zero under cosine.
+    """
+    if len(data) != 4 * collection.dimensions:
+        raise InvalidArgument(
+            "WRONG_DIMENSIONS",
+            f"The vector has {len(data)} bytes; {collection.name} takes"
+            f" {collection.dimensions} little-endian float32, {4 * collection.dimensions} bytes.",
+            field=place,
+            expected_bytes=4 * collection.dimensions,
+            given_bytes=len(data),
+        )
+    vector = np.frombuffer(data, "<f4")
+    if not np.isfinite(vector).all():
+        raise InvalidArgument("NOT_FINITE", "The vector holds NaN or infinity.", field=place)
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if collection.metric == "cosine" and norm == 0:
+        raise InvalidArgument(
+            "ZERO_VECTOR", "A zero vector has no direction: COSINE cannot compare it.", field=place
+        )
+    if norm > 1e15:  # noqa: PLR2004 - its square must keep within float32, in which Redis compares
+        raise InvalidArgument("TOO_LONG_VECTOR", "The vector is longer than 1e15.", field=place)
+    return vector
+
+
+def check_fields(fields: dict[str, Value], collection: Collection, place: str) -> None:
+    """Raise InvalidArgument for a field that is not declared, or a value of another type."""
+    for name, value in fields.items():
+        kind = collection.fields.get(name)
+        if kind is None:
+            raise InvalidArgument(
+                "UNDECLARED_FIELD",
+                f"{collection.name} declares no such field.",
+                field=f"{place}.fields",
+                name=name,
+            )
+        if not _fits(value, kind):
+            raise InvalidArgument(
+                "WRONG_FIELD_TYPE",
+                f"The value does not fit the field's type, {kind.upper()}.",
+                field=f"{place}.fields",
+                name=name,
+                type=kind,
+            )
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind == "number":
+        return isinstance(value, float) and math.isfinite(value)
+    if kind == "geo":
+        return isinstance(value, Place) and value.is_on_earth()
+    if kind == "text":
+        return isinstance(value, str)
+    return isinstance(value, str | tuple)
+
+
+def _within(value: int, least: int, most: int, place: str) -> None:
+    if not least <= value <= most:
+        raise InvalidArgument(
+            "OUT_OF_RANGE",
+            f"{place} is {value}; it can be {least} to {most}.",
+            field=place,
+            least=least,
+            most=most,
+        )

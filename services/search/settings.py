@@ -1,0 +1,18 @@
+"""What search can be told."""
+
+from dataclasses import dataclass
+
+from services.settings import CommonSettings, setting
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Settings of the search service."""
+
+    listen: str = setting(
+        "MEMETWIN_SEARCH_LISTEN", "127.0.0.1:50052", "Address of the search service."
+    )
+    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+    redis_prefix: str = setting(
+        "MEMETWIN_REDIS_PREFIX", "memetwin:", "What every key of ours begins with."
+    )
