@@ -1,0 +1,64 @@
+"""What becomes of vectors on their way out: cut, normalised, packed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import InvalidArgument
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Vectors as bytes, row-major; ``scale`` and ``offset`` [dimensions] turn INT8 back."""
+
+    data: bytes
+    dimensions: int
+    scale: list[float]
+    offset: list[float]
+
+
+def check_dimensions(dimensions: int, most: int) -> None:
+    """Raise InvalidArgument if a model of ``most`` dimensions cannot be cut to so many (0: all)."""
+    if not 0 <= dimensions <= most:
+        raise InvalidArgument(
+            "BAD_DIMENSIONS", f"The model has {most} dimensions.", field="dimensions", most=most
+        )
+
+
+def shape(rows: Rows, dimensions: int, *, normalize: bool) -> Rows:
+    """Cut vectors, float32 [n, d], to their first ``dimensions`` (0: all); normalise them if asked.
+
+    A cut vector is normalised if the model's whole one was (Matryoshka).
+    """
+    if dimensions and dimensions < rows.shape[1]:
+        whole = np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
+        rows, normalize = rows[:, :dimensions], normalize or bool(whole)
+    if not normalize:
+        return rows
+    norms = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+    unit_rows: Rows = rows / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit_rows
+
+
+def pack(rows: Rows, encoding: str) -> Packed:
+    """Pack vectors as ``float32``, ``float16``, ``int8`` or ``binary``."""
+    count = rows.shape[1]
+    if encoding == "float16":
+        return Packed(rows.astype("<f2").tobytes(), count, [], [])
+    if encoding == "binary":
+        return Packed(np.packbits(rows > 0, axis=1).tobytes(), count, [], [])
+    if encoding == "int8":
+        return _int8(rows)
+    return Packed(rows.astype("<f4").tobytes(), count, [], [])
+
+
+def _int8(rows: Rows) -> Packed:
+    """Spread each dimension's range in this batch over -127 to 127."""
+    low, high = rows.min(0), rows.max(0)
+    offset = (low + high) / 2
+    scale = np.maximum((high - low) / 254, np.finfo(np.float32).tiny)
+    values = np.clip(np.round((rows - offset) / scale), -127, 127).astype(np.int8)
+    return Packed(values.tobytes(), rows.shape[1], scale.tolist(), offset.tolist())

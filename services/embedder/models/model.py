@@ -1,0 +1,85 @@
+"""What the embedder asks of a model."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class CannotLoad(Exception):
+    """A model cannot be loaded; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model is.
+
+    Attributes:
+        modalities: ``text``, ``image``, ``audio``.
+        max_tokens: tokens it reads of a text; 0 if it takes none.
+        digest: sha256 (hex) over weights and configuration.
+    """
+
+    name: str
+    modalities: frozenset[str]
+    dimensions: int
+    max_tokens: int
+    runtime: str
+    device: str
+    dtype: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An input as a model computes it.
+
+    Attributes:
+        payload: what the model made of it: token ids, pixels, …
+        cost: tokens it takes up in a batch.
+        tokens: tokens it has.
+        truncated: whether some were cut off.
+        key: the same for inputs whose vectors are the same.
+    """
+
+    payload: Any
+    cost: int
+    tokens: int
+    truncated: bool
+    key: Hashable
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a text: code points where each begins and ends, and their number in all."""
+
+    starts: list[int]
+    ends: list[int]
+    count: int
+
+
+Content = str | Image.Image
+
+
+class Model(Protocol):
+    """A model; ``prepare`` and ``tokenize`` may be called from any thread, ``encode`` from one."""
+
+    @property
+    def card(self) -> Card:
+        """What it is."""
+        ...
+
+    def prepare(self, content: Content, task: str) -> Prepared:
+        """Turn an input into what is computed; ``task`` is ``query``, ``document`` or empty."""
+        ...
+
+    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Compute vectors, float32 [n, dimensions]; a row depends on its own input alone."""
+        ...
+
+    def tokenize(self, text: str) -> Tokens:
+        """Return where a text's tokens lie."""
+        ...

@@ -1,0 +1,66 @@
+"""The project's own image network as a model of the embedder."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.network import ARCHITECTURE, SHIPPED, Network
+
+DEFAULT_IMAGE_MODEL = "memetwin-convnet"
+_COST = 128
+
+
+class OwnNetwork:
+    """A network of our own making."""
+
+    def __init__(self, network: Network, device: str) -> None:
+        self._network = network
+        self.card = Card(
+            name=network.name,
+            modalities=frozenset({"image"}),
+            dimensions=network.dimensions,
+            max_tokens=0,
+            runtime="torch",
+            device=device,
+            dtype="float32",
+            digest=network.digest,
+        )
+
+    @classmethod
+    def load(cls, name: str) -> "OwnNetwork":
+        """Load the shipped network, or one that ``memetwin train`` wrote into a folder.
+
+        Raises:
+            CannotLoad: the folder holds no network that can be trusted.
+        """
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        folder = SHIPPED if name == DEFAULT_IMAGE_MODEL else Path(name)
+        try:
+            return cls(Network.load(folder, device), device)
+        except ValueError as error:
+            raise CannotLoad(f"{name} cannot be loaded: {error}") from error
+
+    @staticmethod
+    def owns(name: str) -> bool:
+        """Say whether a name means a network of ours."""
+        return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE).is_file()
+
+    def prepare(self, content: Content, task: str) -> Prepared:
+        """Shrink a picture to the network's input."""
+        if isinstance(content, str):
+            raise TypeError("this network takes no text")
+        pixels = self._network.prepare(content)
+        return Prepared(pixels, _COST, 1, False, hashlib.sha256(pixels.tobytes()).digest())
+
+    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        """Compute vectors, not normalised."""
+        return self._network.encode(np.stack([item.payload for item in batch]))
+
+    def tokenize(self, text: str) -> Tokens:
+        """Fail: pictures have no tokens."""
+        raise TypeError("this network takes no text")

@@ -1,0 +1,28 @@
+"""What the embedder can be told."""
+
+from dataclasses import dataclass
+
+from services.settings import CommonSettings, setting
+
+
+@dataclass(frozen=True)
+class Settings(CommonSettings):
+    """Settings of the embedder."""
+
+    listen: str = setting("MEMETWIN_EMBEDDER_LISTEN", "127.0.0.1:50051", "Address of the embedder.")
+    text_model: str = setting(
+        "MEMETWIN_TEXT_MODEL",
+        "all-MiniLM-L6-v2",
+        "Model for texts: a sentence-transformers name, or a folder.",
+    )
+    image_model: str = setting(
+        "MEMETWIN_IMAGE_MODEL",
+        "memetwin-convnet",
+        "Model for pictures: our own network, a folder of one, or a CLIP-like sentence-transformers"
+        " name.",
+    )
+    queue_tokens: int = setting(
+        "MEMETWIN_QUEUE_TOKENS",
+        262_144,
+        "Tokens that may wait for one model; beyond that calls are refused with a retry hint.",
+    )
