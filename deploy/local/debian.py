@@ -2,7 +2,7 @@
 
 Apt does the work, with folders of its own: it fetches from the mirrors that this machine's apt is
 configured with, checks the archive's signature against Debian's keyring, resolves what the package
-depends on, and checks every download. The program then runs by the loader that was unpacked with it.
+depends on, and checks every download. The program then runs by the loader unpacked with it.
 """
 
 import os

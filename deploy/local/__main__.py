@@ -1,0 +1,208 @@
+"""The stack on this machine: ``python -m deploy.local up | down | status | redis``."""
+
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.local import redis
+from deploy.local.processes import CannotStart, Processes, require_free
+from deploy.local.redis import Choice, NoRedis
+from services.settings import SettingError, host_port
+
+ROOT = Path(__file__).parents[2]
+STATE = ROOT / ".memetwin"
+READY_SECONDS = 180.0
+REDIS_SECONDS = 30.0
+# Each service: the setting of its address, its default, and the setting by which others dial it.
+SERVICES = {
+    "embedder": ("MEMETWIN_EMBEDDER_LISTEN", "127.0.0.1:50051", "MEMETWIN_EMBEDDER_ADDRESS"),
+    "search": ("MEMETWIN_SEARCH_LISTEN", "127.0.0.1:50052", "MEMETWIN_SEARCH_ADDRESS"),
+    "gateway": ("MEMETWIN_GATEWAY_LISTEN", "127.0.0.1:50050", "MEMETWIN_GATEWAY_ADDRESS"),
+}
+HTTP = ("MEMETWIN_HTTP_LISTEN", "127.0.0.1:8080")
+
+
+class Stack:
+    """Redis and the three services."""
+
+    def __init__(self, state: Path = STATE) -> None:
+        self._state = state
+        self._processes = Processes(state)
+
+    def up(self) -> None:
+        """Start what does not run, wait until all is ready, and say where it is."""
+        settings = _settings()
+        with self._undone_if_it_fails() as started:
+            choice = self.start_redis(started)
+            settings["MEMETWIN_REDIS_URL"] = choice.url
+            new = [name for name in SERVICES if self._starts(name, settings)]
+            for name in new:
+                self._require_ports(name, settings)
+            for name in new:
+                words = [sys.executable, "-m", f"services.{name}"]
+                self._processes.start(name, words, settings, ROOT)
+                started.append(name)
+            for name in SERVICES:
+                self._wait(name, lambda name=name: _serves(settings[SERVICES[name][2]]))  # type: ignore[misc]
+            self._wait("gateway", lambda: _web_ready(settings[HTTP[0]]))
+        self._say_where(choice, settings, already=not new)
+
+    def down(self) -> None:
+        """Stop what runs, Redis last."""
+        stopped = [name for name in (*reversed(SERVICES), "redis") if self._processes.stop(name)]
+        print(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+    def status(self) -> None:
+        """Say what runs."""
+        for name in ("redis", *SERVICES):
+            process = self._processes.running(name)
+            print(f"{name:9} {f'runs as process {process.pid}' if process else 'does not run'}")
+
+    def start_redis(self, started: list[str]) -> Choice:
+        """Choose a Redis, start it if it is ours and does not run, and warn of what is known."""
+        choice = redis.choose(self._state, redis.url_from_environment())
+        if choice.is_ours:
+            if self._processes.running("redis") is None:
+                host, port = host_port(choice.url.rpartition("/")[2])
+                require_free(host, port, "MEMETWIN_REDIS_URL")
+                words = redis.arguments(choice, self._state)
+                self._processes.start("redis", words, {}, ROOT)
+                started.append("redis")
+            self._wait("redis", lambda: _answers(choice), REDIS_SECONDS)
+            choice = redis.settle(choice, self._state)
+        _say(choice.sentence())
+        for warning in choice.warnings:
+            _say(f"  note: {warning}")
+        return choice
+
+    def _starts(self, name: str, settings: dict[str, str]) -> bool:
+        """Say whether a service must be started. Raises CannotStart if it runs with others."""
+        process = self._processes.running(name)
+        if process is None:
+            return True
+        different = [key for key, value in settings.items() if process.settings.get(key) != value]
+        if different:
+            raise CannotStart(
+                f"{name} runs already, with another {', '.join(different)}: run make down first."
+            )
+        return False
+
+    def _require_ports(self, name: str, settings: dict[str, str]) -> None:
+        setting = SERVICES[name][0]
+        require_free(*host_port(settings[setting]), setting)
+        if name == "gateway":
+            require_free(*host_port(settings[HTTP[0]]), HTTP[0])
+
+    def _wait(self, name: str, ready: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
+        end = time.monotonic() + seconds
+        said = False
+        while not ready():
+            self._processes.check(name)
+            if time.monotonic() > end:
+                raise CannotStart(
+                    f"{name} is not ready after {seconds:.0f} s. The end of"
+                    f" {self._processes.log(name)}:\n{self._processes.tail(name)}"
+                )
+            if not said and time.monotonic() > end - seconds + 2:
+                _say(f"waiting for {name} …")
+                said = True
+            time.sleep(0.1)
+
+    @contextmanager
+    def _undone_if_it_fails(self) -> Iterator[list[str]]:
+        started: list[str] = []
+        try:
+            yield started
+        except BaseException:
+            for name in reversed(started):
+                self._processes.stop(name)
+            raise
+
+    def _say_where(self, choice: Choice, settings: dict[str, str], *, already: bool) -> None:
+        print("The stack was running already:" if already else "The stack is ready:")
+        host, port = host_port(settings[HTTP[0]])
+        print(f"  page      http://{host}:{port}/")
+        for name in ("gateway", "embedder", "search"):
+            print(f"  {name:9} {settings[SERVICES[name][2]]} (gRPC)")
+        print(f"  redis     {choice.url}")
+        print(f"  logs      {self._state / 'logs'}")
+        print("Stop it with: make down")
+
+
+def _settings() -> dict[str, str]:
+    """Return the addresses to listen on and to dial, by the environment or the defaults."""
+    settings = {}
+    for setting, default, dial in SERVICES.values():
+        host, port = host_port(os.environ.get(setting) or default)
+        settings[setting] = f"{host}:{port}"
+        settings[dial] = os.environ.get(dial) or f"{_reachable(host)}:{port}"
+    host, port = host_port(os.environ.get(HTTP[0]) or HTTP[1])
+    return settings | {HTTP[0]: f"{host}:{port}"}
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "[::]", "::") else host  # noqa: S104
+
+
+def _answers(choice: Choice) -> bool:
+    try:
+        redis.inspect(choice.kind, choice.url)
+    except NoRedis:
+        return False
+    return True
+
+
+def _serves(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=2)
+        except grpc.RpcError:
+            return False
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _web_ready(listen: str) -> bool:
+    host, port = host_port(listen)
+    try:
+        with urllib.request.urlopen(f"http://{_reachable(host)}:{port}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)  # noqa: PLR2004
+    except OSError:
+        return False
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the command that the first argument names."""
+    stack = Stack()
+    command = sys.argv[1] if len(sys.argv) == 2 else ""  # noqa: PLR2004
+    try:
+        if command == "redis":
+            print(stack.start_redis([]).url)
+        elif command in ("up", "down", "status"):
+            getattr(stack, command)()
+        else:
+            _say("usage: python -m deploy.local up | down | status | redis")
+            return 2
+    except (CannotStart, NoRedis, SettingError) as error:
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _say("Stopped; what was started has been stopped again.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
