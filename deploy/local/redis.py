@@ -145,7 +145,8 @@ def _warnings(client: Any, version: str, *, ours: bool) -> list[str]:
     ):
         found.append(
             f"Redis {version} can read freed memory when vectors are removed during a"
-            " background search: searches run on the main thread (mended in 8.2.9, 8.4.6, 8.6.6, 8.8.2, 8.10.1)."
+            " background search (mended in 8.2.9, 8.4.6, 8.6.6, 8.8.2 and 8.10.1): searches run on"
+            " its main thread instead."
         )
     if ours:
         return found

@@ -1,0 +1,118 @@
+"""The ``memetwin`` command: a gRPC client like any other.
+
+Commands of other installs (``train``) join by the entry point group ``memetwin.commands``.
+"""
+
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import grpc
+
+from services.cli import tour as tours
+from services.cli.load import DEMO, Report, load_pictures, load_texts
+
+GROUP = "memetwin.commands"
+LIMIT = 64 * 2**20
+
+
+class Commands(click.Group):
+    """Our own commands and those of what else is installed, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(
+            {*super().list_commands(ctx), *(one.name for one in entry_points(group=GROUP))}
+        )
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None."""
+        for one in entry_points(group=GROUP):
+            if one.name == cmd_name:
+                return _load(one)
+        return super().get_command(ctx, cmd_name)
+
+
+def _load(entry_point: object) -> click.Command:
+    try:
+        command: click.Command = entry_point.load()  # type: ignore[attr-defined]
+    except ImportError as error:
+        raise click.ClickException(
+            f"This command needs an install that is missing: {error}"
+        ) from error
+    return command
+
+
+@click.group(cls=Commands)
+@click.option(
+    "--gateway",
+    default=lambda: os.environ.get("MEMETWIN_GATEWAY_ADDRESS") or "127.0.0.1:50050",
+    show_default="MEMETWIN_GATEWAY_ADDRESS, else 127.0.0.1:50050",
+    help="Address of the gateway.",
+)
+@click.pass_context
+def main(context: click.Context, gateway: str) -> None:
+    """Find meme twins, load pictures, see what the stack can do."""
+    context.obj = gateway
+
+
+@main.command()
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False
+)
+@click.option(
+    "--demo", is_flag=True, help="Load the texts and pictures that ship with the project."
+)
+@click.pass_obj
+def load(gateway: str, folder: Path | None, demo: bool) -> None:
+    """Load a FOLDER of pictures; their titles are the file names. What is there is skipped."""
+    if not folder and not demo:
+        raise click.UsageError("Name a FOLDER, or say --demo.")
+    with _channel(gateway) as channel:
+        reports = []
+        if demo:
+            reports += [load_texts(channel, DEMO / "memes.jsonl")]
+            reports += [load_pictures(channel, DEMO / "pictures")]
+        if folder:
+            reports.append(load_pictures(channel, folder))
+    for report in reports:
+        click.echo(report.sentence())
+        for problem in report.problems:
+            click.echo(f"  could not read {problem}", err=True)
+    sys.exit(_exit_code(reports))
+
+
+@main.command()
+@click.pass_obj
+def tour(gateway: str) -> None:
+    """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
+    with _channel(gateway) as channel:
+        tours.run(channel, click.echo)
+
+
+def _channel(address: str) -> grpc.Channel:
+    options = [("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
+    return grpc.insecure_channel(address, options=options)
+
+
+def _exit_code(reports: list[Report]) -> int:
+    """Fail only if nothing at all could be loaded."""
+    return int(
+        any(report.problems and not report.loaded and not report.skipped for report in reports)
+    )
+
+
+def run() -> None:
+    """Run the command; what the services refuse is told in a line."""
+    try:
+        main(prog_name="memetwin")
+    except grpc.RpcError as error:
+        told = error.details() if isinstance(error, grpc.Call) else str(error)
+        click.echo(f"memetwin: {told}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,116 @@
+"""Loads folders of pictures and files of texts into a running stack."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tqdm import tqdm
+
+from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc, twin_pb2, twin_pb2_grpc
+from memetwin.search.v1 import search_pb2
+
+DEMO = Path(__file__).parents[2] / "deploy" / "demo"
+COLLECTION = "memes"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+AT_ONCE = 4
+# What one picture's fault can be; anything else is the stack's, and ends the load.
+_OWN_FAULT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+@dataclass
+class Report:
+    """What became of a load."""
+
+    kind: str
+    loaded: int = 0
+    skipped: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.kind}: {self.loaded} loaded, {self.skipped} were there,"
+            f" {len(self.problems)} could not be read"
+        )
+
+
+def load_pictures(channel: grpc.Channel, folder: Path) -> Report:
+    """Add every picture below a folder as a twin; titles are file names, ``tags.json`` adds tags.
+
+    Raises:
+        grpc.RpcError: the stack does not answer.
+    """
+    report = Report("pictures")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    tags = _tags(folder)
+    stub = twin_pb2_grpc.TwinServiceStub(channel)
+
+    def add(path: Path) -> bool | str:
+        try:
+            request = twin_pb2.AddTwinRequest(
+                title=path.stem, image=path.read_bytes(), tags=tags.get(path.stem, [])
+            )
+            return stub.AddTwin(request, timeout=60, wait_for_ready=True).created
+        except OSError as error:
+            return f"{path.name}: {error.strerror}"
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() in _OWN_FAULT:
+                return f"{path.name}: {error.details()}"
+            raise
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for outcome in tqdm(pool.map(add, files), total=len(files), desc="pictures", unit=""):
+            if isinstance(outcome, str):
+                report.problems.append(outcome)
+            elif outcome:
+                report.loaded += 1
+            else:
+                report.skipped += 1
+    return report
+
+
+def load_texts(channel: grpc.Channel, file: Path) -> Report:
+    """Ingest a file of texts, one JSON object a line: id, title, text, year, tags, origin.
+
+    Raises:
+        grpc.RpcError: the stack does not answer.
+    """
+    report = Report("texts")
+    rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    stub = rag_pb2_grpc.RagServiceStub(channel)
+    receipts = stub.IngestDocuments(_parts(rows), timeout=300, wait_for_ready=True)
+    for receipt in tqdm(receipts, total=len(rows), desc="texts", unit=""):
+        if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
+            report.problems.append(f"{receipt.id}: {receipt.message}")
+        elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
+            report.skipped += 1
+        else:
+            report.loaded += 1
+    return report
+
+
+def _parts(rows: list[dict[str, Any]]) -> Iterator[rag_pb2.IngestDocumentsRequest]:
+    for row in rows:
+        place = search_pb2.GeoPoint(lat=row["origin"]["lat"], lon=row["origin"]["lon"])
+        yield rag_pb2.IngestDocumentsRequest(
+            header=rag_pb2.IngestHeader(
+                collection=COLLECTION,
+                id=row["id"],
+                title=row["title"],
+                fields={
+                    "year": search_pb2.FieldValue(number=row["year"]),
+                    "tags": search_pb2.FieldValue(strings=search_pb2.Strings(values=row["tags"])),
+                    "origin": search_pb2.FieldValue(geo=place),
+                },
+            )
+        )
+        yield rag_pb2.IngestDocumentsRequest(content=row["text"].encode())
+
+
+def _tags(folder: Path) -> dict[str, list[str]]:
+    file = folder / "tags.json"
+    return json.loads(file.read_text()) if file.exists() else {}
