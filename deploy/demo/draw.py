@@ -1,3 +1,5 @@
+# mypy: disable-error-code="func-returns-value"
+# A drawing that joins several strokes is a tuple of what they return: nothing.
 """Draws the pictures that ship with the project: ``python -m deploy.demo.draw FOLDER``.
 
 Each picture is a character: a head, ears, eyes, a mouth and something of its own, before a backdrop,
