@@ -33,6 +33,8 @@ def decode(data: bytes, place: str) -> Image.Image:
             return _decode(data, place)
         except InvalidArgument:
             raise
+        except Image.DecompressionBombError as error:  # even the header goes beyond Pillow's bound
+            raise _too_large(place, "The picture has far too many pixels.") from error
         except (
             UnidentifiedImageError,
             OSError,
@@ -42,7 +44,6 @@ def decode(data: bytes, place: str) -> Image.Image:
             EOFError,
             IndexError,
             OverflowError,
-            Image.DecompressionBombError,
         ) as error:
             raise InvalidArgument(
                 "NOT_A_PICTURE",

@@ -22,7 +22,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
     """Build the service; at the end close its connections."""
     redis = connection.connect(settings.redis_url)
     collections = Collections(redis, settings.redis_prefix)
-    sweep = asyncio.create_task(collections.sweep())
+    upkeep = asyncio.create_task(collections.keep_up())
     servicer = SearchServicer(collections)
     try:
         yield [
@@ -35,7 +35,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
             )
         ]
     finally:
-        sweep.cancel()
+        upkeep.cancel()
         await redis.aclose()
 
 

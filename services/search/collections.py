@@ -1,26 +1,21 @@
 """Collections and their documents: what the service does, whatever engine does it."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.errors import Failure, InvalidArgument
+from services.errors import Aborted, Failure, InvalidArgument, NotFound
 from services.search import filters
-from services.search.engines.connection import (
-    Client,
-    Server,
-    asking,
-    probe,
-    require_vector_sets,
-)
+from services.search.engines.connection import Client, Server, asking, probe
+from services.search.engines.documents import Documents
+from services.search.engines.engine import Engine, Size
 from services.search.engines.records import Record, Records
-from services.search.engines.vector_search import VectorSearch
 from services.search.engines.vector_sets import VectorSets
 from services.search.filters import Condition
 from services.search.schema import (
     DOCUMENTS_LIMIT,
+    IDS_LIMIT,
     QUERIES_LIMIT,
     Collection,
     Document,
@@ -34,12 +29,12 @@ log = logging.getLogger(__name__)
 
 PAGE_LIMIT = 1000
 SAMPLE = 10
-SWEEP_SECONDS = 10.0
+UPKEEP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Described:
-    """A collection with its numbers; sizes are bytes."""
+    """A collection with its numbers; ``memory`` is bytes, ``max_norm`` 0 for any length."""
 
     collection: Collection
     count: int
@@ -54,8 +49,9 @@ class Collections:
     def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
         self._records = Records(redis, prefix)
-        self._sets = VectorSets(redis, self._records)
-        self._searches = VectorSearch(redis, self._records, self._sets)
+        self._documents = Documents(redis, self._records)
+        self._vector_sets = VectorSets(redis, self._records, self._documents)
+        self._engines: dict[str, Engine] = {"vector_sets": self._vector_sets}
         self._server: Server | None = None
 
     async def ready(self) -> bool:
@@ -73,8 +69,8 @@ class Collections:
         """Return what the server is. Raises FailedPrecondition if it has no vector sets."""
         if self._server is None:
             server = await probe(self._redis)
-            require_vector_sets(server)
-            self._searches.background = server.searches_in_background
+            server.require_vector_sets()
+            self._vector_sets.search_in_background(server.searches_in_background)
             for warning in server.warnings:
                 log.warning(warning)
             self._server = server
@@ -86,13 +82,10 @@ class Collections:
         await self.server()
         return await self._describe(await self._records.create(collection))
 
-    async def collection(self, name: str) -> Collection:
-        """Return a collection. Raises NotFound."""
-        return (await self._records.read(name)).collection
-
-    async def known(self, name: str) -> Collection:
-        """Return a collection as it is known here; ``search`` notices if that is out of date."""
-        return (await self._records.get(name)).collection
+    async def collection(self, name: str, *, fresh: bool = True) -> Collection:
+        """Return a collection, or what is remembered of it if that will do. Raises NotFound."""
+        record = await (self._records.read(name) if fresh else self._records.get(name))
+        return record.collection
 
     async def describe(self, name: str) -> Described:
         """Return a collection with its numbers. Raises NotFound."""
@@ -104,26 +97,31 @@ class Collections:
         names = await self._records.names(token, size + 1)
         found = []
         for name in names[:size]:
-            with contextlib.suppress(Failure):  # deleted since
+            try:
                 found.append(await self.describe(name))
+            except NotFound:  # deleted since
+                continue
         return found, names[size - 1] if len(names) > size else ""
 
     async def drop(self, name: str) -> int:
         """Delete a collection; return how many documents it had. Raises NotFound."""
-        record = await self._records.read(name)
-        count = await self._sets.count(record)
-        await self._records.delete(record)
-        return count
+        while True:
+            record = await self._records.read(name)
+            count = await self._documents.count(record)
+            if await self._records.delete(record):
+                return count
 
-    async def upsert(self, name: str, documents: Sequence[Document]) -> tuple[int, int]:
+    async def upsert(
+        self, collection: Collection, documents: Sequence[Document]
+    ) -> tuple[int, int]:
         """Write checked documents, all or nothing; return how many were new and replaced."""
-        return await self._sets.upsert(name, documents)
+        await self.server()
+        return await self._engine(collection).upsert(collection, documents)
 
     async def get(self, name: str, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id; None for what is not there."""
-        if not ids:
-            raise _empty("ids")
-        return await self._sets.get(await self._records.read(name), ids)
+        check_ids(ids)
+        return await self._documents.get(await self._records.read(name), ids)
 
     async def documents(
         self, name: str, condition: Condition | None, size: int, token: str
@@ -132,56 +130,73 @@ class Collections:
         size, record = _page_size(size), await self._records.read(name)
         if condition:
             filters.check(condition, record.collection.fields, "filter")
-            matching = await self._sets.matching(record, condition)
+            matching = await self._engine(record.collection).matching(name, condition)
             ids = [key for key in matching if key > token][: size + 1]
         else:
-            ids = await self._sets.ids(record, token, size + 1)
-        found = await self._sets.get(record, ids[:size]) if ids else []
+            ids = await self._documents.ids(record, token, size + 1)
+        found = await self._documents.get(record, ids[:size]) if ids else []
         return [one for one in found if one], ids[size - 1] if len(ids) > size else ""
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
         """Delete documents by id; return how many there were."""
-        if not ids:
-            raise _empty("ids")
-        await self._records.read(name)
-        return await self._sets.delete(name, ids)
+        check_ids(ids)
+        collection = await self.collection(name)
+        return await self._engine(collection).delete(name, ids)
 
     async def delete_matching(
         self, name: str, condition: Condition, *, force: bool
     ) -> tuple[int, list[str]]:
         """Delete what meets a condition; without ``force`` only count it and name some."""
-        record = await self._records.read(name)
-        filters.check(condition, record.collection.fields, "filter")
-        ids = await self._sets.matching(record, condition)
+        collection = await self.collection(name)
+        filters.check(condition, collection.fields, "filter")
+        engine = self._engine(collection)
+        ids = await engine.matching(name, condition)
         if not force:
             return len(ids), ids[:SAMPLE]
-        return await self._sets.delete(name, ids), []
+        return await engine.delete(name, ids), []
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer checked queries in one trip."""
+        """Answer checked queries in one trip for each engine that they need."""
         await self.server()
-        return await self._searches.search(queries)
+        results: dict[int, Result] = {}
+        for name, engine in self._engines.items():
+            mine = [at for at, query in enumerate(queries) if query.collection.engine == name]
+            if mine:
+                found = await engine.search([queries[at] for at in mine])
+                results |= zip(mine, found, strict=True)
+        return [results[at] for at in range(len(queries))]
 
-    async def sweep(self) -> None:
-        """Delete expired documents now and then, until cancelled."""
+    async def keep_up(self) -> None:
+        """Do now and then what waits to be done, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            with contextlib.suppress(Failure):
-                after = ""
-                while names := await self._records.names(after, PAGE_LIMIT):
-                    after = names[-1]
-                    for name in names:
-                        await self._sets.sweep(name)
+            await asyncio.sleep(UPKEEP_SECONDS)
+            try:
+                await self._maintain()
+            except Failure as failure:
+                log.debug("upkeep waits", extra={"reason": failure.reason})
+            except Exception:
+                log.exception("upkeep failed")
+
+    async def _maintain(self) -> None:
+        await self._records.remove_dropped()
+        after = ""
+        while names := await self._records.names(after, PAGE_LIMIT):
+            after = names[-1]
+            for name in names:
+                try:
+                    await self._engine(await self.collection(name)).maintain(name)
+                except (NotFound, Aborted):  # others are at it
+                    continue
 
     async def _describe(self, record: Record) -> Described:
-        collection, lift = record.collection, record.index.lift(record.collection.metric)
-        return Described(
-            collection,
-            await self._sets.count(record),
-            await self._sets.memory(record),
-            0.0 if collection.metric == "cosine" else lift.max_norm,
-            (await self.server()).warnings,
-        )
+        size: Size = await self._engine(record.collection).size(record)
+        memory = size.memory + await self._documents.memory(record)
+        count = await self._documents.count(record)
+        warnings = (await self.server()).warnings
+        return Described(record.collection, count, memory, size.max_norm, warnings)
+
+    def _engine(self, collection: Collection) -> Engine:
+        return self._engines[collection.engine]
 
 
 def check_documents(documents: Sequence[Document], collection: Collection) -> None:
@@ -209,6 +224,18 @@ def check_documents(documents: Sequence[Document], collection: Collection) -> No
             raise InvalidArgument(
                 "BAD_TTL", "ttl is a number of seconds, 0 or more.", field=f"{place}.ttl"
             )
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Raise InvalidArgument for no ids, too many, or one that none can have."""
+    if not ids:
+        raise _empty("ids")
+    if len(ids) > IDS_LIMIT:
+        raise InvalidArgument(
+            "TOO_MANY_IDS", f"A request has at most {IDS_LIMIT} ids.", field="ids", limit=IDS_LIMIT
+        )
+    for number, key in enumerate(ids):
+        check_id(key, f"ids[{number}]")
 
 
 def check_count(queries: Sequence[object]) -> None:

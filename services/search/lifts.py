@@ -8,6 +8,8 @@ length at most M:
 - inner product: x' = [x, √(M² − |x|²)], q' = [q, 0]; then q·x = cos · |q| · M
 - Euclidean: x' = [x, −|x|²/2a, √(R² − |x|² − |x|⁴/4a²)], q' = [q, a, 0]; then
   d² = |q|² − 2 cos · R · √(|q|² + a²), with R² = M² + M⁴/4a²
+
+Only directions matter to a cosine, so all are sent with length 1: nothing leaves float32's range.
 """
 
 import math
@@ -18,8 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
 # How much longer than the longest vector seen the next may be before the index is rebuilt.
-HEADROOM = 1.25
+HEADROOM = 1.1
+# A cosine that Redis computes in float32 is off by no more than this.
+COSINE_ERROR = 5e-7
+# Distances that differ by no more than this are equal.
+TIE = 1e-6
 
 
 class Lift(Protocol):
@@ -31,15 +38,19 @@ class Lift(Protocol):
         ...
 
     def stored(self, vectors: Array) -> Array:
-        """Lift float32 [n, dimensions] to what the index stores."""
+        """Lift float32 [n, dimensions] to what the index stores, of length 1."""
         ...
 
     def asked(self, vector: Array) -> Array:
-        """Lift a query, float32 [dimensions]."""
+        """Lift a query, float32 [dimensions], to length 1."""
         ...
 
-    def score(self, cosine: float, vector: Array) -> tuple[float, float]:
-        """Return similarity and distance for a cosine to the lifted query."""
+    def score(self, cosine: float, norm: float) -> tuple[float, float]:
+        """Return similarity and distance for a cosine to the lifted query of length ``norm``."""
+        ...
+
+    def is_coarse(self, norm: float) -> bool:
+        """Say whether cosines in float32 are too coarse for scores good to about 1e-6."""
         ...
 
 
@@ -50,16 +61,21 @@ class Cosine:
     max_norm: float = math.inf
 
     def stored(self, vectors: Array) -> Array:
-        """Return the vectors as they are."""
-        return vectors
+        """Return the vectors at length 1."""
+        wide = vectors.astype(np.float64)
+        return _float32(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
     def asked(self, vector: Array) -> Array:
-        """Return the vector as it is."""
-        return vector
+        """Return the vector at length 1."""
+        return _unit(vector.astype(np.float64))
 
-    def score(self, cosine: float, vector: Array) -> tuple[float, float]:
+    def score(self, cosine: float, norm: float) -> tuple[float, float]:
         """Return the cosine, and 1 less it."""
         return cosine, 1 - cosine
+
+    def is_coarse(self, norm: float) -> bool:
+        """Cosines are what they are."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -70,18 +86,22 @@ class InnerProduct:
 
     def stored(self, vectors: Array) -> Array:
         """Add the coordinate that makes every length ``max_norm``."""
-        wide = vectors.astype(np.float64)
-        rest = np.sqrt(np.maximum(self.max_norm**2 - (wide**2).sum(1), 0))
-        return np.hstack([wide, rest[:, None]]).astype(np.float32)
+        wide = vectors.astype(np.float64) / self.max_norm
+        rest = np.sqrt(np.maximum(1 - (wide**2).sum(1), 0))
+        return _float32(np.hstack([wide, rest[:, None]]))
 
     def asked(self, vector: Array) -> Array:
-        """Add a zero."""
-        return np.append(vector, np.float32(0))
+        """Add a zero; a zero vector becomes the new axis, any direction being as good."""
+        return _unit(np.append(vector.astype(np.float64), 0.0 if vector.any() else 1.0))
 
-    def score(self, cosine: float, vector: Array) -> tuple[float, float]:
+    def score(self, cosine: float, norm: float) -> tuple[float, float]:
         """Return the inner product and its negative."""
-        product = cosine * _norm(vector) * self.max_norm
+        product = cosine * norm * self.max_norm
         return product, -product
+
+    def is_coarse(self, norm: float) -> bool:
+        """The error grows with both lengths."""
+        return norm * self.max_norm > 10  # noqa: PLR2004 - times 1e-7
 
 
 @dataclass(frozen=True)
@@ -102,17 +122,21 @@ class Euclidean:
         squares = (wide**2).sum(1)
         tilt = -squares / (2 * self.scale)
         rest = np.sqrt(np.maximum(self.radius**2 - squares - tilt**2, 0))
-        return np.hstack([wide, tilt[:, None], rest[:, None]]).astype(np.float32)
+        return _float32(np.hstack([wide, tilt[:, None], rest[:, None]]) / self.radius)
 
     def asked(self, vector: Array) -> Array:
         """Add the scale and a zero."""
-        return np.append(vector, np.array([self.scale, 0], np.float32))
+        return _unit(np.append(vector.astype(np.float64), [self.scale, 0.0]))
 
-    def score(self, cosine: float, vector: Array) -> tuple[float, float]:
-        """Return 1 / (1 + d) and the distance d, as exactly as float32 cosines allow."""
-        norm = _norm(vector)
+    def score(self, cosine: float, norm: float) -> tuple[float, float]:
+        """Return 1 / (1 + d) and the distance d."""
         square = norm**2 - 2 * cosine * self.radius * math.hypot(norm, self.scale)
-        return _euclidean(math.sqrt(max(square, 0.0)))
+        distance = math.sqrt(max(square, 0.0))
+        return 1 / (1 + distance), distance
+
+    def is_coarse(self, norm: float) -> bool:
+        """The root of a small difference of squares always is."""
+        return True
 
 
 def lift(metric: str, max_norm: float, scale: float) -> Lift:
@@ -124,28 +148,34 @@ def lift(metric: str, max_norm: float, scale: float) -> Lift:
     return Cosine()
 
 
+def longest(vectors: Array) -> float:
+    """Return the length of the longest vector, float32 [n, dimensions]."""
+    return float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
+
+
 def measure(vectors: Array) -> tuple[float, float]:
     """Return the ``max_norm`` and ``scale`` to lift such vectors with, float32 [n, dimensions]."""
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    longest = float(norms.max()) or 1.0
-    return HEADROOM * longest, float(np.median(norms)) or longest
+    most = float(norms.max()) or 1.0
+    return HEADROOM * most, float(np.median(norms)) or most
 
 
-def exact_score(metric: str, query: Array, stored: Array) -> tuple[float, float]:
-    """Return similarity and distance of two vectors, computed in float64."""
-    one, other = query.astype(np.float64), stored.astype(np.float64)
+def exact_scores(metric: str, query: Array, stored: Array) -> tuple[Wide, Wide]:
+    """Return similarities and distances to float32 [n, dimensions], computed in float64."""
+    one, others = query.astype(np.float64), stored.astype(np.float64)
     if metric == "l2":
-        return _euclidean(float(np.linalg.norm(one - other)))
-    product = float(one @ other)
+        distances = np.linalg.norm(others - one, axis=1)
+        return 1 / (1 + distances), distances
+    products = others @ one
     if metric == "ip":
-        return product, -product
-    cosine = product / (float(np.linalg.norm(one)) * float(np.linalg.norm(other)))
-    return cosine, 1 - cosine
+        return products, -products
+    cosines = products / (np.linalg.norm(others, axis=1) * np.linalg.norm(one))
+    return cosines, 1 - cosines
 
 
-def _norm(vector: Array) -> float:
-    return float(np.linalg.norm(vector.astype(np.float64)))
+def _unit(vector: Wide) -> Array:
+    return _float32(vector / math.sqrt(vector @ vector))
 
 
-def _euclidean(distance: float) -> tuple[float, float]:
-    return 1 / (1 + distance), distance
+def _float32(values: Wide) -> Array:
+    return values.astype("<f4")

@@ -14,7 +14,8 @@ from services.search.filters import Condition, Place, Value
 DIMENSIONS_LIMIT = 32768
 FIELDS_LIMIT = 64
 ID_BYTES = 512
-DOCUMENTS_LIMIT = 10_000
+DOCUMENTS_LIMIT = 5_000
+IDS_LIMIT = 10_000
 QUERIES_LIMIT = 1_000
 HITS_LIMIT = 10_000
 EF_LIMIT = 100_000
@@ -33,6 +34,7 @@ class Collection:
         index: ``flat`` or ``hnsw``.
         fields: type of each declared field: ``number``, ``tag``, ``text`` or ``geo``.
         quantization: ``none``, ``q8`` or ``binary``.
+        engine: ``vector_sets``.
     """
 
     name: str
@@ -45,16 +47,23 @@ class Collection:
     quantization: str = "none"
     fields: dict[str, str] = field(default_factory=dict)
     model_digest: str = ""
+    engine: str = "vector_sets"
 
     def check(self) -> None:
         """Raise InvalidArgument for what can be no collection."""
         check_name(self.name, "collection.name")
         _within(self.dimensions, 1, DIMENSIONS_LIMIT, "collection.dimensions")
-        _within(self.m, 2, 512, "collection.hnsw.m")
+        _within(self.m, 4, 512, "collection.hnsw.m")
         _within(self.ef_construction, 1, 10_000, "collection.hnsw.ef_construction")
         _within(self.ef_runtime, 1, EF_LIMIT, "collection.hnsw.ef_runtime")
         _within(len(self.fields), 0, FIELDS_LIMIT, "collection.fields")
         _within(len(self.model_digest), 0, 256, "collection.model_digest")
+        if self.index == "flat" and self.quantization != "none":
+            raise InvalidArgument(
+                "FLAT_IS_EXACT",
+                "A flat index is exact, which needs QUANTIZATION_NONE; or take hnsw.",
+                field="collection.quantization",
+            )
         for name in self.fields:
             if not _FIELD_NAME.fullmatch(name):
                 raise InvalidArgument(
@@ -91,9 +100,12 @@ class Document:
 
 @dataclass(frozen=True)
 class Query:
-    """One question, by ``vector`` or by ``document_id``; with neither it is for everything."""
+    """One question, by ``vector`` or by ``document_id``; with neither it is for everything.
 
-    collection: str
+    ``collection`` is the one that it was checked against.
+    """
+
+    collection: Collection
     vector: Vector | None = None
     document_id: str = ""
     condition: Condition | None = None

@@ -3,10 +3,10 @@
 from typing import Any
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services.errors import InvalidArgument
+from services.errors import Aborted, FailedPrecondition, InvalidArgument
 from services.search import messages
 from services.search.collections import Collections, check_count, check_documents
-from services.search.schema import check_id, check_name
+from services.search.schema import Query, check_name
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
@@ -58,7 +58,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         collection.check_model(request.model_digest)
         documents = messages.read_documents(request.documents, collection)
         check_documents(documents, collection)
-        created, updated = await self._collections.upsert(collection.name, documents)
+        created, updated = await self._collections.upsert(collection, documents)
         return search_pb2.UpsertDocumentsResponse(created=created, updated=updated)
 
     async def GetDocuments(
@@ -66,8 +66,6 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.GetDocumentsResponse:
         """Read documents."""
         check_name(request.collection, "collection")
-        for number, key in enumerate(request.ids):
-            check_id(key, f"ids[{number}]")
         found = await self._collections.get(request.collection, request.ids)
         return search_pb2.GetDocumentsResponse(
             documents=[
@@ -120,15 +118,26 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.SearchResponse:
         """Answer queries."""
         check_count(request.queries)
+        try:
+            queries = await self._read(request, fresh=False)
+            return messages.write_results(await self._collections.search(queries))
+        except (Aborted, FailedPrecondition, InvalidArgument):
+            # What is remembered of a collection may be out of date.
+            queries = await self._read(request, fresh=True)
+            return messages.write_results(await self._collections.search(queries))
+
+    async def _read(self, request: search_pb2.SearchRequest, *, fresh: bool) -> list[Query]:
         names = [
             messages.collection_of(query, request.collection, f"queries[{number}]")
             for number, query in enumerate(request.queries)
         ]
-        known = {name: await self._collections.known(name) for name in dict.fromkeys(names)}
+        known = {
+            name: await self._collections.collection(name, fresh=fresh)
+            for name in dict.fromkeys(names)
+        }
         for collection in known.values():
             collection.check_model(request.model_digest)
-        queries = [
+        return [
             messages.read_query(query, known[name], f"queries[{number}]")
             for number, (query, name) in enumerate(zip(request.queries, names, strict=True))
         ]
-        return messages.write_results(await self._collections.search(queries))

@@ -1,9 +1,10 @@
 """One client to Redis: what the server can do, and its errors as ours."""
 
+import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,16 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from services.errors import FailedPrecondition, Failure, Overloaded, Unavailable
+from services import serving
+from services.errors import DeadlineExceeded, FailedPrecondition, Failure, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
 
 # redis-py's types join those of its synchronous and asynchronous clients; replies here are bytes.
 Client = Any
 
+# The longest that Redis is waited for, if the caller has as much time.
+PATIENCE = 15.0
 # Below these, VREM while a VSIM runs in the background reads freed memory (release notes of August
 # 2026). Lines without an entry were not mended.
 _MENDED = {(8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1}
@@ -40,6 +44,15 @@ class Server:
         """Say whether VSIM may run on a thread of its own in this version."""
         return _mended(self.version)
 
+    def require_vector_sets(self) -> None:
+        """Raise FailedPrecondition if there are none."""
+        if not self.vector_sets:
+            raise FailedPrecondition(
+                "NO_VECTOR_SETS",
+                f"Redis {self.version} has no vector sets: Redis 8.0 or newer is needed.",
+                version=self.version,
+            )
+
 
 def connect(url: str) -> Client:
     """Open a client on a bounded pool; replies are bytes in RESP2's shapes, nothing is retried."""
@@ -48,12 +61,12 @@ def connect(url: str) -> Client:
         protocol=2,
         max_connections=32,
         timeout=5,
-        socket_timeout=60,
+        socket_timeout=PATIENCE * 2,
         socket_connect_timeout=2,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
     )
-    redis: Redis = Redis(connection_pool=pool)
+    redis: Redis = Redis.from_pool(pool)
     # Its own readings of these replies lose scores, and fail on a command that does not exist.
     for name in ("VSIM", "COMMAND"):
         redis.response_callbacks.pop(name, None)
@@ -61,17 +74,29 @@ def connect(url: str) -> Client:
 
 
 async def probe(redis: Client) -> Server:
-    """Ask the server for its version and its commands."""
+    """Ask the server for its version, its commands and how it keeps what it is told."""
     async with asking():
         info: dict[str, Any] = await redis.info("server")
         names = ("VSIM", "FT.SEARCH", "FT.HYBRID")
         known = await redis.execute_command("COMMAND", "INFO", *names)
     has = dict(zip(names, (entry is not None for entry in known), strict=True))
     version = str(info["redis_version"])
-    return Server(version, has["VSIM"], has["FT.SEARCH"], has["FT.HYBRID"], _warnings(version))
+    warnings = _faults(version) + _losses(await _settings(redis))
+    return Server(version, has["VSIM"], has["FT.SEARCH"], has["FT.HYBRID"], warnings)
 
 
-def _warnings(version: str) -> list[str]:
+async def _settings(redis: Client) -> Mapping[str, str]:
+    """Return how the server is set; nothing if it does not tell (many hosted ones do not)."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return dict(await redis.config_get("appendonly", "appendfsync", "maxmemory-policy"))
+    except exceptions.ResponseError:
+        return {}
+    except (exceptions.RedisError, OSError, TimeoutError) as error:
+        raise _away() from error
+
+
+def _faults(version: str) -> list[str]:
     if _mended(version):
         return []
     return [
@@ -80,41 +105,79 @@ def _warnings(version: str) -> list[str]:
     ]
 
 
+def _losses(settings: Mapping[str, Any]) -> list[str]:
+    """Return warnings of what the server may forget."""
+    told = {_text(name): _text(value) for name, value in settings.items()}
+    warnings = []
+    if told.get("appendonly") == "no":
+        warnings.append("Redis keeps no append-only file: a crash loses writes (appendonly yes).")
+    elif told.get("appendfsync", "always") != "always":
+        warnings.append(
+            "Redis answers before writes are on disk: a crash of the machine loses the last"
+            " (appendfsync always)."
+        )
+    if told.get("maxmemory-policy", "noeviction") != "noeviction":
+        warnings.append("Redis evicts keys when memory is short (maxmemory-policy noeviction).")
+    return warnings
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _mended(version: str) -> bool:
     numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
     line, patch = (numbers[0], numbers[1]), numbers[2]
     return line > _NEWEST_MENDED or patch >= _MENDED.get(line, 10**6)
 
 
-def require_vector_sets(server: Server) -> None:
-    """Raise FailedPrecondition for a server without vector sets."""
-    if not server.vector_sets:
-        raise FailedPrecondition(
-            "NO_VECTOR_SETS",
-            f"Redis {server.version} has no vector sets: Redis 8.0 or newer is needed.",
-            version=server.version,
-        )
-
-
 @contextlib.asynccontextmanager
 async def asking() -> AsyncIterator[None]:
-    """Turn what Redis says into failures of ours; its own words go to the log alone."""
+    """Turn what Redis says into failures of ours; its own words go to the log alone.
+
+    What runs inside may take until the caller's deadline, PATIENCE at most.
+
+    Raises:
+        Unavailable: Redis is away, or does not answer in time.
+        Overloaded: it has no memory left.
+        DeadlineExceeded: the caller's deadline has passed.
+        Failure: it refused what we sent, which is our fault.
+    """
+    left = serving.time_left()
+    hurried = left is not None and left < PATIENCE
     try:
-        yield
+        async with asyncio.timeout(left if hurried else PATIENCE):
+            yield
     except exceptions.OutOfMemoryError as error:
         raise _out_of_memory() from error
+    except TimeoutError as error:
+        if hurried:
+            raise DeadlineExceeded(
+                "DEADLINE_EXCEEDED", "The call's deadline has passed."
+            ) from error
+        raise _away() from error
     except (
         exceptions.ConnectionError,
         exceptions.TimeoutError,
-        exceptions.BusyLoadingError,
+        exceptions.ReadOnlyError,
         OSError,
     ) as error:
-        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0) from error
+        raise _away() from error
     except exceptions.ResponseError as error:
-        if "OOM " in str(error):
-            raise _out_of_memory() from error
-        log.exception("Redis refused a command")
-        raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
+        raise _refused(error) from error
+
+
+def _refused(error: exceptions.ResponseError) -> Failure:
+    if "OOM " in str(error):
+        return _out_of_memory()
+    log.error("Redis refused a command", extra={"reply": str(error)[:500]})
+    if str(error).startswith(("BUSY", "MISCONF", "LOADING", "MASTERDOWN", "TRYAGAIN")):
+        return _away()
+    return Failure("REDIS_REFUSED", "Redis refused a command; the log says why.")
+
+
+def _away() -> Unavailable:
+    return Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0)
 
 
 def _out_of_memory() -> Overloaded:

@@ -11,7 +11,8 @@ Syntax: https://redis.io/docs/latest/develop/data-types/vector-sets/filtered-sea
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 
 from services.search.filters import Condition, Exists, Geo, Group, Number, Place, Tag, Value, words
 
@@ -19,87 +20,91 @@ _OPERATORS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">
 _OPPOSITE = {"eq": "!=", "ne": "==", "lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
 _LITERAL = 20
 _TOKEN_BYTES = 32
+# A list that is never empty, so that ``in`` always has one to look in.
+_NO_TOKEN = "-"  # noqa: S105 - a token of text
 TRUE, FALSE = "1 == 1", "1 == 0"
 
+# Declared fields, name to type, in the order of their declaration.
+Declared = Mapping[str, str]
 
-def attributes(fields: Mapping[str, Value], declared: Sequence[str], expires: int) -> str:
+
+def attributes(fields: Mapping[str, Value], declared: Declared, expires: int) -> str:
     """Return a document's attributes as JSON; ``expires`` is in ms since 1970, 0 for never."""
     found: dict[str, object] = {"e": expires}
-    for number, name in enumerate(declared):
+    for number, (name, kind) in enumerate(declared.items()):
         value = fields.get(name)
         found[f"h{number}"] = int(value is not None)
-        if isinstance(value, Place):
-            found |= zip((f"x{number}", f"y{number}", f"z{number}"), value.unit(), strict=True)
-        elif isinstance(value, float):
-            found[f"n{number}"] = value
+        if kind == "number":
+            found[f"n{number}"] = value or 0
+        elif kind == "geo":
+            place = value.unit() if isinstance(value, Place) else (0, 0, 0)
+            found |= zip((f"x{number}", f"y{number}", f"z{number}"), place, strict=True)
         else:
-            found[f"t{number}"] = _tokens(value)
-    return json.dumps(found | _absent(fields, declared), separators=(",", ":"))
+            found[f"t{number}"] = [_NO_TOKEN, *sorted(_tokens(value, kind))]
+    return json.dumps(found, separators=(",", ":"))
 
 
-def _absent(fields: Mapping[str, Value], declared: Sequence[str]) -> dict[str, object]:
-    absent: dict[str, object] = {}
-    for number, name in enumerate(declared):
-        if name not in fields:
-            absent |= dict.fromkeys((f"n{number}", f"x{number}", f"y{number}", f"z{number}"), 0)
-    return absent
-
-
-def _tokens(value: Value | None) -> list[str]:
-    """Return the tokens of tags, and of the words that a text would have."""
+def _tokens(value: Value | None, kind: str) -> set[str]:
+    """Return the tokens of tags, or of a text's words."""
     if value is None:
-        return ["-"]
-    tags = (value,) if isinstance(value, str) else value
-    tokens = {_token(f"={tag}") for tag in tags}  # type: ignore[union-attr]
-    if isinstance(value, str):
-        tokens |= {_token(word) for word in words(value)}
-    return ["-", *sorted(tokens)]
+        return set()
+    if kind == "text":
+        return {_token(word) for word in words(str(value))}
+    return {_token(tag) for tag in ((value,) if isinstance(value, str) else value)}  # type: ignore[union-attr]
 
 
 def _token(text: str) -> str:
+    """Return a text in letters and digits alone: no quotes, no escapes, nothing to inject."""
     data = text.encode()
     if len(data) > _TOKEN_BYTES:
         return "s" + hashlib.sha256(data).hexdigest()
     return "x" + data.hex()
 
 
-def compile_filter(condition: Condition, declared: Sequence[str]) -> str:
-    """Return the expression of a checked condition."""
-    numbers = {name: number for number, name in enumerate(declared)}
-    return _compile(condition, numbers, negate=False)
+def compile_filter(condition: Condition | None, declared: Declared, *, expiring: bool) -> str:
+    """Return the expression of a checked condition; empty if every document meets it.
+
+    With ``expiring``, documents whose end has come meet nothing.
+    """
+    parts = []
+    if condition:
+        numbers = {name: number for number, name in enumerate(declared)}
+        parts.append(_compile(condition, numbers, negate=False))
+    if expiring:
+        parts.append(f"(.e == 0 or .e > {int(time.time() * 1000)})")
+    return " and ".join(parts)
 
 
 def _compile(condition: Condition, numbers: Mapping[str, int], *, negate: bool) -> str:
     if isinstance(condition, Group):
-        inner = negate != (condition.kind == "none_of")
-        # none_of is "not any of"; a negation turns "all" to "any" and back (De Morgan).
-        conjunction = (condition.kind == "all_of") != inner
-        parts = [_compile(member, numbers, negate=inner) for member in condition.members]
-        if not parts:
-            return TRUE if conjunction else FALSE
-        return "(" + (" and " if conjunction else " or ").join(parts) + ")"
+        return _group(condition, numbers, negate=negate)
     number = numbers[condition.field]
     if isinstance(condition, Exists):
-        return f".h{number} == {int(not negate)}"
-    if negate:
-        return f"(.h{number} == 0 or {_leaf(condition, number, negate=True)})"
-    return f"(.h{number} == 1 and {_leaf(condition, number, negate=False)})"
+        return f"(.h{number} == {int(not negate)})"
+    if isinstance(condition, Number | Geo):  # what is missing is stored as 0
+        comparison = _comparison(condition, number, negate=negate)
+        return f"(.h{number} == {'0 or' if negate else '1 and'} {comparison})"
+    if isinstance(condition, Tag):
+        tokens, joined = condition.tags, " or "
+    else:
+        tokens, joined = tuple(words(condition.matches)), " and "
+    found = joined.join(f'"{_token(token)}" in .t{number}' for token in dict.fromkeys(tokens))
+    return f"(not ({found}))" if negate else f"({found})"
 
 
-def _leaf(condition: Condition, number: int, *, negate: bool) -> str:
+def _group(group: Group, numbers: Mapping[str, int], *, negate: bool) -> str:
+    """Join the members; none_of is "not any of", and a negation swaps all and any (De Morgan)."""
+    inner = negate != (group.kind == "none_of")
+    conjunction = (group.kind == "all_of") != inner
+    parts = [_compile(member, numbers, negate=inner) for member in group.members]
+    if not parts:
+        return f"({TRUE if conjunction else FALSE})"
+    return "(" + (" and " if conjunction else " or ").join(parts) + ")"
+
+
+def _comparison(condition: Number | Geo, number: int, *, negate: bool) -> str:
     if isinstance(condition, Geo):
         return _circle(condition, number, ">" if negate else "<=")
-    if isinstance(condition, Number):
-        return _number(condition, number, negate=negate)
-    if isinstance(condition, Tag):
-        tokens, joined = [f"={tag}" for tag in condition.tags], " or "
-    else:
-        tokens, joined = words(condition.matches), " and "  # type: ignore[union-attr]
-    found = joined.join(f'"{_token(token)}" in .t{number}' for token in tokens)
-    return f"not ({found})" if negate else f"({found})"
-
-
-def _number(condition: Number, number: int, *, negate: bool) -> str:
     values = [literal(value) for value in condition.values]
     if condition.op == "between":
         if negate:
@@ -121,13 +126,16 @@ def _circle(condition: Geo, number: int, operator: str) -> str:
 def literal(value: float) -> str:
     """Return a number as the dialect reads it, exactly.
 
-    It reads no exponents and no long literals, so those become an integer times a power of two.
+    It reads no exponents and no long literals, so those become an integer times powers of two.
     """
     text = repr(value)
     if "e" not in text and len(text) <= _LITERAL:
         return text if value >= 0 else f"(0 - {text[1:]})"
     mantissa, exponent = math.frexp(abs(value))
-    whole = f"({int(mantissa * 2**53)} * 2 ** {_integer(exponent - 53)})"
+    # Two powers, since one alone would leave the range of doubles.
+    half = (exponent - 53) // 2
+    powers = f"2 ** {_integer(half)} * 2 ** {_integer(exponent - 53 - half)}"
+    whole = f"({int(mantissa * 2**53)} * {powers})"
     return whole if value >= 0 else f"(0 - {whole})"
 
 

@@ -10,7 +10,8 @@ of an earlier collection of the same name is ever mistaken for its own:
 - ``{c}:<b>:vectors:<n>``      vector set, n-th generation
 - ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload
 
-``collections`` is the sorted set of their names.
+``collections`` is the sorted set of their names, ``dropped`` a hash of the records of deleted ones
+whose keys are still to be removed.
 """
 
 import json
@@ -24,6 +25,8 @@ from services.search.engines import scripts
 from services.search.engines.connection import Client, asking
 from services.search.lifts import Lift
 from services.search.schema import Collection
+
+_REMOVED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Record:
 
     @property
     def newest(self) -> Index:
-        """The index that writes must fit: the one being built, if any."""
+        """The index being built, if any, else the one that answers."""
         return self.building or self.index
 
 
@@ -60,14 +63,14 @@ class Keys:
     """The names of a collection's keys."""
 
     def __init__(self, prefix: str, record: Record) -> None:
-        self._root = f"{prefix}search:{{{record.collection.name}}}:"
-        self._own = f"{self._root}{record.born}:"
-        self._current, self._newest = record.index, record.newest
-        self.record = self._root + "record"
-        self.lease = self._root + "lease"
+        root = f"{prefix}search:{{{record.collection.name}}}:"
+        self._own = f"{root}{record.born}:"
+        self.record = root + "record"
+        self.lease = root + "lease"
         self.ids = self._own + "ids"
         self.expiries = self._own + "expiries"
         self.vectors = self.generation(record.index)
+        self.newest = self.generation(record.newest)
 
     def document(self, key: str) -> str:
         """Return the key of a document."""
@@ -79,9 +82,8 @@ class Keys:
 
     def script(self, ids: Iterable[str]) -> list[str]:
         """Return the keys that the scripts are given."""
-        newest = self.generation(self._newest)
         documents = map(self.document, ids)
-        return [self.record, self.ids, self.expiries, self.vectors, newest, *documents]
+        return [self.record, self.ids, self.expiries, self.vectors, self.newest, *documents]
 
 
 class Records:
@@ -90,8 +92,11 @@ class Records:
     def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
+        self._names = f"{prefix}search:collections"
+        self._dropped = f"{prefix}search:dropped"
         self._cached: dict[str, Record] = {}
         self._replace = redis.register_script(scripts.REPLACE_RECORD)
+        self._delete = redis.register_script(scripts.DELETE_RECORD)
 
     def keys(self, record: Record) -> Keys:
         """Return the keys of a collection."""
@@ -129,7 +134,7 @@ class Records:
                 collection=collection.name,
             )
         async with asking():
-            await self._redis.zadd(f"{self._prefix}search:collections", {collection.name: 0})
+            await self._redis.zadd(self._names, {collection.name: 0})
         return record
 
     async def change(self, record: Record, **changes: object) -> Record | None:
@@ -138,36 +143,66 @@ class Records:
         done = await self._write(fresh, str(record.version))
         return fresh if done else None
 
-    async def delete(self, record: Record) -> None:
-        """Delete a collection: its record first, so that nothing more is written to it."""
-        name, keys = record.collection.name, self.keys(record)
-        self._cached.pop(name, None)
+    async def delete(self, record: Record) -> bool:
+        """Delete a collection, unless its record has changed: then return False.
+
+        The record goes first, so that nothing more is written; what is left of a deletion that was
+        cut short, ``remove_dropped`` ends.
+        """
+        name, note = record.collection.name, f"{record.collection.name}:{record.born}"
         async with asking():
-            ids = [key.decode() for key in await self._redis.zrange(keys.ids, 0, -1)]
-            await self._redis.delete(keys.record)
-            await self._redis.zrem(f"{self._prefix}search:collections", name)
-            rest = [keys.ids, keys.expiries, keys.vectors, keys.generation(record.newest)]
-            rest += map(keys.document, ids)
-            for first in range(0, len(rest), 1000):
-                await self._redis.unlink(*rest[first : first + 1000])
+            await self._redis.hset(self._dropped, note, _dump(record))
+            deleted = await self._delete(keys=[self.keys(record).record], args=[record.version])
+            if deleted == b"stale":
+                await self._redis.hdel(self._dropped, note)
+                return False
+            await self._redis.zrem(self._names, name)
+        self._cached.pop(name, None)
+        await self._remove(record, note)
+        return True
+
+    async def remove_dropped(self) -> None:
+        """Remove what deleted collections have left."""
+        async with asking():
+            dropped = await self._redis.hgetall(self._dropped)
+        for note, text in dropped.items():
+            record = _load(text, 0)
+            async with asking():
+                born = await self._redis.hget(self.keys(record).record, "record")
+            if not born or json.loads(born)["born"] != record.born:
+                await self._remove(record, note)
 
     async def names(self, after: str, count: int) -> list[str]:
         """Return names of collections in their order, after one."""
         start = f"({after}" if after else "-"
         async with asking():
-            found = await self._redis.zrangebylex(
-                f"{self._prefix}search:collections", start, "+", start=0, num=count
-            )
+            found = await self._redis.zrangebylex(self._names, start, "+", start=0, num=count)
         return [name.decode() for name in found]
 
+    async def _remove(self, record: Record, note: str | bytes) -> None:
+        keys = self.keys(record)
+        while True:
+            async with asking():
+                ids = await self._redis.zrange(keys.ids, 0, _REMOVED_AT_ONCE - 1)
+                if not ids:
+                    break
+                await self._redis.unlink(*(keys.document(key.decode()) for key in ids))
+                await self._redis.zrem(keys.ids, *ids)
+        async with asking():
+            await self._redis.unlink(keys.ids, keys.expiries, keys.vectors, keys.newest)
+            await self._redis.hdel(self._dropped, note)
+
     async def _write(self, record: Record, expected: str) -> bool:
-        text = json.dumps(asdict(record), separators=(",", ":"))
         key = self.keys(record).record
         async with asking():
-            done = await self._replace(keys=[key], args=[expected, record.version, text])
+            done = await self._replace(keys=[key], args=[expected, record.version, _dump(record)])
         if done:
             self._cached[record.collection.name] = record
         return bool(done)
+
+
+def _dump(record: Record) -> str:
+    return json.dumps(asdict(record), separators=(",", ":"))
 
 
 def _load(text: bytes, version: int) -> Record:
@@ -183,8 +218,8 @@ def _load(text: bytes, version: int) -> Record:
     )
 
 
-def contended(name: str) -> Aborted:
-    """Return the failure of a change that others keep overtaking."""
+def changing(name: str) -> Aborted:
+    """Return the failure of what others have overtaken."""
     return Aborted(
         "COLLECTION_CHANGING",
         "The collection is being changed by others: try again.",

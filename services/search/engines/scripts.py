@@ -2,12 +2,14 @@
 
 Every script is given the version of the collection's record that its caller has read; if the
 record has changed since, it changes nothing and returns ``stale``, and the caller reads it again.
-The first line makes Redis refuse the whole script when memory is short, before anything is changed.
+Without ``allow-oom`` Redis refuses the whole script when memory is short, before any change.
 Keys: 1 record, 2 ids, 3 expiries, 4 vector set, 5 vector set being built or the same as 4, then
 one for each document.
 """
 
-_FRESH = """#!lua
+_WRITES = "#!lua"
+_FREES = "#!lua flags=allow-oom"
+_FRESH = """
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 'stale' end
 """
 
@@ -21,7 +23,7 @@ local at = 5
 
 # ARGV: version, quantization, EF, M, then for each document: id, lifted vector, lifted vector for
 # the set being built or nothing, attributes, expiry in ms or 0, vector, fields, text, payload.
-UPSERT = f"""{_FRESH}{_ADD}
+UPSERT = f"""{_WRITES}{_FRESH}{_ADD}
 local created = 0
 for number = 6, #KEYS do
   local id, lifted, other, attributes, expiry = unpack(ARGV, at, at + 4)
@@ -45,7 +47,7 @@ return created
 """
 
 # ARGV: version, time in ms before which documents have expired or 'all', then the ids.
-DELETE = f"""{_FRESH}
+DELETE = f"""{_FREES}{_FRESH}
 local deleted = 0
 for number = 6, #KEYS do
   local id = ARGV[number - 3]
@@ -61,20 +63,27 @@ end
 return deleted
 """
 
-# ARGV: version, quantization, EF, M, then for each document: id, its stored vector, lifted vector,
-# attributes. A document that has changed meanwhile was written to both sets already.
-COPY = f"""{_FRESH}{_ADD}
+# ARGV: version, quantization, EF, M, then for each document: id, lifted vector, attributes. One
+# that is in the new set already was written since it was read, and is newer there; or it is gone.
+COPY = f"""{_WRITES}{_FRESH}{_ADD}
 for number = 6, #KEYS do
-  local id, stored, lifted, attributes = unpack(ARGV, at, at + 3)
-  if redis.call('HGET', KEYS[number], 'v') == stored then add(KEYS[5], lifted, id, attributes) end
-  at = at + 4
+  local id, lifted, attributes = unpack(ARGV, at, at + 2)
+  if redis.call('EXISTS', KEYS[number]) == 1 and not redis.call('VGETATTR', KEYS[5], id) then
+    add(KEYS[5], lifted, id, attributes)
+  end
+  at = at + 3
 end
 return 'copied'
 """
 
 # Keys: 1 record. ARGV: version expected ('' for none), next version, record.
-REPLACE_RECORD = """#!lua
+REPLACE_RECORD = f"""{_WRITES}
 if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
 return 1
+"""
+
+# Keys: 1 record. ARGV: version expected.
+DELETE_RECORD = f"""{_FREES}{_FRESH}
+return redis.call('DEL', KEYS[1])
 """

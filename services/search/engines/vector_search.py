@@ -1,7 +1,12 @@
-"""Answers queries on vector sets: one pipeline for all of them, a second for what it left open."""
+"""Answers queries on vector sets: one pipeline for all of them, a second to read what they return.
+
+A query is asked again only if its answer may be wrong: an approximate search that came short looks
+at every element; an exact one whose float32 cosines cannot tell the last hit from the next asks for
+more of them.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,60 +16,94 @@ from services.errors import NotFound
 from services.search import lifts
 from services.search.engines import expressions
 from services.search.engines.connection import Client, asking
-from services.search.engines.records import Record, Records, contended
-from services.search.engines.vector_sets import VectorSets, living, load_fields
+from services.search.engines.documents import Documents, load_fields
+from services.search.engines.records import Record, Records, changing
+from services.search.filters import Condition
+from services.search.lifts import Lift, Wide
 from services.search.schema import Hit, Query, Result, Vector
 
-# Up to so many documents a filtered search looks at all of them: exact, and no slower.
-SCANNED = 10_000
-# Beyond that, an approximate search may pass over so many that fail the filter, then looks at all.
+# Up to so many documents, a filtered search looks at all of them: exact, and no slower.
+SCANNED = 5_000
+# Beyond that it may meet so many that fail the filter before it looks at all of them.
 _FILTER_EFFORT = 2_000
-# Scores of lifted or quantised vectors are coarse: so many more are fetched, and compared exactly.
-_SPARE, _SPARE_QUANTISED = 10, 4
+# Where scores are computed again, so many more are fetched; of quantised ones several times.
+_SPARE, _SPARE_QUANTISED, _WIDER = 10, 4, 4
 _TRIES = 20
 
 
 @dataclass
 class _Search:
-    """One query on its way: what was found so far, nearest first, with cosines."""
+    """One query on its way; ``found`` has ids and cosines, nearest first."""
 
     query: Query
     record: Record
-    vector: Vector | None = None
-    expression: str = ""
+    lift: Lift
+    expression: str
+    vector: Vector | None
+    norm: float = 0.0
+    count: int = 0
+    coarse: bool = False
     whole: bool = False
     found: list[tuple[str, float]] = field(default_factory=list)
+    similarities: Wide | Sequence[float] = ()
+    distances: Wide | Sequence[float] = ()
+    parts: list[dict[str, bytes]] = field(default_factory=list)
+    lost: int = 0
     explanation: list[str] = field(default_factory=list)
 
-    @property
-    def count(self) -> int:
-        """How many to fetch."""
-        wanted = self.query.offset + self.query.limit + bool(self.query.document_id)
-        if self.record.collection.quantization != "none":
-            return wanted * _SPARE_QUANTISED + _SPARE
-        return wanted + (_SPARE if self.coarse else 0)
+    def prepare(self, size: int) -> None:
+        """Decide how to ask, given about how many documents there are."""
+        query, collection = self.query, self.record.collection
+        quantised = collection.quantization != "none"
+        self.count = query.offset + query.limit + bool(query.document_id)
+        if self.vector is not None:
+            self.norm = float(np.linalg.norm(self.vector.astype(np.float64)))
+            self.coarse = quantised or self.lift.is_coarse(self.norm)
+        self.whole = query.exact or collection.index == "flat"
+        self.whole = self.whole or (bool(query.condition) and size <= SCANNED)
+        if self.coarse:
+            self.count = self.count * (_SPARE_QUANTISED if quantised else 1) + _SPARE
+        if quantised and query.exact:  # only the stored vectors tell
+            self.count = max(self.count, size)
 
     @property
-    def coarse(self) -> bool:
-        """Whether scores must be computed again from the stored vectors."""
-        collection = self.record.collection
-        return collection.metric == "l2" or collection.quantization != "none"
-
-    @property
-    def reads(self) -> bool:
-        """Whether the documents themselves are needed."""
+    def wanted(self) -> list[str]:
+        """The parts of a document to read."""
         query = self.query
-        wants = query.return_fields is None or query.return_fields or query.return_text
-        return bool(wants or query.return_vector or self.coarse)
+        names = ["v"] if self.coarse or query.return_vector else []
+        names += ["f"] if query.return_fields is None or query.return_fields else []
+        return names + (["t", "p"] if query.return_text else [])
+
+    def is_short(self, size: int) -> bool:
+        """Say whether an approximate search has found fewer than there are, and were asked for."""
+        return not self.whole and len(self.found) < min(self.count, size)
+
+    def is_unsure(self) -> bool:
+        """Say whether a scan may have left out what is nearer than its last hit, by rounding."""
+        page = self.query.offset + self.query.limit
+        if not (self.whole and self.coarse) or len(self.found) < self.count:
+            return False
+        if len(self.distances) < page:
+            return True
+        last = float(np.partition(self.distances, page - 1)[page - 1])
+        nearest_left = self.lift.score(self.found[-1][1] + lifts.COSINE_ERROR, self.norm)[1]
+        return last > nearest_left + lifts.TIE * max(1.0, abs(last))
 
 
 class VectorSearch:
     """Answers queries; ``background`` lets Redis search on threads of its own."""
 
-    def __init__(self, redis: Client, records: Records, sets: VectorSets) -> None:
+    def __init__(
+        self,
+        redis: Client,
+        records: Records,
+        documents: Documents,
+        matching: Callable[[str, Condition | None], Awaitable[list[str]]],
+    ) -> None:
         self._redis = redis
         self._records = records
-        self._sets = sets
+        self._documents = documents
+        self._matching = matching
         self._sizes: dict[str, int] = {}
         self.background = False
 
@@ -72,136 +111,162 @@ class VectorSearch:
         """Answer queries in order. Raises NotFound for a document_id that is not there."""
         started = time.perf_counter()
         for _ in range(_TRIES):
-            searches = [
-                _Search(query, await self._records.get(query.collection)) for query in queries
-            ]
+            searches = [await self._begin(query) for query in queries]
             await self._find_vectors(searches)
-            if await self._rank(searches):
-                results = await self._results(searches)
-                for result in results:
-                    result.took = time.perf_counter() - started
-                return results
-            for name in {query.collection for query in queries}:
+            if await self._answer(searches):
+                took = time.perf_counter() - started
+                return [_result(search, took) for search in searches]
+            for name in {query.collection.name for query in queries}:
                 await self._records.read(name)
-        raise contended(queries[0].collection)
+        raise changing(queries[0].collection.name)
+
+    def scan(self, record: Record, condition: Condition | None, count: int) -> list[Any]:
+        """Return the command that names every element which meets a condition, up to a count."""
+        collection = record.collection
+        anywhere = np.zeros(collection.dimensions, np.float32)
+        anywhere[0] = 1.0
+        asked = record.index.lift(collection.metric).asked(anywhere)
+        words: list[Any] = ["VSIM", self._records.keys(record).vectors, "FP32", asked.tobytes()]
+        words += ["COUNT", count, "TRUTH", *self._thread()]
+        expression = _expression(record, condition)
+        return words + (["FILTER", expression] if expression else [])
+
+    async def _begin(self, query: Query) -> _Search:
+        record = await self._records.get(query.collection.name)
+        if record.collection != query.collection:
+            raise changing(query.collection.name)
+        lift = record.index.lift(record.collection.metric)
+        return _Search(query, record, lift, _expression(record, query.condition), query.vector)
 
     async def _find_vectors(self, searches: Sequence[_Search]) -> None:
+        """Read the vectors of the documents that are asked by."""
         by_id = [search for search in searches if search.query.document_id]
-        if by_id:
-            async with asking(), self._redis.pipeline(transaction=False) as pipe:
-                for search in by_id:
-                    keys = self._records.keys(search.record)
-                    pipe.hget(keys.document(search.query.document_id), "v")
-                vectors = await pipe.execute()
-            for search, vector in zip(by_id, vectors, strict=True):
-                if vector is None:
-                    raise NotFound(
-                        "DOCUMENT_NOT_FOUND",
-                        "There is no document of this id to search by.",
-                        field="document_id",
-                        id=search.query.document_id,
-                    )
+        if not by_id:
+            return
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            for search in by_id:
+                keys = self._records.keys(search.record)
+                pipe.hget(keys.document(search.query.document_id), "v")
+                pipe.hget(keys.record, "version")
+            replies = await pipe.execute()
+        for search, vector, version in zip(by_id, replies[::2], replies[1::2], strict=True):
+            if vector is not None:
                 search.vector = np.frombuffer(vector, "<f4")
-        for search in searches:
-            if search.query.vector is not None:
-                search.vector = search.query.vector
-            condition = search.query.condition
-            declared = list(search.record.collection.fields)
-            compiled = expressions.compile_filter(condition, declared) if condition else ""
-            search.expression = living(search.record, compiled)
+            elif version == b"%d" % search.record.version:
+                raise NotFound(
+                    "DOCUMENT_NOT_FOUND",
+                    "There is no document of this id to search by.",
+                    field="document_id",
+                    id=search.query.document_id,
+                )
 
-    async def _rank(self, searches: Sequence[_Search]) -> bool:
-        """Fill in what is found; return False if a collection has changed meanwhile."""
-        nearest = [search for search in searches if search.vector is not None]
+    async def _answer(self, searches: Sequence[_Search]) -> bool:
+        """Find and read the hits; return False if a collection has changed meanwhile."""
+        for search in searches:
+            search.prepare(self._sizes.get(search.record.collection.name, 0))
+        asked = list(searches)
+        while asked:
+            if not await self._ask(asked):
+                return False
+            short = [one for one in asked if one.is_short(self._size(one))]
+            for search in short:
+                search.whole = True
+            enough = [search for search in asked if not any(search is one for one in short)]
+            await self._read(enough)
+            unsure = [search for search in enough if search.is_unsure()]
+            for search in unsure:
+                search.count *= _WIDER
+            asked = short + unsure
+        return True
+
+    def _size(self, search: _Search) -> int:
+        return self._sizes[search.record.collection.name]
+
+    async def _ask(self, searches: Sequence[_Search]) -> bool:
         records = {search.record.collection.name: search.record for search in searches}
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for record in records.values():
-                pipe.hget(self._records.keys(record).record, "version")
-                pipe.zcard(self._records.keys(record).ids)
-            for search in nearest:
-                search.whole = self._looks_at_all(search)
-                self._ask(pipe, search)
+                keys = self._records.keys(record)
+                pipe.hget(keys.record, "version")
+                pipe.zcard(keys.ids)
+            for search in searches:
+                self._add(pipe, search)
             replies = await pipe.execute()
         heads, found = replies[: 2 * len(records)], replies[2 * len(records) :]
-        versions = [b"%d" % record.version for record in records.values()]
-        if heads[::2] != versions:
+        if heads[::2] != [b"%d" % record.version for record in records.values()]:
             return False
         self._sizes.update(zip(records, heads[1::2], strict=True))
-        for search, reply in zip(nearest, found, strict=True):
-            search.found = _pairs(reply)
-        await self._complete(nearest)
-        for search in searches:
-            if search.vector is None:
-                await self._list(search)
+        for search, reply in zip(searches, found, strict=True):
+            if search.vector is not None:
+                search.found = _pairs(reply)
+            elif search.expression:
+                ids = await self._matching(search.record.collection.name, search.query.condition)
+                search.found = [(key, 0.0) for key in ids[: search.count]]
+            else:
+                search.found = [(key.decode(), 0.0) for key in reply]
         return True
 
-    def _looks_at_all(self, search: _Search) -> bool:
-        """Say whether to compare with every element: asked for, or as cheap under a filter."""
-        if search.query.exact or search.record.collection.index == "flat":
-            return True
-        size = self._sizes.get(search.record.collection.name, 0)
-        return bool(search.expression) and size <= SCANNED
-
-    async def _complete(self, searches: Sequence[_Search]) -> None:
-        """Look at all elements where an approximate search found fewer than it should."""
-        short = [
-            search
-            for search in searches
-            if not search.whole
-            and len(search.found) < min(search.count, self._sizes[search.record.collection.name])
-        ]
-        if not short:
-            return
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for search in short:
-                search.whole = True
-                self._ask(pipe, search)
-            replies = await pipe.execute()
-        for search, reply in zip(short, replies, strict=True):
-            search.found = _pairs(reply)
-
-    def _ask(self, pipe: Any, search: _Search) -> None:
-        collection = search.record.collection
-        assert search.vector is not None  # noqa: S101 - only such searches are asked
-        asked = search.record.index.lift(collection.metric).asked(search.vector)
-        words: list[Any] = [self._records.keys(search.record).vectors, "FP32"]
-        words += [asked.astype("<f4").tobytes(), "WITHSCORES", "COUNT", search.count]
-        if not search.whole:
-            words += ["EF", max(search.query.ef or collection.ef_runtime, search.count)]
-        if search.expression:
-            words += ["FILTER", search.expression]
-            words += [] if search.whole else ["FILTER-EF", _FILTER_EFFORT + search.count]
-        words += ["TRUTH"] if search.whole else []
-        words += [] if self.background else ["NOTHREAD"]
-        if search.query.explain:
-            shown = [word if not isinstance(word, bytes) else "<vector>" for word in words]
-            search.explanation.append(" ".join(map(str, ["VSIM", *shown])))
-        pipe.execute_command("VSIM", *words)
-
-    async def _list(self, search: _Search) -> None:
-        """Answer a query for everything, in the order of the ids."""
-        query, wanted = search.query, search.query.offset + search.query.limit
-        if query.condition or search.record.expiring:
-            ids = await self._sets.matching(search.record, query.condition)
+    def _add(self, pipe: Any, search: _Search) -> None:
+        """Add a query's command to the pipeline."""
+        keys = self._records.keys(search.record)
+        if search.vector is None:
+            count = 0 if search.expression else search.count
+            words = ["ZRANGEBYLEX", keys.ids, "-", "+", "LIMIT", 0, count]
         else:
-            ids = await self._sets.ids(search.record, "", wanted)
-        search.found = [(key, 0.0) for key in ids[:wanted]]
+            asked = search.lift.asked(search.vector)
+            words = ["VSIM", keys.vectors, "FP32", asked.tobytes(), "WITHSCORES"]
+            words += ["COUNT", search.count, *self._effort(search), *self._thread()]
+        if search.query.explain:
+            search.explanation.append(
+                " ".join("<vector>" if isinstance(word, bytes) else str(word) for word in words)
+            )
+        pipe.execute_command(*words)
 
-    async def _results(self, searches: Sequence[_Search]) -> list[Result]:
-        read = [search for search in searches if search.reads]
+    def _effort(self, search: _Search) -> list[Any]:
+        filtered: list[Any] = ["FILTER", search.expression] if search.expression else []
+        if search.whole:
+            return [*filtered, "TRUTH"]
+        effort = max(search.query.ef or search.record.collection.ef_runtime, search.count)
+        if filtered:
+            filtered += ["FILTER-EF", _FILTER_EFFORT + search.count]
+        return [*filtered, "EF", effort]
+
+    def _thread(self) -> list[str]:
+        return [] if self.background else ["NOTHREAD"]
+
+    async def _read(self, searches: Sequence[_Search]) -> None:
+        """Read what is needed of the documents, and score them."""
+        reading = [search for search in searches if search.wanted]
+        stored = iter(await self._fetch(reading)) if reading else iter(())
+        for search in searches:
+            names = search.wanted
+            if names:
+                rows = [next(stored) for _ in search.found]
+                kept = [any(value is not None for value in row) for row in rows]
+                search.lost = len(rows) - sum(kept)
+                search.found = [
+                    one for one, is_kept in zip(search.found, kept, strict=True) if is_kept
+                ]
+                search.parts = [
+                    {name: value or b"" for name, value in zip(names, row, strict=True)}
+                    for row, is_kept in zip(rows, kept, strict=True)
+                    if is_kept
+                ]
+            _score(search)
+
+    async def _fetch(self, searches: Sequence[_Search]) -> list[list[bytes | None]]:
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for search in read:
+            for search in searches:
                 keys = self._records.keys(search.record)
                 for key, _ in search.found:
-                    pipe.hmget(keys.document(key), _wanted(search))
-            stored = iter(await pipe.execute())
-        results = []
-        for search in searches:
-            hits = [_hit(search, key, cosine) for key, cosine in search.found]
-            if search.reads:
-                hits = [hit for hit in hits if _fill(search, hit, next(stored))]
-            results.append(_cut(search, hits))
-        return results
+                    pipe.execute_command("HMGET", keys.document(key), *search.wanted)
+            rows: list[list[bytes | None]] = await pipe.execute()
+        return rows
+
+
+def _expression(record: Record, condition: Condition | None) -> str:
+    fields = record.collection.fields
+    return expressions.compile_filter(condition, fields, expiring=record.expiring)
 
 
 def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float]]:
@@ -210,50 +275,51 @@ def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float]]:
     return [(key.decode(), 2 * float(score) - 1) for key, score in scores]
 
 
-def _wanted(search: _Search) -> list[str]:
-    """Return the parts of a document to read; which exist is always seen by one of them."""
-    query = search.query
-    names = ["v"] if search.coarse or query.return_vector else []
-    names += ["f"] if query.return_fields is None or query.return_fields else []
-    return names + (["t", "p"] if query.return_text else [])
-
-
-def _hit(search: _Search, key: str, cosine: float) -> Hit:
+def _score(search: _Search) -> None:
     if search.vector is None:
-        return Hit(key, 0.0, 0.0)
-    lift = search.record.index.lift(search.record.collection.metric)
-    return Hit(key, *lift.score(cosine, search.vector))
+        search.similarities = search.distances = [0.0] * len(search.found)
+    elif search.coarse and search.found:
+        stored = np.frombuffer(b"".join(part["v"] for part in search.parts), "<f4")
+        search.similarities, search.distances = lifts.exact_scores(
+            search.record.collection.metric, search.vector, stored.reshape(len(search.found), -1)
+        )
+    else:
+        scores = [search.lift.score(cosine, search.norm) for _, cosine in search.found]
+        search.similarities = [similarity for similarity, _ in scores]
+        search.distances = [distance for _, distance in scores]
 
 
-def _fill(search: _Search, hit: Hit, values: Sequence[bytes | None]) -> bool:
-    """Add what was read of a document; return False if it is gone."""
-    parts = dict(zip(_wanted(search), values, strict=True))
-    if all(value is None for value in values):
-        return False
-    query, collection = search.query, search.record.collection
-    if search.coarse and search.vector is not None:
-        stored = np.frombuffer(parts["v"] or b"", "<f4")
-        scores = lifts.exact_score(collection.metric, search.vector, stored)
-        hit.similarity, hit.distance = scores
+def _result(search: _Search, took: float) -> Result:
+    """Order the hits, drop what is too far or the document asked by, and cut to the page."""
+    query, ids = search.query, [key for key, _ in search.found]
+    order = list(range(len(ids)))
+    if search.vector is not None:
+        order.sort(key=lambda at: (search.distances[at], ids[at]))
+    if query.document_id:
+        order = [at for at in order if ids[at] != query.document_id]
+    if query.min_similarity is not None:
+        order = [at for at in order if search.similarities[at] >= query.min_similarity]
+    page = order[query.offset : query.offset + query.limit]
+    reason = ""
+    if search.lost and len(page) < query.limit:
+        reason = f"{search.lost} hits were deleted while the search ran"
+    hits = [_hit(search, at) for at in page]
+    return Result(hits, took, reason, search.explanation)
+
+
+def _hit(search: _Search, at: int) -> Hit:
+    query = search.query
+    hit = Hit(search.found[at][0], float(search.similarities[at]), float(search.distances[at]))
+    if not search.parts:
+        return hit
+    parts, chosen = search.parts[at], query.return_fields
     if "f" in parts:
-        fields = load_fields(parts["f"] or b"{}")
-        chosen = query.return_fields
+        fields = load_fields(parts["f"])
         hit.fields = {
             name: value for name, value in fields.items() if chosen is None or name in chosen
         }
     if query.return_text:
-        hit.text, hit.payload = (parts["t"] or b"").decode(), parts["p"] or b""
+        hit.text, hit.payload = parts["t"].decode(), parts["p"]
     if query.return_vector:
-        hit.vector = parts["v"] or b""
-    return True
-
-
-def _cut(search: _Search, hits: list[Hit]) -> Result:
-    """Order the hits, drop what is too far or the document asked by, and cut to the page."""
-    query = search.query
-    hits = [hit for hit in hits if hit.id != query.document_id or not query.document_id]
-    if search.vector is not None:
-        hits.sort(key=lambda hit: (-hit.similarity, hit.id))
-    if query.min_similarity is not None:
-        hits = [hit for hit in hits if hit.similarity >= query.min_similarity]
-    return Result(hits[query.offset : query.offset + query.limit], explanation=search.explanation)
+        hit.vector = parts["v"]
+    return hit

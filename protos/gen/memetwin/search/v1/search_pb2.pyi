@@ -266,7 +266,7 @@ class HnswIndex(_message.Message):
     ef_construction: _builtins.int
     """ef_construction is the number of candidates while building; 0 means 200."""
     ef_runtime: _builtins.int
-    """ef_runtime is the number of candidates while searching; 0 means 200."""
+    """ef_runtime is the number of candidates while searching; 0 means 200, and 400 for IP."""
     def __init__(
         self,
         *,

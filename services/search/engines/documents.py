@@ -1,0 +1,101 @@
+"""Documents as Redis keeps them: a hash each, and the sorted set of their ids."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from services.search.engines.connection import Client, asking
+from services.search.engines.records import Record, Records
+from services.search.filters import Place, Value
+from services.search.schema import Document
+
+_SAMPLE = 20
+
+
+class Documents:
+    """Reads documents by id, lists and counts them."""
+
+    def __init__(self, redis: Client, records: Records) -> None:
+        self._redis = redis
+        self._records = records
+
+    async def get(self, record: Record, ids: Sequence[str]) -> list[Document | None]:
+        """Read documents by id; None for what is not there."""
+        keys = self._records.keys(record)
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            for key in ids:
+                pipe.hmget(keys.document(key), ["v", "f", "t", "p"])
+                pipe.pttl(keys.document(key))
+            replies = await pipe.execute()
+        return [
+            _document(key, values, ttl)
+            for key, values, ttl in zip(ids, replies[::2], replies[1::2], strict=True)
+        ]
+
+    async def ids(self, record: Record, after: str, count: int) -> list[str]:
+        """Return ids in their order, after one."""
+        key, start = self._records.keys(record).ids, f"({after}" if after else "-"
+        async with asking():
+            found = await self._redis.zrangebylex(key, start, "+", start=0, num=count)
+        return [key.decode() for key in found]
+
+    async def count(self, record: Record) -> int:
+        """Return the number of documents that have not expired."""
+        keys = self._records.keys(record)
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys.ids)
+            pipe.zcount(keys.expiries, "-inf", int(time.time() * 1000))
+            total, expired = await pipe.execute()
+        return int(total) - int(expired)
+
+    async def memory(self, record: Record) -> int:
+        """Return about how many bytes the documents take, by a sample of them."""
+        keys = self._records.keys(record)
+        ids = await self.ids(record, "", _SAMPLE)
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys.ids)
+            for key in ids:
+                pipe.memory_usage(keys.document(key))
+            total, *sizes = await pipe.execute()
+        return int(sum(size or 0 for size in sizes) / max(1, len(sizes)) * total)
+
+
+def dump_fields(fields: dict[str, Value]) -> bytes:
+    """Return fields as they are stored."""
+    plain = {
+        name: asdict(value) if isinstance(value, Place) else value for name, value in fields.items()
+    }
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def load_fields(data: bytes | None) -> dict[str, Value]:
+    """Return stored fields as they came."""
+    fields: dict[str, Value] = {}
+    for name, value in json.loads(data or b"{}").items():
+        if isinstance(value, list):
+            fields[name] = tuple(value)
+        else:
+            fields[name] = Place(**value) if isinstance(value, dict) else value
+    return fields
+
+
+def expiry(document: Document) -> int:
+    """Return when a document ends, in ms since 1970; 0 for never."""
+    return int((time.time() + document.ttl) * 1000) if document.ttl else 0
+
+
+def _document(key: str, values: Sequence[bytes | None], ttl: int) -> Document | None:
+    vector, fields, text, payload = values
+    if vector is None:
+        return None
+    return Document(
+        id=key,
+        vector=np.frombuffer(vector, "<f4"),
+        fields=load_fields(fields),
+        text=(text or b"").decode(),
+        payload=payload or b"",
+        ttl=ttl / 1000 if ttl > 0 else 0.0,
+    )

@@ -1,0 +1,114 @@
+"""Where the tests find a Redis, the data and the stack; what was left out is said at the end."""
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+if TYPE_CHECKING:
+    from tests.stack import Stack
+
+ROOT = Path(__file__).parents[1]
+_left_out: list[str] = []
+
+
+def leave_out(reason: str) -> None:
+    """Skip a test for want of something; under CI that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"left out under CI: {reason}")
+    _left_out.append(reason)
+    pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    terminalreporter.section("left out")
+    terminalreporter.line("\n".join(sorted(set(_left_out))) or "nothing")
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of development data; tests that need it are left out where it is absent."""
+    folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or ROOT / ".." / "shared" / "data")
+    if not folder.is_dir():
+        if os.environ.get("MEMETWIN_TEST_DATA"):
+            pytest.fail(f"MEMETWIN_TEST_DATA names no folder: {folder}")
+        _left_out.append("no development data (MEMETWIN_TEST_DATA)")
+        pytest.skip("no development data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def questions(data: Path) -> list[str]:
+    """Distinct real questions."""
+    rows = map(json.loads, (data / "question_pairs.jsonl").read_text().splitlines())
+    return list(dict.fromkeys(row["a"] for row in rows))
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis: the one that is named, a container, or one that deploy/local finds."""
+    named = os.environ.get("MEMETWIN_TEST_REDIS_URL")
+    image = os.environ.get("MEMETWIN_TEST_REDIS_IMAGE") or "redis:8"
+    if named:
+        yield named
+    elif _has_image(image):
+        yield from _container(image)
+    else:
+        from tests.redis_server import RedisServer
+
+        server = RedisServer(tmp_path_factory.mktemp("redis"))
+        yield server.url
+        server.stop()
+
+
+def _has_image(image: str) -> bool:
+    if not shutil.which("docker"):
+        return False
+    for words in (["image", "inspect", image], ["pull", "--quiet", image]):
+        done = subprocess.run(["docker", *words], capture_output=True, check=False)
+        if done.returncode == 0:
+            return True
+    return False
+
+
+def _container(image: str) -> Iterator[str]:
+    # Ryuk, which cleans up after killed tests, is an image of its own that may not be there.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    from testcontainers.community.redis import RedisContainer
+
+    with RedisContainer(image) as container:
+        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
+
+
+@pytest.fixture(scope="session")
+def prefix(redis_url: str) -> Iterator[str]:
+    """A prefix of this run alone; its keys are deleted at the end."""
+    mine = f"test-{uuid.uuid4()}:"
+    yield mine
+    client: Any = redis.Redis.from_url(redis_url)
+    keys = list(client.scan_iter(f"{mine}*", count=1000))
+    for first in range(0, len(keys), 1000):
+        client.unlink(*keys[first : first + 1000])
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def stack(redis_url: str, prefix: str) -> Iterator["Stack"]:
+    """The three services, ready."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from tests.stack import Stack, wait_until
+
+    running = Stack(redis_url, prefix)
+    health: Any = health_pb2_grpc.HealthStub(running.gateway)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving)
+    yield running
+    running.close()

@@ -1,0 +1,357 @@
+import uuid
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from memetwin.gateway.v1 import (
+    cache_pb2,
+    cache_pb2_grpc,
+    rag_pb2,
+    rag_pb2_grpc,
+    twin_pb2,
+    twin_pb2_grpc,
+)
+from memetwin.search.v1 import search_pb2
+from services.cli.load import DEMO, load_pictures, load_texts
+from tests.refusals import refusal
+from tests.stack import Stack, wait_until
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+Lookup = cache_pb2.LookupEntryRequest
+QUESTION = "How do I reset my password?"
+PARAPHRASE = "How can I reset my password?"
+
+
+@pytest.fixture(scope="module")
+def cache(stack: Stack) -> cache_pb2_grpc.CacheServiceStub:
+    return cache_pb2_grpc.CacheServiceStub(stack.gateway)
+
+
+@pytest.fixture(scope="module")
+def rag(stack: Stack) -> rag_pb2_grpc.RagServiceStub:
+    load_texts(stack.gateway, DEMO / "memes.jsonl")
+    return rag_pb2_grpc.RagServiceStub(stack.gateway)
+
+
+@pytest.fixture(scope="module")
+def twins(stack: Stack) -> twin_pb2_grpc.TwinServiceStub:
+    load_pictures(stack.gateway, DEMO / "pictures")
+    return twin_pb2_grpc.TwinServiceStub(stack.gateway)
+
+
+@pytest.fixture
+def scope() -> cache_pb2.Scope:
+    return cache_pb2.Scope(tenant=str(uuid.uuid4()))
+
+
+def keep(cache: Any, scope: Any, prompt: str = QUESTION, **fields: Any) -> Any:
+    request = cache_pb2.CreateEntryRequest(
+        scope=scope, prompt=prompt, **{"response": "Press the button."} | fields
+    )
+    return cache.CreateEntry(request).entry
+
+
+def kind(decision: Any) -> str:
+    return cache_pb2.DecisionKind.Name(decision.kind).rpartition("_")[2]
+
+
+def test_tiers_of_the_cache(cache: Any, scope: Any) -> None:
+    entry = keep(cache, scope)
+    exact = cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision
+    assert (kind(exact), exact.entry.response) == ("EXACT", "Press the button.")
+    near = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, min_similarity=0.9)).decision
+    assert (kind(near), near.entry.id) == ("SEMANTIC", entry.id)
+    assert 0.9 < near.similarity <= 1
+    assert 0.5 < near.probability_correct < 1
+    far = cache.LookupEntry(Lookup(scope=scope, prompt="What is the weather?")).decision
+    assert (kind(far), far.miss_reason) == ("MISS", cache_pb2.MISS_REASON_NOT_SIMILAR)
+    only = cache_pb2.LOOKUP_MODE_EXACT
+    missed = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, mode=only)).decision
+    assert missed.miss_reason == cache_pb2.MISS_REASON_NOT_EXACT
+
+
+def test_zero_is_a_legal_bound(cache: Any, scope: Any) -> None:
+    keep(cache, scope)
+    found = cache.LookupEntry(Lookup(scope=scope, prompt="password", min_similarity=0)).decision
+    assert kind(found) == "SEMANTIC"
+
+
+def test_an_error_rate_bounds_hits(cache: Any, scope: Any) -> None:
+    keep(cache, scope)
+    loose = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, max_error_rate=0.5))
+    strict = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, max_error_rate=0.001))
+    assert (kind(loose.decision), kind(strict.decision)) == ("SEMANTIC", "MISS")
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [
+        ("How do I turn dark mode on?", "How do I turn dark mode off?"),
+        ("What is 1 + 1?", "What is 21 + 1?"),
+        ("Which foods can dogs eat?", "Which foods can dogs not eat?"),
+    ],
+)
+def test_opposites_are_not_served(cache: Any, scope: Any, kept: str, asked: str) -> None:
+    keep(cache, scope, kept)
+    decision = cache.LookupEntry(Lookup(scope=scope, prompt=asked, min_similarity=0.5)).decision
+    assert (kind(decision), decision.miss_reason) == ("MISS", cache_pb2.MISS_REASON_CONTRADICTS)
+
+
+def test_nothing_crosses_scopes(cache: Any, scope: Any) -> None:
+    entry = keep(cache, scope)
+    for other in (
+        cache_pb2.Scope(tenant=scope.tenant, user="u"),
+        cache_pb2.Scope(tenant=scope.tenant, namespace="n"),
+        cache_pb2.Scope(),
+    ):
+        found = cache.LookupEntry(Lookup(scope=other, prompt=QUESTION, min_similarity=-1)).decision
+        assert found.entry.id != entry.id
+        request = cache_pb2.GetEntryRequest(scope=other, id=entry.id)
+        assert refusal(cache.GetEntry, request)[:2] == (
+            grpc.StatusCode.NOT_FOUND,
+            "ENTRY_NOT_FOUND",
+        )
+
+
+def test_a_context_of_its_own_is_told(cache: Any, scope: Any) -> None:
+    context = cache_pb2.RequestContext(model="a", parameters={"temperature": "0"})
+    keep(cache, scope, context=context)
+    other = cache_pb2.RequestContext(model="b", parameters={"temperature": "0"})
+    decision = cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION, context=other)).decision
+    assert decision.miss_reason == cache_pb2.MISS_REASON_CONTEXT_DIFFERS
+    assert list(decision.differing_parts) == ["model"]
+    assert (
+        kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION, context=context)).decision)
+        == "EXACT"
+    )
+
+
+def test_entries_are_replaced_deleted_and_expire(cache: Any, scope: Any) -> None:
+    first, second = keep(cache, scope), keep(cache, scope, response="Ask support.")
+    assert first.id == second.id
+    get = cache_pb2.GetEntryRequest(scope=scope, id=first.id)
+    assert cache.GetEntry(get).entry.response == "Ask support."
+    cache.DeleteEntry(cache_pb2.DeleteEntryRequest(scope=scope, id=first.id))
+    assert kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision) == "MISS"
+    keep(cache, scope, ttl=0.3)
+    wait_until(
+        lambda: kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision) == "MISS", 5
+    )
+
+
+def test_a_repeated_request_returns_the_first_entry(cache: Any, scope: Any) -> None:
+    one = keep(cache, scope, request_id="r1")
+    assert keep(cache, scope, request_id="r1") == one
+
+
+def test_a_lookup_by_vector(stack: Stack, cache: Any, scope: Any) -> None:
+    keep(cache, scope)
+    request = embedder_pb2.EmbedRequest(
+        inputs=[embedder_pb2.Input(text=QUESTION)], task=embedder_pb2.TASK_QUERY
+    )
+    embedded = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder).Embed(request)
+    found = cache.LookupEntry(
+        Lookup(scope=scope, vector=embedded.vectors, model_digest=embedded.model_digest)
+    ).decision
+    assert kind(found) == "SEMANTIC"
+    bad = Lookup(scope=scope, vector=np.full(384, np.nan, "<f4").tobytes(), model_digest="x")
+    assert refusal(cache.LookupEntry, bad)[:2] == (INVALID, "BAD_VECTOR")
+
+
+def test_bad_cache_calls_are_refused(cache: Any) -> None:
+    assert refusal(cache.LookupEntry, Lookup(prompt=" "))[1] == "EMPTY_PROMPT"
+    assert refusal(cache.LookupEntry, Lookup(prompt="x" * 40_000))[1] == "PROMPT_TOO_LONG"
+    assert refusal(cache.LookupEntry, Lookup(prompt="x", min_similarity=2))[1] == "BAD_SIMILARITY"
+    assert refusal(cache.LookupEntry, Lookup(prompt="x", max_error_rate=1))[1] == "BAD_ERROR_RATE"
+    empty = cache_pb2.CreateEntryRequest(prompt="x")
+    assert refusal(cache.CreateEntry, empty)[1] == "EMPTY_RESPONSE"
+
+
+def ask(rag: Any, question: str, **options: Any) -> Any:
+    fields = {"collection": "memes", "scope": cache_pb2.Scope(namespace=str(uuid.uuid4()))}
+    return rag.Ask(rag_pb2.AskRequest(question=question, **fields | options), timeout=60)
+
+
+def test_an_answer_quotes_its_documents(rag: Any) -> None:
+    reply = ask(rag, "Where was the house of Disaster Girl burned?")
+    assert reply.writer == rag_pb2.WRITER_EXTRACTIVE
+    assert "Mebane" in reply.answer
+    assert reply.answer.startswith("No language model is set")
+    assert reply.citations[0].document == "disaster-girl"
+    for citation in reply.citations:
+        source = rag.GetDocument(
+            rag_pb2.GetDocumentRequest(collection="memes", id=citation.document)
+        ).document
+        quote = source.text[citation.source_start : citation.source_end]
+        assert citation.quote == quote == reply.answer[citation.start : citation.end]
+        assert citation.document_version == source.version
+
+
+def test_what_nothing_answers_is_refused(rag: Any) -> None:
+    reply = ask(rag, "What is the boiling point of tungsten?")
+    assert reply.refusal.reason == rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
+    assert reply.refusal.best_score < 0.4
+    assert not reply.answer
+
+
+def test_answers_are_kept_until_their_documents_change(rag: Any, stack: Stack) -> None:
+    scope = cache_pb2.Scope(namespace=str(uuid.uuid4()))
+    name = f"notes-{uuid.uuid4()}"
+
+    def ingest(text: str) -> Any:
+        return ingest_one(rag, name, "note", text)
+
+    def again() -> Any:
+        return ask(rag, "What colour is the door?", scope=scope, collection=name)
+
+    assert ingest("The colour of the door is blue.").status == rag_pb2.RECEIPT_STATUS_CREATED
+    assert "blue" in again().answer
+    wait_until(lambda: kind(again().decision) == "EXACT")
+    unchanged = ingest("The colour of the door is blue.")
+    assert (unchanged.status, unchanged.embedded) == (rag_pb2.RECEIPT_STATUS_UNCHANGED, 0)
+    assert kind(again().decision) == "EXACT"
+    assert ingest("The colour of the door is red.").status == rag_pb2.RECEIPT_STATUS_UPDATED
+    changed = again()
+    assert kind(changed.decision) == "MISS"
+    assert "red" in changed.answer
+    rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="note"))
+    assert again().HasField("refusal")
+
+
+def ingest_one(rag: Any, collection: str, key: str, content: str | bytes, **header: Any) -> Any:
+    data = content.encode() if isinstance(content, str) else content
+    [receipt] = rag.IngestDocuments(
+        iter(
+            [
+                rag_pb2.IngestDocumentsRequest(
+                    header=rag_pb2.IngestHeader(collection=collection, id=key, **header)
+                ),
+                rag_pb2.IngestDocumentsRequest(content=data[:3]),
+                rag_pb2.IngestDocumentsRequest(content=data[3:]),
+            ]
+        ),
+        timeout=60,
+    )
+    return receipt
+
+
+def test_passages_meet_the_filter(rag: Any) -> None:
+    before = search_pb2.NumberCondition(
+        field="year", op=search_pb2.NUMBER_OPERATOR_LT, values=[2005]
+    )
+    reply = rag.Retrieve(
+        rag_pb2.RetrieveRequest(
+            collection="memes",
+            question="a dancing baby",
+            filter=search_pb2.Filter(number=before),
+            limit=5,
+        )
+    )
+    assert reply.passages[0].document_id == "dancing-baby"
+    assert all(passage.fields["year"].number < 2005 for passage in reply.passages)
+    assert list(reply.passages) == sorted(reply.passages, key=lambda one: -one.score)
+
+
+def test_documents_are_listed_and_paged(rag: Any) -> None:
+    seen, token = [], ""
+    while True:
+        reply = rag.ListDocuments(
+            rag_pb2.ListDocumentsRequest(collection="memes", page_size=20, page_token=token)
+        )
+        seen += [document.id for document in reply.documents]
+        token = reply.next_page_token
+        if not token:
+            break
+    assert len(seen) >= 60
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("content", "header", "reason"),
+    [
+        (b"\xff\xfe broken", {}, "NOT_UTF8"),
+        ("   \n ", {}, "EMPTY_DOCUMENT"),
+        ("text", {"media_type": "application/zip"}, "UNKNOWN_MEDIA_TYPE"),
+    ],
+)
+def test_bad_documents_get_a_failed_receipt(
+    rag: Any, content: Any, header: Any, reason: str
+) -> None:
+    receipt = ingest_one(rag, "bad", "x", content, **header)
+    assert (receipt.status, receipt.reason) == (rag_pb2.RECEIPT_STATUS_FAILED, reason)
+
+
+def test_bad_questions_are_refused(rag: Any) -> None:
+    def why(**fields: Any) -> str:
+        return refusal(rag.Ask, rag_pb2.AskRequest(**{"collection": "memes"} | fields))[1]
+
+    assert why(question="") == "EMPTY_QUESTION"
+    assert why(question="x", collection="nowhere") == "COLLECTION_NOT_FOUND"
+    assert why(question="x", collection="a b") == "BAD_COLLECTION_NAME"
+    assert why(question="x", limit=5000) == "BAD_LIMIT"
+    assert why(question="x", model="gpt") == "NO_LANGUAGE_MODEL"
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_a_visitor_finds_the_twin(twins: Any, metric: str) -> None:
+    request = twin_pb2.FindTwinRequest(
+        image=(DEMO / "visitor.jpg").read_bytes(),
+        metric=search_pb2.Metric.Value(f"METRIC_{metric}"),
+        limit=3,
+    )
+    found = twins.FindTwin(request).twins
+    assert found[0].title == "Cat With A Deadline"
+    assert len(found) == 3
+    assert [one.distance for one in found] == sorted(one.distance for one in found)
+
+
+def test_twins_are_found_by_their_titles(twins: Any) -> None:
+    found = twins.FindTwin(twin_pb2.FindTwinRequest(text="a magician", limit=3)).twins
+    assert found[0].title == "Wizard Cone"
+
+
+def test_twins_are_added_once_listed_and_deleted(twins: Any) -> None:
+    image = (DEMO / "pictures" / "Proud Toast.png").read_bytes()
+    request = twin_pb2.AddTwinRequest(title="My Ünique Toast", image=image, tags=["toast"])
+    added = twins.AddTwin(request)
+    assert (added.twin.id, added.twin.media_type, added.created) == (
+        "my-unique-toast",
+        "image/png",
+        True,
+    )
+    assert not twins.AddTwin(request).created
+    picture = twins.GetPicture(twin_pb2.GetPictureRequest(id=added.twin.id))
+    assert (picture.image, picture.media_type) == (image, "image/png")
+    assert added.twin.id in {one.id for one in twins.ListTwins(twin_pb2.ListTwinsRequest()).twins}
+    twins.DeleteTwin(twin_pb2.DeleteTwinRequest(id=added.twin.id))
+    found = twins.FindTwin(twin_pb2.FindTwinRequest(image=image, limit=5)).twins
+    assert added.twin.id not in {one.id for one in found}
+    gone = twin_pb2.GetPictureRequest(id=added.twin.id)
+    assert refusal(twins.GetPicture, gone)[1] == "TWIN_NOT_FOUND"
+
+
+def test_bad_twin_calls_are_refused(twins: Any) -> None:
+    find = twin_pb2.FindTwinRequest
+    assert refusal(twins.FindTwin, find())[1] == "EMPTY_QUERY"
+    assert refusal(twins.FindTwin, find(image=b"x"))[:2] == (INVALID, "NOT_A_PICTURE")
+    assert refusal(twins.FindTwin, find(image=b"x", metric=9))[1] == "UNKNOWN_METRIC"
+    add = twin_pb2.AddTwinRequest(title="bad", image=b"no picture")
+    assert refusal(twins.AddTwin, add)[1] == "NOT_A_PICTURE"
+    assert refusal(twins.GetPicture, twin_pb2.GetPictureRequest(id="bad"))[1] == "TWIN_NOT_FOUND"
+
+
+def test_every_meme_finds_itself(stack: Stack, data: Path) -> None:
+    report = load_pictures(stack.gateway, data / "memes")
+    assert report.loaded + report.skipped == 72
+    assert not report.problems
+    again = load_pictures(stack.gateway, data / "memes")
+    assert (again.loaded, again.skipped) == (0, 72)
+    stub = twin_pb2_grpc.TwinServiceStub(stack.gateway)
+    for path in (data / "memes").iterdir():
+        for metric in (search_pb2.METRIC_COSINE, search_pb2.METRIC_L2):
+            request = twin_pb2.FindTwinRequest(image=path.read_bytes(), metric=metric, limit=1)
+            assert stub.FindTwin(request).twins[0].title == path.stem

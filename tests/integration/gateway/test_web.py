@@ -1,0 +1,105 @@
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from services.cli.load import DEMO, load_pictures, load_texts
+from tests.stack import Stack
+
+PHOTO = (DEMO / "visitor.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def web(stack: Stack) -> Any:
+    load_pictures(stack.gateway, DEMO / "pictures")
+    load_texts(stack.gateway, DEMO / "memes.jsonl")
+    with httpx.Client(base_url=f"http://{stack.http_address}", timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_a_photo_finds_its_twin(web: httpx.Client, metric: str) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    reply = web.post(
+        "/v1/twins", params={"metric": metric, "limit": 2}, content=PHOTO, headers=headers
+    )
+    assert reply.status_code == 200
+    best, _ = reply.json()["twins"]
+    assert best["title"] == "Cat With A Deadline"
+    picture = web.get(f"/v1/twins/{best['id']}/picture")
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content == (DEMO / "pictures" / f"{best['title']}.png").read_bytes()
+
+
+def test_a_form_and_a_text_find_twins(web: httpx.Client) -> None:
+    form = web.post("/v1/twins", files={"image": PHOTO}, data={"metric": "l2", "limit": "1"})
+    assert [twin["title"] for twin in form.json()["twins"]] == ["Cat With A Deadline"]
+    text = web.post("/v1/twins", json={"text": "a magician", "limit": 1})
+    assert [twin["title"] for twin in text.json()["twins"]] == ["Wizard Cone"]
+
+
+def test_a_question_is_answered_and_then_cached(web: httpx.Client) -> None:
+    question = {"collection": "memes", "question": "Who drew Nyan Cat?"}
+    fresh = web.post("/v1/ask", json=question, headers={"Cache-Control": "no-cache"})
+    assert fresh.headers["x-memetwin-cache"] == "miss"
+    assert "Christopher Torres" in fresh.json()["answer"]
+    for _ in range(50):
+        kept = web.post("/v1/ask", json=question)
+        if kept.headers["x-memetwin-cache"] == "hit-exact":
+            break
+    assert kept.headers["x-memetwin-cache"] == "hit-exact"
+    assert int(kept.headers["age"]) >= 0
+    assert kept.json()["answer"] == fresh.json()["answer"]
+    headers = {"Cache-Control": "no-cache, no-store"}
+    passed = web.post("/v1/ask", json=question, headers=headers)
+    assert passed.headers["x-memetwin-cache"] == "bypass"
+
+
+def test_the_page_and_its_parts_are_served_safely(web: httpx.Client) -> None:
+    page = web.get("/")
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for part in ("page.js", "page.css", "icon.svg"):
+        assert f"/pages/{part}" in page.text
+        assert web.get(f"/pages/{part}").status_code == 200
+    assert web.get("/pages/../web.py").status_code == 404
+
+
+def test_probes_and_metrics(web: httpx.Client) -> None:
+    assert web.get("/healthz").json() == {"status": "alive"}
+    assert web.get("/readyz").json() == {"status": "ready"}
+    assert "memetwin_rpc_total" in web.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "reason"),
+    [
+        ("/v1/twins", b"no picture", {}, 400, "NOT_A_PICTURE"),
+        ("/v1/twins", b"", {}, 400, "EMPTY_PICTURE"),
+        ("/v1/twins?metric=x", PHOTO, {}, 400, "UNKNOWN_METRIC"),
+        ("/v1/twins?limit=x", PHOTO, {}, 400, "BAD_LIMIT"),
+        ("/v1/twins", b"x" * (21 * 2**20), {}, 400, "BODY_TOO_LARGE"),
+        ("/v1/ask", b"{", {}, 400, "BAD_JSON"),
+        ("/v1/ask", b"[]", {}, 400, "BAD_JSON"),
+        ("/v1/ask", json.dumps({"no": 1}).encode(), {}, 400, "BAD_JSON"),
+        ("/v1/ask", json.dumps({"collection": "memes"}).encode(), {}, 400, "EMPTY_QUESTION"),
+        (
+            "/v1/ask",
+            json.dumps({"collection": "none", "question": "x"}).encode(),
+            {},
+            404,
+            "COLLECTION_NOT_FOUND",
+        ),
+    ],
+)
+def test_bad_calls_get_a_reason(
+    web: httpx.Client, path: str, body: bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    reply = web.post(path, content=body, headers=headers)
+    assert (reply.status_code, reply.json()["error"]["reason"]) == (status, reason)
+
+
+def test_a_twin_that_is_not_there(web: httpx.Client) -> None:
+    reply = web.get("/v1/twins/none/picture")
+    assert (reply.status_code, reply.json()["error"]["reason"]) == (404, "TWIN_NOT_FOUND")

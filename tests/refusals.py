@@ -1,0 +1,26 @@
+"""What a refused call says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, str, float | None]:
+    """Return the code, the reason and the retry hint (seconds) with which a call is refused."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=30)
+    error: Any = caught.value
+    status = rpc_status.from_call(error)
+    assert status is not None, f"no details: {error.code()} {error.details()}"
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    hint = None
+    for detail in status.details:
+        if detail.Unpack(retry):
+            hint = retry.retry_delay.ToMilliseconds() / 1000
+        detail.Unpack(info)
+    assert info.domain == "memetwin"
+    return error.code(), info.reason, hint

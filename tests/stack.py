@@ -1,0 +1,93 @@
+"""The three services in this process: real servers on free ports, in a thread of their own."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import grpc
+
+from services import serving
+from services.embedder.__main__ import wire as wire_embedder
+from services.embedder.settings import Settings as EmbedderSettings
+from services.gateway import web
+from services.gateway.__main__ import wire as wire_gateway
+from services.gateway.settings import Settings as GatewaySettings
+from services.search.__main__ import wire as wire_search
+from services.search.settings import Settings as SearchSettings
+
+LIMIT = 64 * 2**20
+
+
+class Stack:
+    """Runs until closed; addresses and channels are there once it is made."""
+
+    def __init__(self, redis_url: str, prefix: str, **gateway: Any) -> None:
+        self._redis_url, self._prefix, self._gateway = redis_url, prefix, gateway
+        self._started: Future[tuple[int, int, int, int]] = Future()
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        ports = self._started.result(60)
+        self.embedder_address, self.search_address, self.gateway_address, self.http_address = (
+            f"127.0.0.1:{port}" for port in ports
+        )
+        self.embedder = channel(self.embedder_address)
+        self.search = channel(self.search_address)
+        self.gateway = channel(self.gateway_address)
+
+    def close(self) -> None:
+        for one in (self.embedder, self.search, self.gateway):
+            one.close()
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(60)
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                self._started.set_result(await self._start(stack))
+                await self._stop.wait()
+        except BaseException as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+            raise
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[int, int, int, int]:
+        enter = stack.enter_async_context
+        search = await enter(
+            wire_search(SearchSettings(redis_url=self._redis_url, redis_prefix=self._prefix))
+        )
+        search_port = (await enter(serving.Server(search, "127.0.0.1:0"))).port
+        embedder = await enter(wire_embedder(EmbedderSettings()))
+        embedder_port = (await enter(serving.Server(embedder, "127.0.0.1:0"))).port
+        settings = GatewaySettings(
+            embedder_address=f"127.0.0.1:{embedder_port}",
+            search_address=f"127.0.0.1:{search_port}",
+            redis_url=self._redis_url,
+            redis_prefix=self._prefix,
+            **self._gateway,
+        )
+        gateway = await enter(wire_gateway(settings))
+        gateway_port = (await enter(serving.Server(gateway.faces, "127.0.0.1:0"))).port
+        http_port = await enter(web.serve(gateway.application, "127.0.0.1", 0))
+        return embedder_port, search_port, gateway_port, http_port
+
+
+def channel(address: str) -> grpc.Channel:
+    options = [("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
+    return grpc.insecure_channel(address, options=options)
+
+
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    """Wait until a condition holds; what it raises counts as no."""
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(grpc.RpcError, OSError):
+            if condition():
+                return
+        assert time.monotonic() < end, "it did not come to pass in time"
+        time.sleep(0.05)
