@@ -3,7 +3,7 @@
 set -euo pipefail
 image=$1
 mirror=$(sed -nE 's/^(URIs: *|deb (\[[^]]*\] )?)(https?:\/\/[^ ]*\/debian)\/?( .*)?$/\3/p' \
-    /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+    /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed -n 1p)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 debootstrap --variant=minbase --include=redis-server trixie "$folder/root" "$mirror" >"$folder/log" ||

@@ -172,8 +172,9 @@ def test_bad_cache_calls_are_refused(cache: Any) -> None:
 
 
 def ask(rag: Any, question: str, **options: Any) -> Any:
-    fields = {"collection": "memes", "scope": cache_pb2.Scope(namespace=str(uuid.uuid4()))}
-    return rag.Ask(rag_pb2.AskRequest(question=question, **fields | options), timeout=60)
+    fields: dict[str, Any] = {"collection": "memes"} | options
+    fields.setdefault("scope", cache_pb2.Scope(namespace=str(uuid.uuid4())))
+    return rag.Ask(rag_pb2.AskRequest(question=question, **fields), timeout=60)
 
 
 def test_an_answer_quotes_its_documents(rag: Any) -> None:
@@ -338,7 +339,8 @@ def test_bad_twin_calls_are_refused(twins: Any) -> None:
     find = twin_pb2.FindTwinRequest
     assert refusal(twins.FindTwin, find())[1] == "EMPTY_QUERY"
     assert refusal(twins.FindTwin, find(image=b"x"))[:2] == (INVALID, "NOT_A_PICTURE")
-    assert refusal(twins.FindTwin, find(image=b"x", metric=9))[1] == "UNKNOWN_METRIC"
+    unknown: Any = 9
+    assert refusal(twins.FindTwin, find(image=b"x", metric=unknown))[1] == "UNKNOWN_METRIC"
     add = twin_pb2.AddTwinRequest(title="bad", image=b"no picture")
     assert refusal(twins.AddTwin, add)[1] == "NOT_A_PICTURE"
     assert refusal(twins.GetPicture, twin_pb2.GetPictureRequest(id="bad"))[1] == "TWIN_NOT_FOUND"

@@ -267,7 +267,8 @@ def test_bad_queries_are_refused(stub: Stub) -> None:
 
 def test_bad_collections_are_refused(stub: Stub) -> None:
     def ask(**collection: Any) -> str:
-        message = search_pb2.Collection(**{"name": "x", "dimensions": 4} | collection)
+        fields: dict[str, Any] = {"name": "x", "dimensions": 4} | collection
+        message = search_pb2.Collection(**fields)
         request = search_pb2.CreateCollectionRequest(collection=message)
         return refusal(stub.CreateCollection, request)[1]
 
@@ -275,5 +276,7 @@ def test_bad_collections_are_refused(stub: Stub) -> None:
     assert ask(name="a b") == "BAD_COLLECTION_NAME"
     assert ask(dimensions=0) == "OUT_OF_RANGE"
     assert ask(metric=99) == "UNKNOWN_METRIC"
-    assert ask(fields=[search_pb2.Field(name="1", type=1)]) == "BAD_FIELD_NAME"
+    assert (
+        ask(fields=[search_pb2.Field(name="1", type=search_pb2.FIELD_TYPE_TAG)]) == "BAD_FIELD_NAME"
+    )
     assert ask(name=create(stub)) == "COLLECTION_EXISTS"

@@ -5,7 +5,10 @@ from hypothesis import strategies as st
 
 from services.gateway.passages import Span, passages, sentences
 
-TEXT = "Dr. Smith met J. R. Tolkien in 1950. They talked!  “Really?” he said.\n\nA new paragraph: e.g. this."
+TEXT = (
+    "Dr. Smith met J. R. Tolkien in 1950. They talked!  “Really?” he said.\n\n"
+    "A new paragraph: e.g. this."
+)
 
 
 def test_sentences_end_where_a_reader_would_end_them() -> None:

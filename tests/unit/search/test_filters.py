@@ -1,10 +1,27 @@
 import pytest
 
 from services.errors import InvalidArgument
-from services.search.filters import Exists, Geo, Group, Number, Place, Tag, Text, check, holds
+from services.search.filters import (
+    Condition,
+    Exists,
+    Geo,
+    Group,
+    Number,
+    Place,
+    Tag,
+    Text,
+    Value,
+    check,
+    holds,
+)
 
 FIELDS = {"n": "number", "t": "tag", "w": "text", "g": "geo"}
-DOCUMENT = {"n": 5.0, "t": ("a", "b"), "w": "The quick Fox", "g": Place(52.5, 13.4)}
+DOCUMENT: dict[str, Value] = {
+    "n": 5.0,
+    "t": ("a", "b"),
+    "w": "The quick Fox",
+    "g": Place(52.5, 13.4),
+}
 
 
 @pytest.mark.parametrize(
@@ -23,7 +40,7 @@ DOCUMENT = {"n": 5.0, "t": ("a", "b"), "w": "The quick Fox", "g": Place(52.5, 13
         (Exists("n"), True),
     ],
 )
-def test_conditions(condition: Number, expected: bool) -> None:
+def test_conditions(condition: Condition, expected: bool) -> None:
     assert holds(condition, DOCUMENT) is expected
     assert holds(Group("none_of", (condition,)), DOCUMENT) is not expected
     assert holds(condition, {}) is False
@@ -44,7 +61,7 @@ def test_conditions(condition: Number, expected: bool) -> None:
         (Group("any_of", tuple(Exists("n") for _ in range(3000))), "FILTER_TOO_LARGE"),
     ],
 )
-def test_what_makes_no_sense_is_refused(condition: Number, reason: str) -> None:
+def test_what_makes_no_sense_is_refused(condition: Condition, reason: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         check(condition, FIELDS, "filter")
     assert caught.value.reason == reason
