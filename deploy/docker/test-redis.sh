@@ -2,8 +2,9 @@
 # Makes an image of Debian 13's redis-server, for tests where the official image cannot be pulled.
 set -euo pipefail
 image=$1
-mirror=$(sed -nE 's/^(URIs: *|deb (\[[^]]*\] )?)(https?:\/\/[^ ]*\/debian)\/?( .*)?$/\3/p' \
-    /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed -n 1p)
+# The machine's own mirror; where there is no such file, sed says so and goes on.
+mirror=$( { sed -nE 's/^(URIs: *|deb (\[[^]]*\] )?)(https?:\/\/[^ ]*\/debian)\/?( .*)?$/\3/p' \
+    /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true; } | sed -n 1p)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 debootstrap --variant=minbase --include=redis-server trixie "$folder/root" "$mirror" >"$folder/log" ||

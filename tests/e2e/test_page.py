@@ -1,0 +1,92 @@
+"""The page in a real browser."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli.load import DEMO, load_pictures, load_texts
+from tests.conftest import leave_out
+from tests.stack import Stack
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+
+@pytest.fixture(scope="module")
+def page(stack: Stack) -> Iterator[Any]:
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not browser_path:
+        leave_out("no Chromium for the page")
+    from playwright.sync_api import sync_playwright
+
+    load_pictures(stack.gateway, DEMO / "pictures")
+    load_texts(stack.gateway, DEMO / "memes.jsonl")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1100, "height": 1000})
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"http://{stack.http_address}/")
+        yield page
+        browser.close()
+    assert not problems
+
+
+def shows(page: Any, selector: str, text: str) -> None:
+    """Wait until an element shows a text."""
+    page.locator(selector).filter(has_text=text).wait_for(timeout=15_000)
+
+
+def test_a_photo_shows_its_twin_by_every_metric(page: Any) -> None:
+    page.set_input_files("#file", DEMO / "visitor.jpg")
+    for metric in ("cosine", "l2", "ip"):
+        page.check(f"[name=metric][value={metric}]")
+        shows(page, "#status", f"Found by {metric}")
+        shows(page, "#twin-name", "Cat With A Deadline")
+    assert (
+        page.locator("#twin").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    )
+    assert page.locator("#others li").count() == 5
+
+
+def test_a_question_shows_its_answer_and_then_the_cache(page: Any) -> None:
+    page.fill("#question", "Where was the house of Disaster Girl burned?")
+    page.click("#ask button")
+    page.wait_for_selector("#answer blockquote")
+    assert "Mebane" in page.inner_text("#answer")
+    page.wait_for_timeout(500)
+    page.click("#ask button")
+    shows(page, "#answer", "from the cache")
+    page.fill("#question", "What is the boiling point of tungsten?")
+    page.click("#ask button")
+    shows(page, "#answer", "Nothing here")
+
+
+def test_what_is_no_picture_is_said(page: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    with page.expect_response("**/v1/twins*") as reply:
+        page.set_input_files("#file", bad)
+    assert reply.value.status == 400
+    page.wait_for_selector("#status.error")
+
+
+def test_the_camera_takes_a_photo(page: Any) -> None:
+    page.click("#camera")
+    page.locator("#video").evaluate(
+        "video => video.videoWidth || new Promise(done => video.onloadedmetadata = done)"
+    )
+    page.click("#shoot")
+    shows(page, "#status", "Found by")
