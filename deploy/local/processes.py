@@ -33,6 +33,7 @@ class Processes:
     def __init__(self, state: Path) -> None:
         self._run = state / "run"
         self._logs = state / "logs"
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(
         self, name: str, words: Sequence[str], settings: Mapping[str, str], folder: Path
@@ -50,12 +51,15 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._children[name] = child
         process = Process(name, child.pid, _start_time(child.pid), dict(settings))
         self._file(name).write_text(json.dumps(asdict(process)))
         return process
 
     def running(self, name: str) -> Process | None:
         """Return the process of this name if it still runs; forget it if it does not."""
+        if name in self._children:
+            self._children[name].poll()  # a child that has ended stays a zombie until asked
         try:
             process = Process(**json.loads(self._file(name).read_text()))
         except (OSError, ValueError, TypeError):
@@ -117,7 +121,6 @@ def require_free(host: str, port: int, setting: str) -> None:
 
 def _start_time(pid: int) -> str:
     """Return when a process started, in the kernel's ticks; empty if it is gone or a zombie."""
-    _reap(pid)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -130,13 +133,6 @@ def _start_time_without_proc(pid: int) -> str:
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return told.stdout.strip()
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except OSError:
-        return  # not our child: another run of ours started it
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

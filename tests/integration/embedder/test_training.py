@@ -66,7 +66,8 @@ def test_a_folder_of_pictures_becomes_a_folder_that_loads(folder: Path, tmp_path
 def test_the_same_seed_gives_the_same_network(folder: Path, tmp_path: Path) -> None:
     digests = []
     for number, seed in enumerate(("1", "1", "2")):
-        out = tmp_path / str(number)
+        out = tmp_path / str(number) / "net"  # a network is called after its folder
+        out.parent.mkdir()
         assert train(folder, out, "--epochs", "2", "--seed", seed).exit_code == 0
         digests.append(Network.load(out).digest)
     assert digests[0] == digests[1] != digests[2]

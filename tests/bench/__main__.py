@@ -1,0 +1,16 @@
+"""Runs the benchmarks that are named, or all: ``make bench ARGS="search embedder"``."""
+
+import subprocess
+import sys
+
+NAMES = ("search", "embedder", "twins")
+
+
+def main() -> None:
+    for name in sys.argv[1:] or NAMES:
+        print(f"\n## {name}\n", flush=True)
+        subprocess.run([sys.executable, "-m", f"tests.bench.{name}"], check=True)
+
+
+if __name__ == "__main__":
+    main()
