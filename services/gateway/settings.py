@@ -34,7 +34,7 @@ class Settings(CommonSettings):
     llm_api_key: str = setting("MEMETWIN_LLM_API_KEY", "", "Key for the language model server.")
     cache_min_similarity: float = setting(
         "MEMETWIN_CACHE_MIN_SIMILARITY",
-        0.93,
+        0.95,
         "Least cosine at which a cached answer is served, if the call names no bound.",
     )
     cache_ttl: float = setting(

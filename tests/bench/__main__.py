@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("search", "embedder", "twins")
+NAMES = ("search", "embedder", "cache", "twins")
 
 
 def main() -> None:
