@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, twin_pb2, twin_pb2_grpc
 from services import serving
 from services.errors import DeadlineExceeded
@@ -85,9 +85,10 @@ def test_an_outgoing_call_never_outlives_its_callers() -> None:
         serving.time_left()
 
 
-def test_a_past_deadline_is_told(stack: Any, tmp_path: Path) -> None:
-    stub = twin_pb2_grpc.TwinServiceStub(stack.gateway)
+def test_a_past_deadline_is_told(stack: Any) -> None:
+    stub = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
+    inputs = [embedder_pb2.Input(text=f"{number} " * 200) for number in range(500)]
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ListTwins(twin_pb2.ListTwinsRequest(), timeout=0.0001)
+        stub.Embed(embedder_pb2.EmbedRequest(inputs=inputs), timeout=0.05)
     error: Any = caught.value
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
