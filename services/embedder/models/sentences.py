@@ -24,6 +24,7 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 _CHARACTERS_A_TOKEN = 250
 _PICTURE_COST = 128
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+_MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
 # bfloat16 is used if its vectors agree with float32's so well.
 _AGREEMENT = 0.9999
 _TRIALS = (
@@ -42,6 +43,7 @@ class Sentences:
         self._modalities = frozenset(str(kind) for kind in model.modalities) & {"text", "image"}
         self._thread = threading.local()
         self._tokenizer = _fast_tokenizer(model)
+        self._limit = _token_limit(model)
         self._device = str(model.device)
         self._half = False
         self._half = self._agrees_in_half()
@@ -49,7 +51,7 @@ class Sentences:
             name=name,
             modalities=self._modalities,
             dimensions=int(model.get_embedding_dimension() or 0),
-            max_tokens=int(model.max_seq_length or 0) if "text" in self._modalities else 0,
+            max_tokens=self._limit if "text" in self._modalities else 0,
             runtime="torch",
             device=self._device,
             dtype="bfloat16" if self._half else "float32",
@@ -91,11 +93,15 @@ class Sentences:
         return Prepared(payload, len(ids), len(ids), truncated, ("text", tuple(ids)))
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Compute vectors as the model's modules do, without SentenceTransformer.encode's loops."""
-        with torch.inference_mode(), self._precision():
-            features = self._features([item.payload for item in batch])
-            vectors: torch.Tensor = self._model(features)["sentence_embedding"]
-        return vectors.float().cpu().numpy()
+        """Compute vectors as the model's modules do, without SentenceTransformer.encode's loops.
+
+        Its modules take no batch of texts and pictures together, so those run one after the other.
+        """
+        rows = np.empty((len(batch), self.card.dimensions), np.float32)
+        for kind in {type(item.payload) for item in batch}:
+            places = [place for place, item in enumerate(batch) if type(item.payload) is kind]
+            rows[places] = self._vectors([batch[place].payload for place in places])
+        return rows
 
     def tokenize(self, text: str) -> Tokens:
         """Return where a text's tokens lie, however long it is."""
@@ -108,6 +114,11 @@ class Sentences:
         ]
         starts, ends = [start for start, _ in places], [end for _, end in places]
         return Tokens(starts, ends, len(encoding.ids))
+
+    def _vectors(self, payloads: list[Any]) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._precision():
+            vectors: torch.Tensor = self._model(self._features(payloads))["sentence_embedding"]
+        return vectors.float().cpu().numpy()
 
     def _prompt(self, task: str) -> str:
         prompts = self._model.prompts or {}
@@ -151,7 +162,7 @@ class Sentences:
             tokenizer.no_padding()
             tokenizer.no_truncation()
             if not whole:
-                tokenizer.enable_truncation(int(self._model.max_seq_length or 512))
+                tokenizer.enable_truncation(self._limit)
             setattr(self._thread, name, tokenizer)
         return tokenizer
 
@@ -159,16 +170,18 @@ class Sentences:
         """Say whether this processor is fast in bfloat16, and its vectors are as good."""
         if self._modalities != {"text"} or not _fast_in_half(self._device):
             return False
-        limit = int(self._model.max_seq_length or 512)
-        batch = [
-            Prepared(self._own_tokenizer().encode(text).ids[:limit], 1, 1, False, text)
-            for text in _TRIALS
-        ]
-        full = self.encode(batch)
+        batch = [self._own_tokenizer().encode(text).ids for text in _TRIALS]
+        full = self._vectors(batch)
         self._half = True
-        half = self.encode(batch)
+        half = self._vectors(batch)
         norms = np.linalg.norm(full, axis=1) * np.linalg.norm(half, axis=1)
         return bool(((full * half).sum(1) / norms).min() >= _AGREEMENT)
+
+
+def _token_limit(model: SentenceTransformer) -> int:
+    """Return how many tokens a model reads; tokenizers that do not know say an absurd number."""
+    limit = int(model.max_seq_length or 0)
+    return limit if 0 < limit < _MOST_TOKENS else _USUAL_TOKENS
 
 
 def _fast_in_half(device: str) -> bool:
