@@ -19,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 _left_out: list[str] = []
 
 
+def data_folder() -> Path:
+    """The folder of development data, be it there or not."""
+    return Path(os.environ.get("MEMETWIN_TEST_DATA") or ROOT / ".." / "shared" / "data")
+
+
 def leave_out(reason: str) -> None:
     """Skip a test for want of something; under CI that is a failure."""
     if os.environ.get("CI"):
@@ -35,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of development data; tests that need it are left out where it is absent."""
-    folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or ROOT / ".." / "shared" / "data")
+    folder = data_folder()
     if not folder.is_dir():
         if os.environ.get("MEMETWIN_TEST_DATA"):
             pytest.fail(f"MEMETWIN_TEST_DATA names no folder: {folder}")

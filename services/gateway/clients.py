@@ -174,9 +174,18 @@ class Search:
         return await _healthy(self._channel, "memetwin.search.v1.SearchService")
 
     async def ensure(
-        self, name: str, vectors: Vectors, fields: dict[str, str], metric: str = "cosine"
+        self,
+        name: str,
+        vectors: Vectors,
+        fields: dict[str, str],
+        metric: str = "cosine",
+        *,
+        index_text: bool = False,
     ) -> None:
-        """Create a collection for such vectors unless it exists; ``fields`` maps names to types."""
+        """Create a collection for such vectors unless it exists; ``fields`` maps names to types.
+
+        ``index_text`` says whether its documents are asked for by words.
+        """
         collection = search_pb2.Collection(
             name=name,
             dimensions=vectors.rows.shape[1],
@@ -186,6 +195,7 @@ class Search:
                 for field, kind in fields.items()
             ],
             model_digest=vectors.digest,
+            index_text=index_text,
         )
         with contextlib.suppress(AlreadyExists):
             async with _calling("search"):

@@ -157,7 +157,7 @@ class Ingest:
             )
             if first == 0:
                 types = clients.field_types(source.fields) | {DOCUMENT_FIELD: "tag"}
-                await self._neighbours.search.ensure(collection, vectors, types)
+                await self._neighbours.search.ensure(collection, vectors, types, index_text=True)
             documents = [
                 Document(
                     id=chunk_id(source.id, first + number),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.errors import Aborted, Failure, InvalidArgument, NotFound
-from services.search import filters
+from services.search import filters, ranking
 from services.search.engines.connection import Client, Server, asking, probe
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Engine, Size
@@ -156,7 +156,18 @@ class Collections:
         return await engine.delete(name, ids), []
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer checked queries in one trip for each engine that they need."""
+        """Answer checked queries; a hybrid one is asked as two, and the rankings are joined."""
+        plain: list[Query] = []
+        for query in queries:
+            plain += ranking.halves(query) if query.fusion else (query,)
+        results = iter(await self._search(plain))
+        return [
+            ranking.join(query, next(results), next(results)) if query.fusion else next(results)
+            for query in queries
+        ]
+
+    async def _search(self, queries: Sequence[Query]) -> list[Result]:
+        """Answer queries in one trip for each engine that they need."""
         await self.server()
         results: dict[int, Result] = {}
         for name, engine in self._engines.items():

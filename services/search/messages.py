@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memetwin.search.v1 import search_pb2
-from services.errors import FailedPrecondition, InvalidArgument, Unimplemented
+from services.errors import FailedPrecondition, InvalidArgument
 from services.search import filters
 from services.search.collections import Described
 from services.search.engines.connection import Server
@@ -40,6 +40,11 @@ _QUANTIZATIONS = {
     search_pb2.QUANTIZATION_NONE: "none",
     search_pb2.QUANTIZATION_Q8: "q8",
     search_pb2.QUANTIZATION_BINARY: "binary",
+}
+_FUSIONS = {
+    search_pb2.FUSION_UNSPECIFIED: "linear",
+    search_pb2.FUSION_LINEAR: "linear",
+    search_pb2.FUSION_RRF: "rrf",
 }
 _OPERATORS = {
     search_pb2.NUMBER_OPERATOR_EQ: "eq",
@@ -88,6 +93,7 @@ def read_collection(message: search_pb2.Collection) -> Collection:
             for field in message.fields
         },
         model_digest=message.model_digest,
+        index_text=message.index_text if message.HasField("index_text") else default.index_text,
     )
 
 
@@ -126,6 +132,7 @@ def write_collection(value: Described) -> search_pb2.Collection:
         ],
         model_digest=collection.model_digest,
         engine=search_pb2.ENGINE_VECTOR_SETS,
+        index_text=collection.index_text,
         document_count=value.count,
         health=search_pb2.IndexHealth(
             ready=True,
@@ -243,15 +250,13 @@ def _read_leaf(message: search_pb2.Filter, kind: str, place: str) -> Condition:
 
 
 def read_query(message: search_pb2.Query, collection: Collection, place: str) -> Query:
-    """Read a query to a collection and check it. Raises InvalidArgument or Unimplemented."""
+    """Read a query to a collection and check it. Raises InvalidArgument or FailedPrecondition."""
     by = message.WhichOneof("by")
-    if by in ("text", "hybrid"):
-        raise Unimplemented(
-            "TEXT_SEARCH_NOT_BUILT", "Queries by words are not built yet.", field=f"{place}.{by}"
-        )
     if by is None:
         raise InvalidArgument(
-            "EMPTY_QUERY", "Say what to look for: vector, document_id or everything.", field=place
+            "EMPTY_QUERY",
+            "Say what to look for: vector, document_id, text, hybrid or everything.",
+            field=place,
         )
     if by == "document_id":
         check_id(message.document_id, f"{place}.document_id")
@@ -260,9 +265,7 @@ def read_query(message: search_pb2.Query, collection: Collection, place: str) ->
         filters.check(condition, collection.fields, f"{place}.filter")
     query = Query(
         collection=collection,
-        vector=read_vector(message.vector, collection, f"{place}.vector")
-        if by == "vector"
-        else None,
+        **_asked(message, collection, place),
         document_id=message.document_id,
         condition=condition,
         limit=message.limit or 10,
@@ -277,6 +280,26 @@ def read_query(message: search_pb2.Query, collection: Collection, place: str) ->
     )
     query.check(place)
     return query
+
+
+def _asked(message: search_pb2.Query, collection: Collection, place: str) -> dict[str, Any]:
+    """Read the vector and the words of a query, and how they are joined."""
+    by = message.WhichOneof("by")
+    if by == "vector":
+        return {"vector": read_vector(message.vector, collection, f"{place}.vector")}
+    if by == "text":
+        return {"text": message.text or " "}
+    if by != "hybrid":
+        return {}
+    hybrid, default = message.hybrid, Query(collection)
+    weight, constant = default.vector_weight, default.rrf_constant
+    return {
+        "vector": read_vector(hybrid.vector, collection, f"{place}.hybrid.vector"),
+        "text": hybrid.text or " ",
+        "fusion": _named(_FUSIONS, hybrid.fusion, f"{place}.hybrid.fusion"),
+        "vector_weight": hybrid.vector_weight if hybrid.HasField("vector_weight") else weight,
+        "rrf_constant": hybrid.rrf_constant if hybrid.HasField("rrf_constant") else constant,
+    }
 
 
 def _return_fields(
@@ -324,6 +347,8 @@ def _write_hit(value: Hit) -> search_pb2.Hit:
         id=value.id,
         similarity=value.similarity,
         distance=value.distance,
+        text_score=value.text_score,
+        score=value.score,
         fields={name: _write_value(item) for name, item in value.fields.items()},
         vector=value.vector,
         text=value.text,

@@ -19,6 +19,8 @@ IDS_LIMIT = 10_000
 QUERIES_LIMIT = 1_000
 HITS_LIMIT = 10_000
 EF_LIMIT = 100_000
+TEXT_LIMIT = 10_000
+RRF_CONSTANT_LIMIT = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -34,7 +36,8 @@ class Collection:
         index: ``flat`` or ``hnsw``.
         fields: type of each declared field: ``number``, ``tag``, ``text`` or ``geo``.
         quantization: ``none``, ``q8`` or ``binary``.
-        engine: ``vector_sets``.
+        engine: ``vector_sets`` or ``query_engine``.
+        index_text: documents can be found by the words of their texts.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Collection:
     fields: dict[str, str] = field(default_factory=dict)
     model_digest: str = ""
     engine: str = "vector_sets"
+    index_text: bool = True
 
     def check(self) -> None:
         """Raise InvalidArgument for what can be no collection."""
@@ -100,14 +104,22 @@ class Document:
 
 @dataclass(frozen=True)
 class Query:
-    """One question, by ``vector`` or by ``document_id``; with neither it is for everything.
+    """One question: by ``vector`` or ``document_id``, by ``text``, by both; or for everything.
 
-    ``collection`` is the one that it was checked against.
+    Attributes:
+        collection: the one that it was checked against.
+        fusion: ``rrf`` or ``linear`` if vector and text are both asked by.
+        vector_weight: in [0, 1], of a linear fusion; the rest is the words'.
+        rrf_constant: what is added to ranks.
     """
 
     collection: Collection
     vector: Vector | None = None
     document_id: str = ""
+    text: str = ""
+    fusion: str = ""
+    vector_weight: float = 0.6
+    rrf_constant: float = 60.0
     condition: Condition | None = None
     limit: int = 10
     offset: int = 0
@@ -128,6 +140,41 @@ class Query:
             raise InvalidArgument(
                 "NOT_FINITE", "min_similarity is no number.", field=f"{place}.min_similarity"
             )
+        if self.text or self.fusion:
+            self._check_words(place)
+
+    def _check_words(self, place: str) -> None:
+        if not self.collection.index_text:
+            raise FailedPrecondition(
+                "TEXT_NOT_INDEXED",
+                "The collection was created with index_text false: it cannot be asked by words.",
+                field=place,
+                collection=self.collection.name,
+            )
+        if not self.text.strip() or len(self.text) > TEXT_LIMIT:
+            raise InvalidArgument(
+                "BAD_TEXT",
+                f"The text to look for has 1 to {TEXT_LIMIT} characters.",
+                field=f"{place}.text",
+            )
+        if self.min_similarity is not None and not self.fusion:
+            raise InvalidArgument(
+                "NO_SIMILARITY",
+                "Words alone have no similarity: leave min_similarity out, or ask by hybrid.",
+                field=f"{place}.min_similarity",
+            )
+        if not 0 <= self.vector_weight <= 1:
+            raise InvalidArgument(
+                "OUT_OF_RANGE",
+                "vector_weight is 0 to 1.",
+                field=f"{place}.hybrid.vector_weight",
+            )
+        if not 0 < self.rrf_constant <= RRF_CONSTANT_LIMIT:
+            raise InvalidArgument(
+                "OUT_OF_RANGE",
+                f"rrf_constant is more than 0, at most {RRF_CONSTANT_LIMIT}.",
+                field=f"{place}.hybrid.rrf_constant",
+            )
 
 
 @dataclass
@@ -137,6 +184,8 @@ class Hit:
     id: str
     similarity: float
     distance: float
+    text_score: float = 0.0
+    score: float = 0.0
     fields: dict[str, Value] = field(default_factory=dict)
     text: str = ""
     payload: bytes = b""

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("search", "embedder", "cache", "twins")
+NAMES = ("search", "hybrid", "embedder", "cache", "twins")
 
 
 def main() -> None:

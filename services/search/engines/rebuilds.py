@@ -46,8 +46,10 @@ class Rebuilds:
         self._copy = redis.register_script(scripts.COPY)
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def fit(self, name: str, vectors: Vector, *, expiring: bool) -> Record:
-        """Return a record whose index can hold the vectors; change it first if it cannot.
+    async def fit(
+        self, name: str, vectors: Vector, stemmed: Sequence[Sequence[str]], *, expiring: bool
+    ) -> Record:
+        """Return a record whose index can hold the documents; change it first if it cannot.
 
         It takes as long as it takes, the caller's deadline at most.
         """
@@ -62,6 +64,10 @@ class Rebuilds:
                 await self._grow(name, lifts.HEADROOM * lifts.longest(vectors))
             elif expiring and not record.expiring:
                 changed = await self._records.change(record, expiring=True)
+            elif any(stemmed) and not record.average_length:
+                lengths = [len(stems) for stems in stemmed if stems]
+                average = sum(lengths) / len(lengths)
+                changed = await self._records.change(record, average_length=average)
             else:
                 return record
             if changed is None:

@@ -8,7 +8,9 @@ of an earlier collection of the same name is ever mistaken for its own:
 - ``{c}:<b>:ids``              sorted set of the ids of the documents
 - ``{c}:<b>:expiries``         sorted set of ids by the time of their end, in ms
 - ``{c}:<b>:vectors:<n>``      vector set, n-th generation
-- ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload
+- ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload, s stems of the text
+- ``{c}:<b>:term:<stem>``       sorted set of ids by the weight of the stem in their texts
+- ``{c}:<b>:scratch``           a sum of those while a query by words runs
 
 ``collections`` is the sorted set of their names, ``dropped`` a hash of the records of deleted ones
 whose keys are still to be removed.
@@ -44,7 +46,12 @@ class Index:
 
 @dataclass(frozen=True)
 class Record:
-    """A collection as it is kept; ``expiring`` says that some documents have an end."""
+    """A collection as it is kept.
+
+    Attributes:
+        expiring: some documents have an end.
+        average_length: stems in a text, of the first texts that came; 0 before.
+    """
 
     collection: Collection
     born: int = 0
@@ -52,6 +59,7 @@ class Record:
     index: Index = Index()
     building: Index | None = None
     expiring: bool = False
+    average_length: float = 0.0
 
     @property
     def newest(self) -> Index:
@@ -69,6 +77,8 @@ class Keys:
         self.lease = root + "lease"
         self.ids = self._own + "ids"
         self.expiries = self._own + "expiries"
+        self.term = self._own + "term:"
+        self.scratch = self._own + "scratch"
         self.vectors = self.generation(record.index)
         self.newest = self.generation(record.newest)
 
@@ -186,11 +196,21 @@ class Records:
                 ids = await self._redis.zrange(keys.ids, 0, _REMOVED_AT_ONCE - 1)
                 if not ids:
                     break
-                await self._redis.unlink(*(keys.document(key.decode()) for key in ids))
+                await self._redis.unlink(*await self._all_of(keys, ids))
                 await self._redis.zrem(keys.ids, *ids)
         async with asking():
             await self._redis.unlink(keys.ids, keys.expiries, keys.vectors, keys.newest)
             await self._redis.hdel(self._dropped, note)
+
+    async def _all_of(self, keys: Keys, ids: Iterable[bytes]) -> list[str]:
+        """Return the keys of documents, and of the stems in them."""
+        documents = [keys.document(key.decode()) for key in ids]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for document in documents:
+                pipe.hget(document, "s")
+            texts = await pipe.execute()
+        stems = {stem.decode() for text in texts if text for stem in text.split()}
+        return documents + [keys.term + stem for stem in sorted(stems)]
 
     async def _write(self, record: Record, expected: str) -> bool:
         key = self.keys(record).record
@@ -215,6 +235,7 @@ def _load(text: bytes, version: int) -> Record:
         index=Index(**data["index"]),
         building=Index(**building) if building else None,
         expiring=data["expiring"],
+        average_length=data.get("average_length", 0.0),
     )
 
 

@@ -21,17 +21,45 @@ end
 local at = 5
 """
 
-# ARGV: version, quantization, EF, M, then for each document: id, lifted vector, lifted vector for
-# the set being built or nothing, attributes, expiry in ms or 0, vector, fields, text, payload.
-UPSERT = f"""{_WRITES}{_FRESH}{_ADD}
-local created = 0
+# BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) in sorted sets: one
+# for each stem, with tf / (tf + k1 (1 - b + b length / average)) of each document that has it.
+_K1, _B = 1.2, 0.75
+_TERMS = f"""
+local function unlist(key, terms, id)
+  local old = redis.call('HGET', key, 's')
+  for stem in string.gmatch(old or '', '%S+') do redis.call('ZREM', terms .. stem, id) end
+end
+local function list(stems, terms, id, average)
+  local counts, length = {{}}, 0
+  for stem in string.gmatch(stems, '%S+') do
+    counts[stem] = (counts[stem] or 0) + 1
+    length = length + 1
+  end
+  for stem, count in pairs(counts) do
+    local weight = count / (count + {_K1} * ({1 - _B} + {_B} * length / average))
+    redis.call('ZADD', terms .. stem, weight, id)
+  end
+end
+"""
+
+# ARGV: version, quantization, EF, M, beginning of the keys of stems, average length, then for each
+# document: id, lifted vector, lifted vector for the set being built or nothing, attributes, expiry
+# in ms or 0, vector, fields, text, payload, stems.
+UPSERT = f"""{_WRITES}{_FRESH}{_ADD}{_TERMS}
+local created, terms, average = 0, ARGV[5], tonumber(ARGV[6])
+at = 7
 for number = 6, #KEYS do
   local id, lifted, other, attributes, expiry = unpack(ARGV, at, at + 4)
-  local vector, fields, text, payload = unpack(ARGV, at + 5, at + 8)
+  local vector, fields, text, payload, stems = unpack(ARGV, at + 5, at + 9)
   local key = KEYS[number]
   created = created + 1 - redis.call('EXISTS', key)
+  unlist(key, terms, id)
   redis.call('DEL', key)
   redis.call('HSET', key, 'v', vector, 'f', fields, 't', text, 'p', payload)
+  if stems ~= '' then
+    redis.call('HSET', key, 's', stems)
+    list(stems, terms, id, average)
+  end
   redis.call('ZADD', KEYS[2], 0, id)
   add(KEYS[4], lifted, id, attributes)
   if other ~= '' then add(KEYS[5], other, id, attributes) end
@@ -41,20 +69,22 @@ for number = 6, #KEYS do
   else
     redis.call('ZREM', KEYS[3], id)
   end
-  at = at + 9
+  at = at + 10
 end
 return created
 """
 
-# ARGV: version, time in ms before which documents have expired or 'all', then the ids.
-DELETE = f"""{_FREES}{_FRESH}
+# ARGV: version, time in ms before which documents have expired or 'all', beginning of the keys of
+# stems, then the ids.
+DELETE = f"""{_FREES}{_FRESH}{_TERMS}
 local deleted = 0
 for number = 6, #KEYS do
-  local id = ARGV[number - 3]
+  local id = ARGV[number - 2]
   local expiry = redis.call('ZSCORE', KEYS[3], id)
   if ARGV[2] == 'all' or (expiry and tonumber(expiry) <= tonumber(ARGV[2])) then
     deleted = deleted + redis.call('ZREM', KEYS[2], id)
     redis.call('ZREM', KEYS[3], id)
+    unlist(KEYS[number], ARGV[3], id)
     redis.call('DEL', KEYS[number])
     redis.call('VREM', KEYS[4], id)
     if KEYS[5] ~= KEYS[4] then redis.call('VREM', KEYS[5], id) end
@@ -74,6 +104,23 @@ for number = 6, #KEYS do
   at = at + 3
 end
 return 'copied'
+"""
+
+# Keys: 1 ids, 2 scratch. ARGV: beginning of the keys of stems, count, then the stems. Returns ids
+# and scores, best first. A stem that n of N documents have is worth
+# log(1 + (N - n + 1/2) / (n + 1/2)).
+LEXICAL = f"""{_FREES}
+local total, words = redis.call('ZCARD', KEYS[1]), {{'ZUNIONSTORE', KEYS[2], #ARGV - 2}}
+for at = 3, #ARGV do words[at + 1] = ARGV[1] .. ARGV[at] end
+words[#words + 1] = 'WEIGHTS'
+for at = 3, #ARGV do
+  local having = redis.call('ZCARD', ARGV[1] .. ARGV[at])
+  words[#words + 1] = string.format('%.17g', math.log(1 + (total - having + 0.5) / (having + 0.5)))
+end
+redis.call(unpack(words))
+local found = redis.call('ZREVRANGE', KEYS[2], 0, ARGV[2] - 1, 'WITHSCORES')
+redis.call('UNLINK', KEYS[2])
+return found
 """
 
 # Keys: 1 record. ARGV: version expected ('' for none), next version, record.

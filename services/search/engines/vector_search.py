@@ -14,13 +14,14 @@ import numpy as np
 
 from services.errors import NotFound
 from services.search import lifts
-from services.search.engines import expressions
+from services.search.engines import expressions, scripts
 from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents, load_fields
-from services.search.engines.records import Record, Records, changing
-from services.search.filters import Condition
+from services.search.engines.records import Keys, Record, Records, changing
+from services.search.filters import Condition, holds
 from services.search.lifts import Lift, Wide
 from services.search.schema import Hit, Query, Result, Vector
+from services.search.words import stems
 
 # Up to so many documents, a filtered search looks at all of them: exact, and no slower.
 SCANNED = 5_000
@@ -28,6 +29,8 @@ SCANNED = 5_000
 _FILTER_EFFORT = 2_000
 # Where scores are computed again, so many more are fetched; of quantised ones several times.
 _SPARE, _SPARE_QUANTISED, _WIDER = 10, 4, 4
+# Words are looked for first and filtered then: so many more are read.
+_SPARE_FILTERED = 100
 _TRIES = 20
 
 
@@ -48,6 +51,9 @@ class _Search:
     similarities: Wide | Sequence[float] = ()
     distances: Wide | Sequence[float] = ()
     parts: list[dict[str, bytes]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    stems: list[str] = field(default_factory=list)
+    asked_for: int = 0
     lost: int = 0
     explanation: list[str] = field(default_factory=list)
 
@@ -59,6 +65,10 @@ class _Search:
         if self.vector is not None:
             self.norm = float(np.linalg.norm(self.vector.astype(np.float64)))
             self.coarse = quantised or self.lift.is_coarse(self.norm)
+        if query.text:
+            self.stems = list(dict.fromkeys(stems(query.text)))
+            self.count += _SPARE_FILTERED if query.condition else 0
+            return
         self.whole = query.exact or collection.index == "flat"
         self.whole = self.whole or (bool(query.condition) and size <= SCANNED)
         if self.coarse:
@@ -71,16 +81,32 @@ class _Search:
         """The parts of a document to read."""
         query = self.query
         names = ["v"] if self.coarse or query.return_vector else []
-        names += ["f"] if query.return_fields is None or query.return_fields else []
+        checked = query.text and query.condition
+        names += ["f"] if query.return_fields is None or query.return_fields or checked else []
+        if query.text and not names:
+            names = ["f"]  # a document that has expired is still listed by its words
         return names + (["t", "p"] if query.return_text else [])
 
     def is_short(self, size: int) -> bool:
         """Say whether an approximate search has found fewer than there are, and were asked for."""
+        if self.query.text:
+            return False
         return not self.whole and len(self.found) < min(self.count, size)
+
+    def keep_matching(self) -> None:
+        """Drop what words have found and the filter does not let through."""
+        condition = self.query.condition
+        if condition:
+            fields = [load_fields(part["f"]) for part in self.parts]
+            kept = [number for number, one in enumerate(fields) if holds(condition, one)]
+            self.found = [self.found[number] for number in kept]
+            self.parts = [self.parts[number] for number in kept]
 
     def is_unsure(self) -> bool:
         """Say whether a scan may have left out what is nearer than its last hit, by rounding."""
         page = self.query.offset + self.query.limit
+        if self.query.text:
+            return self.asked_for == self.count and len(self.found) < page
         if not (self.whole and self.coarse) or len(self.found) < self.count:
             return False
         if len(self.distances) < page:
@@ -197,7 +223,13 @@ class VectorSearch:
             return False
         self._sizes.update(zip(records, heads[1::2], strict=True))
         for search, reply in zip(searches, found, strict=True):
-            if search.vector is not None:
+            if search.query.text:
+                search.found = [
+                    (key.decode(), float(score))
+                    for key, score in zip(reply[::2], reply[1::2], strict=True)
+                ]
+                search.asked_for = len(search.found)
+            elif search.vector is not None:
                 search.found = _pairs(reply)
             elif search.expression:
                 ids = await self._matching(search.record.collection.name, search.query.condition)
@@ -209,7 +241,9 @@ class VectorSearch:
     def _add(self, pipe: Any, search: _Search) -> None:
         """Add a query's command to the pipeline."""
         keys = self._records.keys(search.record)
-        if search.vector is None:
+        if search.query.text:
+            words = self._worded(search, keys)
+        elif search.vector is None:
             count = 0 if search.expression else search.count
             words = ["ZRANGEBYLEX", keys.ids, "-", "+", "LIMIT", 0, count]
         else:
@@ -221,6 +255,13 @@ class VectorSearch:
                 " ".join("<vector>" if isinstance(word, bytes) else str(word) for word in words)
             )
         pipe.execute_command(*words)
+
+    @staticmethod
+    def _worded(search: _Search, keys: Keys) -> list[Any]:
+        if not search.stems:
+            return ["ZRANGE", keys.scratch, 0, 0]  # nothing
+        words: list[Any] = ["EVAL", scripts.LEXICAL, 2, keys.ids, keys.scratch, keys.term]
+        return [*words, search.count, *search.stems]
 
     def _effort(self, search: _Search) -> list[Any]:
         filtered: list[Any] = ["FILTER", search.expression] if search.expression else []
@@ -252,6 +293,8 @@ class VectorSearch:
                     for row, is_kept in zip(rows, kept, strict=True)
                     if is_kept
                 ]
+            if search.query.text:
+                search.keep_matching()
             _score(search)
 
     async def _fetch(self, searches: Sequence[_Search]) -> list[list[bytes | None]]:
@@ -277,6 +320,7 @@ def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float]]:
 
 def _score(search: _Search) -> None:
     if search.vector is None:
+        search.scores = [score for _, score in search.found]
         search.similarities = search.distances = [0.0] * len(search.found)
     elif search.coarse and search.found:
         stored = np.frombuffer(b"".join(part["v"] for part in search.parts), "<f4")
@@ -293,7 +337,9 @@ def _result(search: _Search, took: float) -> Result:
     """Order the hits, drop what is too far or the document asked by, and cut to the page."""
     query, ids = search.query, [key for key, _ in search.found]
     order = list(range(len(ids)))
-    if search.vector is not None:
+    if query.text:
+        order.sort(key=lambda at: (-search.scores[at], ids[at]))
+    elif search.vector is not None:
         order.sort(key=lambda at: (search.distances[at], ids[at]))
     if query.document_id:
         order = [at for at in order if ids[at] != query.document_id]
@@ -301,7 +347,7 @@ def _result(search: _Search, took: float) -> Result:
         order = [at for at in order if search.similarities[at] >= query.min_similarity]
     page = order[query.offset : query.offset + query.limit]
     reason = ""
-    if search.lost and len(page) < query.limit:
+    if search.lost and not query.text and len(page) < query.limit:
         reason = f"{search.lost} hits were deleted while the search ran"
     hits = [_hit(search, at) for at in page]
     return Result(hits, took, reason, search.explanation)
@@ -310,10 +356,12 @@ def _result(search: _Search, took: float) -> Result:
 def _hit(search: _Search, at: int) -> Hit:
     query = search.query
     hit = Hit(search.found[at][0], float(search.similarities[at]), float(search.distances[at]))
+    if query.text:
+        hit.text_score = hit.score = search.scores[at]
     if not search.parts:
         return hit
     parts, chosen = search.parts[at], query.return_fields
-    if "f" in parts:
+    if "f" in parts and (chosen is None or chosen):
         fields = load_fields(parts["f"])
         hit.fields = {
             name: value for name, value in fields.items() if chosen is None or name in chosen

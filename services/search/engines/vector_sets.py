@@ -16,10 +16,11 @@ from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents, dump_fields, expiry
 from services.search.engines.engine import Size
 from services.search.engines.rebuilds import Rebuilds
-from services.search.engines.records import Record, Records, changing
+from services.search.engines.records import Keys, Record, Records, changing
 from services.search.engines.vector_search import VectorSearch
 from services.search.filters import Condition
 from services.search.schema import Collection, Document, Query, Result, Vector
+from services.search.words import stems
 
 _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 # A flat index is always scanned whole, so its graph is kept as thin as it can be.
@@ -49,14 +50,16 @@ class VectorSets:
         """Write documents, all or nothing; return how many were new and how many replaced."""
         vectors = np.stack([document.vector for document in documents])
         expiring = any(document.ttl for document in documents)
+        stemmed = [stems(one.text) if collection.index_text else [] for one in documents]
         for _ in range(_TRIES):
-            record = await self._rebuilds.fit(collection.name, vectors, expiring=expiring)
+            record = await self._rebuilds.fit(collection.name, vectors, stemmed, expiring=expiring)
             if record.collection != collection:
                 break
+            keys = self._records.keys(record)
             async with asking():
                 created = await self._upsert(
-                    keys=self._records.keys(record).script(one.id for one in documents),
-                    args=_written(record, documents, vectors),
+                    keys=keys.script(one.id for one in documents),
+                    args=_written(record, keys, documents, vectors, stemmed),
                 )
             if created != b"stale":
                 return int(created), len(documents) - int(created)
@@ -113,21 +116,29 @@ class VectorSets:
     async def _remove_few(self, name: str, ids: Sequence[str], until: str) -> int:
         for _ in range(_TRIES):
             record = await self._records.get(name)
-            keys = self._records.keys(record).script(ids)
+            keys = self._records.keys(record)
             async with asking():
-                deleted = await self._delete(keys=keys, args=[record.version, until, *ids])
+                deleted = await self._delete(
+                    keys=keys.script(ids), args=[record.version, until, keys.term, *ids]
+                )
             if deleted != b"stale":
                 return int(deleted)
             await self._records.read(name)
         raise changing(name)
 
 
-def _written(record: Record, documents: Sequence[Document], vectors: Vector) -> list[Any]:
+def _written(
+    record: Record,
+    keys: Keys,
+    documents: Sequence[Document],
+    vectors: Vector,
+    stemmed: Sequence[Sequence[str]],
+) -> list[Any]:
     """Return the arguments of the UPSERT script."""
     metric = record.collection.metric
     lifted = record.index.lift(metric).stored(vectors)
     other = record.building.lift(metric).stored(vectors) if record.building else None
-    args: list[Any] = [record.version, *_options(record)]
+    args: list[Any] = [record.version, *_options(record), keys.term, record.average_length or 1.0]
     for number, document in enumerate(documents):
         args += [
             document.id,
@@ -139,6 +150,7 @@ def _written(record: Record, documents: Sequence[Document], vectors: Vector) -> 
             dump_fields(document.fields),
             document.text,
             document.payload,
+            " ".join(stemmed[number]),
         ]
     return args
 

@@ -361,6 +361,7 @@ class Collection(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    INDEX_TEXT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: letters, digits, '-', '_' and '.', at most 128."""
     dimensions: _builtins.int
@@ -377,6 +378,8 @@ class Collection(_message.Message):
     """engine that answers."""
     document_count: _builtins.int
     """document_count is set by the service."""
+    index_text: _builtins.bool
+    """index_text indexes the words of the documents' texts, for queries by text and hybrid ones; default true."""
     @_builtins.property
     def flat(self) -> Global___FlatIndex:
         """flat is exact."""
@@ -413,13 +416,19 @@ class Collection(_message.Message):
         engine: Global___Engine.ValueType = ...,
         document_count: _builtins.int = ...,
         health: Global___IndexHealth | None = ...,
+        index_text: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "svs_vamana", b"svs_vamana"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "svs_vamana", b"svs_vamana"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__index_text: _TypeAlias = _typing.Literal["index_text"]  # noqa: Y015
+    _WhichOneofArgType__index_text: _TypeAlias = _typing.Literal["_index_text", b"_index_text"]  # noqa: Y015
     _WhichOneofReturnType_index: _TypeAlias = _typing.Literal["flat", "hnsw", "svs_vamana"]  # noqa: Y015
     _WhichOneofArgType_index: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index_text) -> _WhichOneofReturnType__index_text | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_index) -> _WhichOneofReturnType_index | None: ...
 
 Global___Collection: _TypeAlias = Collection  # noqa: Y015

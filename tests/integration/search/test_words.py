@@ -1,0 +1,191 @@
+"""Queries by words and hybrid ones, with filters, replacements and deletions."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from tests.integration.search.test_server import create
+from tests.refusals import refusal
+from tests.stack import Stack
+
+TEXTS = {
+    "doge": "Doge says wow, such dogs",
+    "grumpy": "A grumpy cat says no",
+    "kid": "The success kid clenches a fist of sand",
+    "boromir": "One does not simply walk into Mordor; walking is for hobbits",
+}
+
+
+@pytest.fixture(scope="module")
+def stub(stack: Stack) -> search_pb2_grpc.SearchServiceStub:
+    return search_pb2_grpc.SearchServiceStub(stack.search)
+
+
+@pytest.fixture
+def memes(stub: Any) -> str:
+    name = create(stub, fields=[search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)])
+    write(stub, name, TEXTS.items())
+    return name
+
+
+def write(stub: Any, name: str, texts: Iterable[tuple[str, str]]) -> None:
+    documents = [
+        search_pb2.Document(
+            id=key,
+            text=text,
+            vector=np.eye(4, dtype="<f4")[number % 4].tobytes(),
+            fields={"n": search_pb2.FieldValue(number=number)},
+        )
+        for number, (key, text) in enumerate(texts)
+    ]
+    stub.UpsertDocuments(search_pb2.UpsertDocumentsRequest(collection=name, documents=documents))
+
+
+def ask(stub: Any, name: str, **query: Any) -> list[Any]:
+    request = search_pb2.SearchRequest(collection=name, queries=[search_pb2.Query(**query)])
+    return list(stub.Search(request).results[0].hits)
+
+
+def ids(hits: Iterable[Any]) -> list[str]:
+    return [hit.id for hit in hits]
+
+
+def at_least(number: float) -> search_pb2.Filter:
+    condition = search_pb2.NumberCondition(
+        field="n", op=search_pb2.NUMBER_OPERATOR_GE, values=[number]
+    )
+    return search_pb2.Filter(number=condition)
+
+
+def test_words_are_found_by_their_stems(stub: Any, memes: str) -> None:
+    assert ids(ask(stub, memes, text="a dog that walks?")) in (
+        ["boromir", "doge"],
+        ["doge", "boromir"],
+    )
+    hits = ask(stub, memes, text="grumpy says")
+    assert ids(hits) == ["grumpy", "doge"]
+    assert hits[0].text_score == hits[0].score > hits[1].text_score > 0
+    assert ask(stub, memes, text="nothing of that kind in sight") == []
+    assert ask(stub, memes, text="the ?!") == []
+
+
+def test_words_are_filtered(stub: Any, memes: str) -> None:
+    assert ids(ask(stub, memes, text="says", filter=at_least(1))) == ["grumpy"]
+    assert ask(stub, memes, text="says", filter=at_least(2)) == []
+
+
+def test_a_filter_of_words_looks_as_far_as_it_must(stub: Any) -> None:
+    name = create(stub, fields=[search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)])
+    write(stub, name, ((f"d{number:04}", "the same words") for number in range(1200)))
+    assert ids(ask(stub, name, text="words", filter=at_least(1199))) == ["d1199"]
+
+
+def test_a_text_that_is_replaced_or_deleted_is_found_no_more(stub: Any, memes: str) -> None:
+    write(stub, memes, [("doge", "Much different")])
+    assert ids(ask(stub, memes, text="wow")) == []
+    assert ids(ask(stub, memes, text="different")) == ["doge"]
+    stub.DeleteDocuments(
+        search_pb2.DeleteDocumentsRequest(
+            collection=memes, ids=search_pb2.Ids(values=["doge", "grumpy"])
+        )
+    )
+    assert ask(stub, memes, text="says different") == []
+
+
+@pytest.mark.parametrize("fusion", [search_pb2.FUSION_LINEAR, search_pb2.FUSION_RRF])
+def test_hybrid_joins_both_rankings(stub: Any, memes: str, fusion: Any) -> None:
+    hybrid = search_pb2.HybridQuery(
+        vector=np.array([0, 1, 0.5, 0], "<f4").tobytes(), text="grumpy sand", fusion=fusion
+    )
+    hits = ask(stub, memes, hybrid=hybrid)
+    assert ids(hits)[:2] == ["grumpy", "kid"]
+    assert len(hits) == 4
+    assert hits[0].similarity == pytest.approx(1 / 1.25**0.5, abs=1e-6)
+    assert hits[0].text_score > 0
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    [only] = ask(stub, memes, hybrid=hybrid, min_similarity=0.8)
+    assert (only.id, only.vector) == ("grumpy", b"")
+    assert ids(ask(stub, memes, hybrid=hybrid, offset=1, limit=1)) == ["kid"]
+
+
+def test_hits_of_words_alone_have_their_true_similarity(stub: Any) -> None:
+    name = create(stub, 2)
+    rows = [(f"d{n:03}", [1.0, 0.001 * n], "nothing") for n in range(300)]
+    rows.append(("far", [-1.0, 0.5], "needle"))
+    documents = [
+        search_pb2.Document(id=key, vector=np.array(row, "<f4").tobytes(), text=text)
+        for key, row, text in rows
+    ]
+    stub.UpsertDocuments(search_pb2.UpsertDocumentsRequest(collection=name, documents=documents))
+    vector = np.array([1, 0], "<f4").tobytes()
+    weighed = search_pb2.HybridQuery(vector=vector, text="needle", vector_weight=0.1)
+    first = ask(stub, name, hybrid=weighed)[0]
+    assert first.id == "far"
+    assert first.similarity == pytest.approx(-1 / 1.25**0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ({"text": ""}, "BAD_TEXT"),
+        ({"text": "x" * 10_001}, "BAD_TEXT"),
+        ({"text": "x", "min_similarity": 0.1}, "NO_SIMILARITY"),
+        ({"hybrid": search_pb2.HybridQuery(text="x")}, "WRONG_DIMENSIONS"),
+        (
+            {"hybrid": search_pb2.HybridQuery(text="x", vector=b"\0\0\x80?" * 4, vector_weight=2)},
+            "OUT_OF_RANGE",
+        ),
+        (
+            {"hybrid": search_pb2.HybridQuery(text="x", vector=b"\0\0\x80?" * 4, rrf_constant=0)},
+            "OUT_OF_RANGE",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    stub: Any, memes: str, query: dict[str, Any], reason: str
+) -> None:
+    request = search_pb2.SearchRequest(collection=memes, queries=[search_pb2.Query(**query)])
+    assert refusal(stub.Search, request)[1] == reason
+
+
+def test_texts_need_not_be_indexed(stub: Any) -> None:
+    fields = [search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)]
+    name = create(stub, index_text=False, fields=fields)
+    write(stub, name, TEXTS.items())
+    request = search_pb2.SearchRequest(collection=name, queries=[search_pb2.Query(text="wow")])
+    assert refusal(stub.Search, request)[1] == "TEXT_NOT_INDEXED"
+
+
+def test_scifact_by_words(stub: Any, data: Any) -> None:
+    """BM25 finds what BM25 should: nDCG@10 of at least .67."""
+    from tests.bench.hybrid import ndcg
+
+    name = create(stub, 4)
+    rows = [json.loads(line) for line in (data / "scifact/corpus.jsonl").read_text().splitlines()]
+    vector = np.ones(4, "<f4").tobytes()
+    for first in range(0, len(rows), 500):
+        documents = [
+            search_pb2.Document(id=row["id"], text=f"{row['title']} {row['text']}", vector=vector)
+            for row in rows[first : first + 500]
+        ]
+        stub.UpsertDocuments(
+            search_pb2.UpsertDocumentsRequest(collection=name, documents=documents)
+        )
+    judged: dict[str, set[str]] = {}
+    for line in (data / "scifact/qrels.tsv").read_text().splitlines():
+        judged.setdefault(line.split("\t")[0], set()).add(line.split("\t")[1])
+    queries = [
+        json.loads(line) for line in (data / "scifact/queries.jsonl").read_text().splitlines()
+    ]
+    queries = [row for row in queries if row["id"] in judged]
+    asked = [search_pb2.Query(text=row["text"], return_no_fields=True) for row in queries]
+    found = stub.Search(search_pb2.SearchRequest(collection=name, queries=asked)).results
+    gains = [
+        ndcg([hit.id for hit in result.hits], judged[row["id"]])
+        for row, result in zip(queries, found, strict=True)
+    ]
+    assert sum(gains) / len(gains) >= 0.67
