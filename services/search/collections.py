@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.errors import Aborted, Failure, InvalidArgument, NotFound
 from services.search import filters, ranking
 from services.search.engines.connection import Client, Server, asking, probe
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Engine, Size
+from services.search.engines.query_engine import QueryEngine
 from services.search.engines.records import Record, Records
 from services.search.engines.vector_sets import VectorSets
 from services.search.filters import Condition
@@ -41,6 +42,7 @@ class Described:
     memory: int
     max_norm: float
     warnings: list[str]
+    ready: bool
 
 
 class Collections:
@@ -51,7 +53,10 @@ class Collections:
         self._records = Records(redis, prefix)
         self._documents = Documents(redis, self._records)
         self._vector_sets = VectorSets(redis, self._records, self._documents)
-        self._engines: dict[str, Engine] = {"vector_sets": self._vector_sets}
+        self._engines: dict[str, Engine] = {
+            "vector_sets": self._vector_sets,
+            "query_engine": QueryEngine(redis, self._records, self._documents),
+        }
         self._server: Server | None = None
 
     async def ready(self) -> bool:
@@ -66,10 +71,10 @@ class Collections:
         return True
 
     async def server(self) -> Server:
-        """Return what the server is. Raises FailedPrecondition if it has no vector sets."""
+        """Return what the server is. Raises FailedPrecondition if it has no vectors."""
         if self._server is None:
             server = await probe(self._redis)
-            server.require_vector_sets()
+            server.require_vectors()
             self._vector_sets.search_in_background(server.searches_in_background)
             for warning in server.warnings:
                 log.warning(warning)
@@ -78,9 +83,18 @@ class Collections:
 
     async def create(self, collection: Collection) -> Described:
         """Create a collection. Raises AlreadyExists."""
+        server = await self.server()
+        engine = collection.engine or _default_engine(collection, server)
+        collection = replace(collection, engine=engine)
         collection.check()
-        await self.server()
-        return await self._describe(await self._records.create(collection))
+        server.require(engine)
+        record = await self._records.create(collection)
+        try:
+            await self._engine(collection).prepare(record)
+        except Failure:
+            await self._records.delete(record)
+            raise
+        return await self._describe(record)
 
     async def collection(self, name: str, *, fresh: bool = True) -> Collection:
         """Return a collection, or what is remembered of it if that will do. Raises NotFound."""
@@ -203,11 +217,20 @@ class Collections:
         size: Size = await self._engine(record.collection).size(record)
         memory = size.memory + await self._documents.memory(record)
         count = await self._documents.count(record)
-        warnings = (await self.server()).warnings
-        return Described(record.collection, count, memory, size.max_norm, warnings)
+        warnings = [*(await self.server()).warnings, *size.warnings]
+        return Described(record.collection, count, memory, size.max_norm, warnings, size.ready)
 
     def _engine(self, collection: Collection) -> Engine:
         return self._engines[collection.engine]
+
+
+def _default_engine(collection: Collection, server: Server) -> str:
+    """Return the Query Engine where there is one, unless only vector sets can do what is asked."""
+    return (
+        "query_engine"
+        if server.query_engine and collection.quantization == "none"
+        else "vector_sets"
+    )
 
 
 def check_documents(documents: Sequence[Document], collection: Collection) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memetwin.search.v1 import search_pb2
-from services.errors import FailedPrecondition, InvalidArgument
+from services.errors import InvalidArgument
 from services.search import filters
 from services.search.collections import Described
 from services.search.engines.connection import Server
@@ -41,6 +41,19 @@ _QUANTIZATIONS = {
     search_pb2.QUANTIZATION_Q8: "q8",
     search_pb2.QUANTIZATION_BINARY: "binary",
 }
+_ENGINES = {
+    search_pb2.ENGINE_UNSPECIFIED: "",
+    search_pb2.ENGINE_QUERY_ENGINE: "query_engine",
+    search_pb2.ENGINE_VECTOR_SETS: "vector_sets",
+}
+_VECTOR_TYPES = {
+    search_pb2.VECTOR_TYPE_UNSPECIFIED: "float32",
+    search_pb2.VECTOR_TYPE_FLOAT32: "float32",
+    search_pb2.VECTOR_TYPE_FLOAT16: "float16",
+    search_pb2.VECTOR_TYPE_BFLOAT16: "bfloat16",
+    search_pb2.VECTOR_TYPE_INT8: "int8",
+}
+_COMPRESSIONS = {"", "LVQ8", "LVQ4", "LVQ4x4", "LVQ4x8", "LeanVec4x8", "LeanVec8x8"}
 _FUSIONS = {
     search_pb2.FUSION_UNSPECIFIED: "linear",
     search_pb2.FUSION_LINEAR: "linear",
@@ -71,7 +84,6 @@ def _named(table: Mapping[Any, str], number: int, place: str) -> str:
 
 def read_collection(message: search_pb2.Collection) -> Collection:
     """Read a collection to create. Raises InvalidArgument or FailedPrecondition."""
-    _refuse_other_engines(message)
     names = [field.name for field in message.fields]
     if len(set(names)) < len(names):
         raise InvalidArgument(
@@ -83,7 +95,7 @@ def read_collection(message: search_pb2.Collection) -> Collection:
         name=message.name,
         dimensions=message.dimensions,
         metric=metric,
-        index="flat" if message.WhichOneof("index") == "flat" else "hnsw",
+        index=message.WhichOneof("index") or "hnsw",
         m=hnsw.m or default.m,
         ef_construction=hnsw.ef_construction or default.ef_construction,
         ef_runtime=hnsw.ef_runtime or (_EF_RUNTIME_IP if metric == "ip" else default.ef_runtime),
@@ -93,24 +105,30 @@ def read_collection(message: search_pb2.Collection) -> Collection:
             for field in message.fields
         },
         model_digest=message.model_digest,
+        engine=_named(_ENGINES, message.engine, "collection.engine"),
+        vector_type=_named(_VECTOR_TYPES, message.vector_type, "collection.vector_type"),
+        svs=_svs(message.svs_vamana),
         index_text=message.index_text if message.HasField("index_text") else default.index_text,
     )
 
 
-def _refuse_other_engines(message: search_pb2.Collection) -> None:
-    plain = (search_pb2.VECTOR_TYPE_UNSPECIFIED, search_pb2.VECTOR_TYPE_FLOAT32)
-    if message.WhichOneof("index") == "svs_vamana" or message.vector_type not in plain:
-        raise FailedPrecondition(
-            "NEEDS_QUERY_ENGINE",
-            "SVS-VAMANA and vector types other than FLOAT32 need the Query Engine.",
-            field="collection.index",
+def _svs(message: search_pb2.SvsVamanaIndex) -> dict[str, str | int]:
+    """Read the settings of SVS-VAMANA that were given."""
+    settings: dict[str, str | int] = {
+        "COMPRESSION": message.compression,
+        "GRAPH_MAX_DEGREE": message.graph_max_degree,
+        "CONSTRUCTION_WINDOW_SIZE": message.construction_window_size,
+        "SEARCH_WINDOW_SIZE": message.search_window_size,
+    }
+    if message.compression not in _COMPRESSIONS or any(
+        isinstance(value, int) and value < 0 for value in settings.values()
+    ):
+        raise InvalidArgument(
+            "BAD_SVS_VAMANA",
+            f"compression is one of {', '.join(sorted(_COMPRESSIONS))}; sizes are 0 or more.",
+            field="collection.svs_vamana",
         )
-    if message.engine == search_pb2.ENGINE_QUERY_ENGINE:
-        raise FailedPrecondition(
-            "NEEDS_QUERY_ENGINE",
-            "This service answers by vector sets alone.",
-            field="collection.engine",
-        )
+    return {name: value for name, value in settings.items() if value}
 
 
 def write_collection(value: Described) -> search_pb2.Collection:
@@ -120,7 +138,7 @@ def write_collection(value: Described) -> search_pb2.Collection:
         name=collection.name,
         dimensions=collection.dimensions,
         metric=search_pb2.Metric.Value(f"METRIC_{collection.metric.upper()}"),
-        vector_type=search_pb2.VECTOR_TYPE_FLOAT32,
+        vector_type=search_pb2.VectorType.Value(f"VECTOR_TYPE_{collection.vector_type.upper()}"),
         quantization=search_pb2.Quantization.Value(
             f"QUANTIZATION_{collection.quantization.upper()}"
         ),
@@ -131,11 +149,11 @@ def write_collection(value: Described) -> search_pb2.Collection:
             for name, kind in collection.fields.items()
         ],
         model_digest=collection.model_digest,
-        engine=search_pb2.ENGINE_VECTOR_SETS,
+        engine=_engine(collection),
         index_text=collection.index_text,
         document_count=value.count,
         health=search_pb2.IndexHealth(
-            ready=True,
+            ready=value.ready,
             memory_bytes=value.memory,
             warnings=value.warnings,
             max_norm=value.max_norm,
@@ -143,11 +161,19 @@ def write_collection(value: Described) -> search_pb2.Collection:
     )
     if collection.index == "flat":
         message.flat.SetInParent()
+    elif collection.index == "svs_vamana":
+        message.svs_vamana.SetInParent()
+        for name, setting in collection.svs.items():
+            setattr(message.svs_vamana, name.lower(), setting)
     else:
         message.hnsw.m = collection.m
         message.hnsw.ef_construction = collection.ef_construction
         message.hnsw.ef_runtime = collection.ef_runtime
     return message
+
+
+def _engine(collection: Collection) -> Any:
+    return search_pb2.Engine.Value(f"ENGINE_{collection.engine.upper()}")
 
 
 def write_server(value: Server) -> search_pb2.Server:
@@ -325,19 +351,19 @@ def collection_of(message: search_pb2.Query, default: str, place: str) -> str:
     return name
 
 
-def write_results(values: Sequence[Result]) -> search_pb2.SearchResponse:
+def write_results(queries: Sequence[Query], values: Sequence[Result]) -> search_pb2.SearchResponse:
     """Write the results of a request."""
     return search_pb2.SearchResponse(
         results=[
             search_pb2.Result(
                 hits=map(_write_hit, value.hits),
-                engine=search_pb2.ENGINE_VECTOR_SETS,
+                engine=_engine(query.collection),
                 took=value.took,
                 partial=bool(value.partial_reason),
                 partial_reason=value.partial_reason,
                 explanation=value.explanation,
             )
-            for value in values
+            for query, value in zip(queries, values, strict=True)
         ]
     )
 

@@ -19,6 +19,7 @@ IDS_LIMIT = 10_000
 QUERIES_LIMIT = 1_000
 HITS_LIMIT = 10_000
 EF_LIMIT = 100_000
+FLOAT16_MOST = 65504
 TEXT_LIMIT = 10_000
 RRF_CONSTANT_LIMIT = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -33,7 +34,9 @@ class Collection:
 
     Attributes:
         metric: ``cosine``, ``ip`` or ``l2``.
-        index: ``flat`` or ``hnsw``.
+        index: ``flat``, ``hnsw`` or ``svs_vamana``; the last needs the Query Engine, like every
+            ``vector_type`` (``float16``, ``bfloat16``, ``int8``) but ``float32``.
+        svs: settings of svs_vamana by their names in FT.CREATE.
         fields: type of each declared field: ``number``, ``tag``, ``text`` or ``geo``.
         quantization: ``none``, ``q8`` or ``binary``.
         engine: ``vector_sets`` or ``query_engine``.
@@ -52,6 +55,20 @@ class Collection:
     model_digest: str = ""
     engine: str = "vector_sets"
     index_text: bool = True
+    vector_type: str = "float32"
+    svs: dict[str, str | int] = field(default_factory=dict)
+
+    @property
+    def lifted(self) -> str:
+        """The metric that takes a lift to be a cosine; ``cosine`` if the engine has the metric.
+
+        The graphs of the Query Engine take their vectors to be of one length under IP, and one byte
+        a number is a matter of directions alone.
+        """
+        native = self.engine == "query_engine" and self.vector_type != "int8"
+        if native and (self.metric == "l2" or self.index == "flat"):
+            return "cosine"
+        return self.metric
 
     def check(self) -> None:
         """Raise InvalidArgument for what can be no collection."""
@@ -68,6 +85,7 @@ class Collection:
                 "A flat index is exact, which needs QUANTIZATION_NONE; or take hnsw.",
                 field="collection.quantization",
             )
+        self._check_engine()
         for name in self.fields:
             if not _FIELD_NAME.fullmatch(name):
                 raise InvalidArgument(
@@ -76,6 +94,28 @@ class Collection:
                     field="collection.fields",
                     name=name,
                 )
+
+    def _check_engine(self) -> None:
+        if self.engine == "query_engine" and self.quantization != "none":
+            raise FailedPrecondition(
+                "NEEDS_VECTOR_SETS",
+                "Quantization is for vector sets; the Query Engine has vector_type and SVS-VAMANA.",
+                field="collection.quantization",
+            )
+        plain = self.index != "svs_vamana" and self.vector_type == "float32"
+        if self.engine == "vector_sets" and not plain:
+            raise FailedPrecondition(
+                "NEEDS_QUERY_ENGINE",
+                "SVS-VAMANA (Redis 8.2) and vector types other than FLOAT32 (Redis 8.0) need the"
+                " Query Engine, FT.CREATE.",
+                field="collection.index",
+            )
+        if self.index == "svs_vamana" and self.vector_type not in ("float32", "float16"):
+            raise InvalidArgument(
+                "BAD_VECTOR_TYPE",
+                "SVS-VAMANA takes FLOAT32 or FLOAT16.",
+                field="collection.vector_type",
+            )
 
     def check_model(self, digest: str) -> None:
         """Raise FailedPrecondition if vectors of this model do not belong here."""
@@ -240,6 +280,10 @@ def read_vector(data: bytes, collection: Collection, place: str) -> Vector:
     if collection.metric == "cosine" and norm == 0:
         raise InvalidArgument(
             "ZERO_VECTOR", "A zero vector has no direction: COSINE cannot compare it.", field=place
+        )
+    if collection.vector_type == "float16" and np.abs(vector).max() > FLOAT16_MOST:
+        raise InvalidArgument(
+            "NOT_FINITE", "A number does not fit FLOAT16: it can be up to 65504.", field=place
         )
     if norm > 1e15:  # noqa: PLR2004 - its square must keep within float32, in which Redis compares
         raise InvalidArgument("TOO_LONG_VECTOR", "The vector is longer than 1e15.", field=place)

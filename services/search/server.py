@@ -120,11 +120,11 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         check_count(request.queries)
         try:
             queries = await self._read(request, fresh=False)
-            return messages.write_results(await self._collections.search(queries))
+            return messages.write_results(queries, await self._collections.search(queries))
         except (Aborted, FailedPrecondition, InvalidArgument):
             # What is remembered of a collection may be out of date.
             queries = await self._read(request, fresh=True)
-            return messages.write_results(await self._collections.search(queries))
+            return messages.write_results(queries, await self._collections.search(queries))
 
     async def _read(self, request: search_pb2.SearchRequest, *, fresh: bool) -> list[Query]:
         names = [

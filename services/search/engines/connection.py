@@ -44,12 +44,25 @@ class Server:
         """Say whether VSIM may run on a thread of its own in this version."""
         return _mended(self.version)
 
-    def require_vector_sets(self) -> None:
-        """Raise FailedPrecondition if there are none."""
-        if not self.vector_sets:
+    def require_vectors(self) -> None:
+        """Raise FailedPrecondition if it has neither vector sets nor the Query Engine."""
+        if not self.vector_sets and not self.query_engine:
+            self.require("vector_sets")
+
+    def require(self, engine: str) -> None:
+        """Raise FailedPrecondition if it does not have an engine."""
+        if engine == "vector_sets" and not self.vector_sets:
             raise FailedPrecondition(
-                "NO_VECTOR_SETS",
+                "NEEDS_VECTOR_SETS",
                 f"Redis {self.version} has no vector sets: Redis 8.0 or newer is needed.",
+                version=self.version,
+            )
+        if engine == "query_engine" and not self.query_engine:
+            raise FailedPrecondition(
+                "NEEDS_QUERY_ENGINE",
+                f"This Redis {self.version} has no Query Engine (FT.SEARCH): Redis 8.0 or newer"
+                " with its modules is needed.",
+                field="collection.engine",
                 version=self.version,
             )
 

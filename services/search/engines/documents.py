@@ -7,12 +7,15 @@ from dataclasses import asdict
 
 import numpy as np
 
+from services.search.engines import scripts
 from services.search.engines.connection import Client, asking
-from services.search.engines.records import Record, Records
+from services.search.engines.records import Record, Records, changing
 from services.search.filters import Place, Value
 from services.search.schema import Document
 
 _SAMPLE = 20
+_DELETED_AT_ONCE = 500
+_TRIES = 20
 
 
 class Documents:
@@ -21,6 +24,7 @@ class Documents:
     def __init__(self, redis: Client, records: Records) -> None:
         self._redis = redis
         self._records = records
+        self._delete = redis.register_script(scripts.DELETE)
 
     async def get(self, record: Record, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id; None for what is not there."""
@@ -50,6 +54,33 @@ class Documents:
             pipe.zcount(keys.expiries, "-inf", int(time.time() * 1000))
             total, expired = await pipe.execute()
         return int(total) - int(expired)
+
+    async def delete(self, name: str, ids: Sequence[str], until: str) -> int:
+        """Delete documents that end by a time in ms, or ``all``; return how many there were."""
+        deleted = 0
+        for first in range(0, len(ids), _DELETED_AT_ONCE):
+            deleted += await self._delete_few(name, ids[first : first + _DELETED_AT_ONCE], until)
+        return deleted
+
+    async def delete_expired(self, record: Record) -> None:
+        """Delete documents whose end has come."""
+        now, expiries = int(time.time() * 1000), self._records.keys(record).expiries
+        async with asking():
+            found = await self._redis.zrangebyscore(expiries, "-inf", now)
+        await self.delete(record.collection.name, [key.decode() for key in found], str(now))
+
+    async def _delete_few(self, name: str, ids: Sequence[str], until: str) -> int:
+        for _ in range(_TRIES):
+            record = await self._records.get(name)
+            keys = self._records.keys(record)
+            async with asking():
+                deleted = await self._delete(
+                    keys=keys.script(ids), args=[record.version, until, keys.term, *ids]
+                )
+            if deleted != b"stale":
+                return int(deleted)
+            await self._records.read(name)
+        raise changing(name)
 
     async def memory(self, record: Record) -> int:
         """Return about how many bytes the documents take, by a sample of them."""

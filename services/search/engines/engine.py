@@ -1,20 +1,25 @@
-"""What a part of Redis must do to be an engine: vector sets do, the Query Engine will join."""
+"""What a part of Redis must do to be an engine: vector sets and the Query Engine do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.search.engines.records import Record
+from services.search.engines.records import Index, Record
 from services.search.filters import Condition
 from services.search.schema import Collection, Document, Query, Result
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a collection takes: ``memory`` in bytes; ``max_norm`` it can hold, 0 for any."""
+    """What a collection takes: ``memory`` in bytes; ``max_norm`` it can hold, 0 for any.
+
+    ``ready`` says that every document can be found.
+    """
 
     memory: int
     max_norm: float
+    ready: bool = True
+    warnings: Sequence[str] = ()
 
 
 class Engine(Protocol):
@@ -47,6 +52,18 @@ class Engine(Protocol):
         Raises:
             Aborted: a collection is no longer as the query has it.
         """
+        ...
+
+    async def prepare(self, record: Record) -> None:
+        """Make what a new collection needs.
+
+        Raises:
+            FailedPrecondition: the server knows no such index.
+        """
+        ...
+
+    async def drop(self, record: Record, index: Index) -> None:
+        """Remove an index of a collection, not its documents."""
         ...
 
     async def size(self, record: Record) -> Size:

@@ -40,11 +40,11 @@ def attributes(fields: Mapping[str, Value], declared: Declared, expires: int) ->
             place = value.unit() if isinstance(value, Place) else (0, 0, 0)
             found |= zip((f"x{number}", f"y{number}", f"z{number}"), place, strict=True)
         else:
-            found[f"t{number}"] = [_NO_TOKEN, *sorted(_tokens(value, kind))]
+            found[f"t{number}"] = [_NO_TOKEN, *sorted(tokens(value, kind))]
     return json.dumps(found, separators=(",", ":"))
 
 
-def _tokens(value: Value | None, kind: str) -> set[str]:
+def tokens(value: Value | None, kind: str) -> set[str]:
     """Return the tokens of tags, or of a text's words."""
     if value is None:
         return set()

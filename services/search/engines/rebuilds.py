@@ -10,13 +10,12 @@ import asyncio
 import contextvars
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from services.search import lifts
-from services.search.engines import scripts
 from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents
 from services.search.engines.records import Index, Record, Records
@@ -29,21 +28,39 @@ LEASE_SECONDS = 30
 _BATCH = 32
 _PAUSE = 0.1
 
-# Turns documents and their lifted vectors into the arguments of the COPY script.
-Arguments = Callable[[Record, Sequence[Document], Vector], list[Any]]
+
+class Builder(Protocol):
+    """What an engine does for a rebuild; ``copy`` is its script that fills the new index."""
+
+    copy: Any
+
+    async def start(self, record: Record, index: Index) -> None:
+        """Make an empty index."""
+        ...
+
+    def copied(self, record: Record, documents: Sequence[Document], lifted: Vector) -> list[Any]:
+        """Return the arguments of the script for documents and their lifted vectors."""
+        ...
+
+    async def finish(self, record: Record, index: Index) -> None:
+        """Wait until the index can answer."""
+        ...
+
+    async def drop(self, record: Record, index: Index) -> None:
+        """Remove an index."""
+        ...
 
 
 class Rebuilds:
     """Fits the indexes of collections to the vectors that come."""
 
     def __init__(
-        self, redis: Client, records: Records, documents: Documents, arguments: Arguments
+        self, redis: Client, records: Records, documents: Documents, builder: Builder
     ) -> None:
         self._redis = redis
         self._records = records
         self._documents = documents
-        self._arguments = arguments
-        self._copy = redis.register_script(scripts.COPY)
+        self._builder = builder
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def fit(
@@ -55,7 +72,7 @@ class Rebuilds:
         """
         while True:
             record = await self._records.get(name)
-            metric = record.collection.metric
+            metric = record.collection.lifted
             if metric != "cosine" and not record.index.max_norm:
                 index = Index(record.index.generation, *lifts.measure(vectors))
                 changed = await self._records.change(record, index=index)
@@ -106,7 +123,9 @@ class Rebuilds:
             building = Index(record.newest.generation + 1, max_norm, record.index.scale)
             started = await self._records.change(record, building=building)
             if started:
-                await self._drop(record, record.building)
+                if record.building:
+                    await self._builder.drop(record, record.building)
+                await self._builder.start(started, building)
                 await self._fill(started)
         finally:
             async with asking():
@@ -118,16 +137,17 @@ class Rebuilds:
         keys = self._records.keys(record)
         async for documents in self._stored(record):
             vectors = np.stack([document.vector for document in documents])
-            lifted = record.newest.lift(record.collection.metric).stored(vectors)
+            lifted = record.newest.lift(record.collection.lifted).stored(vectors)
             async with asking():
-                copied = await self._copy(
+                copied = await self._builder.copy(
                     keys=keys.script(document.id for document in documents),
-                    args=self._arguments(record, documents, lifted),
+                    args=self._builder.copied(record, documents, lifted),
                 )
             if copied == b"stale":
                 return
+        await self._builder.finish(record, record.newest)
         if await self._records.change(record, index=record.newest, building=None):
-            await self._drop(record, record.index)
+            await self._builder.drop(record, record.index)
 
     async def _stored(self, record: Record) -> AsyncIterator[list[Document]]:
         after = ""
@@ -138,8 +158,3 @@ class Rebuilds:
             documents = [one for one in await self._documents.get(record, ids) if one]
             if documents:
                 yield documents
-
-    async def _drop(self, record: Record, index: Index | None) -> None:
-        if index:
-            async with asking():
-                await self._redis.unlink(self._records.keys(record).generation(index))

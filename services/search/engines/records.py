@@ -8,7 +8,9 @@ of an earlier collection of the same name is ever mistaken for its own:
 - ``{c}:<b>:ids``              sorted set of the ids of the documents
 - ``{c}:<b>:expiries``         sorted set of ids by the time of their end, in ms
 - ``{c}:<b>:vectors:<n>``      vector set, n-th generation
-- ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload, s stems of the text
+- ``{c}:<b>:index:<n>``        index of the Query Engine over the documents, n-th generation
+- ``{c}:<b>:document:<id>``    hash: v vector, f fields, t text, p payload, s stems of the text,
+                                and what the Query Engine reads (see ``query_dialect``)
 - ``{c}:<b>:term:<stem>``       sorted set of ids by the weight of the stem in their texts
 - ``{c}:<b>:scratch``           a sum of those while a query by words runs
 
@@ -16,10 +18,13 @@ of an earlier collection of the same name is ever mistaken for its own:
 whose keys are still to be removed.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+
+from redis import exceptions
 
 from services.errors import Aborted, AlreadyExists, NotFound
 from services.search import lifts
@@ -89,6 +94,10 @@ class Keys:
     def generation(self, index: Index) -> str:
         """Return the key of a vector set."""
         return f"{self._own}vectors:{index.generation}"
+
+    def index(self, index: Index) -> str:
+        """Return the name of an index of the Query Engine."""
+        return f"{self._own}index:{index.generation}"
 
     def script(self, ids: Iterable[str]) -> list[str]:
         """Return the keys that the scripts are given."""
@@ -191,6 +200,11 @@ class Records:
 
     async def _remove(self, record: Record, note: str | bytes) -> None:
         keys = self.keys(record)
+        if record.collection.engine == "query_engine":
+            for index in {record.index, record.newest}:
+                async with asking():
+                    with contextlib.suppress(exceptions.ResponseError):  # there is none
+                        await self._redis.execute_command("FT.DROPINDEX", keys.index(index))
         while True:
             async with asking():
                 ids = await self._redis.zrange(keys.ids, 0, _REMOVED_AT_ONCE - 1)

@@ -106,6 +106,39 @@ end
 return 'copied'
 """
 
+# For documents that the Query Engine reads. ARGV: version, then for each document: id, expiry in ms
+# or 0, how many arguments follow, names and values of the hash.
+UPSERT_HASHES = f"""{_WRITES}{_FRESH}
+local created, at = 0, 2
+for number = 6, #KEYS do
+  local id, expiry, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local key = KEYS[number]
+  created = created + 1 - redis.call('EXISTS', key)
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(ARGV, at + 3, at + 2 + count))
+  redis.call('ZADD', KEYS[2], 0, id)
+  if expiry ~= '0' then
+    redis.call('PEXPIREAT', key, expiry)
+    redis.call('ZADD', KEYS[3], expiry, id)
+  else
+    redis.call('ZREM', KEYS[3], id)
+  end
+  at = at + 3 + count
+end
+return created
+"""
+
+# ARGV: version, hash field, then for each document: id, vector in the form of the new index.
+COPY_HASHES = f"""{_WRITES}{_FRESH}
+for number = 6, #KEYS do
+  local key = KEYS[number]
+  if redis.call('EXISTS', key) == 1 and redis.call('HEXISTS', key, ARGV[2]) == 0 then
+    redis.call('HSET', key, ARGV[2], ARGV[3 + 2 * (number - 6) + 1])
+  end
+end
+return 'copied'
+"""
+
 # Keys: 1 ids, 2 scratch. ARGV: beginning of the keys of stems, count, then the stems. Returns ids
 # and scores, best first. A stem that n of N documents have is worth
 # log(1 + (N - n + 1/2) / (n + 1/2)).

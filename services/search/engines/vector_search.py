@@ -7,113 +7,24 @@ more of them.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from services.errors import NotFound
-from services.search import lifts
 from services.search.engines import expressions, scripts
 from services.search.engines.connection import Client, asking
-from services.search.engines.documents import Documents, load_fields
+from services.search.engines.documents import Documents
 from services.search.engines.records import Keys, Record, Records, changing
-from services.search.filters import Condition, holds
-from services.search.lifts import Lift, Wide
-from services.search.schema import Hit, Query, Result, Vector
-from services.search.words import stems
+from services.search.engines.searches import Search, result, score
+from services.search.filters import Condition
+from services.search.schema import Query, Result
 
-# Up to so many documents, a filtered search looks at all of them: exact, and no slower.
-SCANNED = 5_000
-# Beyond that it may meet so many that fail the filter before it looks at all of them.
+# Beyond SCANNED documents it may meet so many that fail the filter before it looks at all of them.
 _FILTER_EFFORT = 2_000
-# Where scores are computed again, so many more are fetched; of quantised ones several times.
-_SPARE, _SPARE_QUANTISED, _WIDER = 10, 4, 4
-# Words are looked for first and filtered then: so many more are read.
-_SPARE_FILTERED = 100
+# So many more are asked for when an answer may lack some.
+_WIDER = 4
 _TRIES = 20
-
-
-@dataclass
-class _Search:
-    """One query on its way; ``found`` has ids and cosines, nearest first."""
-
-    query: Query
-    record: Record
-    lift: Lift
-    expression: str
-    vector: Vector | None
-    norm: float = 0.0
-    count: int = 0
-    coarse: bool = False
-    whole: bool = False
-    found: list[tuple[str, float]] = field(default_factory=list)
-    similarities: Wide | Sequence[float] = ()
-    distances: Wide | Sequence[float] = ()
-    parts: list[dict[str, bytes]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    stems: list[str] = field(default_factory=list)
-    asked_for: int = 0
-    lost: int = 0
-    explanation: list[str] = field(default_factory=list)
-
-    def prepare(self, size: int) -> None:
-        """Decide how to ask, given about how many documents there are."""
-        query, collection = self.query, self.record.collection
-        quantised = collection.quantization != "none"
-        self.count = query.offset + query.limit + bool(query.document_id)
-        if self.vector is not None:
-            self.norm = float(np.linalg.norm(self.vector.astype(np.float64)))
-            self.coarse = quantised or self.lift.is_coarse(self.norm)
-        if query.text:
-            self.stems = list(dict.fromkeys(stems(query.text)))
-            self.count += _SPARE_FILTERED if query.condition else 0
-            return
-        self.whole = query.exact or collection.index == "flat"
-        self.whole = self.whole or (bool(query.condition) and size <= SCANNED)
-        if self.coarse:
-            self.count = self.count * (_SPARE_QUANTISED if quantised else 1) + _SPARE
-        if quantised and query.exact:  # only the stored vectors tell
-            self.count = max(self.count, size)
-
-    @property
-    def wanted(self) -> list[str]:
-        """The parts of a document to read."""
-        query = self.query
-        names = ["v"] if self.coarse or query.return_vector else []
-        checked = query.text and query.condition
-        names += ["f"] if query.return_fields is None or query.return_fields or checked else []
-        if query.text and not names:
-            names = ["f"]  # a document that has expired is still listed by its words
-        return names + (["t", "p"] if query.return_text else [])
-
-    def is_short(self, size: int) -> bool:
-        """Say whether an approximate search has found fewer than there are, and were asked for."""
-        if self.query.text:
-            return False
-        return not self.whole and len(self.found) < min(self.count, size)
-
-    def keep_matching(self) -> None:
-        """Drop what words have found and the filter does not let through."""
-        condition = self.query.condition
-        if condition:
-            fields = [load_fields(part["f"]) for part in self.parts]
-            kept = [number for number, one in enumerate(fields) if holds(condition, one)]
-            self.found = [self.found[number] for number in kept]
-            self.parts = [self.parts[number] for number in kept]
-
-    def is_unsure(self) -> bool:
-        """Say whether a scan may have left out what is nearer than its last hit, by rounding."""
-        page = self.query.offset + self.query.limit
-        if self.query.text:
-            return self.asked_for == self.count and len(self.found) < page
-        if not (self.whole and self.coarse) or len(self.found) < self.count:
-            return False
-        if len(self.distances) < page:
-            return True
-        last = float(np.partition(self.distances, page - 1)[page - 1])
-        nearest_left = self.lift.score(self.found[-1][1] + lifts.COSINE_ERROR, self.norm)[1]
-        return last > nearest_left + lifts.TIE * max(1.0, abs(last))
 
 
 class VectorSearch:
@@ -141,7 +52,7 @@ class VectorSearch:
             await self._find_vectors(searches)
             if await self._answer(searches):
                 took = time.perf_counter() - started
-                return [_result(search, took) for search in searches]
+                return [result(search, took) for search in searches]
             for name in {query.collection.name for query in queries}:
                 await self._records.read(name)
         raise changing(queries[0].collection.name)
@@ -151,20 +62,20 @@ class VectorSearch:
         collection = record.collection
         anywhere = np.zeros(collection.dimensions, np.float32)
         anywhere[0] = 1.0
-        asked = record.index.lift(collection.metric).asked(anywhere)
+        asked = record.index.lift(collection.lifted).asked(anywhere)
         words: list[Any] = ["VSIM", self._records.keys(record).vectors, "FP32", asked.tobytes()]
         words += ["COUNT", count, "TRUTH", *self._thread()]
         expression = _expression(record, condition)
         return words + (["FILTER", expression] if expression else [])
 
-    async def _begin(self, query: Query) -> _Search:
+    async def _begin(self, query: Query) -> Search:
         record = await self._records.get(query.collection.name)
         if record.collection != query.collection:
             raise changing(query.collection.name)
-        lift = record.index.lift(record.collection.metric)
-        return _Search(query, record, lift, _expression(record, query.condition), query.vector)
+        lift = record.index.lift(record.collection.lifted)
+        return Search(query, record, lift, _expression(record, query.condition), query.vector)
 
-    async def _find_vectors(self, searches: Sequence[_Search]) -> None:
+    async def _find_vectors(self, searches: Sequence[Search]) -> None:
         """Read the vectors of the documents that are asked by."""
         by_id = [search for search in searches if search.query.document_id]
         if not by_id:
@@ -186,7 +97,7 @@ class VectorSearch:
                     id=search.query.document_id,
                 )
 
-    async def _answer(self, searches: Sequence[_Search]) -> bool:
+    async def _answer(self, searches: Sequence[Search]) -> bool:
         """Find and read the hits; return False if a collection has changed meanwhile."""
         for search in searches:
             search.prepare(self._sizes.get(search.record.collection.name, 0))
@@ -205,10 +116,10 @@ class VectorSearch:
             asked = short + unsure
         return True
 
-    def _size(self, search: _Search) -> int:
+    def _size(self, search: Search) -> int:
         return self._sizes[search.record.collection.name]
 
-    async def _ask(self, searches: Sequence[_Search]) -> bool:
+    async def _ask(self, searches: Sequence[Search]) -> bool:
         records = {search.record.collection.name: search.record for search in searches}
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for record in records.values():
@@ -238,7 +149,7 @@ class VectorSearch:
                 search.found = [(key.decode(), 0.0) for key in reply]
         return True
 
-    def _add(self, pipe: Any, search: _Search) -> None:
+    def _add(self, pipe: Any, search: Search) -> None:
         """Add a query's command to the pipeline."""
         keys = self._records.keys(search.record)
         if search.query.text:
@@ -257,13 +168,13 @@ class VectorSearch:
         pipe.execute_command(*words)
 
     @staticmethod
-    def _worded(search: _Search, keys: Keys) -> list[Any]:
+    def _worded(search: Search, keys: Keys) -> list[Any]:
         if not search.stems:
             return ["ZRANGE", keys.scratch, 0, 0]  # nothing
         words: list[Any] = ["EVAL", scripts.LEXICAL, 2, keys.ids, keys.scratch, keys.term]
         return [*words, search.count, *search.stems]
 
-    def _effort(self, search: _Search) -> list[Any]:
+    def _effort(self, search: Search) -> list[Any]:
         filtered: list[Any] = ["FILTER", search.expression] if search.expression else []
         if search.whole:
             return [*filtered, "TRUTH"]
@@ -275,7 +186,7 @@ class VectorSearch:
     def _thread(self) -> list[str]:
         return [] if self.background else ["NOTHREAD"]
 
-    async def _read(self, searches: Sequence[_Search]) -> None:
+    async def _read(self, searches: Sequence[Search]) -> None:
         """Read what is needed of the documents, and score them."""
         reading = [search for search in searches if search.wanted]
         stored = iter(await self._fetch(reading)) if reading else iter(())
@@ -295,9 +206,9 @@ class VectorSearch:
                 ]
             if search.query.text:
                 search.keep_matching()
-            _score(search)
+            score(search)
 
-    async def _fetch(self, searches: Sequence[_Search]) -> list[list[bytes | None]]:
+    async def _fetch(self, searches: Sequence[Search]) -> list[list[bytes | None]]:
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for search in searches:
                 keys = self._records.keys(search.record)
@@ -316,58 +227,3 @@ def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float]]:
     """Read ids and cosines; Redis scores (1 + cos) / 2."""
     scores = zip(reply[::2], reply[1::2], strict=True)
     return [(key.decode(), 2 * float(score) - 1) for key, score in scores]
-
-
-def _score(search: _Search) -> None:
-    if search.vector is None:
-        search.scores = [score for _, score in search.found]
-        search.similarities = search.distances = [0.0] * len(search.found)
-    elif search.coarse and search.found:
-        stored = np.frombuffer(b"".join(part["v"] for part in search.parts), "<f4")
-        search.similarities, search.distances = lifts.exact_scores(
-            search.record.collection.metric, search.vector, stored.reshape(len(search.found), -1)
-        )
-    else:
-        scores = [search.lift.score(cosine, search.norm) for _, cosine in search.found]
-        search.similarities = [similarity for similarity, _ in scores]
-        search.distances = [distance for _, distance in scores]
-
-
-def _result(search: _Search, took: float) -> Result:
-    """Order the hits, drop what is too far or the document asked by, and cut to the page."""
-    query, ids = search.query, [key for key, _ in search.found]
-    order = list(range(len(ids)))
-    if query.text:
-        order.sort(key=lambda at: (-search.scores[at], ids[at]))
-    elif search.vector is not None:
-        order.sort(key=lambda at: (search.distances[at], ids[at]))
-    if query.document_id:
-        order = [at for at in order if ids[at] != query.document_id]
-    if query.min_similarity is not None:
-        order = [at for at in order if search.similarities[at] >= query.min_similarity]
-    page = order[query.offset : query.offset + query.limit]
-    reason = ""
-    if search.lost and not query.text and len(page) < query.limit:
-        reason = f"{search.lost} hits were deleted while the search ran"
-    hits = [_hit(search, at) for at in page]
-    return Result(hits, took, reason, search.explanation)
-
-
-def _hit(search: _Search, at: int) -> Hit:
-    query = search.query
-    hit = Hit(search.found[at][0], float(search.similarities[at]), float(search.distances[at]))
-    if query.text:
-        hit.text_score = hit.score = search.scores[at]
-    if not search.parts:
-        return hit
-    parts, chosen = search.parts[at], query.return_fields
-    if "f" in parts and (chosen is None or chosen):
-        fields = load_fields(parts["f"])
-        hit.fields = {
-            name: value for name, value in fields.items() if chosen is None or name in chosen
-        }
-    if query.return_text:
-        hit.text, hit.payload = parts["t"].decode(), parts["p"]
-    if query.return_vector:
-        hit.vector = parts["v"]
-    return hit

@@ -5,7 +5,6 @@ attributes to filter by. Both change in one script. Commands:
 https://redis.io/docs/latest/develop/data-types/vector-sets/
 """
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents, dump_fields, expiry
 from services.search.engines.engine import Size
 from services.search.engines.rebuilds import Rebuilds
-from services.search.engines.records import Keys, Record, Records, changing
+from services.search.engines.records import Index, Keys, Record, Records, changing
 from services.search.engines.vector_search import VectorSearch
 from services.search.filters import Condition
 from services.search.schema import Collection, Document, Query, Result, Vector
@@ -26,7 +25,6 @@ _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 # A flat index is always scanned whole, so its graph is kept as thin as it can be.
 _FLAT_M, _FLAT_EF = 4, 4
 _TRIES = 20
-_DELETED_AT_ONCE = 500
 
 
 class VectorSets:
@@ -35,10 +33,11 @@ class VectorSets:
     def __init__(self, redis: Client, records: Records, documents: Documents) -> None:
         self._redis = redis
         self._records = records
-        self._rebuilds = Rebuilds(redis, records, documents, _copied)
+        self._documents = documents
+        self._rebuilds = Rebuilds(redis, records, documents, self)
         self._searches = VectorSearch(redis, records, documents, self.matching)
         self._upsert = redis.register_script(scripts.UPSERT)
-        self._delete = redis.register_script(scripts.DELETE)
+        self.copy = redis.register_script(scripts.COPY)
 
     def search_in_background(self, background: bool) -> None:
         """Say whether Redis may search on threads of its own."""
@@ -68,7 +67,7 @@ class VectorSets:
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
         """Delete documents by id; return how many there were."""
-        return await self._remove(name, ids, "all")
+        return await self._documents.delete(name, ids, "all")
 
     async def matching(self, name: str, condition: Condition | None) -> list[str]:
         """Return the ids of all documents that meet a condition, in their order."""
@@ -99,32 +98,30 @@ class VectorSets:
 
     async def maintain(self, name: str) -> None:
         """Delete what has expired; end a rebuild that was cut short."""
-        record, now = await self._records.read(name), int(time.time() * 1000)
+        record = await self._records.read(name)
         await self._rebuilds.resume(record)
-        expiries = self._records.keys(record).expiries
+        await self._documents.delete_expired(record)
+
+    async def prepare(self, record: Record) -> None:
+        """A vector set begins with its first element."""
+
+    async def start(self, record: Record, index: Index) -> None:
+        """A vector set begins with its first element."""
+
+    async def finish(self, record: Record, index: Index) -> None:
+        """A vector set holds what was added."""
+
+    async def drop(self, record: Record, index: Index) -> None:
+        """Drop a vector set."""
         async with asking():
-            found = await self._redis.zrangebyscore(expiries, "-inf", now)
-        await self._remove(name, [key.decode() for key in found], str(now))
+            await self._redis.unlink(self._records.keys(record).generation(index))
 
-    async def _remove(self, name: str, ids: Sequence[str], until: str) -> int:
-        """Delete documents by id that end by a time in ms, or ``all``."""
-        deleted = 0
-        for first in range(0, len(ids), _DELETED_AT_ONCE):
-            deleted += await self._remove_few(name, ids[first : first + _DELETED_AT_ONCE], until)
-        return deleted
-
-    async def _remove_few(self, name: str, ids: Sequence[str], until: str) -> int:
-        for _ in range(_TRIES):
-            record = await self._records.get(name)
-            keys = self._records.keys(record)
-            async with asking():
-                deleted = await self._delete(
-                    keys=keys.script(ids), args=[record.version, until, keys.term, *ids]
-                )
-            if deleted != b"stale":
-                return int(deleted)
-            await self._records.read(name)
-        raise changing(name)
+    def copied(self, record: Record, documents: Sequence[Document], lifted: Vector) -> list[Any]:
+        """Return the arguments of the COPY script."""
+        args: list[Any] = [record.version, *_options(record)]
+        for document, row in zip(documents, lifted, strict=True):
+            args += [document.id, row.tobytes(), _attributes(record, document)]
+        return args
 
 
 def _written(
@@ -135,7 +132,7 @@ def _written(
     stemmed: Sequence[Sequence[str]],
 ) -> list[Any]:
     """Return the arguments of the UPSERT script."""
-    metric = record.collection.metric
+    metric = record.collection.lifted
     lifted = record.index.lift(metric).stored(vectors)
     other = record.building.lift(metric).stored(vectors) if record.building else None
     args: list[Any] = [record.version, *_options(record), keys.term, record.average_length or 1.0]
@@ -152,14 +149,6 @@ def _written(
             document.payload,
             " ".join(stemmed[number]),
         ]
-    return args
-
-
-def _copied(record: Record, documents: Sequence[Document], lifted: Vector) -> list[Any]:
-    """Return the arguments of the COPY script."""
-    args: list[Any] = [record.version, *_options(record)]
-    for document, row in zip(documents, lifted, strict=True):
-        args += [document.id, row.tobytes(), _attributes(record, document)]
     return args
 
 
