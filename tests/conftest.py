@@ -32,6 +32,11 @@ def leave_out(reason: str) -> None:
     pytest.skip(reason)
 
 
+def note_left_out(what: str) -> None:
+    """Say at the end what no server here can show."""
+    _left_out.append(what)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("left out")
     terminalreporter.line("\n".join(sorted(set(_left_out))) or "nothing")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.errors import Aborted, Failure, InvalidArgument, NotFound
 from services.search import filters, ranking
@@ -85,7 +85,7 @@ class Collections:
         """Create a collection. Raises AlreadyExists."""
         server = await self.server()
         engine = collection.engine or _default_engine(collection, server)
-        collection = replace(collection, engine=engine)
+        collection = collection.with_defaults(engine)
         collection.check()
         server.require(engine)
         record = await self._records.create(collection)

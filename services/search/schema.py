@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of documents whose vectors can be compared.
+    """A set of documents whose vectors can be compared; 0 leaves a choice to ``with_defaults``.
 
     Attributes:
         metric: ``cosine``, ``ip`` or ``l2``.
@@ -47,9 +47,9 @@ class Collection:
     dimensions: int
     metric: str = "cosine"
     index: str = "hnsw"
-    m: int = 16
+    m: int = 0
     ef_construction: int = 200
-    ef_runtime: int = 200
+    ef_runtime: int = 0
     quantization: str = "none"
     fields: dict[str, str] = field(default_factory=dict)
     model_digest: str = ""
@@ -62,13 +62,26 @@ class Collection:
     def lifted(self) -> str:
         """The metric that takes a lift to be a cosine; ``cosine`` if the engine has the metric.
 
-        The graphs of the Query Engine take their vectors to be of one length under IP, and one byte
-        a number is a matter of directions alone.
+        The Query Engine has all three; but one byte a number is a matter of directions alone.
         """
         native = self.engine == "query_engine" and self.vector_type != "int8"
-        if native and (self.metric == "l2" or self.index == "flat"):
-            return "cosine"
-        return self.metric
+        return "cosine" if native else self.metric
+
+    def with_defaults(self, engine: str) -> "Collection":
+        """Return the collection on an engine, what was left open filled in.
+
+        Lifted for the inner product, vectors lie closer together: it takes more candidates to tell
+        them apart. The Query Engine's graph loses short vectors under L2 if it is thin. (5,000
+        sentence embeddings of lengths .5 to 2, recall@10: IP on vector sets .98 with ef_runtime
+        200, .995 with 400; L2 on the Query Engine .987 with m 16, 1.0 with 32.)
+        """
+        lifted_ip = self.metric == "ip" and engine == "vector_sets"
+        return replace(
+            self,
+            engine=engine,
+            m=self.m or (32 if self.metric == "l2" and engine == "query_engine" else 16),
+            ef_runtime=self.ef_runtime or (400 if lifted_ip else 200),
+        )
 
     def check(self) -> None:
         """Raise InvalidArgument for what can be no collection."""

@@ -1,7 +1,6 @@
 """Documents and the filter tree as the Query Engine has them (FT.CREATE, FT.SEARCH, dialect 2).
 
 Besides what every document's hash holds, it has, for the declared field number ``i``: ``n<i>``
-a number, ``t<i>`` encoded tags or words, ``x<i>``, ``y<i>``, ``z<i>`` a place as a unit vector; ``h``,
 the names of the fields that have a value and ``all``; ``e``, the end in ms, 0 for never. What is
 missing is simply not there: a condition on it is false, and a negation is "all, but those".
 Syntax: https://redis.io/docs/latest/develop/ai/search-and-query/advanced-concepts/query_syntax/

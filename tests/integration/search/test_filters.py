@@ -112,11 +112,11 @@ FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def collection(stack: Stack) -> tuple[Any, str]:
+def collection(stack: Stack, engine: Any) -> tuple[Any, str]:
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
     name = f"filters-{uuid.uuid4()}"
     fields = [search_pb2.Field(name=field, type=kind) for field, kind in FIELDS.items()]
-    made = search_pb2.Collection(name=name, dimensions=2, fields=fields)
+    made = search_pb2.Collection(name=name, dimensions=2, fields=fields, engine=engine)
     stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=made))
     return stub, name
 

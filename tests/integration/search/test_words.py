@@ -21,8 +21,10 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def stub(stack: Stack) -> search_pb2_grpc.SearchServiceStub:
-    return search_pb2_grpc.SearchServiceStub(stack.search)
+def stub(stack: Stack, engine: Any) -> search_pb2_grpc.SearchServiceStub:
+    stub = search_pb2_grpc.SearchServiceStub(stack.search)
+    stub.engine = engine  # type: ignore[attr-defined]
+    return stub
 
 
 @pytest.fixture
