@@ -1,6 +1,7 @@
 """What a refused call says."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -13,7 +14,18 @@ def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, st
     """Return the code, the reason and the retry hint (seconds) with which a call is refused."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
-    error: Any = caught.value
+    return _read(caught.value)
+
+
+@contextlib.contextmanager
+def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
+    """Expect that what runs inside is refused so."""
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    assert _read(caught.value)[:2] == (code, reason)
+
+
+def _read(error: Any) -> tuple[grpc.StatusCode, str, float | None]:
     status = rpc_status.from_call(error)
     assert status is not None, f"no details: {error.code()} {error.details()}"
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

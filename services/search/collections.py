@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from services.errors import Aborted, Failure, InvalidArgument, NotFound
-from services.search import filters, ranking
+from services.errors import Aborted, AlreadyExists, FailedPrecondition, Failure, NotFound
+from services.search import filters, grouping, ranking
+from services.search.changes import Changes
+from services.search.engines.aliases import Aliases
 from services.search.engines.connection import Client, Server, asking, probe
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Engine, Size
@@ -14,22 +16,16 @@ from services.search.engines.query_engine import QueryEngine
 from services.search.engines.records import Record, Records
 from services.search.engines.vector_sets import VectorSets
 from services.search.filters import Condition
-from services.search.schema import (
-    DOCUMENTS_LIMIT,
-    IDS_LIMIT,
-    QUERIES_LIMIT,
-    Collection,
-    Document,
-    Query,
-    Result,
-    check_fields,
-    check_id,
-)
+from services.search.limits import PAGE_LIMIT, check_ids, page_size
+from services.search.schema import Collection, Document, Query, Result, check_vector
 
 log = logging.getLogger(__name__)
 
-PAGE_LIMIT = 1000
 SAMPLE = 10
+# Collections of ours, for a while.
+TEMPORARY = ".tune-"
+_TEMPORARY_SECONDS = 3600
+_EXPORTED_AT_ONCE = 200
 UPKEEP_SECONDS = 10.0
 
 
@@ -43,6 +39,7 @@ class Described:
     max_norm: float
     warnings: list[str]
     ready: bool
+    aliases: list[str]
 
 
 class Collections:
@@ -57,6 +54,8 @@ class Collections:
             "vector_sets": self._vector_sets,
             "query_engine": QueryEngine(redis, self._records, self._documents),
         }
+        self._aliases = Aliases(redis, self._records, prefix)
+        self.changes = Changes(self._records, self._documents, self._engine)
         self._server: Server | None = None
 
     async def ready(self) -> bool:
@@ -96,6 +95,35 @@ class Collections:
             raise
         return await self._describe(record)
 
+    async def ensure(self, collection: Collection) -> Collection:
+        """Create a collection unless it is there just so; return it. Raises AlreadyExists."""
+        try:
+            return (await self.create(collection)).collection
+        except AlreadyExists:
+            there = await self.collection(collection.name)
+            if there != collection.with_defaults(there.engine):
+                raise
+            return there
+
+    async def export(self, name: str) -> AsyncIterator[list[Document]]:
+        """Return the documents of a collection in the order of their ids, some at a time."""
+        token = ""
+        while True:
+            page, token = await self.documents(name, None, _EXPORTED_AT_ONCE, token)
+            if page:
+                yield page
+            if not token:
+                return
+
+    async def sample(self, name: str, count: int, seed: int) -> list[str]:
+        """Return ids of documents chosen at random, all if there are no more."""
+        return await self._documents.sample(await self._records.read(name), count, seed)
+
+    async def size(self, name: str) -> Size:
+        """Return what the index of a collection takes, its documents left out."""
+        record = await self._records.read(name)
+        return await self._engine(record.collection).size(record)
+
     async def collection(self, name: str, *, fresh: bool = True) -> Collection:
         """Return a collection, or what is remembered of it if that will do. Raises NotFound."""
         record = await (self._records.read(name) if fresh else self._records.get(name))
@@ -107,10 +135,12 @@ class Collections:
 
     async def page(self, size: int, token: str) -> tuple[list[Described], str]:
         """Return a page of collections in the order of their names, and the next page's token."""
-        size = _page_size(size)
+        size = page_size(size)
         names = await self._records.names(token, size + 1)
         found = []
         for name in names[:size]:
+            if name.startswith(TEMPORARY):
+                continue
             try:
                 found.append(await self.describe(name))
             except NotFound:  # deleted since
@@ -118,19 +148,55 @@ class Collections:
         return found, names[size - 1] if len(names) > size else ""
 
     async def drop(self, name: str) -> int:
-        """Delete a collection; return how many documents it had. Raises NotFound."""
+        """Delete a collection and its aliases; return how many documents it had. Raises NotFound.
+
+        Raises:
+            FailedPrecondition: the name is an alias.
+        """
         while True:
             record = await self._records.read(name)
+            if record.collection.name != name:
+                raise FailedPrecondition(
+                    "IS_AN_ALIAS",
+                    "This is an alias: delete the collection by its own name, or only the alias.",
+                    field="name",
+                    collection=record.collection.name,
+                )
             count = await self._documents.count(record)
             if await self._records.delete(record):
+                for alias in (await self._aliases.by_collection()).get(name, []):
+                    await self._aliases.delete(alias, of=name)
                 return count
 
-    async def upsert(
-        self, collection: Collection, documents: Sequence[Document]
-    ) -> tuple[int, int]:
-        """Write checked documents, all or nothing; return how many were new and replaced."""
+    async def assign_alias(self, alias: str, name: str) -> str:
+        """Let an alias call a collection; return what it called before, if anything.
+
+        Raises:
+            NotFound: there is no such collection.
+            AlreadyExists: a collection has the alias's name.
+        """
+        return await self._aliases.assign(alias, await self._records.read(name))
+
+    async def delete_alias(self, alias: str) -> str:
+        """Delete an alias; return what it called. Raises NotFound."""
+        return await self._aliases.delete(alias)
+
+    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
+        """Write checked documents, all or nothing; return for each whether it is new.
+
+        Raises:
+            Aborted: the collection has become one that they were not checked for.
+        """
         await self.server()
-        return await self._engine(collection).upsert(collection, documents)
+        while True:
+            try:
+                return await self._engine(collection).upsert(collection, documents)
+            except Aborted:
+                known, collection = collection, await self.collection(collection.name)
+                if collection == known or not collection.holds_all_of(known):
+                    raise
+                for document in documents:
+                    check_vector(document.vector, collection, "documents.vector")
 
     async def get(self, name: str, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id; None for what is not there."""
@@ -141,7 +207,7 @@ class Collections:
         self, name: str, condition: Condition | None, size: int, token: str
     ) -> tuple[list[Document], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        size, record = _page_size(size), await self._records.read(name)
+        size, record = page_size(size), await self._records.read(name)
         if condition:
             filters.check(condition, record.collection.fields, "filter")
             matching = await self._engine(record.collection).matching(name, condition)
@@ -170,7 +236,17 @@ class Collections:
         return await engine.delete(name, ids), []
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer checked queries; a hybrid one is asked as two, and the rankings are joined."""
+        """Answer checked queries."""
+        results = iter(await self._rank([query for query in queries if not query.group_by]))
+        return [
+            await grouping.grouped(query, self._rank) if query.group_by else next(results)
+            for query in queries
+        ]
+
+    async def _rank(self, queries: Sequence[Query]) -> list[Result]:
+        """Answer queries; a hybrid one is asked as two, and the rankings are joined."""
+        if not queries:
+            return []
         plain: list[Query] = []
         for query in queries:
             plain += ranking.halves(query) if query.fusion else (query,)
@@ -209,7 +285,12 @@ class Collections:
             after = names[-1]
             for name in names:
                 try:
-                    await self._engine(await self.collection(name)).maintain(name)
+                    record = await self._records.read(name)
+                    if name.startswith(TEMPORARY) and record.age > _TEMPORARY_SECONDS:
+                        await self._records.delete(record)
+                        continue
+                    await self.changes.settle(record)
+                    await self._engine(record.collection).maintain(name)
                 except (NotFound, Aborted):  # others are at it
                     continue
 
@@ -218,7 +299,10 @@ class Collections:
         memory = size.memory + await self._documents.memory(record)
         count = await self._documents.count(record)
         warnings = [*(await self.server()).warnings, *size.warnings]
-        return Described(record.collection, count, memory, size.max_norm, warnings, size.ready)
+        aliases = (await self._aliases.by_collection()).get(record.collection.name, [])
+        return Described(
+            record.collection, count, memory, size.max_norm, warnings, size.ready, aliases
+        )
 
     def _engine(self, collection: Collection) -> Engine:
         return self._engines[collection.engine]
@@ -231,65 +315,3 @@ def _default_engine(collection: Collection, server: Server) -> str:
         if server.query_engine and collection.quantization == "none"
         else "vector_sets"
     )
-
-
-def check_documents(documents: Sequence[Document], collection: Collection) -> None:
-    """Raise InvalidArgument for a batch that cannot be written as a whole."""
-    if not documents:
-        raise _empty("documents")
-    if len(documents) > DOCUMENTS_LIMIT:
-        raise InvalidArgument(
-            "TOO_MANY_DOCUMENTS",
-            f"A batch has at most {DOCUMENTS_LIMIT} documents.",
-            field="documents",
-            limit=DOCUMENTS_LIMIT,
-        )
-    seen: set[str] = set()
-    for number, document in enumerate(documents):
-        place = f"documents[{number}]"
-        check_id(document.id, f"{place}.id")
-        if document.id in seen:
-            raise InvalidArgument(
-                "DUPLICATE_ID", "The batch has this id twice.", field=f"{place}.id", id=document.id
-            )
-        seen.add(document.id)
-        check_fields(document.fields, collection, place)
-        if not 0 <= document.ttl < 2**31:
-            raise InvalidArgument(
-                "BAD_TTL", "ttl is a number of seconds, 0 or more.", field=f"{place}.ttl"
-            )
-
-
-def check_ids(ids: Sequence[str]) -> None:
-    """Raise InvalidArgument for no ids, too many, or one that none can have."""
-    if not ids:
-        raise _empty("ids")
-    if len(ids) > IDS_LIMIT:
-        raise InvalidArgument(
-            "TOO_MANY_IDS", f"A request has at most {IDS_LIMIT} ids.", field="ids", limit=IDS_LIMIT
-        )
-    for number, key in enumerate(ids):
-        check_id(key, f"ids[{number}]")
-
-
-def check_count(queries: Sequence[object]) -> None:
-    """Raise InvalidArgument for a request with no queries, or too many."""
-    if not queries:
-        raise _empty("queries")
-    if len(queries) > QUERIES_LIMIT:
-        raise InvalidArgument(
-            "TOO_MANY_QUERIES",
-            f"A request has at most {QUERIES_LIMIT} queries.",
-            field="queries",
-            limit=QUERIES_LIMIT,
-        )
-
-
-def _page_size(size: int) -> int:
-    if size < 0:
-        raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
-    return min(size or 100, PAGE_LIMIT)
-
-
-def _empty(place: str) -> InvalidArgument:
-    return InvalidArgument("EMPTY_BATCH", f"{place} is empty.", field=place)

@@ -148,14 +148,25 @@ def lift(metric: str, max_norm: float, scale: float) -> Lift:
     return Cosine()
 
 
+def lengths(vectors: Array) -> Wide:
+    """Return the length of each vector, float32 [n, dimensions]."""
+    return np.asarray(np.linalg.norm(vectors.astype(np.float64), axis=1))
+
+
 def longest(vectors: Array) -> float:
     """Return the length of the longest vector, float32 [n, dimensions]."""
-    return float(np.linalg.norm(vectors.astype(np.float64), axis=1).max())
+    return float(lengths(vectors).max())
 
 
 def measure(vectors: Array) -> tuple[float, float]:
     """Return the ``max_norm`` and ``scale`` to lift such vectors with, float32 [n, dimensions]."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return measure_lengths(lengths(vectors))
+
+
+def measure_lengths(norms: Wide) -> tuple[float, float]:
+    """Return the ``max_norm`` and ``scale`` to lift vectors of such lengths with."""
+    if not norms.size:
+        return HEADROOM, 1.0
     most = float(norms.max()) or 1.0
     return HEADROOM * most, float(np.median(norms)) or most
 

@@ -1,24 +1,18 @@
 """Translates between the search service's messages and its core's plain data, and checks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
-from services.search import filters
+from services.search.changes import FieldsUpdate
 from services.search.collections import Described
 from services.search.engines.connection import Server
-from services.search.filters import Condition, Place, Value
-from services.search.schema import (
-    Collection,
-    Document,
-    Hit,
-    Query,
-    Result,
-    check_id,
-    check_name,
-    read_vector,
-)
+from services.search.filters import Place, Value
+from services.search.limits import check_new
+from services.search.schema import DOCUMENTS_LIMIT, Collection, Document, check_id, read_vector
+from services.search.tuning import Measurement, Setting
+from services.search.uploads import Receipt
 
 _METRICS = {
     search_pb2.METRIC_UNSPECIFIED: "cosine",
@@ -51,24 +45,10 @@ _VECTOR_TYPES = {
     search_pb2.VECTOR_TYPE_INT8: "int8",
 }
 _COMPRESSIONS = {"", "LVQ8", "LVQ4", "LVQ4x4", "LVQ4x8", "LeanVec4x8", "LeanVec8x8"}
-_FUSIONS = {
-    search_pb2.FUSION_UNSPECIFIED: "linear",
-    search_pb2.FUSION_LINEAR: "linear",
-    search_pb2.FUSION_RRF: "rrf",
-}
-_OPERATORS = {
-    search_pb2.NUMBER_OPERATOR_EQ: "eq",
-    search_pb2.NUMBER_OPERATOR_NE: "ne",
-    search_pb2.NUMBER_OPERATOR_LT: "lt",
-    search_pb2.NUMBER_OPERATOR_LE: "le",
-    search_pb2.NUMBER_OPERATOR_GT: "gt",
-    search_pb2.NUMBER_OPERATOR_GE: "ge",
-    search_pb2.NUMBER_OPERATOR_BETWEEN: "between",
-    search_pb2.NUMBER_OPERATOR_IN: "in",
-}
 
 
-def _named(table: Mapping[Any, str], number: int, place: str) -> str:
+def named(table: Mapping[Any, str], number: int, place: str) -> str:
+    """Return what a number of an enum stands for. Raises InvalidArgument."""
     if number not in table:
         raise InvalidArgument(
             f"UNKNOWN_{place.rpartition('.')[2].upper()}",
@@ -81,31 +61,56 @@ def _named(table: Mapping[Any, str], number: int, place: str) -> str:
 
 def read_collection(message: search_pb2.Collection) -> Collection:
     """Read a collection to create. Raises InvalidArgument or FailedPrecondition."""
-    names = [field.name for field in message.fields]
-    if len(set(names)) < len(names):
-        raise InvalidArgument(
-            "DUPLICATE_FIELD", "Two fields have one name.", field="collection.fields"
-        )
-    hnsw, default = message.hnsw, Collection("", 1)
+    default = Collection("", 1)
     return Collection(
         name=message.name,
         dimensions=message.dimensions,
-        metric=_named(_METRICS, message.metric, "collection.metric"),
-        index=message.WhichOneof("index") or "hnsw",
-        m=hnsw.m,
-        ef_construction=hnsw.ef_construction or default.ef_construction,
-        ef_runtime=hnsw.ef_runtime,
-        quantization=_named(_QUANTIZATIONS, message.quantization, "collection.quantization"),
-        fields={
-            field.name: _named(_FIELD_TYPES, field.type, "collection.fields.type")
-            for field in message.fields
-        },
+        metric=named(_METRICS, message.metric, "collection.metric"),
+        quantization=named(_QUANTIZATIONS, message.quantization, "collection.quantization"),
+        fields=read_declared(message.fields, "collection.fields"),
         model_digest=message.model_digest,
-        engine=_named(_ENGINES, message.engine, "collection.engine"),
-        vector_type=_named(_VECTOR_TYPES, message.vector_type, "collection.vector_type"),
-        svs=_svs(message.svs_vamana),
+        engine=named(_ENGINES, message.engine, "collection.engine"),
+        vector_type=named(_VECTOR_TYPES, message.vector_type, "collection.vector_type"),
         index_text=message.index_text if message.HasField("index_text") else default.index_text,
+        reduced=message.reduced_dimensions,
+        **_index(message),
     )
+
+
+def read_declared(messages: Sequence[search_pb2.Field], place: str) -> dict[str, str]:
+    """Read declared fields. Raises InvalidArgument."""
+    seen: set[str] = set()
+    fields = {}
+    for message in messages:
+        if message.name in seen:
+            raise InvalidArgument("DUPLICATE_FIELD", "Two fields have one name.", field=place)
+        seen.add(message.name)
+        fields[message.name] = named(_FIELD_TYPES, message.type, f"{place}.type")
+    return fields
+
+
+def read_reindex(message: search_pb2.ReindexRequest) -> dict[str, Any]:
+    """Read what an index is to be, by attributes of Collection. Raises InvalidArgument."""
+    changes = _index(message) if message.WhichOneof("index") else {}
+    if message.metric:
+        changes["metric"] = named(_METRICS, message.metric, "metric")
+    if message.vector_type:
+        changes["vector_type"] = named(_VECTOR_TYPES, message.vector_type, "vector_type")
+    if message.quantization:
+        changes["quantization"] = named(_QUANTIZATIONS, message.quantization, "quantization")
+    return changes
+
+
+def _index(message: search_pb2.Collection | search_pb2.ReindexRequest) -> dict[str, Any]:
+    """Read an index; one that is not named is HNSW."""
+    hnsw, default = message.hnsw, Collection("", 1)
+    return {
+        "index": message.WhichOneof("index") or "hnsw",
+        "m": hnsw.m,
+        "ef_construction": hnsw.ef_construction or default.ef_construction,
+        "ef_runtime": hnsw.ef_runtime,
+        "svs": _svs(message.svs_vamana),
+    }
 
 
 def _svs(message: search_pb2.SvsVamanaIndex) -> dict[str, str | int]:
@@ -145,9 +150,11 @@ def write_collection(value: Described) -> search_pb2.Collection:
             for name, kind in collection.fields.items()
         ],
         model_digest=collection.model_digest,
-        engine=_engine(collection),
+        engine=engine_number(collection),
         index_text=collection.index_text,
         document_count=value.count,
+        aliases=value.aliases,
+        reduced_dimensions=collection.reduced,
         health=search_pb2.IndexHealth(
             ready=value.ready,
             memory_bytes=value.memory,
@@ -168,7 +175,8 @@ def write_collection(value: Described) -> search_pb2.Collection:
     return message
 
 
-def _engine(collection: Collection) -> Any:
+def engine_number(collection: Collection) -> Any:
+    """Return the number of a collection's engine."""
     return search_pb2.Engine.Value(f"ENGINE_{collection.engine.upper()}")
 
 
@@ -183,22 +191,24 @@ def write_server(value: Server) -> search_pb2.Server:
     )
 
 
+def read_document(message: search_pb2.Document, collection: Collection, place: str) -> Document:
+    """Read a document to write. Raises InvalidArgument for a vector or value that does not fit."""
+    return Document(
+        id=message.id,
+        vector=read_vector(message.vector, collection, f"{place}.vector"),
+        fields=read_values(message.fields, f"{place}.fields"),
+        text=message.text,
+        payload=message.payload,
+        ttl=message.ttl,
+    )
+
+
 def read_documents(
-    messages: Iterable[search_pb2.Document], collection: Collection
+    messages: Sequence[search_pb2.Document], collection: Collection
 ) -> list[Document]:
-    """Read documents to write. Raises InvalidArgument for a vector that does not fit."""
+    """Read documents to write. Raises InvalidArgument for one that does not fit."""
     return [
-        Document(
-            id=message.id,
-            vector=read_vector(message.vector, collection, f"documents[{number}].vector"),
-            fields={
-                name: _read_value(value, f"documents[{number}].fields")
-                for name, value in message.fields.items()
-            },
-            text=message.text,
-            payload=message.payload,
-            ttl=message.ttl,
-        )
+        read_document(message, collection, f"documents[{number}]")
         for number, message in enumerate(messages)
     ]
 
@@ -208,11 +218,16 @@ def write_document(value: Document, *, with_vector: bool) -> search_pb2.Document
     return search_pb2.Document(
         id=value.id,
         vector=value.vector.astype("<f4").tobytes() if with_vector else b"",
-        fields={name: _write_value(item) for name, item in value.fields.items()},
+        fields={name: write_value(item) for name, item in value.fields.items()},
         text=value.text,
         payload=value.payload,
         ttl=value.ttl,
     )
+
+
+def read_values(messages: Mapping[str, search_pb2.FieldValue], place: str) -> dict[str, Value]:
+    """Read the fields of a document. Raises InvalidArgument."""
+    return {name: _read_value(message, place) for name, message in messages.items()}
 
 
 def _read_value(message: search_pb2.FieldValue, place: str) -> Value:
@@ -228,7 +243,8 @@ def _read_value(message: search_pb2.FieldValue, place: str) -> Value:
     return message.number
 
 
-def _write_value(value: Value) -> search_pb2.FieldValue:
+def write_value(value: Value) -> search_pb2.FieldValue:
+    """Write a field's value."""
     if isinstance(value, Place):
         return search_pb2.FieldValue(geo=search_pb2.GeoPoint(lat=value.lat, lon=value.lon))
     if isinstance(value, tuple):
@@ -238,141 +254,62 @@ def _write_value(value: Value) -> search_pb2.FieldValue:
     return search_pb2.FieldValue(number=value)
 
 
-def read_filter(message: search_pb2.Filter, place: str, depth: int = 0) -> Condition | None:
-    """Read a filter; None for an empty one. Raises InvalidArgument."""
-    kind = message.WhichOneof("condition")
-    if kind is None:
-        if depth:
-            raise InvalidArgument("EMPTY_FILTER", "A nested condition is empty.", field=place)
-        return None
-    if depth > filters.DEPTH_LIMIT:
+def read_updates(messages: Sequence[search_pb2.FieldsUpdate]) -> list[FieldsUpdate]:
+    """Read changes of fields. Raises InvalidArgument."""
+    if not 0 < len(messages) <= DOCUMENTS_LIMIT:
         raise InvalidArgument(
-            "FILTER_TOO_DEEP", f"A filter nests at most {filters.DEPTH_LIMIT} deep.", field=place
+            "BAD_BATCH", f"A request has 1 to {DOCUMENTS_LIMIT} updates.", field="updates"
         )
-    if kind in ("all_of", "any_of", "none_of"):
-        members = getattr(message, kind).filters
-        read = [read_filter(member, place, depth + 1) for member in members]
-        return filters.Group(kind, tuple(member for member in read if member))
-    return _read_leaf(message, kind, place)
+    seen: set[str] = set()
+    updates = []
+    for number, message in enumerate(messages):
+        place = f"updates[{number}]"
+        check_id(message.id, f"{place}.id")
+        check_new(message.id, seen, f"{place}.id")
+        fields = read_values(message.fields, f"{place}.fields")
+        updates.append(FieldsUpdate(message.id, fields, tuple(message.remove)))
+    return updates
 
 
-def _read_leaf(message: search_pb2.Filter, kind: str, place: str) -> Condition:
-    if kind == "number":
-        number = message.number
-        op = _named(_OPERATORS, number.op, f"{place}.number.op")
-        return filters.Number(number.field, op, tuple(number.values))
-    if kind == "tag":
-        return filters.Tag(message.tag.field, tuple(message.tag.any_of))
-    if kind == "text":
-        return filters.Text(message.text.field, message.text.matches)
-    if kind == "geo":
-        centre = Place(message.geo.centre.lat, message.geo.centre.lon)
-        return filters.Geo(message.geo.field, centre, message.geo.radius_m)
-    return filters.Exists(message.exists.field)
-
-
-def read_query(message: search_pb2.Query, collection: Collection, place: str) -> Query:
-    """Read a query to a collection and check it. Raises InvalidArgument or FailedPrecondition."""
-    by = message.WhichOneof("by")
-    if by is None:
-        raise InvalidArgument(
-            "EMPTY_QUERY",
-            "Say what to look for: vector, document_id, text, hybrid or everything.",
-            field=place,
-        )
-    if by == "document_id":
-        check_id(message.document_id, f"{place}.document_id")
-    condition = read_filter(message.filter, f"{place}.filter")
-    if condition:
-        filters.check(condition, collection.fields, f"{place}.filter")
-    query = Query(
-        collection=collection,
-        **_asked(message, collection, place),
-        document_id=message.document_id,
-        condition=condition,
-        limit=message.limit or 10,
-        offset=message.offset,
-        min_similarity=message.min_similarity if message.HasField("min_similarity") else None,
-        exact=message.exact,
-        ef=message.ef,
-        return_fields=_return_fields(message, collection, place),
-        return_vector=message.return_vector,
-        return_text=message.return_text,
-        explain=message.explain,
-    )
-    query.check(place)
-    return query
-
-
-def _asked(message: search_pb2.Query, collection: Collection, place: str) -> dict[str, Any]:
-    """Read the vector and the words of a query, and how they are joined."""
-    by = message.WhichOneof("by")
-    if by == "vector":
-        return {"vector": read_vector(message.vector, collection, f"{place}.vector")}
-    if by == "text":
-        return {"text": message.text or " "}
-    if by != "hybrid":
-        return {}
-    hybrid, default = message.hybrid, Query(collection)
-    weight, constant = default.vector_weight, default.rrf_constant
-    return {
-        "vector": read_vector(hybrid.vector, collection, f"{place}.hybrid.vector"),
-        "text": hybrid.text or " ",
-        "fusion": _named(_FUSIONS, hybrid.fusion, f"{place}.hybrid.fusion"),
-        "vector_weight": hybrid.vector_weight if hybrid.HasField("vector_weight") else weight,
-        "rrf_constant": hybrid.rrf_constant if hybrid.HasField("rrf_constant") else constant,
-    }
-
-
-def _return_fields(
-    message: search_pb2.Query, collection: Collection, place: str
-) -> frozenset[str] | None:
-    if message.return_no_fields:
-        return frozenset()
-    for name in message.return_fields:
-        if name not in collection.fields:
-            raise InvalidArgument(
-                "UNDECLARED_FIELD",
-                "return_fields names a field that the collection does not declare.",
-                field=f"{place}.return_fields",
-                name=name,
-            )
-    return frozenset(message.return_fields) or None
-
-
-def collection_of(message: search_pb2.Query, default: str, place: str) -> str:
-    """Return the name of the collection that a query asks. Raises InvalidArgument for none."""
-    name = message.collection or default
-    check_name(name, f"{place}.collection" if message.collection else "collection")
-    return name
-
-
-def write_results(queries: Sequence[Query], values: Sequence[Result]) -> search_pb2.SearchResponse:
-    """Write the results of a request."""
-    return search_pb2.SearchResponse(
-        results=[
-            search_pb2.Result(
-                hits=map(_write_hit, value.hits),
-                engine=_engine(query.collection),
-                took=value.took,
-                partial=bool(value.partial_reason),
-                partial_reason=value.partial_reason,
-                explanation=value.explanation,
-            )
-            for query, value in zip(queries, values, strict=True)
-        ]
-    )
-
-
-def _write_hit(value: Hit) -> search_pb2.Hit:
-    return search_pb2.Hit(
+def write_receipt(value: Receipt) -> search_pb2.Receipt:
+    """Write what became of a document."""
+    failure = value.failure
+    if failure is None:
+        created, updated = search_pb2.UPSERT_STATUS_CREATED, search_pb2.UPSERT_STATUS_UPDATED
+        return search_pb2.Receipt(id=value.id, status=created if value.created else updated)
+    return search_pb2.Receipt(
         id=value.id,
-        similarity=value.similarity,
-        distance=value.distance,
-        text_score=value.text_score,
-        score=value.score,
-        fields={name: _write_value(item) for name, item in value.fields.items()},
-        vector=value.vector,
-        text=value.text,
-        payload=value.payload,
+        status=search_pb2.UPSERT_STATUS_FAILED,
+        code=failure.code.value[0],
+        reason=failure.reason,
+        message=failure.message,
+    )
+
+
+def read_grid(message: search_pb2.TuneIndexRequest) -> list[Setting]:
+    """Read the indexes to try, the numbers of candidates left out. Raises InvalidArgument."""
+    kinds = [named(_QUANTIZATIONS, one, "quantization") for one in message.quantization]
+    return [
+        Setting(m, ef_construction, 0, kind)
+        for kind in kinds or ("none",)
+        for m in message.m or (8, 16, 32)
+        for ef_construction in message.ef_construction or (200,)
+    ]
+
+
+def write_measurement(value: Measurement) -> search_pb2.Measurement:
+    """Write what a setting gives."""
+    kind = search_pb2.Quantization.Value(f"QUANTIZATION_{value.setting.quantization.upper()}")
+    return search_pb2.Measurement(
+        setting=search_pb2.IndexSetting(
+            m=value.setting.m,
+            ef_construction=value.setting.ef_construction,
+            ef_runtime=value.setting.ef_runtime,
+            quantization=kind,
+        ),
+        recall=value.recall,
+        p50=value.p50,
+        p99=value.p99,
+        documents_per_second=value.rate,
+        memory_bytes=value.memory,
     )

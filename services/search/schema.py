@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +42,7 @@ class Collection:
         quantization: ``none``, ``q8`` or ``binary``.
         engine: ``vector_sets`` or ``query_engine``.
         index_text: documents can be found by the words of their texts.
+        reduced: dimensions to which vector sets project vectors at random; 0 keeps all.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Collection:
     index_text: bool = True
     vector_type: str = "float32"
     svs: dict[str, str | int] = field(default_factory=dict)
+    reduced: int = 0
 
     @property
     def lifted(self) -> str:
@@ -83,6 +86,19 @@ class Collection:
             ef_runtime=self.ef_runtime or (400 if lifted_ip else 200),
         )
 
+    def reindexed(self, changes: Mapping[str, Any]) -> "Collection":
+        """Return the collection with another index; what was left open stays so."""
+        default = replace(self, m=0, ef_runtime=0).with_defaults(self.engine)
+        open_ones = [
+            one for one in ("m", "ef_runtime") if getattr(self, one) == getattr(default, one)
+        ]
+        left_open: dict[str, Any] = dict.fromkeys(open_ones, 0)
+        return replace(self, **{**left_open, **changes}).with_defaults(self.engine)
+
+    def holds_all_of(self, other: "Collection") -> bool:
+        """Say whether documents that were checked for another fit, but for their lengths."""
+        return self.dimensions == other.dimensions and self.fields.items() >= other.fields.items()
+
     def check(self) -> None:
         """Raise InvalidArgument for what can be no collection."""
         check_name(self.name, "collection.name")
@@ -99,6 +115,7 @@ class Collection:
                 field="collection.quantization",
             )
         self._check_engine()
+        self._check_reduced()
         for name in self.fields:
             if not _FIELD_NAME.fullmatch(name):
                 raise InvalidArgument(
@@ -128,6 +145,15 @@ class Collection:
                 "BAD_VECTOR_TYPE",
                 "SVS-VAMANA takes FLOAT32 or FLOAT16.",
                 field="collection.vector_type",
+            )
+
+    def _check_reduced(self) -> None:
+        _within(self.reduced, 0, self.dimensions, "collection.reduced_dimensions")
+        if self.reduced and (self.index, self.engine) != ("hnsw", "vector_sets"):
+            raise FailedPrecondition(
+                "NEEDS_VECTOR_SETS",
+                "reduced_dimensions is for hnsw on vector sets.",
+                field="collection.reduced_dimensions",
             )
 
     def check_model(self, digest: str) -> None:
@@ -164,6 +190,8 @@ class Query:
         fusion: ``rrf`` or ``linear`` if vector and text are both asked by.
         vector_weight: in [0, 1], of a linear fusion; the rest is the words'.
         rrf_constant: what is added to ranks.
+        group_by: field by which hits are put together, ``group_hits`` of each value; ``limit`` and
+            ``offset`` then count groups.
     """
 
     collection: Collection
@@ -183,6 +211,8 @@ class Query:
     return_vector: bool = False
     return_text: bool = False
     explain: bool = False
+    group_by: str = ""
+    group_hits: int = 1
 
     def check(self, place: str) -> None:
         """Raise InvalidArgument for bounds that make no sense; ``place`` names the query."""
@@ -195,6 +225,19 @@ class Query:
             )
         if self.text or self.fusion:
             self._check_words(place)
+        if self.group_by:
+            self._check_group(place)
+
+    def _check_group(self, place: str) -> None:
+        if self.collection.fields.get(self.group_by) not in ("tag", "number"):
+            raise InvalidArgument(
+                "BAD_GROUP_FIELD",
+                "Hits are grouped by a declared field of type TAG or NUMBER.",
+                field=f"{place}.group_by.field",
+                name=self.group_by,
+            )
+        most = HITS_LIMIT // max(1, self.offset + self.limit)
+        _within(self.group_hits, 1, max(1, most), f"{place}.group_by.hits")
 
     def _check_words(self, place: str) -> None:
         if not self.collection.index_text:
@@ -243,6 +286,7 @@ class Hit:
     text: str = ""
     payload: bytes = b""
     vector: bytes = b""
+    group: Value | None = None
 
 
 @dataclass
@@ -289,6 +333,12 @@ def read_vector(data: bytes, collection: Collection, place: str) -> Vector:
     vector = np.frombuffer(data, "<f4")
     if not np.isfinite(vector).all():
         raise InvalidArgument("NOT_FINITE", "The vector holds NaN or infinity.", field=place)
+    check_vector(vector, collection, place)
+    return vector
+
+
+def check_vector(vector: Vector, collection: Collection, place: str) -> None:
+    """Raise InvalidArgument for a vector, float32 [dimensions], that cannot be compared there."""
     norm = float(np.linalg.norm(vector.astype(np.float64)))
     if collection.metric == "cosine" and norm == 0:
         raise InvalidArgument(
@@ -300,7 +350,6 @@ def read_vector(data: bytes, collection: Collection, place: str) -> Vector:
         )
     if norm > 1e15:  # noqa: PLR2004 - its square must keep within float32, in which Redis compares
         raise InvalidArgument("TOO_LONG_VECTOR", "The vector is longer than 1e15.", field=place)
-    return vector
 
 
 def check_fields(fields: dict[str, Value], collection: Collection, place: str) -> None:

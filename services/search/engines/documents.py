@@ -1,6 +1,7 @@
 """Documents as Redis keeps them: a hash each, and the sorted set of their ids."""
 
 import json
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from services.search.schema import Document
 
 _SAMPLE = 20
 _DELETED_AT_ONCE = 500
+_READ_AT_ONCE = 500
 _TRIES = 20
 
 
@@ -45,6 +47,21 @@ class Documents:
         async with asking():
             found = await self._redis.zrangebylex(key, start, "+", start=0, num=count)
         return [key.decode() for key in found]
+
+    async def sample(self, record: Record, count: int, seed: int) -> list[str]:
+        """Return ids chosen at random, all if there are no more."""
+        key = self._records.keys(record).ids
+        async with asking():
+            total = await self._redis.zcard(key)
+        ranks = random.Random(seed).sample(range(total), min(count, total))  # noqa: S311
+        found: list[bytes] = []
+        for first in range(0, len(ranks), _READ_AT_ONCE):
+            async with asking(), self._redis.pipeline(transaction=False) as pipe:
+                for rank in ranks[first : first + _READ_AT_ONCE]:
+                    pipe.zrange(key, rank, rank)
+                for reply in await pipe.execute():
+                    found += reply
+        return [one.decode() for one in found]
 
     async def count(self, record: Record) -> int:
         """Return the number of documents that have not expired."""

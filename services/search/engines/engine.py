@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.search.engines.records import Index, Record
-from services.search.filters import Condition
+from services.search.engines.records import Record
+from services.search.filters import Condition, Value
 from services.search.schema import Collection, Document, Query, Result
 
 
@@ -22,16 +22,22 @@ class Size:
     warnings: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Change:
+    """A document as it was read, and the fields that it is to have."""
+
+    document: Document
+    fields: dict[str, Value]
+
+
 class Engine(Protocol):
     """Writes, finds and deletes documents. What it is given was checked before.
 
     All raise NotFound for a collection that is gone, Unavailable and Overloaded as Redis does.
     """
 
-    async def upsert(
-        self, collection: Collection, documents: Sequence[Document]
-    ) -> tuple[int, int]:
-        """Write documents, all or nothing; return how many were new and how many replaced.
+    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
+        """Write documents, all or nothing; return for each whether it is new.
 
         Raises:
             Aborted: the collection is no longer as given.
@@ -62,8 +68,33 @@ class Engine(Protocol):
         """
         ...
 
-    async def drop(self, record: Record, index: Index) -> None:
-        """Remove an index of a collection, not its documents."""
+    async def add_fields(self, record: Record) -> None:
+        """Make a collection ready for the fields that its target has more.
+
+        Raises:
+            Aborted: the record has changed.
+        """
+        ...
+
+    async def reindex(self, name: str, target: Collection) -> None:
+        """Build another index and let it answer, once it is complete.
+
+        Raises:
+            FailedPrecondition: a vector cannot be compared so, the server knows no such index, or
+                another one is being built.
+        """
+        ...
+
+    async def indexed(self, record: Record) -> int:
+        """Return how many documents the newest index holds."""
+        ...
+
+    async def write_fields(self, record: Record, changes: Sequence[Change]) -> str:
+        """Change the fields of documents, all or nothing; return what became of it.
+
+        ``updated``; or, nothing being done, ``stale`` if the record has changed, ``changed`` if a
+        document has, ``missing`` if one is gone.
+        """
         ...
 
     async def size(self, record: Record) -> Size:

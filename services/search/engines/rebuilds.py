@@ -1,9 +1,11 @@
-"""Keeps a lifted index large enough: measures the first vectors, rebuilds for longer ones.
+"""Builds another index of a collection beside the one that answers, and swaps them.
 
-A rebuild fills a second vector set beside the first, which answers meanwhile; writes go to both; at
-the end the record names the second, and the first is dropped. A lease keeps it to one process; the
-record's version, which every script checks, stops one that lost its lease. It runs on when the call
-that needed it is gone, and one that died is begun anew by ``resume``.
+So a lifted index is kept large enough: the first vectors are measured, longer ones have it rebuilt.
+And so a collection gets another metric, algorithm or type (``reindex``). The new index fills while
+the old one answers; writes go to both; at the end the record names the new one, and the old one is
+dropped. A lease keeps it to one process; the record's version, which every script checks, stops one
+that lost its lease. It runs on when the call that needed it is gone, and one that died is begun
+anew by ``resume``.
 """
 
 import asyncio
@@ -15,11 +17,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from services.errors import FailedPrecondition, InvalidArgument
 from services.search import lifts
 from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents
 from services.search.engines.records import Index, Record, Records
-from services.search.schema import Document, Vector
+from services.search.schema import Collection, Document, Vector, check_vector
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +45,12 @@ class Builder(Protocol):
         """Return the arguments of the script for documents and their lifted vectors."""
         ...
 
-    async def finish(self, record: Record, index: Index) -> None:
-        """Wait until the index can answer."""
+    def has_form(self, record: Record) -> bool:
+        """Say whether the new index keeps vectors in another form than the documents do."""
+        ...
+
+    async def is_complete(self, record: Record, index: Index) -> bool:
+        """Say whether the index holds every document."""
         ...
 
     async def drop(self, record: Record, index: Index) -> None:
@@ -72,13 +79,16 @@ class Rebuilds:
         """
         while True:
             record = await self._records.get(name)
-            metric = record.collection.lifted
+            metric, longest = record.collection.lifted, lifts.longest(vectors)
             if metric != "cosine" and not record.index.max_norm:
                 index = Index(record.index.generation, *lifts.measure(vectors))
                 changed = await self._records.change(record, index=index)
-            elif lifts.longest(vectors) > record.index.lift(metric).max_norm:
+            elif longest > record.index.lift(metric).max_norm:
                 changed = None
-                await self._grow(name, lifts.HEADROOM * lifts.longest(vectors))
+                await self._run(name, max_norm=lifts.HEADROOM * longest)
+            elif record.target and not _fit(vectors, record):
+                changed = None
+                await self._run(name)
             elif expiring and not record.expiring:
                 changed = await self._records.change(record, expiring=True)
             elif any(stemmed) and not record.average_length:
@@ -93,13 +103,33 @@ class Rebuilds:
     async def resume(self, record: Record) -> None:
         """End a rebuild whose process died, if there is one."""
         if record.building:
-            await self._grow(record.collection.name, record.building.max_norm)
+            await self._run(record.collection.name, record.target, record.building.max_norm)
 
-    async def _grow(self, name: str, max_norm: float) -> None:
+    async def reindex(self, name: str, target: Collection) -> None:
+        """Make the index what the target says, and wait until it answers.
+
+        Raises:
+            FailedPrecondition: a vector cannot be compared so, or another index is being built.
+        """
+        while (record := await self._records.read(name)).collection != target:
+            if record.target not in (None, target):
+                raise FailedPrecondition(
+                    "REINDEX_RUNNING",
+                    "Another index is being built: wait until it answers.",
+                    field="collection",
+                    collection=name,
+                )
+            await self._run(name, target)
+
+    async def _run(
+        self, name: str, target: Collection | None = None, max_norm: float = 0.0
+    ) -> None:
         """Wait for the running rebuild, or start one that outlives the caller."""
         if name not in self._running:
             # An empty context: the caller's deadline is not the rebuild's.
-            task = asyncio.create_task(self._rebuild(name, max_norm), context=contextvars.Context())
+            task = asyncio.create_task(
+                self._rebuild(name, target, max_norm), context=contextvars.Context()
+            )
             self._running[name] = task
             task.add_done_callback(lambda done: self._end(name, done))
         await asyncio.shield(self._running[name])
@@ -109,7 +139,7 @@ class Rebuilds:
         if not task.cancelled() and task.exception():
             log.warning("a rebuild failed", extra={"collection": name}, exc_info=task.exception())
 
-    async def _rebuild(self, name: str, max_norm: float) -> None:
+    async def _rebuild(self, name: str, target: Collection | None, max_norm: float) -> None:
         record, token = await self._records.read(name), secrets.token_bytes(8)
         lease = self._records.keys(record).lease
         async with asking():
@@ -118,43 +148,109 @@ class Rebuilds:
             await asyncio.sleep(_PAUSE)
             return
         try:
-            # At least HEADROOM longer each time, so that rebuilds stay rare.
-            max_norm = max(max_norm, lifts.HEADROOM * record.index.max_norm)
-            building = Index(record.newest.generation + 1, max_norm, record.index.scale)
-            started = await self._records.change(record, building=building)
+            # What was begun is ended, whatever it was.
+            target = record.target or target
+            building = await self._plan(record, target, max_norm)
+            started = await self._records.change(record, building=building, target=target)
             if started:
                 if record.building:
                     await self._builder.drop(record, record.building)
                 await self._builder.start(started, building)
                 await self._fill(started)
+        except FailedPrecondition:
+            await self._give_up(name)
+            raise
         finally:
             async with asking():
                 if await self._redis.get(lease) == token:
                     await self._redis.delete(lease)
 
+    async def _plan(self, record: Record, target: Collection | None, max_norm: float) -> Index:
+        """Return the index to build: its lift is measured, or longer than the one there is."""
+        generation = record.newest.generation + 1
+        if target is None:
+            # At least HEADROOM longer each time, so that rebuilds stay rare.
+            longer = max(max_norm, lifts.HEADROOM * record.index.max_norm)
+            return Index(generation, longer, record.index.scale)
+        norms = [np.zeros(0)]
+        async for documents in self._stored(record):
+            _check(documents, target)
+            norms.append(lifts.lengths(np.stack([document.vector for document in documents])))
+        if target.lifted == "cosine":
+            return Index(generation)
+        measured, scale = lifts.measure_lengths(np.concatenate(norms))
+        return Index(generation, max(measured, max_norm), scale)
+
     async def _fill(self, record: Record) -> None:
         """Copy every document to the new index, then let it answer."""
-        keys = self._records.keys(record)
-        async for documents in self._stored(record):
-            vectors = np.stack([document.vector for document in documents])
-            lifted = record.newest.lift(record.collection.lifted).stored(vectors)
-            async with asking():
-                copied = await self._builder.copy(
-                    keys=keys.script(document.id for document in documents),
-                    args=self._builder.copied(record, documents, lifted),
-                )
-            if copied == b"stale":
+        building = record.newest
+        lift = building.lift(record.built.lifted)
+        if self._builder.has_form(record):
+            async for documents in self._stored(record):
+                _check(documents, record.built)
+                vectors = np.stack([document.vector for document in documents])
+                if lifts.longest(vectors) > lift.max_norm:
+                    return  # one came before the writers knew: begun anew, with a longer lift
+                while not await self._copy(record, documents, lift.stored(vectors)):
+                    record = await self._records.read(record.collection.name)
+                    if record.building != building:
+                        return
+        while not await self._builder.is_complete(record, building):
+            await self._renew(record)
+            await asyncio.sleep(_PAUSE)
+        while record.building == building:
+            changes = {"collection": record.built, "index": building}
+            if await self._records.change(record, **changes, building=None, target=None):
+                await self._builder.drop(record, record.index)
                 return
-        await self._builder.finish(record, record.newest)
-        if await self._records.change(record, index=record.newest, building=None):
-            await self._builder.drop(record, record.index)
+            record = await self._records.read(record.collection.name)
+
+    async def _copy(self, record: Record, documents: Sequence[Document], lifted: Vector) -> bool:
+        """Add documents to the new index; return False if the record has changed."""
+        async with asking():
+            copied = await self._builder.copy(
+                keys=self._records.keys(record).script(document.id for document in documents),
+                args=self._builder.copied(record, documents, lifted),
+            )
+        return bool(copied != b"stale")
+
+    async def _give_up(self, name: str) -> None:
+        """Take back what cannot be built."""
+        record = await self._records.read(name)
+        while record.building:
+            if await self._records.change(record, building=None, target=None):
+                await self._builder.drop(record, record.building)
+            record = await self._records.read(name)
+
+    async def _renew(self, record: Record) -> None:
+        async with asking():
+            await self._redis.expire(self._records.keys(record).lease, LEASE_SECONDS)
 
     async def _stored(self, record: Record) -> AsyncIterator[list[Document]]:
         after = ""
         while ids := await self._documents.ids(record, after, _BATCH):
             after = ids[-1]
-            async with asking():
-                await self._redis.expire(self._records.keys(record).lease, LEASE_SECONDS)
+            await self._renew(record)
             documents = [one for one in await self._documents.get(record, ids) if one]
             if documents:
                 yield documents
+
+
+def _fit(vectors: Vector, record: Record) -> bool:
+    """Say whether the index being built can hold the vectors. Raises InvalidArgument if never."""
+    for vector in vectors:
+        check_vector(vector, record.built, "documents.vector")
+    return lifts.longest(vectors) <= record.newest.lift(record.built.lifted).max_norm
+
+
+def _check(documents: Sequence[Document], target: Collection) -> None:
+    for document in documents:
+        try:
+            check_vector(document.vector, target, "vector")
+        except InvalidArgument as failure:
+            raise FailedPrecondition(
+                failure.reason,
+                f"A document cannot be indexed so. {failure.message}",
+                field="collection",
+                id=document.id,
+            ) from failure

@@ -14,8 +14,9 @@ of an earlier collection of the same name is ever mistaken for its own:
 - ``{c}:<b>:term:<stem>``       sorted set of ids by the weight of the stem in their texts
 - ``{c}:<b>:scratch``           a sum of those while a query by words runs
 
-``collections`` is the sorted set of their names, ``dropped`` a hash of the records of deleted ones
-whose keys are still to be removed.
+``{a}:record`` of an alias ``a`` has ``alias``, the name of the collection, instead of a record.
+``collections`` is the sorted set of their names, ``aliases`` a hash of those by alias, ``dropped``
+a hash of the records of deleted ones whose keys are still to be removed.
 """
 
 import contextlib
@@ -54,6 +55,8 @@ class Record:
     """A collection as it is kept.
 
     Attributes:
+        building: the index that is being built, if any.
+        target: the collection as it will be once that answers; None if it stays as it is.
         expiring: some documents have an end.
         average_length: stems in a text, of the first texts that came; 0 before.
     """
@@ -63,13 +66,24 @@ class Record:
     version: int = 0
     index: Index = Index()
     building: Index | None = None
+    target: Collection | None = None
     expiring: bool = False
     average_length: float = 0.0
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created."""
+        return (time.time_ns() - self.born) / 1e9
 
     @property
     def newest(self) -> Index:
         """The index being built, if any, else the one that answers."""
         return self.building or self.index
+
+    @property
+    def built(self) -> Collection:
+        """The collection that the newest index is for."""
+        return self.target or self.collection
 
 
 class Keys:
@@ -126,10 +140,12 @@ class Records:
         return self._cached.get(name) or await self.read(name)
 
     async def read(self, name: str) -> Record:
-        """Read a record from Redis. Raises NotFound if there is no such collection."""
+        """Read a record from Redis, by name or alias. Raises NotFound if there is none."""
         async with asking():
             key = self.keys(Record(Collection(name, 1))).record
-            version, text = await self._redis.hmget(key, ["version", "record"])
+            version, text, alias = await self._redis.hmget(key, ["version", "record", "alias"])
+        if alias:
+            return await self.read(alias.decode())
         if version is None or text is None:
             self._cached.pop(name, None)
             raise NotFound(
@@ -148,7 +164,7 @@ class Records:
         if not await self._write(record, ""):
             raise AlreadyExists(
                 "COLLECTION_EXISTS",
-                "There is a collection of this name.",
+                "There is a collection or an alias of this name.",
                 field="collection.name",
                 collection=collection.name,
             )
@@ -241,13 +257,14 @@ def _dump(record: Record) -> str:
 
 def _load(text: bytes, version: int) -> Record:
     data = json.loads(text)
-    building = data["building"]
+    building, target = data["building"], data.get("target")
     return Record(
         collection=Collection(**data["collection"]),
         born=data["born"],
         version=version,
         index=Index(**data["index"]),
         building=Index(**building) if building else None,
+        target=Collection(**target) if target else None,
         expiring=data["expiring"],
         average_length=data.get("average_length", 0.0),
     )

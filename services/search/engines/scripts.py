@@ -13,12 +13,18 @@ _FRESH = """
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 'stale' end
 """
 
+# Adds with the options that begin at an argument: quantization, EF, M, dimensions to keep or 0.
 _ADD = """
-local quantization, ef, m = ARGV[2], ARGV[3], ARGV[4]
-local function add(key, vector, id, attributes)
-  redis.call('VADD', key, 'FP32', vector, id, quantization, 'EF', ef, 'SETATTR', attributes, 'M', m)
+local function add(key, vector, id, attributes, options)
+  local quantization, ef, m, reduced = unpack(ARGV, options, options + 3)
+  if reduced == '0' then
+    redis.call('VADD', key, 'FP32', vector, id, quantization, 'EF', ef, 'SETATTR', attributes,
+      'M', m)
+  else
+    redis.call('VADD', key, 'REDUCE', reduced, 'FP32', vector, id, quantization, 'EF', ef,
+      'SETATTR', attributes, 'M', m)
+  end
 end
-local at = 5
 """
 
 # BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) in sorted sets: one
@@ -42,17 +48,18 @@ local function list(stems, terms, id, average)
 end
 """
 
-# ARGV: version, quantization, EF, M, beginning of the keys of stems, average length, then for each
-# document: id, lifted vector, lifted vector for the set being built or nothing, attributes, expiry
-# in ms or 0, vector, fields, text, payload, stems.
+# ARGV: version, options as in _ADD for both sets, beginning of the keys of stems, average length,
+# then for each document: id, lifted vector, lifted vector for the set being built or nothing,
+# attributes, expiry in ms or 0, vector, fields, text, payload, stems. Returns for each 1 if it is
+# new, else 0.
 UPSERT = f"""{_WRITES}{_FRESH}{_ADD}{_TERMS}
-local created, terms, average = 0, ARGV[5], tonumber(ARGV[6])
-at = 7
+local created, terms, average = {{}}, ARGV[10], tonumber(ARGV[11])
+local at = 12
 for number = 6, #KEYS do
   local id, lifted, other, attributes, expiry = unpack(ARGV, at, at + 4)
   local vector, fields, text, payload, stems = unpack(ARGV, at + 5, at + 9)
   local key = KEYS[number]
-  created = created + 1 - redis.call('EXISTS', key)
+  created[number - 5] = 1 - redis.call('EXISTS', key)
   unlist(key, terms, id)
   redis.call('DEL', key)
   redis.call('HSET', key, 'v', vector, 'f', fields, 't', text, 'p', payload)
@@ -61,8 +68,8 @@ for number = 6, #KEYS do
     list(stems, terms, id, average)
   end
   redis.call('ZADD', KEYS[2], 0, id)
-  add(KEYS[4], lifted, id, attributes)
-  if other ~= '' then add(KEYS[5], other, id, attributes) end
+  add(KEYS[4], lifted, id, attributes, 2)
+  if other ~= '' then add(KEYS[5], other, id, attributes, 6) end
   if expiry ~= '0' then
     redis.call('PEXPIREAT', key, expiry)
     redis.call('ZADD', KEYS[3], expiry, id)
@@ -93,27 +100,66 @@ end
 return deleted
 """
 
-# ARGV: version, quantization, EF, M, then for each document: id, lifted vector, attributes. One
+# ARGV: version, options as in _ADD, then for each document: id, lifted vector, attributes. One
 # that is in the new set already was written since it was read, and is newer there; or it is gone.
 COPY = f"""{_WRITES}{_FRESH}{_ADD}
+local at = 6
 for number = 6, #KEYS do
   local id, lifted, attributes = unpack(ARGV, at, at + 2)
   if redis.call('EXISTS', KEYS[number]) == 1 and not redis.call('VGETATTR', KEYS[5], id) then
-    add(KEYS[5], lifted, id, attributes)
+    add(KEYS[5], lifted, id, attributes, 2)
   end
   at = at + 3
 end
 return 'copied'
 """
 
+# Nothing is changed unless every document still has the fields that the caller has read. ARGV:
+# version, then for each document: id, fields as they were, fields as they are to be, attributes.
+_UNCHANGED = """
+local function unchanged(first, step)
+  for number = 6, #KEYS do
+    local fields = redis.call('HGET', KEYS[number], 'f')
+    if not fields then return 'missing' end
+    if fields ~= ARGV[first + (number - 6) * step] then return 'changed' end
+  end
+end
+"""
+UPDATE_FIELDS = f"""{_WRITES}{_FRESH}{_UNCHANGED}
+local refused = unchanged(3, 4)
+if refused then return refused end
+for number = 6, #KEYS do
+  local id, _, fields, attributes = unpack(ARGV, 2 + (number - 6) * 4, 5 + (number - 6) * 4)
+  redis.call('HSET', KEYS[number], 'f', fields)
+  redis.call('VSETATTR', KEYS[4], id, attributes)
+  if KEYS[5] ~= KEYS[4] then redis.call('VSETATTR', KEYS[5], id, attributes) end
+end
+return 'updated'
+"""
+
+# The same for documents that the Query Engine reads. ARGV: version, how many names of hash fields
+# come next, those, then for each document: fields as they were, names and values to set as JSON.
+# All of the names that are not set are removed.
+UPDATE_HASHES = f"""{_WRITES}{_FRESH}{_UNCHANGED}
+local first = 3 + tonumber(ARGV[2])
+local refused = unchanged(first, 2)
+if refused then return refused end
+for number = 6, #KEYS do
+  local key = KEYS[number]
+  if first > 3 then redis.call('HDEL', key, unpack(ARGV, 3, first - 1)) end
+  redis.call('HSET', key, unpack(cjson.decode(ARGV[first + 1 + (number - 6) * 2])))
+end
+return 'updated'
+"""
+
 # For documents that the Query Engine reads. ARGV: version, then for each document: id, expiry in ms
-# or 0, how many arguments follow, names and values of the hash.
+# or 0, how many arguments follow, names and values of the hash. Returns for each 1 if it is new.
 UPSERT_HASHES = f"""{_WRITES}{_FRESH}
-local created, at = 0, 2
+local created, at = {{}}, 2
 for number = 6, #KEYS do
   local id, expiry, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local key = KEYS[number]
-  created = created + 1 - redis.call('EXISTS', key)
+  created[number - 5] = 1 - redis.call('EXISTS', key)
   redis.call('DEL', key)
   redis.call('HSET', key, unpack(ARGV, at + 3, at + 2 + count))
   redis.call('ZADD', KEYS[2], 0, id)
@@ -161,6 +207,22 @@ REPLACE_RECORD = f"""{_WRITES}
 if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])
 return 1
+"""
+
+# Keys: 1 record. ARGV: collection. An alias is a record without a collection of its own, so that no
+# collection can be created in its place. Returns what it called before, or false for a collection.
+ASSIGN_ALIAS = f"""{_WRITES}
+if redis.call('HEXISTS', KEYS[1], 'record') == 1 then return false end
+local previous = redis.call('HGET', KEYS[1], 'alias') or ''
+redis.call('HSET', KEYS[1], 'version', 'alias', 'alias', ARGV[1])
+return previous
+"""
+
+# Keys: 1 record. ARGV: collection that it must call, or nothing. Returns what it called, or false.
+DELETE_ALIAS = f"""{_FREES}
+local previous = redis.call('HGET', KEYS[1], 'alias')
+if previous and (ARGV[1] == '' or ARGV[1] == previous) then redis.call('DEL', KEYS[1]) end
+return previous
 """
 
 # Keys: 1 record. ARGV: version expected.

@@ -47,7 +47,7 @@ class Search:
     def prepare(self, size: int) -> None:
         """Decide how to ask, given about how many documents there are."""
         query, collection = self.query, self.record.collection
-        quantised = collection.quantization != "none"
+        quantised = collection.quantization != "none" or bool(collection.reduced)
         self.count = query.offset + query.limit + bool(query.document_id)
         if self.vector is not None:
             self.norm = float(np.linalg.norm(self.vector.astype(np.float64)))

@@ -122,17 +122,18 @@ class VectorSearch:
     async def _ask(self, searches: Sequence[Search]) -> bool:
         records = {search.record.collection.name: search.record for search in searches}
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
+            for search in searches:
+                self._add(pipe, search)
+            # The versions last: an index that was dropped meanwhile has left an empty answer.
             for record in records.values():
                 keys = self._records.keys(record)
                 pipe.hget(keys.record, "version")
                 pipe.zcard(keys.ids)
-            for search in searches:
-                self._add(pipe, search)
             replies = await pipe.execute()
-        heads, found = replies[: 2 * len(records)], replies[2 * len(records) :]
-        if heads[::2] != [b"%d" % record.version for record in records.values()]:
+        found, tails = replies[: len(searches)], replies[len(searches) :]
+        if tails[::2] != [b"%d" % record.version for record in records.values()]:
             return False
-        self._sizes.update(zip(records, heads[1::2], strict=True))
+        self._sizes.update(zip(records, tails[1::2], strict=True))
         for search, reply in zip(searches, found, strict=True):
             if search.query.text:
                 search.found = [

@@ -6,6 +6,7 @@ https://redis.io/docs/latest/develop/data-types/vector-sets/
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from services.search.engines import expressions, scripts
 from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents, dump_fields, expiry
-from services.search.engines.engine import Size
+from services.search.engines.engine import Change, Size
 from services.search.engines.rebuilds import Rebuilds
 from services.search.engines.records import Index, Keys, Record, Records, changing
 from services.search.engines.vector_search import VectorSearch
@@ -25,6 +26,8 @@ _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 # A flat index is always scanned whole, so its graph is kept as thin as it can be.
 _FLAT_M, _FLAT_EF = 4, 4
 _TRIES = 20
+# Few at a time: Redis answers nobody else while a script runs.
+_BATCH = 64
 
 
 class VectorSets:
@@ -37,16 +40,15 @@ class VectorSets:
         self._rebuilds = Rebuilds(redis, records, documents, self)
         self._searches = VectorSearch(redis, records, documents, self.matching)
         self._upsert = redis.register_script(scripts.UPSERT)
+        self._update = redis.register_script(scripts.UPDATE_FIELDS)
         self.copy = redis.register_script(scripts.COPY)
 
     def search_in_background(self, background: bool) -> None:
         """Say whether Redis may search on threads of its own."""
         self._searches.background = background
 
-    async def upsert(
-        self, collection: Collection, documents: Sequence[Document]
-    ) -> tuple[int, int]:
-        """Write documents, all or nothing; return how many were new and how many replaced."""
+    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
+        """Write documents, all or nothing; return for each whether it is new."""
         vectors = np.stack([document.vector for document in documents])
         expiring = any(document.ttl for document in documents)
         stemmed = [stems(one.text) if collection.index_text else [] for one in documents]
@@ -61,7 +63,7 @@ class VectorSets:
                     args=_written(record, keys, documents, vectors, stemmed),
                 )
             if created != b"stale":
-                return int(created), len(documents) - int(created)
+                return [bool(one) for one in created]
             await self._records.read(collection.name)
         raise changing(collection.name)
 
@@ -108,8 +110,53 @@ class VectorSets:
     async def start(self, record: Record, index: Index) -> None:
         """A vector set begins with its first element."""
 
-    async def finish(self, record: Record, index: Index) -> None:
+    async def add_fields(self, record: Record) -> None:
+        """Give every element the attributes that say that it has no value of the new fields."""
+        after = ""
+        while ids := await self._documents.ids(record, after, _BATCH):
+            after, left = ids[-1], ids
+            while left:
+                documents = [one for one in await self._documents.get(record, left) if one]
+                changes = [Change(document, document.fields) for document in documents]
+                if not changes:
+                    break
+                done = await self.write_fields(record, changes)
+                if done == "stale":
+                    raise changing(record.collection.name)
+                left = [] if done == "updated" else left
+
+    async def reindex(self, name: str, target: Collection) -> None:
+        """Build another vector set and let it answer, once it is complete."""
+        await self._rebuilds.reindex(name, target)
+
+    async def indexed(self, record: Record) -> int:
+        """Return how many elements the newest set has."""
+        async with asking():
+            return int(
+                await self._redis.execute_command("VCARD", self._records.keys(record).newest)
+            )
+
+    async def write_fields(self, record: Record, changes: Sequence[Change]) -> str:
+        """Change the fields of documents, all or nothing; return what became of it."""
+        args: list[Any] = [record.version]
+        for change in changes:
+            document = replace(change.document, fields=change.fields)
+            args += [document.id, dump_fields(change.document.fields)]
+            args += [dump_fields(document.fields), _attributes(record.built, document)]
+        async with asking():
+            done = await self._update(
+                keys=self._records.keys(record).script(one.document.id for one in changes),
+                args=args,
+            )
+        return str(done.decode())
+
+    def has_form(self, record: Record) -> bool:
+        """Every vector set has the vectors in its own form."""
+        return True
+
+    async def is_complete(self, record: Record, index: Index) -> bool:
         """A vector set holds what was added."""
+        return True
 
     async def drop(self, record: Record, index: Index) -> None:
         """Drop a vector set."""
@@ -118,9 +165,9 @@ class VectorSets:
 
     def copied(self, record: Record, documents: Sequence[Document], lifted: Vector) -> list[Any]:
         """Return the arguments of the COPY script."""
-        args: list[Any] = [record.version, *_options(record)]
+        args: list[Any] = [record.version, *_options(record.built)]
         for document, row in zip(documents, lifted, strict=True):
-            args += [document.id, row.tobytes(), _attributes(record, document)]
+            args += [document.id, row.tobytes(), _attributes(record.built, document)]
         return args
 
 
@@ -132,16 +179,18 @@ def _written(
     stemmed: Sequence[Sequence[str]],
 ) -> list[Any]:
     """Return the arguments of the UPSERT script."""
-    metric = record.collection.lifted
-    lifted = record.index.lift(metric).stored(vectors)
-    other = record.building.lift(metric).stored(vectors) if record.building else None
-    args: list[Any] = [record.version, *_options(record), keys.term, record.average_length or 1.0]
+    lifted = record.index.lift(record.collection.lifted).stored(vectors)
+    other = None
+    if record.building:
+        other = record.building.lift(record.built.lifted).stored(vectors)
+    args: list[Any] = [record.version, *_options(record.collection), *_options(record.built)]
+    args += [keys.term, record.average_length or 1.0]
     for number, document in enumerate(documents):
         args += [
             document.id,
             lifted[number].tobytes(),
             b"" if other is None else other[number].tobytes(),
-            _attributes(record, document),
+            _attributes(record.built, document),
             expiry(document),
             document.vector.tobytes(),
             dump_fields(document.fields),
@@ -152,15 +201,15 @@ def _written(
     return args
 
 
-def _options(record: Record) -> list[Any]:
-    collection = record.collection
+def _options(collection: Collection) -> list[Any]:
     flat = collection.index == "flat"
     return [
         _QUANTIZATION[collection.quantization],
         _FLAT_EF if flat else collection.ef_construction,
         _FLAT_M if flat else collection.m,
+        collection.reduced,
     ]
 
 
-def _attributes(record: Record, document: Document) -> str:
-    return expressions.attributes(document.fields, record.collection.fields, expiry(document))
+def _attributes(collection: Collection, document: Document) -> str:
+    return expressions.attributes(document.fields, collection.fields, expiry(document))

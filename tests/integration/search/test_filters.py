@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.search.filters import holds
-from services.search.messages import _read_value, read_filter
+from services.search.messages import read_values
+from services.search.query_messages import read_filter
 from tests.stack import Stack
 
 NUMBERS = st.one_of(
@@ -156,7 +157,7 @@ def test_redis_and_python_agree(
         expected = {
             f"d{number}"
             for number, fields in enumerate(documents)
-            if holds(read, {key: _read_value(value, "") for key, value in fields.items()})
+            if holds(read, read_values(fields, ""))
         }
         found = {hit.id for hit in result.hits} & ids
         assert found == expected, condition

@@ -163,6 +163,34 @@ ENGINE_VECTOR_SETS: Engine.ValueType  # 2
 """ENGINE_VECTOR_SETS is VADD and VSIM."""
 Global___Engine: _TypeAlias = Engine  # noqa: Y015
 
+class _UpsertStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UpsertStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UpsertStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPSERT_STATUS_UNSPECIFIED: _UpsertStatus.ValueType  # 0
+    """UPSERT_STATUS_UNSPECIFIED is never sent."""
+    UPSERT_STATUS_CREATED: _UpsertStatus.ValueType  # 1
+    """UPSERT_STATUS_CREATED: it was new."""
+    UPSERT_STATUS_UPDATED: _UpsertStatus.ValueType  # 2
+    """UPSERT_STATUS_UPDATED: it replaced one with its id."""
+    UPSERT_STATUS_FAILED: _UpsertStatus.ValueType  # 3
+    """UPSERT_STATUS_FAILED: it was not written; with UNAVAILABLE or DEADLINE_EXCEEDED, perhaps it was."""
+
+class UpsertStatus(_UpsertStatus, metaclass=_UpsertStatusEnumTypeWrapper):
+    """UpsertStatus says what became of a document."""
+
+UPSERT_STATUS_UNSPECIFIED: UpsertStatus.ValueType  # 0
+"""UPSERT_STATUS_UNSPECIFIED is never sent."""
+UPSERT_STATUS_CREATED: UpsertStatus.ValueType  # 1
+"""UPSERT_STATUS_CREATED: it was new."""
+UPSERT_STATUS_UPDATED: UpsertStatus.ValueType  # 2
+"""UPSERT_STATUS_UPDATED: it replaced one with its id."""
+UPSERT_STATUS_FAILED: UpsertStatus.ValueType  # 3
+"""UPSERT_STATUS_FAILED: it was not written; with UNAVAILABLE or DEADLINE_EXCEEDED, perhaps it was."""
+Global___UpsertStatus: _TypeAlias = UpsertStatus  # noqa: Y015
+
 class _NumberOperator:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -362,6 +390,8 @@ class Collection(_message.Message):
     DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     INDEX_TEXT_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    REDUCED_DIMENSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: letters, digits, '-', '_' and '.', at most 128."""
     dimensions: _builtins.int
@@ -380,6 +410,10 @@ class Collection(_message.Message):
     """document_count is set by the service."""
     index_text: _builtins.bool
     """index_text indexes the words of the documents' texts, for queries by text and hybrid ones; default true."""
+    reduced_dimensions: _builtins.int
+    """reduced_dimensions projects vectors at random to so few before they are indexed (vector sets' REDUCE); what is found
+    is compared again by the whole vectors. 0 keeps all.
+    """
     @_builtins.property
     def flat(self) -> Global___FlatIndex:
         """flat is exact."""
@@ -400,6 +434,10 @@ class Collection(_message.Message):
     def health(self) -> Global___IndexHealth:
         """health is set by the service."""
 
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """aliases are other names it has, set by the service."""
+
     def __init__(
         self,
         *,
@@ -417,10 +455,12 @@ class Collection(_message.Message):
         document_count: _builtins.int = ...,
         health: Global___IndexHealth | None = ...,
         index_text: _builtins.bool | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        reduced_dimensions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "svs_vamana", b"svs_vamana"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "aliases", b"aliases", "dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "reduced_dimensions", b"reduced_dimensions", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__index_text: _TypeAlias = _typing.Literal["index_text"]  # noqa: Y015
     _WhichOneofArgType__index_text: _TypeAlias = _typing.Literal["_index_text", b"_index_text"]  # noqa: Y015
@@ -863,6 +903,251 @@ class DeleteCollectionResponse(_message.Message):
 Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa: Y015
 
 @_typing.final
+class UpdateCollectionRequest(_message.Message):
+    """UpdateCollectionRequest changes a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADD_FIELDS_FIELD_NUMBER: _builtins.int
+    EF_RUNTIME_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name of the collection."""
+    ef_runtime: _builtins.int
+    """ef_runtime is the number of candidates of searches from now on."""
+    model_digest: _builtins.str
+    """model_digest of the model whose vectors these are."""
+    @_builtins.property
+    def add_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
+        """add_fields are declared besides those there are; documents have no values of them yet."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        add_fields: _abc.Iterable[Global___Field] | None = ...,
+        ef_runtime: _builtins.int | None = ...,
+        model_digest: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ef_runtime", b"_ef_runtime", "_model_digest", b"_model_digest", "ef_runtime", b"ef_runtime", "model_digest", b"model_digest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ef_runtime", b"_ef_runtime", "_model_digest", b"_model_digest", "add_fields", b"add_fields", "ef_runtime", b"ef_runtime", "model_digest", b"model_digest", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ef_runtime: _TypeAlias = _typing.Literal["ef_runtime"]  # noqa: Y015
+    _WhichOneofArgType__ef_runtime: _TypeAlias = _typing.Literal["_ef_runtime", b"_ef_runtime"]  # noqa: Y015
+    _WhichOneofReturnType__model_digest: _TypeAlias = _typing.Literal["model_digest"]  # noqa: Y015
+    _WhichOneofArgType__model_digest: _TypeAlias = _typing.Literal["_model_digest", b"_model_digest"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ef_runtime) -> _WhichOneofReturnType__ef_runtime | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_digest) -> _WhichOneofReturnType__model_digest | None: ...
+
+Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateCollectionResponse(_message.Message):
+    """UpdateCollectionResponse returns it as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """collection as it is."""
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCollectionResponse: _TypeAlias = UpdateCollectionResponse  # noqa: Y015
+
+@_typing.final
+class AssignAliasRequest(_message.Message):
+    """AssignAliasRequest names a collection anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """alias: as a collection's name; taken from another collection if it was that one's."""
+    collection: _builtins.str
+    """collection that it calls from now on."""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignAliasRequest: _TypeAlias = AssignAliasRequest  # noqa: Y015
+
+@_typing.final
+class AssignAliasResponse(_message.Message):
+    """AssignAliasResponse says what it called before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    previous: _builtins.str
+    """previous collection of this alias, if any."""
+    def __init__(
+        self,
+        *,
+        previous: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignAliasResponse: _TypeAlias = AssignAliasResponse  # noqa: Y015
+
+@_typing.final
+class DeleteAliasRequest(_message.Message):
+    """DeleteAliasRequest names an alias."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """alias to take away."""
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAliasRequest: _TypeAlias = DeleteAliasRequest  # noqa: Y015
+
+@_typing.final
+class DeleteAliasResponse(_message.Message):
+    """DeleteAliasResponse says what it called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection that it called."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteAliasResponse: _TypeAlias = DeleteAliasResponse  # noqa: Y015
+
+@_typing.final
+class ReindexRequest(_message.Message):
+    """ReindexRequest says what the index is to be; what is left out stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    FLAT_FIELD_NUMBER: _builtins.int
+    HNSW_FIELD_NUMBER: _builtins.int
+    SVS_VAMANA_FIELD_NUMBER: _builtins.int
+    VECTOR_TYPE_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to index anew."""
+    metric: Global___Metric.ValueType
+    """metric by which vectors are compared."""
+    vector_type: Global___VectorType.ValueType
+    """vector_type in which the index keeps the vectors."""
+    quantization: Global___Quantization.ValueType
+    """quantization of the index."""
+    @_builtins.property
+    def flat(self) -> Global___FlatIndex:
+        """flat is exact."""
+
+    @_builtins.property
+    def hnsw(self) -> Global___HnswIndex:
+        """hnsw is fast."""
+
+    @_builtins.property
+    def svs_vamana(self) -> Global___SvsVamanaIndex:
+        """svs_vamana is fast and small."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        metric: Global___Metric.ValueType = ...,
+        flat: Global___FlatIndex | None = ...,
+        hnsw: Global___HnswIndex | None = ...,
+        svs_vamana: Global___SvsVamanaIndex | None = ...,
+        vector_type: Global___VectorType.ValueType = ...,
+        quantization: Global___Quantization.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "hnsw", b"hnsw", "index", b"index", "svs_vamana", b"svs_vamana"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "flat", b"flat", "hnsw", b"hnsw", "index", b"index", "metric", b"metric", "quantization", b"quantization", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_index: _TypeAlias = _typing.Literal["flat", "hnsw", "svs_vamana"]  # noqa: Y015
+    _WhichOneofArgType_index: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_index) -> _WhichOneofReturnType_index | None: ...
+
+Global___ReindexRequest: _TypeAlias = ReindexRequest  # noqa: Y015
+
+@_typing.final
+class ReindexResponse(_message.Message):
+    """ReindexResponse is how far it is; the last one has the collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXED_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    indexed: _builtins.int
+    """indexed is the number of documents in the new index."""
+    total: _builtins.int
+    """total is the number of documents there are."""
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """collection as it is, once the new index answers."""
+
+    def __init__(
+        self,
+        *,
+        indexed: _builtins.int = ...,
+        total: _builtins.int = ...,
+        collection: Global___Collection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "indexed", b"indexed", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReindexResponse: _TypeAlias = ReindexResponse  # noqa: Y015
+
+@_typing.final
 class UpsertDocumentsRequest(_message.Message):
     """UpsertDocumentsRequest writes documents."""
 
@@ -919,6 +1204,205 @@ class UpsertDocumentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpsertDocumentsResponse: _TypeAlias = UpsertDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class UpsertStreamRequest(_message.Message):
+    """UpsertStreamRequest is some of the documents to write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to write to; needed in the first message, empty or the same in others."""
+    model_digest: _builtins.str
+    """model_digest of the model that made the vectors, in the first message."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+        """documents to write; of two with one id in a message the second gets a FAILED receipt."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        documents: _abc.Iterable[Global___Document] | None = ...,
+        model_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "model_digest", b"model_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertStreamRequest: _TypeAlias = UpsertStreamRequest  # noqa: Y015
+
+@_typing.final
+class Receipt(_message.Message):
+    """Receipt says what became of a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id of the document."""
+    status: Global___UpsertStatus.ValueType
+    """status of it."""
+    code: _builtins.int
+    """code is the canonical gRPC code of a failure."""
+    reason: _builtins.str
+    """reason of a failure, for programs."""
+    message: _builtins.str
+    """message of a failure, for people."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        status: Global___UpsertStatus.ValueType = ...,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "id", b"id", "message", b"message", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class UpsertStreamResponse(_message.Message):
+    """UpsertStreamResponse answers one request message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
+        """receipts, one for each document, in order."""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[Global___Receipt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpsertStreamResponse: _TypeAlias = UpsertStreamResponse  # noqa: Y015
+
+@_typing.final
+class FieldsUpdate(_message.Message):
+    """FieldsUpdate changes fields of one document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___FieldValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___FieldValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id of the document."""
+    @_builtins.property
+    def fields(self) -> _containers.MessageMap[_builtins.str, Global___FieldValue]:
+        """fields to set."""
+
+    @_builtins.property
+    def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """remove these fields."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        fields: _abc.Mapping[_builtins.str, Global___FieldValue] | None = ...,
+        remove: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "id", b"id", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldsUpdate: _TypeAlias = FieldsUpdate  # noqa: Y015
+
+@_typing.final
+class UpdateFieldsRequest(_message.Message):
+    """UpdateFieldsRequest changes fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection they are in."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldsUpdate]:
+        """updates, at least one; ids differ."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        updates: _abc.Iterable[Global___FieldsUpdate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFieldsRequest: _TypeAlias = UpdateFieldsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateFieldsResponse(_message.Message):
+    """UpdateFieldsResponse says that it is done. NOT_FOUND names a document that is not there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATED_FIELD_NUMBER: _builtins.int
+    updated: _builtins.int
+    """updated is the number of documents changed."""
+    def __init__(
+        self,
+        *,
+        updated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFieldsResponse: _TypeAlias = UpdateFieldsResponse  # noqa: Y015
 
 @_typing.final
 class GetDocumentsRequest(_message.Message):
@@ -1420,6 +1904,32 @@ class HybridQuery(_message.Message):
 Global___HybridQuery: _TypeAlias = HybridQuery  # noqa: Y015
 
 @_typing.final
+class GroupBy(_message.Message):
+    """GroupBy puts hits with one value of a field together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """field of type TAG or NUMBER; documents without a value are left out, those with several tags are in several groups."""
+    hits: _builtins.int
+    """hits is the most of one group; 0 means 1."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        hits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "hits", b"hits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
+
+@_typing.final
 class Everything(_message.Message):
     """Everything matches every document: a query by filter alone."""
 
@@ -1459,6 +1969,7 @@ class Query(_message.Message):
     RETURN_VECTOR_FIELD_NUMBER: _builtins.int
     RETURN_TEXT_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
     vector: _builtins.bytes
     """vector is little-endian float32, dimensions long."""
     document_id: _builtins.str
@@ -1501,6 +2012,10 @@ class Query(_message.Message):
     def return_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """return_fields names the fields that come back; none means all, unless return_no_fields."""
 
+    @_builtins.property
+    def group_by(self) -> Global___GroupBy:
+        """group_by returns the best hits of each group, best group first; limit and offset then count groups."""
+
     def __init__(
         self,
         *,
@@ -1521,10 +2036,11 @@ class Query(_message.Message):
         return_vector: _builtins.bool = ...,
         return_text: _builtins.bool = ...,
         explain: _builtins.bool = ...,
+        group_by: Global___GroupBy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "by", b"by", "document_id", b"document_id", "everything", b"everything", "filter", b"filter", "hybrid", b"hybrid", "min_similarity", b"min_similarity", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "by", b"by", "document_id", b"document_id", "everything", b"everything", "filter", b"filter", "group_by", b"group_by", "hybrid", b"hybrid", "min_similarity", b"min_similarity", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "by", b"by", "collection", b"collection", "document_id", b"document_id", "ef", b"ef", "everything", b"everything", "exact", b"exact", "explain", b"explain", "filter", b"filter", "hybrid", b"hybrid", "limit", b"limit", "min_similarity", b"min_similarity", "offset", b"offset", "return_fields", b"return_fields", "return_no_fields", b"return_no_fields", "return_text", b"return_text", "return_vector", b"return_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "by", b"by", "collection", b"collection", "document_id", b"document_id", "ef", b"ef", "everything", b"everything", "exact", b"exact", "explain", b"explain", "filter", b"filter", "group_by", b"group_by", "hybrid", b"hybrid", "limit", b"limit", "min_similarity", b"min_similarity", "offset", b"offset", "return_fields", b"return_fields", "return_no_fields", b"return_no_fields", "return_text", b"return_text", "return_vector", b"return_vector", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -1605,6 +2121,7 @@ class Hit(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the document."""
     similarity: _builtins.float
@@ -1625,6 +2142,10 @@ class Hit(_message.Message):
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___FieldValue]:
         """fields that were asked for."""
 
+    @_builtins.property
+    def group(self) -> Global___FieldValue:
+        """group it is in, if asked for groups."""
+
     def __init__(
         self,
         *,
@@ -1637,10 +2158,11 @@ class Hit(_message.Message):
         text: _builtins.str = ...,
         payload: _builtins.bytes = ...,
         score: _builtins.float = ...,
+        group: Global___FieldValue | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "fields", b"fields", "id", b"id", "payload", b"payload", "score", b"score", "similarity", b"similarity", "text", b"text", "text_score", b"text_score", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "fields", b"fields", "group", b"group", "id", b"id", "payload", b"payload", "score", b"score", "similarity", b"similarity", "text", b"text", "text_score", b"text_score", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1715,3 +2237,403 @@ class SearchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class MeasureRecallRequest(_message.Message):
+    """MeasureRecallRequest says what to measure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    EF_RUNTIME_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to measure."""
+    sample: _builtins.int
+    """sample is the number of documents whose neighbours are asked for, chosen at random; 0 means 100, at most 10,000."""
+    k: _builtins.int
+    """k is the number of neighbours; 0 means 10, at most 100."""
+    seed: _builtins.int
+    """seed of the choice."""
+    @_builtins.property
+    def ef_runtime(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ef_runtime are the numbers of candidates to measure; none means the collection's."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        sample: _builtins.int = ...,
+        k: _builtins.int = ...,
+        ef_runtime: _abc.Iterable[_builtins.int] | None = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ef_runtime", b"ef_runtime", "k", b"k", "sample", b"sample", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureRecallRequest: _TypeAlias = MeasureRecallRequest  # noqa: Y015
+
+@_typing.final
+class Measurement(_message.Message):
+    """Measurement is what one setting gives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTING_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    recall: _builtins.float
+    """recall is the share of the true k nearest that were found, on average."""
+    p50: _builtins.float
+    """p50 is the median time of one query in seconds, Redis included."""
+    p99: _builtins.float
+    """p99 is the 99th percentile of it in seconds."""
+    documents_per_second: _builtins.float
+    """documents_per_second is the rate at which the index was filled; 0 if it was there."""
+    memory_bytes: _builtins.int
+    """memory_bytes is what the index takes."""
+    @_builtins.property
+    def setting(self) -> Global___IndexSetting:
+        """setting that was measured."""
+
+    def __init__(
+        self,
+        *,
+        setting: Global___IndexSetting | None = ...,
+        recall: _builtins.float = ...,
+        p50: _builtins.float = ...,
+        p99: _builtins.float = ...,
+        documents_per_second: _builtins.float = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["setting", b"setting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents_per_second", b"documents_per_second", "memory_bytes", b"memory_bytes", "p50", b"p50", "p99", b"p99", "recall", b"recall", "setting", b"setting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Measurement: _TypeAlias = Measurement  # noqa: Y015
+
+@_typing.final
+class IndexSetting(_message.Message):
+    """IndexSetting is one point of the grid."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    M_FIELD_NUMBER: _builtins.int
+    EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    EF_RUNTIME_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    m: _builtins.int
+    """m is the number of links of a node."""
+    ef_construction: _builtins.int
+    """ef_construction is the number of candidates while building."""
+    ef_runtime: _builtins.int
+    """ef_runtime is the number of candidates while searching."""
+    quantization: Global___Quantization.ValueType
+    """quantization of the index."""
+    def __init__(
+        self,
+        *,
+        m: _builtins.int = ...,
+        ef_construction: _builtins.int = ...,
+        ef_runtime: _builtins.int = ...,
+        quantization: Global___Quantization.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ef_construction", b"ef_construction", "ef_runtime", b"ef_runtime", "m", b"m", "quantization", b"quantization"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexSetting: _TypeAlias = IndexSetting  # noqa: Y015
+
+@_typing.final
+class MeasureRecallResponse(_message.Message):
+    """MeasureRecallResponse is how far it is; the last one has the report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    MEASUREMENTS_FIELD_NUMBER: _builtins.int
+    EXACT_P50_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """done is the number of queries asked."""
+    total: _builtins.int
+    """total is the number of queries to ask."""
+    exact_p50: _builtins.float
+    """exact_p50 is the median time of the exact search in seconds, in the last message."""
+    @_builtins.property
+    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]:
+        """measurements, one for each ef_runtime, in the last message."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        measurements: _abc.Iterable[Global___Measurement] | None = ...,
+        exact_p50: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "exact_p50", b"exact_p50", "measurements", b"measurements", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeasureRecallResponse: _TypeAlias = MeasureRecallResponse  # noqa: Y015
+
+@_typing.final
+class TuneIndexRequest(_message.Message):
+    """TuneIndexRequest says what to try; the grid is every combination. Nothing given means a grid of our choice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    TARGET_RECALL_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    M_FIELD_NUMBER: _builtins.int
+    EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
+    EF_RUNTIME_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection whose documents are tried."""
+    target_recall: _builtins.float
+    """target_recall that the recommended setting must reach; 0 means .95."""
+    k: _builtins.int
+    """k is the number of neighbours; 0 means 10, at most 100."""
+    documents: _builtins.int
+    """documents is the most of them to build indexes of; 0 means 10,000."""
+    queries: _builtins.int
+    """queries to ask each index; 0 means 100, at most 10,000."""
+    seed: _builtins.int
+    """seed of the choice of documents and queries."""
+    @_builtins.property
+    def m(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """m to try."""
+
+    @_builtins.property
+    def ef_construction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ef_construction to try."""
+
+    @_builtins.property
+    def ef_runtime(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ef_runtime to try."""
+
+    @_builtins.property
+    def quantization(self) -> _containers.RepeatedScalarFieldContainer[Global___Quantization.ValueType]:
+        """quantization to try."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        target_recall: _builtins.float = ...,
+        k: _builtins.int = ...,
+        documents: _builtins.int = ...,
+        queries: _builtins.int = ...,
+        m: _abc.Iterable[_builtins.int] | None = ...,
+        ef_construction: _abc.Iterable[_builtins.int] | None = ...,
+        ef_runtime: _abc.Iterable[_builtins.int] | None = ...,
+        quantization: _abc.Iterable[Global___Quantization.ValueType] | None = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "ef_construction", b"ef_construction", "ef_runtime", b"ef_runtime", "k", b"k", "m", b"m", "quantization", b"quantization", "queries", b"queries", "seed", b"seed", "target_recall", b"target_recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneIndexRequest: _TypeAlias = TuneIndexRequest  # noqa: Y015
+
+@_typing.final
+class TuneIndexResponse(_message.Message):
+    """TuneIndexResponse is how far it is; the last one has the recommendation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    MEASUREMENTS_FIELD_NUMBER: _builtins.int
+    RECOMMENDED_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """done is the number of indexes measured."""
+    total: _builtins.int
+    """total is the number of indexes to measure."""
+    documents: _builtins.int
+    """documents is the number of documents that the indexes were built of."""
+    @_builtins.property
+    def measurements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]:
+        """measurements of the newest index."""
+
+    @_builtins.property
+    def recommended(self) -> Global___Measurement:
+        """recommended is the fastest that reaches the target, the smaller one of two that are within a tenth; in the last
+        message, unless none reaches it.
+        """
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        measurements: _abc.Iterable[Global___Measurement] | None = ...,
+        recommended: Global___Measurement | None = ...,
+        documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recommended", b"recommended"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "done", b"done", "measurements", b"measurements", "recommended", b"recommended", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TuneIndexResponse: _TypeAlias = TuneIndexResponse  # noqa: Y015
+
+@_typing.final
+class ExportCollectionRequest(_message.Message):
+    """ExportCollectionRequest names a collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to export."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportCollectionRequest: _TypeAlias = ExportCollectionRequest  # noqa: Y015
+
+@_typing.final
+class ExportCollectionResponse(_message.Message):
+    """ExportCollectionResponse is a piece of it. What is written meanwhile may be in or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """collection with its settings and fields."""
+
+    @_builtins.property
+    def documents(self) -> Global___Documents:
+        """documents of it."""
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+        documents: Global___Documents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_piece: _TypeAlias = _typing.Literal["collection", "documents"]  # noqa: Y015
+    _WhichOneofArgType_piece: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_piece) -> _WhichOneofReturnType_piece | None: ...
+
+Global___ExportCollectionResponse: _TypeAlias = ExportCollectionResponse  # noqa: Y015
+
+@_typing.final
+class Documents(_message.Message):
+    """Documents is a list of documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+        """documents of the list."""
+
+    def __init__(
+        self,
+        *,
+        documents: _abc.Iterable[Global___Document] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Documents: _TypeAlias = Documents  # noqa: Y015
+
+@_typing.final
+class ImportCollectionRequest(_message.Message):
+    """ImportCollectionRequest is a piece of what was exported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """collection to create, perhaps renamed; one that is there must have the same fields and settings, and is filled up."""
+
+    @_builtins.property
+    def documents(self) -> Global___Documents:
+        """documents of it."""
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+        documents: Global___Documents | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_piece: _TypeAlias = _typing.Literal["collection", "documents"]  # noqa: Y015
+    _WhichOneofArgType_piece: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_piece) -> _WhichOneofReturnType_piece | None: ...
+
+Global___ImportCollectionRequest: _TypeAlias = ImportCollectionRequest  # noqa: Y015
+
+@_typing.final
+class ImportCollectionResponse(_message.Message):
+    """ImportCollectionResponse says what was written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.int
+    """created is the number of documents that were new."""
+    updated: _builtins.int
+    """updated is the number of documents that were replaced."""
+    def __init__(
+        self,
+        *,
+        created: _builtins.int = ...,
+        updated: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCollectionResponse: _TypeAlias = ImportCollectionResponse  # noqa: Y015

@@ -53,15 +53,45 @@ class SearchServiceStub(object):
                 request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ListCollectionsResponse.FromString,
                 _registered_method=True)
+        self.UpdateCollection = channel.unary_unary(
+                '/memetwin.search.v1.SearchService/UpdateCollection',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionResponse.FromString,
+                _registered_method=True)
         self.DeleteCollection = channel.unary_unary(
                 '/memetwin.search.v1.SearchService/DeleteCollection',
                 request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.AssignAlias = channel.unary_unary(
+                '/memetwin.search.v1.SearchService/AssignAlias',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/memetwin.search.v1.SearchService/DeleteAlias',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.Reindex = channel.unary_stream(
+                '/memetwin.search.v1.SearchService/Reindex',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ReindexRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ReindexResponse.FromString,
+                _registered_method=True)
         self.UpsertDocuments = channel.unary_unary(
                 '/memetwin.search.v1.SearchService/UpsertDocuments',
                 request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsRequest.SerializeToString,
                 response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsResponse.FromString,
+                _registered_method=True)
+        self.UpsertStream = channel.stream_stream(
+                '/memetwin.search.v1.SearchService/UpsertStream',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamResponse.FromString,
+                _registered_method=True)
+        self.UpdateFields = channel.unary_unary(
+                '/memetwin.search.v1.SearchService/UpdateFields',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsResponse.FromString,
                 _registered_method=True)
         self.GetDocuments = channel.unary_unary(
                 '/memetwin.search.v1.SearchService/GetDocuments',
@@ -82,6 +112,26 @@ class SearchServiceStub(object):
                 '/memetwin.search.v1.SearchService/Search',
                 request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
                 response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.SearchResponse.FromString,
+                _registered_method=True)
+        self.MeasureRecall = channel.unary_stream(
+                '/memetwin.search.v1.SearchService/MeasureRecall',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallResponse.FromString,
+                _registered_method=True)
+        self.TuneIndex = channel.unary_stream(
+                '/memetwin.search.v1.SearchService/TuneIndex',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexResponse.FromString,
+                _registered_method=True)
+        self.ExportCollection = channel.unary_stream(
+                '/memetwin.search.v1.SearchService/ExportCollection',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionResponse.FromString,
+                _registered_method=True)
+        self.ImportCollection = channel.stream_unary(
+                '/memetwin.search.v1.SearchService/ImportCollection',
+                request_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionRequest.SerializeToString,
+                response_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionResponse.FromString,
                 _registered_method=True)
 
 
@@ -113,8 +163,37 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCollection(self, request, context):
+        """UpdateCollection declares more fields and changes settings; searches go on meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCollection(self, request, context):
-        """DeleteCollection deletes a collection and all its documents.
+        """DeleteCollection deletes a collection, its aliases and all its documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignAlias(self, request, context):
+        """AssignAlias lets a collection be called by another name, at once for all callers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """DeleteAlias takes another name away; the collection stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reindex(self, request, context):
+        """Reindex builds another index beside the one that answers, and swaps them when it is complete. It goes on when the
+        caller is gone; the same call made again joins it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +201,21 @@ class SearchServiceServicer(object):
 
     def UpsertDocuments(self, request, context):
         """UpsertDocuments writes documents, replacing those with the same id. All or nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpsertStream(self, request_iterator, context):
+        """UpsertStream writes documents with a receipt for each, in order. What has no receipt may or may not be written: send
+        it again, it is never doubled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateFields(self, request, context):
+        """UpdateFields changes fields of documents and leaves the rest as it is. All or nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +249,34 @@ class SearchServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureRecall(self, request, context):
+        """MeasureRecall compares approximate answers with exact ones on the collection as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TuneIndex(self, request, context):
+        """TuneIndex builds indexes of a sample of the documents, measures each and recommends one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportCollection(self, request, context):
+        """ExportCollection sends the collection, then its documents in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportCollection(self, request_iterator, context):
+        """ImportCollection creates a collection of what ExportCollection has sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,15 +295,45 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ListCollectionsRequest.FromString,
                     response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ListCollectionsResponse.SerializeToString,
             ),
+            'UpdateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCollection,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionResponse.SerializeToString,
+            ),
             'DeleteCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCollection,
                     request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteCollectionResponse.SerializeToString,
             ),
+            'AssignAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignAlias,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'Reindex': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reindex,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ReindexRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ReindexResponse.SerializeToString,
+            ),
             'UpsertDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertDocuments,
                     request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsRequest.FromString,
                     response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsResponse.SerializeToString,
+            ),
+            'UpsertStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.UpsertStream,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamResponse.SerializeToString,
+            ),
+            'UpdateFields': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFields,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsResponse.SerializeToString,
             ),
             'GetDocuments': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocuments,
@@ -202,6 +354,26 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.SearchRequest.FromString,
                     response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.SearchResponse.SerializeToString,
+            ),
+            'MeasureRecall': grpc.unary_stream_rpc_method_handler(
+                    servicer.MeasureRecall,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallResponse.SerializeToString,
+            ),
+            'TuneIndex': grpc.unary_stream_rpc_method_handler(
+                    servicer.TuneIndex,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexResponse.SerializeToString,
+            ),
+            'ExportCollection': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportCollection,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionResponse.SerializeToString,
+            ),
+            'ImportCollection': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportCollection,
+                    request_deserializer=memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionRequest.FromString,
+                    response_serializer=memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -300,6 +472,33 @@ class SearchService(object):
             _registered_method=True)
 
     @staticmethod
+    def UpdateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/UpdateCollection',
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpdateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteCollection(request,
             target,
             options=(),
@@ -327,6 +526,87 @@ class SearchService(object):
             _registered_method=True)
 
     @staticmethod
+    def AssignAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/AssignAlias',
+            memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.AssignAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/DeleteAlias',
+            memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reindex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/Reindex',
+            memetwin_dot_search_dot_v1_dot_search__pb2.ReindexRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.ReindexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UpsertDocuments(request,
             target,
             options=(),
@@ -343,6 +623,60 @@ class SearchService(object):
             '/memetwin.search.v1.SearchService/UpsertDocuments',
             memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsRequest.SerializeToString,
             memetwin_dot_search_dot_v1_dot_search__pb2.UpsertDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpsertStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/memetwin.search.v1.SearchService/UpsertStream',
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpsertStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFields(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/UpdateFields',
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.UpdateFieldsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -451,6 +785,114 @@ class SearchService(object):
             '/memetwin.search.v1.SearchService/Search',
             memetwin_dot_search_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
             memetwin_dot_search_dot_v1_dot_search__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/MeasureRecall',
+            memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.MeasureRecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TuneIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/TuneIndex',
+            memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.TuneIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memetwin.search.v1.SearchService/ExportCollection',
+            memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.ExportCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportCollection(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/memetwin.search.v1.SearchService/ImportCollection',
+            memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionRequest.SerializeToString,
+            memetwin_dot_search_dot_v1_dot_search__pb2.ImportCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

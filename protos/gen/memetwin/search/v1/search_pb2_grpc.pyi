@@ -43,10 +43,26 @@ class SearchServiceStub:
     """GetCollection describes a collection with its count of documents and its health."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListCollectionsRequest, _search_pb2.ListCollectionsResponse]
     """ListCollections lists collections in the order of their names."""
+    UpdateCollection: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpdateCollectionRequest, _search_pb2.UpdateCollectionResponse]
+    """UpdateCollection declares more fields and changes settings; searches go on meanwhile."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]
-    """DeleteCollection deletes a collection and all its documents."""
+    """DeleteCollection deletes a collection, its aliases and all its documents."""
+    AssignAlias: _grpc.UnaryUnaryMultiCallable[_search_pb2.AssignAliasRequest, _search_pb2.AssignAliasResponse]
+    """AssignAlias lets a collection be called by another name, at once for all callers."""
+    DeleteAlias: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteAliasRequest, _search_pb2.DeleteAliasResponse]
+    """DeleteAlias takes another name away; the collection stays."""
+    Reindex: _grpc.UnaryStreamMultiCallable[_search_pb2.ReindexRequest, _search_pb2.ReindexResponse]
+    """Reindex builds another index beside the one that answers, and swaps them when it is complete. It goes on when the
+    caller is gone; the same call made again joins it.
+    """
     UpsertDocuments: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpsertDocumentsRequest, _search_pb2.UpsertDocumentsResponse]
     """UpsertDocuments writes documents, replacing those with the same id. All or nothing."""
+    UpsertStream: _grpc.StreamStreamMultiCallable[_search_pb2.UpsertStreamRequest, _search_pb2.UpsertStreamResponse]
+    """UpsertStream writes documents with a receipt for each, in order. What has no receipt may or may not be written: send
+    it again, it is never doubled.
+    """
+    UpdateFields: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpdateFieldsRequest, _search_pb2.UpdateFieldsResponse]
+    """UpdateFields changes fields of documents and leaves the rest as it is. All or nothing."""
     GetDocuments: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetDocumentsRequest, _search_pb2.GetDocumentsResponse]
     """GetDocuments reads documents by id."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListDocumentsRequest, _search_pb2.ListDocumentsResponse]
@@ -55,6 +71,14 @@ class SearchServiceStub:
     """DeleteDocuments deletes documents by id, or by filter."""
     Search: _grpc.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
     """Search answers many queries in one trip."""
+    MeasureRecall: _grpc.UnaryStreamMultiCallable[_search_pb2.MeasureRecallRequest, _search_pb2.MeasureRecallResponse]
+    """MeasureRecall compares approximate answers with exact ones on the collection as it is."""
+    TuneIndex: _grpc.UnaryStreamMultiCallable[_search_pb2.TuneIndexRequest, _search_pb2.TuneIndexResponse]
+    """TuneIndex builds indexes of a sample of the documents, measures each and recommends one."""
+    ExportCollection: _grpc.UnaryStreamMultiCallable[_search_pb2.ExportCollectionRequest, _search_pb2.ExportCollectionResponse]
+    """ExportCollection sends the collection, then its documents in the order of their ids."""
+    ImportCollection: _grpc.StreamUnaryMultiCallable[_search_pb2.ImportCollectionRequest, _search_pb2.ImportCollectionResponse]
+    """ImportCollection creates a collection of what ExportCollection has sent."""
 
 @_typing.type_check_only
 class SearchServiceAsyncStub(SearchServiceStub):
@@ -71,10 +95,26 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """GetCollection describes a collection with its count of documents and its health."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_search_pb2.ListCollectionsRequest, _search_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """ListCollections lists collections in the order of their names."""
+    UpdateCollection: _aio.UnaryUnaryMultiCallable[_search_pb2.UpdateCollectionRequest, _search_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
+    """UpdateCollection declares more fields and changes settings; searches go on meanwhile."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
-    """DeleteCollection deletes a collection and all its documents."""
+    """DeleteCollection deletes a collection, its aliases and all its documents."""
+    AssignAlias: _aio.UnaryUnaryMultiCallable[_search_pb2.AssignAliasRequest, _search_pb2.AssignAliasResponse]  # type: ignore[assignment]
+    """AssignAlias lets a collection be called by another name, at once for all callers."""
+    DeleteAlias: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteAliasRequest, _search_pb2.DeleteAliasResponse]  # type: ignore[assignment]
+    """DeleteAlias takes another name away; the collection stays."""
+    Reindex: _aio.UnaryStreamMultiCallable[_search_pb2.ReindexRequest, _search_pb2.ReindexResponse]  # type: ignore[assignment]
+    """Reindex builds another index beside the one that answers, and swaps them when it is complete. It goes on when the
+    caller is gone; the same call made again joins it.
+    """
     UpsertDocuments: _aio.UnaryUnaryMultiCallable[_search_pb2.UpsertDocumentsRequest, _search_pb2.UpsertDocumentsResponse]  # type: ignore[assignment]
     """UpsertDocuments writes documents, replacing those with the same id. All or nothing."""
+    UpsertStream: _aio.StreamStreamMultiCallable[_search_pb2.UpsertStreamRequest, _search_pb2.UpsertStreamResponse]  # type: ignore[assignment]
+    """UpsertStream writes documents with a receipt for each, in order. What has no receipt may or may not be written: send
+    it again, it is never doubled.
+    """
+    UpdateFields: _aio.UnaryUnaryMultiCallable[_search_pb2.UpdateFieldsRequest, _search_pb2.UpdateFieldsResponse]  # type: ignore[assignment]
+    """UpdateFields changes fields of documents and leaves the rest as it is. All or nothing."""
     GetDocuments: _aio.UnaryUnaryMultiCallable[_search_pb2.GetDocumentsRequest, _search_pb2.GetDocumentsResponse]  # type: ignore[assignment]
     """GetDocuments reads documents by id."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_search_pb2.ListDocumentsRequest, _search_pb2.ListDocumentsResponse]  # type: ignore[assignment]
@@ -83,6 +123,14 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """DeleteDocuments deletes documents by id, or by filter."""
     Search: _aio.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
     """Search answers many queries in one trip."""
+    MeasureRecall: _aio.UnaryStreamMultiCallable[_search_pb2.MeasureRecallRequest, _search_pb2.MeasureRecallResponse]  # type: ignore[assignment]
+    """MeasureRecall compares approximate answers with exact ones on the collection as it is."""
+    TuneIndex: _aio.UnaryStreamMultiCallable[_search_pb2.TuneIndexRequest, _search_pb2.TuneIndexResponse]  # type: ignore[assignment]
+    """TuneIndex builds indexes of a sample of the documents, measures each and recommends one."""
+    ExportCollection: _aio.UnaryStreamMultiCallable[_search_pb2.ExportCollectionRequest, _search_pb2.ExportCollectionResponse]  # type: ignore[assignment]
+    """ExportCollection sends the collection, then its documents in the order of their ids."""
+    ImportCollection: _aio.StreamUnaryMultiCallable[_search_pb2.ImportCollectionRequest, _search_pb2.ImportCollectionResponse]  # type: ignore[assignment]
+    """ImportCollection creates a collection of what ExportCollection has sent."""
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest.
@@ -116,12 +164,46 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListCollections lists collections in the order of their names."""
 
     @_abc_1.abstractmethod
+    def UpdateCollection(
+        self,
+        request: _search_pb2.UpdateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.UpdateCollectionResponse, _abc.Awaitable[_search_pb2.UpdateCollectionResponse]]:
+        """UpdateCollection declares more fields and changes settings; searches go on meanwhile."""
+
+    @_abc_1.abstractmethod
     def DeleteCollection(
         self,
         request: _search_pb2.DeleteCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DeleteCollectionResponse, _abc.Awaitable[_search_pb2.DeleteCollectionResponse]]:
-        """DeleteCollection deletes a collection and all its documents."""
+        """DeleteCollection deletes a collection, its aliases and all its documents."""
+
+    @_abc_1.abstractmethod
+    def AssignAlias(
+        self,
+        request: _search_pb2.AssignAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.AssignAliasResponse, _abc.Awaitable[_search_pb2.AssignAliasResponse]]:
+        """AssignAlias lets a collection be called by another name, at once for all callers."""
+
+    @_abc_1.abstractmethod
+    def DeleteAlias(
+        self,
+        request: _search_pb2.DeleteAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.DeleteAliasResponse, _abc.Awaitable[_search_pb2.DeleteAliasResponse]]:
+        """DeleteAlias takes another name away; the collection stays."""
+
+    @_abc_1.abstractmethod
+    def Reindex(
+        self,
+        request: _search_pb2.ReindexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.ReindexResponse], _abc.AsyncIterator[_search_pb2.ReindexResponse]]:
+        """Reindex builds another index beside the one that answers, and swaps them when it is complete. It goes on when the
+        caller is gone; the same call made again joins it.
+        """
 
     @_abc_1.abstractmethod
     def UpsertDocuments(
@@ -130,6 +212,24 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.UpsertDocumentsResponse, _abc.Awaitable[_search_pb2.UpsertDocumentsResponse]]:
         """UpsertDocuments writes documents, replacing those with the same id. All or nothing."""
+
+    @_abc_1.abstractmethod
+    def UpsertStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_search_pb2.UpsertStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.UpsertStreamResponse], _abc.AsyncIterator[_search_pb2.UpsertStreamResponse]]:
+        """UpsertStream writes documents with a receipt for each, in order. What has no receipt may or may not be written: send
+        it again, it is never doubled.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateFields(
+        self,
+        request: _search_pb2.UpdateFieldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.UpdateFieldsResponse, _abc.Awaitable[_search_pb2.UpdateFieldsResponse]]:
+        """UpdateFields changes fields of documents and leaves the rest as it is. All or nothing."""
 
     @_abc_1.abstractmethod
     def GetDocuments(
@@ -162,5 +262,37 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.SearchResponse, _abc.Awaitable[_search_pb2.SearchResponse]]:
         """Search answers many queries in one trip."""
+
+    @_abc_1.abstractmethod
+    def MeasureRecall(
+        self,
+        request: _search_pb2.MeasureRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.MeasureRecallResponse], _abc.AsyncIterator[_search_pb2.MeasureRecallResponse]]:
+        """MeasureRecall compares approximate answers with exact ones on the collection as it is."""
+
+    @_abc_1.abstractmethod
+    def TuneIndex(
+        self,
+        request: _search_pb2.TuneIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.TuneIndexResponse], _abc.AsyncIterator[_search_pb2.TuneIndexResponse]]:
+        """TuneIndex builds indexes of a sample of the documents, measures each and recommends one."""
+
+    @_abc_1.abstractmethod
+    def ExportCollection(
+        self,
+        request: _search_pb2.ExportCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_search_pb2.ExportCollectionResponse], _abc.AsyncIterator[_search_pb2.ExportCollectionResponse]]:
+        """ExportCollection sends the collection, then its documents in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def ImportCollection(
+        self,
+        request_iterator: _MaybeAsyncIterator[_search_pb2.ImportCollectionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.ImportCollectionResponse, _abc.Awaitable[_search_pb2.ImportCollectionResponse]]:
+        """ImportCollection creates a collection of what ExportCollection has sent."""
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
