@@ -12,10 +12,12 @@ import click
 import grpc
 
 from services.cli import tour as tours
+from services.cli.channels import channel
+from services.cli.exports import export, import_file
 from services.cli.load import DEMO, Report, load_pictures, load_texts
+from services.cli.tune import tune
 
 GROUP = "memetwin.commands"
-LIMIT = 64 * 2**20
 
 
 class Commands(click.Group):
@@ -54,7 +56,7 @@ def _load(entry_point: object) -> click.Command:
 )
 @click.pass_context
 def main(context: click.Context, gateway: str) -> None:
-    """Find meme twins, load pictures, see what the stack can do."""
+    """Find meme twins, load pictures, keep collections, see what the stack can do."""
     context.obj = gateway
 
 
@@ -70,13 +72,13 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
     """Load a FOLDER of pictures; their titles are the file names. What is there is skipped."""
     if not folder and not demo:
         raise click.UsageError("Name a FOLDER, or say --demo.")
-    with _channel(gateway) as channel:
+    with channel(gateway) as to:
         reports = []
         if demo:
-            reports += [load_texts(channel, DEMO / "memes.jsonl")]
-            reports += [load_pictures(channel, DEMO / "pictures")]
+            reports += [load_texts(to, DEMO / "memes.jsonl")]
+            reports += [load_pictures(to, DEMO / "pictures")]
         if folder:
-            reports.append(load_pictures(channel, folder))
+            reports.append(load_pictures(to, folder))
     for report in reports:
         click.echo(report.sentence())
         for problem in report.problems:
@@ -88,13 +90,13 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
 @click.pass_obj
 def tour(gateway: str) -> None:
     """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
-    with _channel(gateway) as channel:
-        tours.run(channel, click.echo)
+    with channel(gateway) as to:
+        tours.run(to, click.echo)
 
 
-def _channel(address: str) -> grpc.Channel:
-    options = [("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
-    return grpc.insecure_channel(address, options=options)
+main.add_command(export)
+main.add_command(import_file)
+main.add_command(tune)
 
 
 def _exit_code(reports: list[Report]) -> int:
