@@ -33,7 +33,9 @@ def export(collection: str, file: Path, search: str) -> None:
             stub = search_pb2_grpc.SearchServiceStub(to)
             request = search_pb2.ExportCollectionRequest(collection=collection)
             count = 0
-            for piece in tqdm(stub.ExportCollection(request, timeout=_DAY), unit=" pieces", disable=None):
+            for piece in tqdm(
+                stub.ExportCollection(request, timeout=_DAY), unit=" pieces", disable=None
+            ):
                 proto.serialize_length_prefixed(piece, target)
                 count += len(piece.documents.documents)
         part.replace(file)

@@ -19,10 +19,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
+from services import addresses
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 
 Record = dict[str, Any]
@@ -31,16 +30,9 @@ PAGE_LIMIT = 1000
 
 
 def connect(url: str) -> Redis:
-    """Open a client on a bounded pool; it connects when first used and retries nothing."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=64,
-        timeout=5,
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
+    """Open a client. Raises InvalidArgument for what is no address."""
+    redis: Redis = addresses.connect(url, connections=64, patience=5)
+    return redis
 
 
 @contextlib.asynccontextmanager

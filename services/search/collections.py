@@ -9,7 +9,7 @@ from services.errors import Aborted, AlreadyExists, FailedPrecondition, Failure,
 from services.search import filters, grouping, ranking
 from services.search.changes import Changes
 from services.search.engines.aliases import Aliases
-from services.search.engines.connection import Client, Server, asking, probe
+from services.search.engines.connection import Client, Server, anywhere, asking, probe, retried
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Engine, Size
 from services.search.engines.query_engine import QueryEngine
@@ -62,7 +62,7 @@ class Collections:
         """Say whether Redis answers and can do what we need; probes it again after a silence."""
         try:
             async with asking():
-                await self._redis.ping()
+                await self._redis.ping(**await anywhere(self._redis))
             await self.server()
         except Failure:
             self._server = None
@@ -124,15 +124,18 @@ class Collections:
         record = await self._records.read(name)
         return await self._engine(record.collection).size(record)
 
+    @retried
     async def collection(self, name: str, *, fresh: bool = True) -> Collection:
         """Return a collection, or what is remembered of it if that will do. Raises NotFound."""
         record = await (self._records.read(name) if fresh else self._records.get(name))
         return record.collection
 
+    @retried
     async def describe(self, name: str) -> Described:
         """Return a collection with its numbers. Raises NotFound."""
         return await self._describe(await self._records.read(name))
 
+    @retried
     async def page(self, size: int, token: str) -> tuple[list[Described], str]:
         """Return a page of collections in the order of their names, and the next page's token."""
         size = page_size(size)
@@ -198,11 +201,13 @@ class Collections:
                 for document in documents:
                     check_vector(document.vector, collection, "documents.vector")
 
+    @retried
     async def get(self, name: str, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id; None for what is not there."""
         check_ids(ids)
         return await self._documents.get(await self._records.read(name), ids)
 
+    @retried
     async def documents(
         self, name: str, condition: Condition | None, size: int, token: str
     ) -> tuple[list[Document], str]:
@@ -235,6 +240,7 @@ class Collections:
             return len(ids), ids[:SAMPLE]
         return await engine.delete(name, ids), []
 
+    @retried
     async def search(self, queries: Sequence[Query]) -> list[Result]:
         """Answer checked queries."""
         results = iter(await self._rank([query for query in queries if not query.group_by]))

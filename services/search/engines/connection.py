@@ -1,28 +1,34 @@
-"""One client to Redis: what the server can do, and its errors as ours."""
+"""What the server can do, and its errors as ours."""
 
 import asyncio
 import contextlib
+import functools
 import logging
+import random
 import re
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import RedisCluster
 
-from services import serving
+from services import addresses, serving
 from services.errors import DeadlineExceeded, FailedPrecondition, Failure, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
+
+Given = ParamSpec("Given")
+Reply = TypeVar("Reply")
 
 # redis-py's types join those of its synchronous and asynchronous clients; replies here are bytes.
 Client = Any
 
 # The longest that Redis is waited for, if the caller has as much time.
 PATIENCE = 15.0
+# Seconds before what has failed within ``_QUICK`` seconds is tried again.
+_PAUSES, _QUICK = (0.05, 0.3), 1.0
 # Below these, VREM while a VSIM runs in the background reads freed memory (release notes of August
 # 2026). Lines without an entry were not mended.
 _MENDED = {(8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1}
@@ -68,30 +74,32 @@ class Server:
 
 
 def connect(url: str) -> Client:
-    """Open a client on a bounded pool; replies are bytes in RESP2's shapes, nothing is retried."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        protocol=2,
-        max_connections=32,
-        timeout=5,
-        socket_timeout=PATIENCE * 2,
-        socket_connect_timeout=2,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-    )
-    redis: Redis = Redis.from_pool(pool)
-    # Its own readings of these replies lose scores, and fail on a command that does not exist.
-    for name in ("VSIM", "COMMAND"):
-        redis.response_callbacks.pop(name, None)
+    """Open a client; replies are bytes in RESP2's shapes, which the Query Engine keeps stable.
+
+    Raises:
+        InvalidArgument: this is no address.
+    """
+    redis = addresses.connect(url, connections=32, patience=2 * PATIENCE, protocol=2)
+    redis.response_callbacks.pop("VSIM", None)  # its own reading of the reply loses scores
     return redis
+
+
+async def anywhere(redis: Client) -> dict[str, Any]:
+    """Return what makes the client of a cluster ask any one of its nodes."""
+    if not isinstance(redis, RedisCluster):
+        return {}
+    await redis.initialize()
+    return {"target_nodes": [redis.get_random_node()]}
 
 
 async def probe(redis: Client) -> Server:
     """Ask the server for its version, its commands and how it keeps what it is told."""
     async with asking():
-        info: dict[str, Any] = await redis.info("server")
+        where = await anywhere(redis)
+        info: dict[str, Any] = await redis.info("server", **where)
         names = ("VSIM", "FT.SEARCH", "FT.HYBRID")
-        known = await redis.execute_command("COMMAND", "INFO", *names)
+        # One word: the client's own reading of COMMAND fails on what does not exist.
+        known = await redis.execute_command("COMMAND INFO", *names, **where)
     has = dict(zip(names, (entry is not None for entry in known), strict=True))
     version = str(info["redis_version"])
     warnings = _faults(version) + _losses(await _settings(redis))
@@ -102,7 +110,8 @@ async def _settings(redis: Client) -> Mapping[str, str]:
     """Return how the server is set; nothing if it does not tell (many hosted ones do not)."""
     try:
         async with asyncio.timeout(PATIENCE):
-            return dict(await redis.config_get("appendonly", "appendfsync", "maxmemory-policy"))
+            names = ("appendonly", "appendfsync", "maxmemory-policy")
+            return dict(await redis.config_get(*names, **await anywhere(redis)))
     except exceptions.ResponseError:
         return {}
     except (exceptions.RedisError, OSError, TimeoutError) as error:
@@ -144,6 +153,31 @@ def _mended(version: str) -> bool:
     return line > _NEWEST_MENDED or patch >= _MENDED.get(line, 10**6)
 
 
+def retried(call: Callable[Given, Awaitable[Reply]]) -> Callable[Given, Awaitable[Reply]]:
+    """Let a call that changes nothing be made again, a little later, when Redis was away.
+
+    A connection that broke in the pool, a master that has just changed: the next attempt gets
+    another. What has waited long already is not tried again.
+    """
+
+    @functools.wraps(call)
+    async def again(*args: Given.args, **kwargs: Given.kwargs) -> Reply:
+        for pause in _PAUSES:
+            started = time.monotonic()
+            try:
+                return await call(*args, **kwargs)
+            except Unavailable:
+                seconds = random.uniform(pause / 2, pause * 1.5)  # noqa: S311
+                left = serving.time_left()
+                waited = time.monotonic() - started
+                if waited > _QUICK or (left is not None and left < seconds):
+                    raise
+                await asyncio.sleep(seconds)
+        return await call(*args, **kwargs)
+
+    return again
+
+
 @contextlib.asynccontextmanager
 async def asking() -> AsyncIterator[None]:
     """Turn what Redis says into failures of ours; its own words go to the log alone.
@@ -173,6 +207,8 @@ async def asking() -> AsyncIterator[None]:
         exceptions.ConnectionError,
         exceptions.TimeoutError,
         exceptions.ReadOnlyError,
+        exceptions.ClusterError,
+        exceptions.RedisClusterException,
         OSError,
     ) as error:
         raise _away() from error

@@ -19,7 +19,7 @@ from services.search.engines import forms, query_dialect, scripts
 from services.search.engines.connection import Client, asking
 from services.search.engines.documents import Documents, dump_fields, expiry
 from services.search.engines.engine import Change, Size
-from services.search.engines.query_search import QuerySearch
+from services.search.engines.query_search import QuerySearch, pairs
 from services.search.engines.rebuilds import Rebuilds
 from services.search.engines.records import Index, Record, Records, changing
 from services.search.filters import Condition
@@ -83,7 +83,7 @@ class QueryEngine:
         memory = float(info.get("total_index_memory_sz_mb", 0)) * 2**20
         failures = int(info.get("hash_indexing_failures", 0))
         warnings = [f"{failures} documents could not be indexed."] if failures else []
-        return Size(int(memory), record.index.max_norm, _is_complete(info), warnings)
+        return Size(int(memory), record.index.max_norm, info_is_complete(info), warnings)
 
     async def maintain(self, name: str) -> None:
         """Delete what has expired; end a rebuild that was cut short."""
@@ -153,7 +153,7 @@ class QueryEngine:
 
     async def is_complete(self, record: Record, index: Index) -> bool:
         """Say whether an index holds every document."""
-        return _is_complete(await self._info(record, index))
+        return info_is_complete(await self._info(record, index))
 
     async def drop(self, record: Record, index: Index) -> None:
         """Drop an index, and the form of the vectors that it alone has read."""
@@ -182,8 +182,7 @@ class QueryEngine:
             reply = await self._redis.execute_command(
                 "FT.INFO", self._records.keys(record).index(index)
             )
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return {name.decode(): value for name, value in pairs}
+        return pairs(reply)
 
 
 def _written(record: Record, documents: Sequence[Document], vectors: Vector) -> list[Any]:
@@ -208,7 +207,8 @@ def _written(record: Record, documents: Sequence[Document], vectors: Vector) -> 
     return args
 
 
-def _is_complete(info: dict[str, Any]) -> bool:
+def info_is_complete(info: dict[str, Any]) -> bool:
+    """Say whether FT.INFO tells of an index that holds every document."""
     return float(info.get("percent_indexed", 0)) >= 1 and not int(info.get("indexing", 0))
 
 

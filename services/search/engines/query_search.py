@@ -185,7 +185,7 @@ class _Asked:
         beginning = len(self.keys.document("").encode())
         search.found, search.parts = [], []
         for row in rows:
-            part = {} if not wanted else _pairs(row[-1])
+            part = {} if not wanted else pairs(row[-1])
             if wanted and not part:
                 continue  # it has expired
             value = float(row[1]) if worded else float(part.get(_DISTANCE, 0.0))
@@ -261,5 +261,6 @@ def _similarity(metric: str, distance: float) -> float:
     return -distance if metric == "ip" else 1 - distance
 
 
-def _pairs(values: Sequence[bytes]) -> dict[str, Any]:
+def pairs(values: Sequence[Any]) -> dict[str, Any]:
+    """Return names and values that come in turn as a dictionary."""
     return {name.decode(): value for name, value in zip(values[::2], values[1::2], strict=True)}
