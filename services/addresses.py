@@ -57,12 +57,15 @@ def connect(url: str, *, connections: int, patience: float, **options: Any) -> A
     if address.kind == "sentinel":
         return _master(address, settings)
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
-    return RedisCluster(
-        startup_nodes=nodes,
-        cluster_error_retry_attempts=1,
-        require_full_coverage=False,
-        **settings,
-    )
+    return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **settings)
+
+
+async def close(client: Any) -> None:
+    """Close a client, and what it asked for the master."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    await client.aclose()
+    for sentinel in manager.sentinels if manager else ():
+        await sentinel.aclose()
 
 
 def _master(address: Address, settings: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from memetwin.gateway.v1 import cache_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
-from services import serving, telemetry
+from services import addresses, serving, telemetry
 from services.gateway import ledger, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
@@ -41,7 +41,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             for address in (settings.embedder_address, settings.search_address)
         ]
         redis = ledger.connect(settings.redis_url)
-        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(addresses.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
         cache = Cache(

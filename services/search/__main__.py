@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import uvloop
 
 from memetwin.search.v1 import search_pb2_grpc
-from services import serving, telemetry
+from services import addresses, serving, telemetry
 from services.search.collections import Collections
 from services.search.engines import connection
 from services.search.server import SearchServicer
@@ -36,7 +36,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
         ]
     finally:
         upkeep.cancel()
-        await redis.aclose()
+        await addresses.close(redis)
 
 
 async def main() -> None:
