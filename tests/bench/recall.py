@@ -140,8 +140,8 @@ def ask(
     allowed = np.flatnonzero(share < kept)
     inside, good, short = rows[allowed].astype(float), 0, 0
     place = {int(at): number for number, at in enumerate(allowed)}
-    for first in range(0, len(chosen), 50):
-        some = chosen[first : first + 50]
+    for first in range(0, len(chosen), 10):
+        some = chosen[first : first + 10]
         queries = [
             search_pb2.Query(
                 vector=rows[at].tobytes(),

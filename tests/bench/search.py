@@ -1,20 +1,28 @@
 """The search service against raw redis-py on the same keys, and a bare gRPC call."""
 
+import argparse
+import contextlib
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
+import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from tests.redis_server import RedisServer
-from tests.stack import Stack
+from tests.redis_server import RedisServer, free_port
+from tests.stack import channel, wait_until
 
 DIMENSIONS, COUNT, BATCH = 384, 5000, 500
+PREFIX = "bench-search:"
 METRICS = {
     "COSINE": search_pb2.METRIC_COSINE,
     "IP": search_pb2.METRIC_IP,
@@ -22,16 +30,21 @@ METRICS = {
 }
 
 
-def p50(call: Callable[[Any], Any], values: Any) -> float:
-    times = []
+def p50s(calls: list[Callable[[Any], Any]], values: Any) -> list[float]:
+    """Median times of calls that are made in turn, so that a noisy machine is as noisy for all."""
+    times: list[list[float]] = [[] for _ in calls]
     for value in values:
-        started = time.perf_counter()
-        call(value)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        for call, taken in zip(calls, times, strict=True):
+            started = time.perf_counter()
+            call(value)
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in times]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--redis", help="use this Redis")
+    url = parser.parse_args().redis
     random = np.random.default_rng(0)
     centres = random.standard_normal((200, DIMENSIONS))
     rows = centres[random.integers(0, 200, COUNT)] + 0.5 * random.standard_normal(
@@ -40,18 +53,33 @@ def main() -> None:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     rows = (rows * np.exp(random.uniform(np.log(0.5), np.log(2), (COUNT, 1)))).astype("<f4")
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder))
-        stack = Stack(server.url, "bench:")
-        measure(stack, server, rows)
-        stack.close()
-        server.stop()
+        server = None if url else RedisServer(Path(folder))
+        address = url or server.url  # type: ignore[union-attr]
+        with service(address) as to, redis.Redis.from_url(address, protocol=2) as client:
+            measure(to, client, rows)
+        if server:
+            server.stop()
 
 
-def measure(stack: Stack, server: RedisServer, rows: Any) -> None:
-    stub = search_pb2_grpc.SearchServiceStub(stack.search)
-    redis: Any = server.client()
+@contextlib.contextmanager
+def service(redis_url: str) -> Iterator[grpc.Channel]:
+    """Run the search service as it is run: in a process of its own."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = {"MEMETWIN_REDIS_URL": redis_url, "MEMETWIN_SEARCH_LISTEN": address}
+    settings |= {"MEMETWIN_REDIS_PREFIX": PREFIX, "MEMETWIN_LOG_LEVEL": "ERROR"}
+    words = [sys.executable, "-m", "services.search"]
+    with subprocess.Popen(words, env={**os.environ, **settings}) as process:
+        with channel(address) as to:
+            health: Any = health_pb2_grpc.HealthStub(to)
+            wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == 1)
+            yield to
+        process.terminate()
+
+
+def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
+    stub = search_pb2_grpc.SearchServiceStub(to)
     redis.response_callbacks.pop("VSIM", None)
-    health: Any = health_pb2_grpc.HealthStub(stack.search)
+    health: Any = health_pb2_grpc.HealthStub(to)
     queries = rows[:200]
     print("| | raw | service | ratio |\n|---|---|---|---|")
     recalls = {}
@@ -76,13 +104,16 @@ def measure(stack: Stack, server: RedisServer, rows: Any) -> None:
         print(
             f"| load, documents/s | {COUNT / raw:.0f} | {COUNT / seconds:.0f} | {raw / seconds:.2f} |"
         )
-    key = next(key for key in redis.scan_iter("bench:*COSINE*vectors*"))
+    key = next(key for key in redis.scan_iter(f"{PREFIX}*COSINE*vectors*"))
     words = ["WITHSCORES", "COUNT", 10, "EF", 200, "NOTHREAD"]
-    bare = p50(lambda _: health.Check(health_pb2.HealthCheckRequest()), queries)
-    raw = p50(
-        lambda row: redis.execute_command("VSIM", key, "FP32", row.tobytes(), *words), queries
+    bare, raw, mine = p50s(
+        [
+            lambda _: health.Check(health_pb2.HealthCheckRequest()),
+            lambda row: redis.execute_command("VSIM", key, "FP32", row.tobytes(), *words),
+            lambda row: ask(stub, "COSINE", [row]),
+        ],
+        rows[:1000],
     )
-    mine = p50(lambda row: ask(stub, "COSINE", [row]), queries)
     print(
         f"| one query, p50 ms (raw: with a bare gRPC call) | {(bare + raw) * 1e3:.2f} | {mine * 1e3:.2f} | {mine / (bare + raw):.2f} |"
     )
@@ -94,7 +125,7 @@ def measure(stack: Stack, server: RedisServer, rows: Any) -> None:
             pipe.execute()
 
     batches = [rows[n : n + 64] for n in range(0, 640, 64)]
-    raw, mine = p50(pipeline, batches), p50(lambda batch: ask(stub, "COSINE", batch), batches)
+    raw, mine = p50s([pipeline, lambda batch: ask(stub, "COSINE", batch)], batches)
     print(
         f"| 64 queries in one call, p50 ms | {raw * 1e3:.1f} | {mine * 1e3:.1f} | {mine / raw:.2f} |"
     )

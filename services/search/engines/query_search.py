@@ -185,9 +185,9 @@ class _Asked:
         beginning = len(self.keys.document("").encode())
         search.found, search.parts = [], []
         for row in rows:
-            part = {} if not wanted else pairs(row[-1])
+            part = pairs(row[-1] or ()) if wanted else {}
             if wanted and not part:
-                continue  # it has expired
+                continue  # deleted or expired meanwhile
             value = float(row[1]) if worded else float(part.get(_DISTANCE, 0.0))
             search.found.append((row[0][beginning:].decode(), value))
             search.parts.append({name: part.get(name, b"") for name in wanted})

@@ -137,7 +137,16 @@ def test_redis_and_python_agree(
     documents: list[dict[str, search_pb2.FieldValue]],
     conditions: list[search_pb2.Filter],
 ) -> None:
-    stub, name = collection
+    agree(*collection, documents, conditions)
+
+
+def agree(
+    stub: Any,
+    name: str,
+    documents: list[dict[str, search_pb2.FieldValue]],
+    conditions: list[search_pb2.Filter],
+) -> None:
+    """Write documents, ask by every filter, and compare with what plain Python says."""
     rows = [
         search_pb2.Document(
             id=f"d{number}", vector=np.array([1, number], "<f4").tobytes(), fields=fields
