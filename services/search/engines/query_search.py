@@ -182,14 +182,13 @@ class _Asked:
         self.total = int(reply[0])
         rows = [reply[at : at + step] for at in range(1, len(reply), step)]
         search.asked_for = len(rows)
-        beginning = len(self.keys.document("").encode())
         search.found, search.parts = [], []
         for row in rows:
             part = pairs(row[-1] or ()) if wanted else {}
             if wanted and not part:
                 continue  # deleted or expired meanwhile
             value = float(row[1]) if worded else float(part.get(_DISTANCE, 0.0))
-            search.found.append((row[0][beginning:].decode(), value))
+            search.found.append((self.keys.id_of(row[0]), value))
             search.parts.append({name: part.get(name, b"") for name in wanted})
         if self.loose:
             search.keep_matching()

@@ -21,6 +21,7 @@ a hash of the records of deleted ones whose keys are still to be removed.
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,7 @@ from services.search.lifts import Lift
 from services.search.schema import Collection
 
 _REMOVED_AT_ONCE = 500
+_ESCAPED = re.compile(r"\\[\\0]")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Keys:
     def __init__(self, prefix: str, record: Record) -> None:
         root = f"{prefix}search:{{{record.collection.name}}}:"
         self._own = f"{root}{record.born}:"
+        self._documents = f"{self._own}document:"
         self.record = root + "record"
         self.lease = root + "lease"
         self.ids = self._own + "ids"
@@ -102,8 +105,13 @@ class Keys:
         self.newest = self.generation(record.newest)
 
     def document(self, key: str) -> str:
-        """Return the key of a document."""
-        return f"{self._own}document:{key}"
+        """Return the key of a document; the Query Engine reads none beyond a NUL."""
+        return self._documents + key.replace("\\", "\\\\").replace("\0", "\\0")
+
+    def id_of(self, document: bytes) -> str:
+        """Return the id of the document that lies at a key."""
+        escaped = document.decode()[len(self._documents) :]
+        return _ESCAPED.sub(lambda found: "\\" if found[0] == "\\\\" else "\0", escaped)
 
     def generation(self, index: Index) -> str:
         """Return the key of a vector set."""

@@ -206,6 +206,9 @@ def test_only_the_callers_faults_are_told_and_nothing_is_harmed(stub: Stub, seed
         search_pb2.GetDocumentsRequest(collection=name, ids=ids, return_vector=True)
     )
     assert {one.id: one for one in got.documents} == written
+    query = search_pb2.Query(vector=np.ones(4, "<f4").tobytes(), limit=10_000, exact=True)
+    reply = stub.Search(search_pb2.SearchRequest(collection=name, queries=[query]))
+    assert {hit.id for hit in reply.results[0].hits} == set(written)
 
 
 def _made(call: Any, request: Any) -> Any:

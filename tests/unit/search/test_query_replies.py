@@ -33,12 +33,10 @@ def asked(**query: Any) -> _Asked:
     collection = Collection("c", 4, engine="query_engine").with_defaults("query_engine")
     record = Record(collection, index=Index())
 
-    class _Keys(Keys):
-        def document(self, key: str) -> str:
-            return f"d:{key}"
-
+    keys = Keys("", record)
+    keys._documents = "d:"
     given = Query(collection, return_fields=frozenset(), **query)
-    return _Asked(given, record, _Keys("", record))
+    return _Asked(given, record, keys)
 
 
 def test_the_index_of_a_collection_is_read(replies: dict[str, Any]) -> None:
