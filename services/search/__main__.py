@@ -21,7 +21,7 @@ from services.settings import from_env
 async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
     """Build the service; at the end close its connections."""
     redis = connection.connect(settings.redis_url)
-    collections = Collections(redis, settings.redis_prefix)
+    collections = Collections(redis, settings.redis_prefix, settings.recall_sample)
     upkeep = asyncio.create_task(collections.keep_up())
     servicer = SearchServicer(collections)
     try:

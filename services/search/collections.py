@@ -17,6 +17,7 @@ from services.search.engines.records import Record, Records
 from services.search.engines.vector_sets import VectorSets
 from services.search.filters import Condition
 from services.search.limits import PAGE_LIMIT, check_ids, page_size
+from services.search.sampling import Sampling
 from services.search.schema import Collection, Document, Query, Result, check_vector
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Described:
 class Collections:
     """Creates, fills and searches collections on one Redis."""
 
-    def __init__(self, redis: Client, prefix: str) -> None:
+    def __init__(self, redis: Client, prefix: str, recall_sample: float = 0.0) -> None:
         self._redis = redis
         self._records = Records(redis, prefix)
         self._documents = Documents(redis, self._records)
@@ -56,6 +57,7 @@ class Collections:
         }
         self._aliases = Aliases(redis, self._records, prefix)
         self.changes = Changes(self._records, self._documents, self._engine)
+        self._sampling = Sampling(recall_sample, self._search)
         self._server: Server | None = None
 
     async def ready(self) -> bool:
@@ -243,11 +245,13 @@ class Collections:
     @retried
     async def search(self, queries: Sequence[Query]) -> list[Result]:
         """Answer checked queries."""
-        results = iter(await self._rank([query for query in queries if not query.group_by]))
-        return [
-            await grouping.grouped(query, self._rank) if query.group_by else next(results)
+        ranked = iter(await self._rank([query for query in queries if not query.group_by]))
+        results = [
+            await grouping.grouped(query, self._rank) if query.group_by else next(ranked)
             for query in queries
         ]
+        self._sampling.take(queries, results)
+        return results
 
     async def _rank(self, queries: Sequence[Query]) -> list[Result]:
         """Answer queries; a hybrid one is asked as two, and the rankings are joined."""

@@ -208,7 +208,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             efs=request.ef_runtime,
             seed=request.seed,
         )
-        async for one in self._tuning.recall(request.collection, trial):
+        async for one in self._tuning.measure(request.collection, trial):
             yield search_pb2.MeasureRecallResponse(
                 done=one.done,
                 total=one.total,

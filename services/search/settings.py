@@ -16,3 +16,8 @@ class Settings(CommonSettings):
     redis_prefix: str = setting(
         "MEMETWIN_REDIS_PREFIX", "memetwin:", "What every key of ours begins with."
     )
+    recall_sample: float = setting(
+        "MEMETWIN_SEARCH_RECALL_SAMPLE",
+        0.0,
+        "Share of calls of which a query is asked again exactly, for the metric of recall.",
+    )

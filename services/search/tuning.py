@@ -15,6 +15,7 @@ import numpy as np
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.search import lifts
 from services.search.collections import TEMPORARY, Collections
+from services.search.sampling import recall
 from services.search.schema import EF_LIMIT, Collection, Document, Query, Result, Vector
 
 SAMPLE_LIMIT = 10_000
@@ -102,7 +103,7 @@ class Tuning:
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
 
-    async def recall(self, name: str, trial: Trial) -> AsyncIterator[Recalled]:
+    async def measure(self, name: str, trial: Trial) -> AsyncIterator[Recalled]:
         """Ask for the neighbours of stored documents, at every ef and exactly.
 
         Raises:
@@ -121,7 +122,7 @@ class Tuning:
                 truth, took = await self._timed(replace(query, exact=True))
                 for ef in efs:
                     found, took_ef = await self._timed(replace(query, ef=ef))
-                    shares[ef].append(_share(found, truth))
+                    shares[ef].append(recall(found, truth))
                     times[ef].append(took_ef)
                 times[0].append(took)
             except NotFound:  # deleted since it was chosen
@@ -267,15 +268,6 @@ def _measurement(
     p50, p99 = np.percentile(times or [0.0], [50, 99])
     recall = float(np.mean(shares or [0.0]))
     return Measurement(setting, recall, float(p50), float(p99), rate, memory)
-
-
-def _share(found: Result, truth: Result) -> float:
-    """Return the share of the true hits that were found."""
-    if not truth.hits:
-        return 1.0
-    last = truth.hits[-1].distance
-    near = sum(hit.distance <= last + lifts.TIE * max(1.0, abs(last)) for hit in found.hits)
-    return min(1.0, near / len(truth.hits))
 
 
 def _nearest(metric: str, vector: Vector, stored: Vector, k: int) -> float:
