@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.errors import Aborted, AlreadyExists, NotFound
-from services.search.engines.documents import Documents
 from services.search.engines.engine import Change, Engine
 from services.search.engines.records import Record, Records, changing
+from services.search.engines.shards import ShardedDocuments
 from services.search.filters import Value
 from services.search.schema import Collection, check_fields
 
@@ -39,7 +39,7 @@ class Changes:
     """Changes fields, settings and indexes."""
 
     def __init__(
-        self, records: Records, documents: Documents, engine: Callable[[Collection], Engine]
+        self, records: Records, documents: ShardedDocuments, engine: Callable[[Collection], Engine]
     ) -> None:
         self._records = records
         self._documents = documents

@@ -9,11 +9,12 @@ from services.errors import Aborted, AlreadyExists, FailedPrecondition, Failure,
 from services.search import filters, grouping, ranking
 from services.search.changes import Changes
 from services.search.engines.aliases import Aliases
-from services.search.engines.connection import Client, Server, anywhere, asking, probe, retried
+from services.search.engines.connection import Client, Server, asking, ping, probe, retried
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Engine, Size
 from services.search.engines.query_engine import QueryEngine
 from services.search.engines.records import Record, Records
+from services.search.engines.shards import ShardedDocuments, ShardedSets
 from services.search.engines.vector_sets import VectorSets
 from services.search.filters import Condition
 from services.search.limits import PAGE_LIMIT, check_ids, page_size
@@ -49,11 +50,13 @@ class Collections:
     def __init__(self, redis: Client, prefix: str, recall_sample: float = 0.0) -> None:
         self._redis = redis
         self._records = Records(redis, prefix)
-        self._documents = Documents(redis, self._records)
-        self._vector_sets = VectorSets(redis, self._records, self._documents)
+        documents = Documents(redis, self._records)
+        self._documents = ShardedDocuments(documents, self._records)
+        self._vector_sets = VectorSets(redis, self._records, documents)
         self._engines: dict[str, Engine] = {
             "vector_sets": self._vector_sets,
-            "query_engine": QueryEngine(redis, self._records, self._documents),
+            "shards": ShardedSets(self._vector_sets, self._records, self._documents),
+            "query_engine": QueryEngine(redis, self._records, documents),
         }
         self._aliases = Aliases(redis, self._records, prefix)
         self.changes = Changes(self._records, self._documents, self._engine)
@@ -64,7 +67,7 @@ class Collections:
         """Say whether Redis answers and can do what we need; probes it again after a silence."""
         try:
             async with asking():
-                await self._redis.ping(**await anywhere(self._redis))
+                await ping(self._redis)
             await self.server()
         except Failure:
             self._server = None
@@ -93,6 +96,7 @@ class Collections:
         try:
             await self._engine(collection).prepare(record)
         except Failure:
+            await self._engine(collection).dismantle(record)
             await self._records.delete(record)
             raise
         return await self._describe(record)
@@ -168,6 +172,7 @@ class Collections:
                     collection=record.collection.name,
                 )
             count = await self._documents.count(record)
+            await self._engine(record.collection).dismantle(record)
             if await self._records.delete(record):
                 for alias in (await self._aliases.by_collection()).get(name, []):
                     await self._aliases.delete(alias, of=name)
@@ -270,8 +275,8 @@ class Collections:
         """Answer queries in one trip for each engine that they need."""
         await self.server()
         results: dict[int, Result] = {}
-        for name, engine in self._engines.items():
-            mine = [at for at, query in enumerate(queries) if query.collection.engine == name]
+        for engine in self._engines.values():
+            mine = [at for at, one in enumerate(queries) if self._engine(one.collection) is engine]
             if mine:
                 found = await engine.search([queries[at] for at in mine])
                 results |= zip(mine, found, strict=True)
@@ -315,13 +320,16 @@ class Collections:
         )
 
     def _engine(self, collection: Collection) -> Engine:
-        return self._engines[collection.engine]
+        return self._engines["shards" if collection.is_sharded else collection.engine]
 
 
 def _default_engine(collection: Collection, server: Server) -> str:
     """Return the Query Engine where there is one, unless only vector sets can do what is asked."""
     return (
         "query_engine"
-        if server.query_engine and collection.quantization == "none"
+        if server.query_engine
+        and collection.quantization == "none"
+        and not collection.reduced
+        and not collection.is_sharded
         else "vector_sets"
     )

@@ -73,6 +73,7 @@ def read_collection(message: search_pb2.Collection) -> Collection:
         vector_type=named(_VECTOR_TYPES, message.vector_type, "collection.vector_type"),
         index_text=message.index_text if message.HasField("index_text") else default.index_text,
         reduced=message.reduced_dimensions,
+        shards=message.shards,
         **_index(message),
     )
 
@@ -155,6 +156,7 @@ def write_collection(value: Described) -> search_pb2.Collection:
         document_count=value.count,
         aliases=value.aliases,
         reduced_dimensions=collection.reduced,
+        shards=collection.shards,
         health=search_pb2.IndexHealth(
             ready=value.ready,
             memory_bytes=value.memory,

@@ -33,11 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--redis", help="use this Redis")
     parser.add_argument("--engine", default="unspecified", help="query_engine or vector_sets")
+    parser.add_argument("--metric", choices=list(METRICS), help="measure this one only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = None if options.redis else RedisServer(Path(folder))
         stack = Stack(options.redis or server.url, f"bench-recall-{time.time()}:")  # type: ignore[union-attr]
-        measure(stack, search_pb2.Engine.Value(f"ENGINE_{options.engine.upper()}"))
+        metrics = [options.metric] if options.metric else list(METRICS)
+        measure(stack, search_pb2.Engine.Value(f"ENGINE_{options.engine.upper()}"), metrics)
         stack.close()
         if server:
             server.stop()
@@ -76,7 +78,7 @@ def embeddings(stack: Stack, all_texts: list[str]) -> Any:
     return np.load(file)
 
 
-def measure(stack: Stack, engine: Any) -> None:
+def measure(stack: Stack, engine: Any, metrics: list[str]) -> None:
     all_texts = texts()
     rows = embeddings(stack, all_texts)
     random = np.random.default_rng(0)
@@ -88,7 +90,8 @@ def measure(stack: Stack, engine: Any) -> None:
     print("| | engine | HNSW at its default | exact | " + " | ".join(names) + " | short answers |")
     print("|---|---|---|---|" + "---|" * (len(KEPT) + 1))
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
-    for name, metric in METRICS.items():
+    for name in metrics:
+        metric = METRICS[name]
         mine = rows if name == "COSINE" else scaled.astype("<f4")
         used = load(stub, name, metric, mine, share, engine)
         good, short = [], 0

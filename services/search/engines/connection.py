@@ -7,7 +7,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -92,6 +92,19 @@ async def anywhere(redis: Client) -> dict[str, Any]:
     return {"target_nodes": [redis.get_random_node()]}
 
 
+async def ping(redis: Client) -> None:
+    """Ask whether Redis is there; of a cluster, whether any node is."""
+    if not isinstance(redis, RedisCluster):
+        await redis.ping()
+        return
+    await redis.initialize()
+    for node in redis.get_nodes():
+        with contextlib.suppress(exceptions.RedisError, OSError):
+            await redis.ping(target_nodes=[node])
+            return
+    raise exceptions.ConnectionError("no node answers")
+
+
 async def probe(redis: Client) -> Server:
     """Ask the server for its version, its commands and how it keeps what it is told."""
     async with asking():
@@ -153,7 +166,9 @@ def _mended(version: str) -> bool:
     return line > _NEWEST_MENDED or patch >= _MENDED.get(line, 10**6)
 
 
-def retried(call: Callable[Given, Awaitable[Reply]]) -> Callable[Given, Awaitable[Reply]]:
+def retried(
+    call: Callable[Given, Coroutine[Any, Any, Reply]],
+) -> Callable[Given, Coroutine[Any, Any, Reply]]:
     """Let a call that changes nothing be made again, a little later, when Redis was away.
 
     A connection that broke in the pool, a master that has just changed: the next attempt gets

@@ -36,6 +36,10 @@ class Engine(Protocol):
     All raise NotFound for a collection that is gone, Unavailable and Overloaded as Redis does.
     """
 
+    async def dismantle(self, record: Record) -> None:
+        """Remove what ``prepare`` has made and the record does not name, before that goes."""
+        ...
+
     async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
         """Write documents, all or nothing; return for each whether it is new.
 

@@ -91,6 +91,9 @@ class QueryEngine:
         await self._rebuilds.resume(record)
         await self._documents.delete_expired(record)
 
+    async def dismantle(self, record: Record) -> None:
+        """All there is goes with the record."""
+
     async def start(self, record: Record, index: Index) -> None:
         """Create an index of a generation, unless it is there."""
         keys, collection = self._records.keys(record), record.built

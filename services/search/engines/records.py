@@ -15,20 +15,22 @@ of an earlier collection of the same name is ever mistaken for its own:
 - ``{c}:<b>:scratch``           a sum of those while a query by words runs
 
 ``{a}:record`` of an alias ``a`` has ``alias``, the name of the collection, instead of a record.
-``collections`` is the sorted set of their names, ``aliases`` a hash of those by alias, ``dropped``
-a hash of the records of deleted ones whose keys are still to be removed.
+``collections`` is the sorted set of their names (a cluster has three), ``aliases`` a hash of those
+by alias, ``dropped`` a hash of the records of deleted ones whose keys are still to be removed.
 """
 
 import contextlib
 import json
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from redis import exceptions
+from redis.asyncio import RedisCluster
 
-from services.errors import Aborted, AlreadyExists, NotFound
+from services.errors import Aborted, AlreadyExists, NotFound, Unavailable
 from services.search import lifts
 from services.search.engines import scripts
 from services.search.engines.connection import Client, asking
@@ -36,6 +38,9 @@ from services.search.lifts import Lift
 from services.search.schema import Collection
 
 _REMOVED_AT_ONCE = 500
+# Hash tags of slots in the three thirds of a cluster: the names outlive a node.
+_COPIES = ("{a}", "{b}", "{c}")
+_SHARDS_ASKED = 8
 _ESCAPED = re.compile(r"\\[\\0]")
 
 
@@ -133,7 +138,8 @@ class Records:
     def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
-        self._names = f"{prefix}search:collections"
+        copies = _COPIES if isinstance(redis, RedisCluster) else ("",)
+        self._names = [f"{prefix}search:collections{copy}" for copy in copies]
         self._dropped = f"{prefix}search:dropped"
         self._cached: dict[str, Record] = {}
         self._replace = redis.register_script(scripts.REPLACE_RECORD)
@@ -149,9 +155,12 @@ class Records:
 
     async def read(self, name: str) -> Record:
         """Read a record from Redis, by name or alias. Raises NotFound if there is none."""
-        async with asking():
-            key = self.keys(Record(Collection(name, 1))).record
-            version, text, alias = await self._redis.hmget(key, ["version", "record", "alias"])
+        key = self.keys(Record(Collection(name, 1))).record
+        try:
+            async with asking():
+                version, text, alias = await self._redis.hmget(key, ["version", "record", "alias"])
+        except Unavailable as away:
+            return await self._by_a_shard(name, away)
         if alias:
             return await self.read(alias.decode())
         if version is None or text is None:
@@ -165,8 +174,8 @@ class Records:
         self._cached[name] = record = _load(text, int(version))
         return record
 
-    async def create(self, collection: Collection) -> Record:
-        """Write the record of a new collection. Raises AlreadyExists."""
+    async def create(self, collection: Collection, *, listed: bool = True) -> Record:
+        """Write the record of a new collection, and its name. Raises AlreadyExists."""
         now = time.time_ns()
         record = Record(collection, born=now, version=now)
         if not await self._write(record, ""):
@@ -176,8 +185,8 @@ class Records:
                 field="collection.name",
                 collection=collection.name,
             )
-        async with asking():
-            await self._redis.zadd(self._names, {collection.name: 0})
+        if listed:
+            await self._on_each(lambda key: self._redis.zadd(key, {collection.name: 0}))
         return record
 
     async def change(self, record: Record, **changes: object) -> Record | None:
@@ -199,7 +208,7 @@ class Records:
             if deleted == b"stale":
                 await self._redis.hdel(self._dropped, note)
                 return False
-            await self._redis.zrem(self._names, name)
+        await self._on_each(lambda key: self._redis.zrem(key, name))
         self._cached.pop(name, None)
         await self._remove(record, note)
         return True
@@ -218,9 +227,35 @@ class Records:
     async def names(self, after: str, count: int) -> list[str]:
         """Return names of collections in their order, after one."""
         start = f"({after}" if after else "-"
-        async with asking():
-            found = await self._redis.zrangebylex(self._names, start, "+", start=0, num=count)
-        return [name.decode() for name in found]
+        found = await self._on_each(
+            lambda key: self._redis.zrangebylex(key, start, "+", start=0, num=count)
+        )
+        return sorted({name.decode() for names in found for name in names})[:count]
+
+    async def _on_each(self, work: Callable[[str], Awaitable[Any]]) -> list[Any]:
+        """Do work on every copy of the names; one that answers is enough."""
+        done, away = [], None
+        for key in self._names:
+            try:
+                async with asking():
+                    done.append(await work(key))
+            except Unavailable as failure:
+                away = failure
+        if away and not done:
+            raise away
+        return done
+
+    async def _by_a_shard(self, name: str, away: Unavailable) -> Record:
+        """Return a record that cannot be reached as a shard of it has it."""
+        for number in range(_SHARDS_ASKED if len(self._names) > 1 and "#" not in name else 0):
+            try:
+                shard = await self.read(f"{name}#{number:03}")
+            except NotFound:
+                break
+            except Unavailable:
+                continue
+            return Record(replace(shard.collection, name=name))
+        raise away
 
     async def _remove(self, record: Record, note: str | bytes) -> None:
         keys = self.keys(record)

@@ -107,6 +107,9 @@ class VectorSets:
     async def prepare(self, record: Record) -> None:
         """A vector set begins with its first element."""
 
+    async def dismantle(self, record: Record) -> None:
+        """All there is goes with the record."""
+
     async def start(self, record: Record, index: Index) -> None:
         """A vector set begins with its first element."""
 

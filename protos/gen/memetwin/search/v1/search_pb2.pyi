@@ -392,6 +392,7 @@ class Collection(_message.Message):
     INDEX_TEXT_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     REDUCED_DIMENSIONS_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name: letters, digits, '-', '_' and '.', at most 128."""
     dimensions: _builtins.int
@@ -413,6 +414,10 @@ class Collection(_message.Message):
     reduced_dimensions: _builtins.int
     """reduced_dimensions projects vectors at random to so few before they are indexed (vector sets' REDUCE); what is found
     is compared again by the whole vectors. 0 keeps all.
+    """
+    shards: _builtins.int
+    """shards is the number of vector sets, in hash slots of their own, over which a cluster spreads the documents; 0 and 1
+    mean one. Upserts are then all or nothing in each.
     """
     @_builtins.property
     def flat(self) -> Global___FlatIndex:
@@ -457,10 +462,11 @@ class Collection(_message.Message):
         index_text: _builtins.bool | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         reduced_dimensions: _builtins.int = ...,
+        shards: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "svs_vamana", b"svs_vamana"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "aliases", b"aliases", "dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "reduced_dimensions", b"reduced_dimensions", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index_text", b"_index_text", "aliases", b"aliases", "dimensions", b"dimensions", "document_count", b"document_count", "engine", b"engine", "fields", b"fields", "flat", b"flat", "health", b"health", "hnsw", b"hnsw", "index", b"index", "index_text", b"index_text", "metric", b"metric", "model_digest", b"model_digest", "name", b"name", "quantization", b"quantization", "reduced_dimensions", b"reduced_dimensions", "shards", b"shards", "svs_vamana", b"svs_vamana", "vector_type", b"vector_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__index_text: _TypeAlias = _typing.Literal["index_text"]  # noqa: Y015
     _WhichOneofArgType__index_text: _TypeAlias = _typing.Literal["_index_text", b"_index_text"]  # noqa: Y015
