@@ -6,16 +6,18 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from services.errors import InvalidArgument, NotFound
-from services.gateway import ingest
+from services.errors import FailedPrecondition, InvalidArgument, NotFound
+from services.gateway import retrieval
 from services.gateway.cache import Cache
 from services.gateway.clients import Hit, Neighbours, Query, Vectors
 from services.gateway.entries import Bound, Context, Decision, Request, Scope
-from services.gateway.generator import Citation, Passage, Task, Writer
+from services.gateway.generator import Citation, Task, Writer
 from services.gateway.ledger import Ledger
+from services.gateway.retrieval import Passage
+from services.gateway.sources import check_collection
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Question:
     no_cache: bool = False
     no_store: bool = False
     bound: Bound = field(default_factory=Bound)
+    diversity: float = 0.0
+    by_words: bool = True
 
     def check(self) -> None:
         """Raise InvalidArgument for what can never be answered."""
@@ -49,6 +53,8 @@ class Question:
             raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
         if not 0 < self.limit <= PASSAGE_LIMIT:
             raise InvalidArgument("BAD_LIMIT", f"limit is 1 to {PASSAGE_LIMIT}.", field="limit")
+        if not 0 <= self.diversity <= 1:
+            raise InvalidArgument("BAD_DIVERSITY", "diversity is 0 to 1.", field="diversity")
         if len(self.collections) > COLLECTION_LIMIT:
             raise InvalidArgument(
                 "TOO_MANY_COLLECTIONS",
@@ -56,7 +62,7 @@ class Question:
                 field="additional_collections",
             )
         for name in self.collections:
-            ingest.check_collection(name)
+            check_collection(name)
 
 
 @dataclass
@@ -66,6 +72,7 @@ class Timings:
     cache: float = 0.0
     embed: float = 0.0
     search: float = 0.0
+    arrange: float = 0.0
     generate: float = 0.0
     total: float = 0.0
 
@@ -121,8 +128,10 @@ class Answers:
             with timings.stage("embed"):
                 vectors = await self._neighbours.embedder.questions([question.text])
             with timings.stage("search"):
-                found = await self._search(_queries(question, vectors), vectors)
-        return _merge(found, question.limit), timings
+                _, found = await self._look(question, vectors)
+            with timings.stage("arrange"):
+                passages = retrieval.arrange(found, question.limit, question.diversity)
+        return passages, timings
 
     async def ask(self, question: Question) -> Answer:
         """Answer a question: from the cache if it was answered before, else from the documents."""
@@ -137,13 +146,15 @@ class Answers:
             with timings.stage("embed"):
                 vectors = await self._neighbours.embedder.questions([question.text])
             with timings.stage("search"):
-                near, found = await self._look(request, question, vectors)
+                near = [] if question.no_cache else await self._cache.queries(request, vectors)
+                near_found, found = await self._look(question, vectors, near)
             with timings.stage("cache"):
-                decision = await self._choose(request, question, near)
+                decision = await self._choose(request, question, near_found)
             if decision.entry:
                 return _kept(decision, timings)
-            passages = _merge(found, question.limit)
-            best = passages[0].similarity if passages else 0.0
+            with timings.stage("arrange"):
+                passages = retrieval.arrange(found, question.limit, question.diversity)
+            best = retrieval.best_similarity(found)
             if best < self._min_score:
                 return Answer("", [], passages, decision, timings, refused=True, best_score=best)
             with timings.stage("generate"):
@@ -170,6 +181,7 @@ class Answers:
             "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
             "filter": question.filter_key.hex(),
             "limit": str(question.limit),
+            "diversity": str(question.diversity),
         }
         context = Context(
             model=f"rag:{question.model}", parameters=parameters, history=question.history
@@ -182,21 +194,28 @@ class Answers:
         return await self._cache.recall(request, question.bound)
 
     async def _look(
-        self, request: Request, question: Question, vectors: Vectors
+        self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
     ) -> tuple[list[list[Hit]], list[list[Hit]]]:
         """Ask the cache's semantic tier and the documents in one trip."""
-        documents = _queries(question, vectors)
-        if question.no_cache:
-            return [[], []], await self._search(documents, vectors)
-        near = await self._cache.queries(request, vectors)
+        queries = retrieval.queries(
+            question.collections,
+            question.text if question.by_words else "",
+            vectors,
+            question.limit,
+            filter=question.filter,
+            with_vector=question.diversity > 0,
+        )
         try:
-            found = await self._neighbours.search.search([*near, *documents], vectors.digest)
+            found = await self._neighbours.search.search([*near, *queries], vectors.digest)
         except NotFound:  # most often: nothing was ever cached by this model
-            return [[], []], await self._search(documents, vectors)
+            if not near:
+                raise
+            return [[], []], (await self._look(question, vectors))[1]
+        except FailedPrecondition as failure:
+            if failure.reason != "TEXT_NOT_INDEXED":
+                raise
+            return await self._look(replace(question, by_words=False), vectors, near)
         return found[: len(near)], found[len(near) :]
-
-    async def _search(self, queries: Sequence[Query], vectors: Vectors) -> list[list[Hit]]:
-        return await self._neighbours.search.search(queries, vectors.digest)
 
     async def _choose(
         self, request: Request, question: Question, near: list[list[Hit]]
@@ -243,39 +262,4 @@ def _kept(decision: Decision, timings: Timings) -> Answer:
         timings,
         best_score=entry.detail["best_score"],
         model=entry.detail["model"],
-    )
-
-
-def _queries(question: Question, vectors: Vectors) -> list[Query]:
-    return [
-        Query(
-            ingest.search_collection(name),
-            vectors.rows[0],
-            question.limit,
-            filter=question.filter,
-            with_text=True,
-        )
-        for name in question.collections
-    ]
-
-
-def _merge(found: Sequence[Sequence[Hit]], limit: int) -> list[Passage]:
-    passages = [_passage(hit) for hits in found for hit in hits]
-    return sorted(passages, key=lambda passage: -passage.score)[:limit]
-
-
-def _passage(hit: Hit) -> Passage:
-    place = json.loads(hit.payload)
-    fields = {name: value for name, value in hit.fields.items() if name != ingest.DOCUMENT_FIELD}
-    return Passage(
-        document=place["document"],
-        chunk=hit.id,
-        text=hit.text,
-        score=hit.similarity,
-        similarity=hit.similarity,
-        title=place["title"],
-        version=place["version"],
-        start=place["start"],
-        end=place["end"],
-        fields=dict(fields),
     )

@@ -11,6 +11,7 @@ from services import serving
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded, Unavailable
 from services.gateway.clients import Embedder
 from services.gateway.passages import Span, sentences
+from services.gateway.retrieval import Passage
 
 QUOTES = 3
 CANDIDATES = 48
@@ -20,22 +21,6 @@ _SYSTEM = (
     " does not answer the question, say so."
 )
 _MARK = re.compile(r"\[(\d{1,4})\]")
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A part of a document that was found; ``start`` and ``end`` are its place in the source."""
-
-    document: str
-    chunk: str
-    text: str
-    score: float
-    similarity: float
-    title: str
-    version: str
-    start: int
-    end: int
-    fields: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

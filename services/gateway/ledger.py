@@ -8,6 +8,7 @@ Keys, all under the prefix of the settings:
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
 - ``documents:<collection>``       sorted set of the ids of the documents
+- ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
 - ``twin:<id>``                    hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
 - ``twins``                        sorted set of the ids of the twins
 """
@@ -15,8 +16,8 @@ Keys, all under the prefix of the settings:
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, cast
 
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -122,23 +123,43 @@ class Ledger:
         async with _asking():
             return _load(await self._redis.get(self._key("document", collection, key)))
 
-    async def write_document(self, collection: str, key: str, record: Record) -> None:
-        """Write an ingested document and count the change."""
+    async def chunks(self, collection: str, key: str) -> set[str]:
+        """Return the ids of all chunks of a document that search may hold."""
+        async with _asking():
+            found = await cast(
+                Awaitable[set[bytes]], self._redis.smembers(self._key("chunks", collection, key))
+            )
+        return {_bytes(one).decode() for one in found}
+
+    async def announce_chunks(self, collection: str, key: str, ids: Sequence[str]) -> None:
+        """Note which chunks a document will get, and count the change before it happens.
+
+        So whatever is written can be found and deleted, and no cached answer outlives the change.
+        """
         async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._key("document", collection, key), _dump(record))
-            pipe.zadd(self._key("documents", collection), {key: 0})
+            if ids:
+                pipe.sadd(self._key("chunks", collection, key), *ids)
             pipe.incr(self._key("epoch", collection))
             await pipe.execute()
 
-    async def bump(self, collection: str) -> None:
-        """Count a change to a collection before it happens, so that no answer outlives it."""
-        async with _asking():
-            await self._redis.incr(self._key("epoch", collection))
+    async def write_document(
+        self, collection: str, key: str, record: Record, chunks: Sequence[str]
+    ) -> None:
+        """Write an ingested document, all of whose chunks are in search, and count the change."""
+        held = self._key("chunks", collection, key)
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._key("document", collection, key), _dump(record))
+            pipe.zadd(self._key("documents", collection), {key: 0})
+            pipe.delete(held)
+            pipe.sadd(held, *chunks)
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
 
     async def delete_document(self, collection: str, key: str) -> None:
-        """Delete an ingested document and count the change."""
+        """Delete an ingested document, whose chunks are gone, and count the change."""
         async with _asking(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key("document", collection, key))
+            pipe.delete(self._key("chunks", collection, key))
             pipe.zrem(self._key("documents", collection), key)
             pipe.incr(self._key("epoch", collection))
             await pipe.execute()

@@ -11,8 +11,10 @@ from services.errors import InvalidArgument
 from services.gateway import clients
 from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
 from services.gateway.entries import Bound, Context, Decision, Entry, Scope
-from services.gateway.generator import Citation, Passage
-from services.gateway.ingest import Kept, Receipt, Source
+from services.gateway.generator import Citation
+from services.gateway.ingest import Kept, Receipt
+from services.gateway.retrieval import Passage
+from services.gateway.sources import Source
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -133,7 +135,7 @@ def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
         collection=header.collection,
         id=header.id,
         title=header.title,
-        media_type=header.media_type or "text/plain",
+        media_type=header.media_type,
         fields={name: clients.from_field(value) for name, value in header.fields.items()},
         content=content,
     )
@@ -149,6 +151,7 @@ def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
         embedded=value.embedded,
         reason=value.reason,
         message=value.message,
+        warnings=value.warnings,
     )
 
 
@@ -173,6 +176,7 @@ def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
         "limit": request.limit or DEFAULT_PASSAGES,
         "filter": request.filter,
         "filter_key": request.filter.SerializeToString(deterministic=True),
+        "diversity": request.diversity,
     }
     if isinstance(request, rag_pb2.RetrieveRequest):
         return Question(**common)  # type: ignore[arg-type]
@@ -206,6 +210,8 @@ def passage(value: Passage) -> rag_pb2.Passage:
         source_start=value.start,
         source_end=value.end,
         fields={name: clients.to_field(item) for name, item in value.fields.items()},  # type: ignore[arg-type]
+        section=value.section,
+        page=value.page,
     )
 
 
@@ -229,6 +235,7 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
         cache=value.cache,
         embed=value.embed,
         search=value.search,
+        arrange=value.arrange,
         generate=value.generate,
         total=value.total,
     )

@@ -17,7 +17,8 @@ from services.gateway import messages
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
 from services.gateway.entries import Request
-from services.gateway.ingest import DOCUMENT_BYTES, Ingest
+from services.gateway.ingest import Ingest
+from services.gateway.sources import DOCUMENT_BYTES, Source
 from services.gateway.twins import Picture, Twins
 
 
@@ -91,9 +92,8 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     async def IngestDocuments(
         self, request_iterator: AsyncIterator[rag_pb2.IngestDocumentsRequest], context: Any
     ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
-        """Take documents in as they arrive; what follows waits while one is embedded."""
-        async for header, content in _documents(request_iterator):
-            receipt = await self._ingest.take(messages.source(header, content))
+        """Take documents in as they arrive, some at once; what follows waits."""
+        async for receipt in self._ingest.take_all(_sources(request_iterator)):
             yield messages.receipt(receipt)
 
     async def GetDocument(
@@ -199,9 +199,9 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         return twin_pb2.DeleteTwinResponse()
 
 
-async def _documents(
+async def _sources(
     requests: AsyncIterator[rag_pb2.IngestDocumentsRequest],
-) -> AsyncIterator[tuple[rag_pb2.IngestHeader, bytes]]:
+) -> AsyncIterator[Source]:
     """Gather the stream's pieces into documents; one over the limit keeps just enough to be named.
 
     Raises:
@@ -212,11 +212,11 @@ async def _documents(
     async for request in requests:
         if request.WhichOneof("part") == "header":
             if header is not None:
-                yield header, bytes(content)
+                yield messages.source(header, bytes(content))
             header, content = request.header, bytearray()
         elif header is None:
             raise InvalidArgument("NO_HEADER", "A document begins with its header.", field="part")
         elif len(content) <= DOCUMENT_BYTES:
             content += request.content
     if header is not None:
-        yield header, bytes(content)
+        yield messages.source(header, bytes(content))
