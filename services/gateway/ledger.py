@@ -9,6 +9,7 @@ Keys, all under the prefix of the settings:
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
 - ``documents:<collection>``       sorted set of the ids of the documents
 - ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
+- ``calibration:<collection>``     hash by model digest: when questions are refused, JSON
 - ``twin:<id>``                    hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
 - ``twins``                        sorted set of the ids of the twins
 """
@@ -174,6 +175,20 @@ class Ledger:
                 else []
             )
         return [record for record in map(_load, values) if record], following
+
+    async def calibrations(self, collections: Sequence[str], digest: str) -> list[Record | None]:
+        """Return what was learnt about refusals for each collection and a model."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for name in collections:
+                pipe.hget(self._key("calibration", name), digest)
+            return [_load(value) for value in await pipe.execute()]
+
+    async def write_calibration(self, collection: str, digest: str, record: Record) -> None:
+        """Keep what was learnt about refusals; answers kept before it are not served."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("calibration", collection), digest, _dump(record))
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
 
     async def twin(self, key: str) -> Record | None:
         """Read what is known of a twin."""

@@ -9,10 +9,18 @@ from memetwin.gateway.v1 import cache_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway import clients
-from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
+from services.gateway.answers import (
+    DEFAULT_PASSAGES,
+    Answer,
+    Event,
+    Question,
+    Retrieved,
+    Timings,
+)
 from services.gateway.entries import Bound, Context, Decision, Entry, Scope
 from services.gateway.generator import Citation
 from services.gateway.ingest import Kept, Receipt
+from services.gateway.refusals import Labelled, Measured, Verdict
 from services.gateway.retrieval import Passage
 from services.gateway.sources import Source
 from services.gateway.twins import Twin
@@ -168,7 +176,9 @@ def document(value: Kept, *, with_text: bool) -> rag_pb2.SourceDocument:
     )
 
 
-def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
+def question(
+    request: rag_pb2.AskRequest | rag_pb2.StreamAskRequest | rag_pb2.RetrieveRequest,
+) -> Question:
     """Read a question to documents. Raises InvalidArgument for a bound out of range."""
     common = {
         "text": request.question,
@@ -186,6 +196,7 @@ def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
         scope=scope(request.scope),
         history=history(request.history),
         model=request.model,
+        prompt_tokens=request.max_prompt_tokens,
         no_cache=control.no_cache,
         no_store=control.no_store,
         bound=Bound(
@@ -241,6 +252,56 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
     )
 
 
+def refusal(value: Verdict) -> rag_pb2.Refusal:
+    """Write why there is no answer."""
+    return rag_pb2.Refusal(
+        reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT,
+        best_score=value.best_score,
+        min_score=value.min_score,
+        relevance=value.relevance,
+    )
+
+
+def retrieved(
+    passages: list[Passage], verdict: Verdict, spent: Timings
+) -> rag_pb2.RetrieveResponse:
+    """Write what was found, and whether a question would be refused."""
+    return rag_pb2.RetrieveResponse(
+        passages=map(passage, passages),
+        timings=timings(spent),
+        refusal=refusal(verdict) if verdict.refused else None,
+    )
+
+
+def events(event: Event) -> list[rag_pb2.StreamAskResponse]:
+    """Write what happens while a question is answered; the end brings citations and usage too."""
+    message = rag_pb2.StreamAskResponse
+    if isinstance(event, str):
+        return [message(delta=event)]
+    if isinstance(event, Retrieved):
+        return [message(retrieval=rag_pb2.Retrieval(passages=map(passage, event.passages)))]
+    whole = answer(event)
+    cited = [message(citation=one) for one in whole.citations]
+    used = [message(usage=whole.usage)] if event.usage else []
+    return [*cited, *used, message(final=whole)]
+
+
+def labelled(request: rag_pb2.CalibrateRefusalsRequest) -> list[Labelled]:
+    """Read labelled questions."""
+    return [Labelled(one.question, one.answerable) for one in request.questions]
+
+
+def measured(value: Measured) -> rag_pb2.CalibrateRefusalsResponse:
+    """Write what was learnt about refusals."""
+    return rag_pb2.CalibrateRefusalsResponse(
+        min_score=value.calibration.min_score,
+        model_digest=value.digest,
+        answerable_refused=value.answerable_refused,
+        unanswerable_refused=value.unanswerable_refused,
+        measured=value.questions,
+    )
+
+
 def answer(value: Answer) -> rag_pb2.AskResponse:
     """Write an answer or a refusal."""
     message = rag_pb2.AskResponse(
@@ -251,10 +312,11 @@ def answer(value: Answer) -> rag_pb2.AskResponse:
         decision=decision(value.decision),
         model=value.model,
         usage=cache_pb2.Usage(**value.usage),
+        unsupported=[rag_pb2.TextSpan(start=one.start, end=one.end) for one in value.unsupported],
+        dropped_citations=value.dropped,
     )
-    if value.refused:
-        message.refusal.reason = rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
-        message.refusal.best_score = value.best_score
+    if value.refusal:
+        message.refusal.CopyFrom(refusal(value.refusal))
     else:
         message.writer = rag_pb2.WRITER_LANGUAGE_MODEL if value.model else rag_pb2.WRITER_EXTRACTIVE
     return message

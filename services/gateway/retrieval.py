@@ -76,6 +76,11 @@ def queries(
     ]
 
 
+def nearest(name: str, vectors: Vectors) -> list[Query]:
+    """Return the queries for the one nearest chunk to each of several questions."""
+    return [Query(search_collection(name), row, 1) for row in vectors.rows]
+
+
 def arrange(found: Sequence[Sequence[Hit]], limit: int, diversity: float = 0.0) -> list[Passage]:
     """Return readable passages from the hits of each collection, best first."""
     if len([hits for hits in found if hits]) > 1:

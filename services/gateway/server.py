@@ -18,6 +18,7 @@ from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
 from services.gateway.entries import Request
 from services.gateway.ingest import Ingest
+from services.gateway.refusals import Refusals
 from services.gateway.sources import DOCUMENT_BYTES, Source
 from services.gateway.twins import Picture, Twins
 
@@ -84,9 +85,12 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
 class RagServicer(rag_pb2_grpc.RagServiceServicer):
     """RagService over ingest and answers; ``has_model`` says whether a language model is set."""
 
-    def __init__(self, ingest: Ingest, answers: Answers, *, has_model: bool) -> None:
+    def __init__(
+        self, ingest: Ingest, answers: Answers, refusals: Refusals, *, has_model: bool
+    ) -> None:
         self._ingest = ingest
         self._answers = answers
+        self._refusals = refusals
         self._has_model = has_model
 
     async def IngestDocuments(
@@ -126,20 +130,38 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
         """Find passages."""
-        passages, timings = await self._answers.retrieve(messages.question(request))
-        return rag_pb2.RetrieveResponse(
-            passages=map(messages.passage, passages), timings=messages.timings(timings)
-        )
+        return messages.retrieved(*await self._answers.retrieve(messages.question(request)))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
-        if request.model and not self._has_model:
+        self._require_model(request.model)
+        return messages.answer(await self._answers.ask(messages.question(request)))
+
+    async def StreamAsk(
+        self, request: rag_pb2.StreamAskRequest, context: Any
+    ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
+        """Answer a question piece by piece."""
+        self._require_model(request.model)
+        async for event in self._answers.stream(messages.question(request), streamed=True):
+            for message in messages.events(event):
+                yield message
+
+    async def CalibrateRefusals(
+        self, request: rag_pb2.CalibrateRefusalsRequest, context: Any
+    ) -> rag_pb2.CalibrateRefusalsResponse:
+        """Learn when to refuse."""
+        measured = await self._refusals.calibrate(
+            request.collection, messages.labelled(request), dry_run=request.dry_run
+        )
+        return messages.measured(measured)
+
+    def _require_model(self, named: str) -> None:
+        if named and not self._has_model:
             raise FailedPrecondition(
                 "NO_LANGUAGE_MODEL",
                 "No language model is set: leave model empty, or set MEMETWIN_LLM_BASE_URL.",
                 field="model",
             )
-        return messages.answer(await self._answers.ask(messages.question(request)))
 
 
 class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
