@@ -7,13 +7,16 @@ import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import click
 import grpc
 
+from services.cli import evaluate as evaluation
 from services.cli import tour as tours
 from services.cli.load import DEMO, Report, load_pictures, load_texts
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 GROUP = "memetwin.commands"
 LIMIT = 64 * 2**20
 
@@ -82,6 +85,21 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
         for problem in report.problems:
             click.echo(f"  could not read {problem}", err=True)
     sys.exit(_exit_code(reports))
+
+
+@main.command()
+@click.option("--corpus", type=FILE, required=True, help="Documents: JSON lines: id, title, text.")
+@click.option("--queries", type=FILE, required=True, help="Questions: JSON lines of id, text.")
+@click.option("--qrels", type=FILE, required=True, help="Judgements: query, document, relevance.")
+@click.option("--unanswerable", type=FILE, help="Questions to refuse: JSON lines of text.")
+@click.option("--calibrate", is_flag=True, help="First learn from these questions when to refuse.")
+@click.option("--collection", help="Collection to use; by default one of the corpus's own.")
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"))
+@click.pass_obj
+def evaluate(gateway: str, /, calibrate: bool, picture: Path, **given: Any) -> None:
+    """Measure retrieval and refusals on a corpus, and draw a picture."""
+    with _channel(gateway) as channel:
+        evaluation.run(channel, evaluation.Task(**given, calibrate=calibrate), click.echo, picture)
 
 
 @main.command()

@@ -30,6 +30,15 @@ class Report:
     skipped: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def count(self, receipt: rag_pb2.IngestDocumentsResponse) -> None:
+        """Take in what became of a document."""
+        if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
+            self.problems.append(f"{receipt.id}: {receipt.message}")
+        elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
+            self.skipped += 1
+        else:
+            self.loaded += 1
+
     def sentence(self) -> str:
         """Say it in one line."""
         return (
@@ -84,12 +93,7 @@ def load_texts(channel: grpc.Channel, file: Path) -> Report:
     stub = rag_pb2_grpc.RagServiceStub(channel)
     receipts = stub.IngestDocuments(_parts(rows), timeout=300, wait_for_ready=True)
     for receipt in tqdm(receipts, total=len(rows), desc="texts", unit=""):
-        if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
-            report.problems.append(f"{receipt.id}: {receipt.message}")
-        elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
-            report.skipped += 1
-        else:
-            report.loaded += 1
+        report.count(receipt)
     return report
 
 

@@ -8,7 +8,7 @@ said across a cut is found.
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from services.gateway.clients import Embedder
 from services.gateway.formats.extract import SECTION_SEPARATOR, Block, Extract
@@ -69,10 +69,9 @@ async def cut(extract: Extract, title: str, embedder: Embedder) -> list[Chunk]:
         room = max(most // 2, most - lead_tokens[lead])
         units = [unit for block, at in group for unit in _units(text, block, at, room)]
         chunks += [Chunk(span, lead, section, page) for span in _pack(units, room)]
-    following: list[Chunk | None] = [*chunks[1:], None]
     return [
         replace(one, number=number, gap=_gap(text, one, other))
-        for number, (one, other) in enumerate(zip(chunks, following, strict=True))
+        for number, (one, other) in enumerate(zip_longest(chunks, chunks[1:]))
     ]
 
 

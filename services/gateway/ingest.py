@@ -27,7 +27,9 @@ from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
 BATCH = 64
 BATCHES_AT_ONCE = 4
-DOCUMENTS_AT_ONCE = 8
+# A stream's documents in work at once: so many small ones, or as many bytes of large ones.
+DOCUMENTS_AT_ONCE = 32
+_BYTES_A_PLACE = 2**21
 PATIENCE = 30
 
 Row = NDArray[np.float32]
@@ -108,14 +110,20 @@ class Ingest:
 
     async def take_all(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
         """Take documents in, some at once; receipts come in the order of the documents."""
-        queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue(DOCUMENTS_AT_ONCE)
+        queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue()
+        places = asyncio.Semaphore(DOCUMENTS_AT_ONCE)
 
         async def feed() -> None:
             try:
                 async for source in sources:
-                    await queue.put(asyncio.create_task(self.take(source)))
+                    wanted = min(DOCUMENTS_AT_ONCE, 1 + len(source.content) // _BYTES_A_PLACE)
+                    for _ in range(wanted):
+                        await places.acquire()
+                    task = asyncio.create_task(self.take(source))
+                    task.add_done_callback(lambda _, n=wanted: _release(places, n))
+                    queue.put_nowait(task)
             finally:
-                await queue.put(None)
+                queue.put_nowait(None)
 
         feeding = asyncio.create_task(feed())
         try:
@@ -227,6 +235,11 @@ class Ingest:
             documents = [prepared.document(key, rows[key]) for key in ids]
             await _patiently(lambda: self._search.upsert(collection, documents, prepared.digest))
         return len(new)
+
+
+def _release(places: asyncio.Semaphore, count: int) -> None:
+    for _ in range(count):
+        places.release()
 
 
 async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

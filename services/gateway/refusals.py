@@ -22,7 +22,7 @@ LEAST_OF_EACH = 20
 QUESTIONS_LIMIT = 10_000
 _BATCH = 64
 _STEPS = 50
-_RIDGE = 1e-3
+_RIDGE = 1e-5
 
 Scores = NDArray[np.float64]
 
