@@ -6,6 +6,7 @@ anywhere is done again, and ends as if it never had.
 """
 
 import asyncio
+import functools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -120,7 +121,7 @@ class Ingest:
                     for _ in range(wanted):
                         await places.acquire()
                     task = asyncio.create_task(self.take(source))
-                    task.add_done_callback(lambda _, n=wanted: _release(places, n))
+                    task.add_done_callback(functools.partial(_release, places, wanted))
                     queue.put_nowait(task)
             finally:
                 queue.put_nowait(None)
@@ -237,7 +238,7 @@ class Ingest:
         return len(new)
 
 
-def _release(places: asyncio.Semaphore, count: int) -> None:
+def _release(places: asyncio.Semaphore, count: int, _: object) -> None:
     for _ in range(count):
         places.release()
 
