@@ -150,7 +150,7 @@ def ingest(stub: Any, collection: str, rows: Sequence[dict[str, Any]]) -> Report
     """Ingest a corpus; what is there already is skipped."""
     report = Report("documents")
     receipts = stub.IngestDocuments(_parts(collection, rows), timeout=3600, wait_for_ready=True)
-    for receipt in tqdm(receipts, total=len(rows), desc="documents", unit=""):
+    for receipt in tqdm(receipts, total=len(rows), desc="documents", unit="", disable=None):
         report.count(receipt)
     return report
 
@@ -171,7 +171,9 @@ def measure(
 ) -> Figures:
     """Ask every judged question, and score what comes back."""
     figures = Figures()
-    for row in tqdm([one for one in queries if one["id"] in judged], desc="questions", unit=""):
+    for row in tqdm(
+        [one for one in queries if one["id"] in judged], desc="questions", unit="", disable=None
+    ):
         asked, relevant = ask(stub, collection, row["text"]), judged[row["id"]]
         figures.asked.append(asked)
         figures.answerable_refused += asked.refused
@@ -186,7 +188,7 @@ def measure_refusals(
     stub: Any, collection: str, questions: Sequence[str], figures: Figures
 ) -> None:
     """Ask questions that the corpus does not answer."""
-    for question in tqdm(questions, desc="unanswerable", unit=""):
+    for question in tqdm(questions, desc="unanswerable", unit="", disable=None):
         figures.unanswerable_refused += ask(stub, collection, question).refused
         figures.unanswerable += 1
 

@@ -5,8 +5,9 @@ reordering documents and producing summaries", SIGIR 1998.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ class Passage:
 
     Attributes:
         chunk: id of the best of the chunks it is joined from.
-        score: what it is ranked by, in [0, 1]; a cosine if words were not asked by.
-        similarity: cosine to the question.
+        score: what it is ranked by; a cosine if words were not asked by.
+        similarity: cosine to the question; ``text_score`` is that of its words.
         first: number of its first chunk in the document, ``last`` of its last.
         gap: white space between it and the next chunk; None if more lies between.
         vector: of the best chunk, float32 [dimensions], if asked for.
@@ -50,10 +51,24 @@ class Passage:
     fields: dict[str, object] = field(default_factory=dict)
     section: str = ""
     page: int = 0
+    text_score: float = 0.0
     first: int = 0
     last: int = 0
     gap: str | None = None
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A score is ``near`` × similarity + ``worded`` × score of words + ``offset``."""
+
+    near: float
+    worded: float
+    offset: float
+
+    def of(self, similarity: float, text_score: float) -> float:
+        """Return a score."""
+        return self.near * similarity + self.worded * text_score + self.offset
 
 
 def queries(
@@ -83,11 +98,15 @@ def nearest(name: str, vectors: Vectors) -> list[Query]:
 
 def arrange(found: Sequence[Sequence[Hit]], limit: int, diversity: float = 0.0) -> list[Passage]:
     """Return readable passages from the hits of each collection, best first."""
-    if len([hits for hits in found if hits]) > 1:
-        found = _rescored(found)
-    joined = [passage for hits in found for passage in _join(list(map(_passage, hits)))]
-    distinct = _distinct(sorted(joined, key=lambda one: (-one.score, one.document, one.start)))
-    chosen = _diverse(distinct, limit, diversity) if diversity else distinct[:limit]
+    scale = _scale(found)
+    joined = [one for hits in found for one in _join([_passage(hit, scale) for hit in hits], scale)]
+    ranked = sorted(joined, key=lambda one: (-one.score, one.document, one.start))
+    if diversity:
+        chosen = _diverse(
+            list(islice(_distinct(ranked), limit * HITS_PER_PASSAGE)), limit, diversity
+        )
+    else:
+        chosen = list(islice(_distinct(ranked), limit))
     return [replace(passage, vector=None) for passage in chosen]
 
 
@@ -96,30 +115,37 @@ def best_similarity(found: Sequence[Sequence[Hit]]) -> float:
     return max((hit.similarity for hits in found for hit in hits), default=0.0)
 
 
-def _rescored(found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-    """Score the hits of several collections on one scale; each was scaled by its own."""
+def _scale(found: Sequence[Sequence[Hit]]) -> Scale:
+    """Return how a score is made of a similarity and a score of words.
+
+    In one collection it is read off what search has made of them. Each collection is scaled by its
+    own hits, so several get a scale that all their hits share.
+    """
     hits = [hit for some in found for hit in some]
-    nearness = _scaled([hit.similarity for hit in hits])
-    wording = _scaled([hit.text_score for hit in hits])
-    scores = iter(VECTOR_WEIGHT * nearness + (1 - VECTOR_WEIGHT) * wording)
-    return [[replace(hit, score=float(next(scores))) for hit in some] for some in found]
+    if not hits:
+        return Scale(1.0, 0.0, 0.0)
+    nearness = np.array([hit.similarity for hit in hits])
+    wording = np.array([hit.text_score for hit in hits])
+    if len([some for some in found if some]) == 1:
+        terms = np.stack([nearness, wording, np.ones(len(hits))], 1)
+        fit = np.linalg.lstsq(terms, np.array([hit.score for hit in hits]))[0]
+        return Scale(*map(float, fit))
+    spans = [float(np.ptp(values)) or 1.0 for values in (nearness, wording)]
+    weights = VECTOR_WEIGHT / spans[0], (1 - VECTOR_WEIGHT) / spans[1]
+    least = weights[0] * nearness.min() + weights[1] * wording.min()
+    return Scale(*weights, -float(least))
 
 
-def _scaled(values: Sequence[float]) -> NDArray[np.float64]:
-    array = np.asarray(values, "f8")
-    span = array.max() - array.min()
-    return (array - array.min()) / span if span else np.zeros_like(array)
-
-
-def _passage(hit: Hit) -> Passage:
+def _passage(hit: Hit, scale: Scale) -> Passage:
     place = json.loads(hit.payload)
     fields = {name: value for name, value in hit.fields.items() if name != DOCUMENT_FIELD}
     return Passage(
         document=place["document"],
         chunk=hit.id,
         text=hit.text[place["lead"] :],
-        score=hit.score,
+        score=scale.of(hit.similarity, hit.text_score),
         similarity=hit.similarity,
+        text_score=hit.text_score,
         title=place["title"],
         version=place["version"],
         start=place["start"],
@@ -134,12 +160,12 @@ def _passage(hit: Hit) -> Passage:
     )
 
 
-def _join(passages: list[Passage]) -> list[Passage]:
+def _join(passages: list[Passage], scale: Scale) -> list[Passage]:
     """Join chunks that follow each other in a document, as far as that stays readable."""
     joined: list[Passage] = []
     for one in sorted(passages, key=lambda one: (one.document, one.version, one.first)):
         if joined and _follows(joined[-1], one):
-            joined[-1] = _joined(joined[-1], one)
+            joined[-1] = _joined(joined[-1], one, scale)
         else:
             joined.append(one)
     return joined
@@ -151,18 +177,23 @@ def _follows(one: Passage, other: Passage) -> bool:
     return same and meets and other.last - one.first < JOINED_LIMIT
 
 
-def _joined(one: Passage, other: Passage) -> Passage:
+def _joined(one: Passage, other: Passage, scale: Scale) -> Passage:
+    """Return both as one, as near as the nearer and worded as well as the better worded of them."""
     if other.start <= one.end:  # they overlap
         text = one.text + other.text[one.end - other.start :]
     else:
         text = one.text + (one.gap or "") + other.text
     best = max(one, other, key=lambda passage: passage.score)
+    similarity = max(one.similarity, other.similarity)
+    text_score = max(one.text_score, other.text_score)
     return replace(
         best,
         text=text,
         start=one.start,
         end=other.end,
-        similarity=max(one.similarity, other.similarity),
+        score=scale.of(similarity, text_score),
+        similarity=similarity,
+        text_score=text_score,
         section=one.section,
         page=one.page,
         first=one.first,
@@ -171,11 +202,10 @@ def _joined(one: Passage, other: Passage) -> Passage:
     )
 
 
-def _distinct(ranked: Sequence[Passage]) -> list[Passage]:
-    """Drop passages that say, nearly word for word, what a better one says."""
+def _distinct(ranked: Iterable[Passage]) -> Iterator[Passage]:
+    """Leave out passages that say, nearly word for word, what a better one says."""
     holders: dict[int, list[int]] = {}
     sizes: list[int] = []
-    kept: list[Passage] = []
     for passage in ranked:
         shingles = _shingles(passage.text)
         shared: dict[int, int] = {}
@@ -188,10 +218,9 @@ def _distinct(ranked: Sequence[Passage]) -> list[Passage]:
         ):
             continue
         for shingle in shingles:
-            holders.setdefault(shingle, []).append(len(kept))
+            holders.setdefault(shingle, []).append(len(sizes))
         sizes.append(len(shingles))
-        kept.append(passage)
-    return kept
+        yield passage
 
 
 def _shingles(text: str) -> set[int]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import redis
+
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _END = "memetwin-bench-end"
 
@@ -15,7 +17,8 @@ _END = "memetwin-bench-end"
 def watched(client: Any) -> Iterator[list[list[bytes]]]:
     """Collect the commands that clients send meanwhile; those inside of scripts are theirs."""
     commands: list[list[bytes]] = []
-    connection = client.connection_pool.make_connection()
+    options = client.connection_pool.connection_kwargs
+    connection = redis.Connection(host=options["host"], port=options["port"])
     connection.connect()
     connection.send_command("MONITOR")
     connection.read_response()

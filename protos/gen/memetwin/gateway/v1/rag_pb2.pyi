@@ -513,7 +513,7 @@ class Passage(_message.Message):
     text: _builtins.str
     """text of the passage, as it stands in the extracted text."""
     score: _builtins.float
-    """score by which passages are ranked, higher is better: a mixture of meaning and words, in [0, 1]."""
+    """score by which passages are ranked, higher is better: a mixture of meaning and words."""
     similarity: _builtins.float
     """similarity of the passage to the question: their cosine."""
     title: _builtins.str
