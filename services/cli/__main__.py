@@ -14,7 +14,7 @@ import grpc
 
 from services.cli import evaluate as evaluation
 from services.cli import tour as tours
-from services.cli.load import DEMO, Report, load_pictures, load_texts
+from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 GROUP = "memetwin.commands"
@@ -80,11 +80,20 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
             reports += [load_pictures(channel, DEMO / "pictures")]
         if folder:
             reports.append(load_pictures(channel, folder))
-    for report in reports:
-        click.echo(report.sentence())
-        for problem in report.problems:
-            click.echo(f"  could not read {problem}", err=True)
+    _say(reports)
     sys.exit(_exit_code(reports))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--collection", default="documents", show_default=True, help="Where to keep them.")
+@click.pass_obj
+def ingest(gateway: str, folder: Path, collection: str) -> None:
+    """Take in a FOLDER of texts, Markdown, HTML and PDF. What is unchanged is skipped."""
+    with _channel(gateway) as channel:
+        report = load_documents(channel, folder, collection)
+    _say([report])
+    sys.exit(_exit_code([report]))
 
 
 @main.command()
@@ -113,6 +122,15 @@ def tour(gateway: str) -> None:
 def _channel(address: str) -> grpc.Channel:
     options = [("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
     return grpc.insecure_channel(address, options=options)
+
+
+def _say(reports: list[Report]) -> None:
+    for report in reports:
+        click.echo(report.sentence())
+        for problem in report.problems:
+            click.echo(f"  could not read {problem}", err=True)
+        for warning in report.warnings:
+            click.echo(f"  {warning}", err=True)
 
 
 def _exit_code(reports: list[Report]) -> int:

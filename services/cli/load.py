@@ -16,6 +16,8 @@ from memetwin.search.v1 import search_pb2
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 COLLECTION = "memes"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+DOCUMENTS = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".pdf")
+PIECE = 2**20
 AT_ONCE = 4
 # What one picture's fault can be; anything else is the stack's, and ends the load.
 _OWN_FAULT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -29,15 +31,17 @@ class Report:
     loaded: int = 0
     skipped: int = 0
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def count(self, receipt: rag_pb2.IngestDocumentsResponse) -> None:
         """Take in what became of a document."""
         if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
-            self.problems.append(f"{receipt.id}: {receipt.message}")
+            self.problems.append(f"{receipt.id}: {receipt.message} ({receipt.reason})")
         elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
             self.skipped += 1
         else:
             self.loaded += 1
+        self.warnings += [f"{receipt.id}: {warning}" for warning in receipt.warnings]
 
     def sentence(self) -> str:
         """Say it in one line."""
@@ -95,6 +99,38 @@ def load_texts(channel: grpc.Channel, file: Path) -> Report:
     for receipt in tqdm(receipts, total=len(rows), desc="texts", unit=""):
         report.count(receipt)
     return report
+
+
+def load_documents(channel: grpc.Channel, folder: Path, collection: str) -> Report:
+    """Ingest every document below a folder; ids are paths in it. What is unchanged is skipped.
+
+    Raises:
+        grpc.RpcError: the stack does not answer.
+    """
+    report = Report("documents")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in DOCUMENTS]
+    stub = rag_pb2_grpc.RagServiceStub(channel)
+    pieces = _pieces(folder, files, collection, report)
+    receipts = stub.IngestDocuments(pieces, timeout=86400, wait_for_ready=True)
+    for receipt in tqdm(receipts, total=len(files), desc="documents", unit="", disable=None):
+        report.count(receipt)
+    return report
+
+
+def _pieces(
+    folder: Path, files: list[Path], collection: str, report: Report
+) -> Iterator[rag_pb2.IngestDocumentsRequest]:
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            report.problems.append(f"{name}: {error.strerror}")
+            continue
+        header = rag_pb2.IngestHeader(collection=collection, id=name)
+        yield rag_pb2.IngestDocumentsRequest(header=header)
+        for first in range(0, len(content), PIECE):
+            yield rag_pb2.IngestDocumentsRequest(content=content[first : first + PIECE])
 
 
 def _parts(rows: list[dict[str, Any]]) -> Iterator[rag_pb2.IngestDocumentsRequest]:

@@ -6,7 +6,6 @@ anywhere is done again, and ends as if it never had.
 """
 
 import asyncio
-import functools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -24,10 +23,11 @@ from services.gateway.clients import Document, Neighbours, Value, Vectors
 from services.gateway.formats import files
 from services.gateway.formats.extract import Extract
 from services.gateway.ledger import Ledger
+from services.gateway.places import Places
 from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
 BATCH = 64
-BATCHES_AT_ONCE = 4
+CHUNKS_AT_ONCE = 512
 # A stream's documents in work at once: so many small ones, or as many bytes of large ones.
 DOCUMENTS_AT_ONCE = 32
 _BYTES_A_PLACE = 2**21
@@ -106,22 +106,20 @@ class Ingest:
         self._ledger = ledger
         self._search = neighbours.search
         self._embedder = neighbours.embedder
-        self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._chunks = Places(CHUNKS_AT_ONCE)
         self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def take_all(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
         """Take documents in, some at once; receipts come in the order of the documents."""
         queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue()
-        places = asyncio.Semaphore(DOCUMENTS_AT_ONCE)
+        places = Places(DOCUMENTS_AT_ONCE)
 
         async def feed() -> None:
             try:
                 async for source in sources:
-                    wanted = min(DOCUMENTS_AT_ONCE, 1 + len(source.content) // _BYTES_A_PLACE)
-                    for _ in range(wanted):
-                        await places.acquire()
+                    taken = await places.take(1 + len(source.content) // _BYTES_A_PLACE)
                     task = asyncio.create_task(self.take(source))
-                    task.add_done_callback(functools.partial(_release, places, wanted))
+                    task.add_done_callback(lambda _, taken=taken: places.give(taken))  # type: ignore[misc]
                     queue.put_nowait(task)
             finally:
                 queue.put_nowait(None)
@@ -225,22 +223,24 @@ class Ingest:
         return sum(embedded)
 
     async def _store_some(self, prepared: _Prepared, ids: Sequence[str]) -> int:
+        taken = await self._chunks.take(len(ids))
+        try:
+            return await self._embed_and_write(prepared, ids)
+        finally:
+            self._chunks.give(taken)
+
+    async def _embed_and_write(self, prepared: _Prepared, ids: Sequence[str]) -> int:
+        """Embed the chunks that search does not hold, write all; return how many were embedded."""
         collection = search_collection(prepared.source.collection)
-        async with self._batches:
-            rows = await _patiently(lambda: self._search.vectors(collection, ids))
-            new = [key for key in ids if key not in rows]
-            if new:
-                texts = [prepared.chunks[key].text(prepared.extract) for key in new]
-                vectors = await _patiently(lambda: self._embedder.passages(texts, bulk=True))
-                rows |= dict(zip(new, vectors.rows, strict=True))
-            documents = [prepared.document(key, rows[key]) for key in ids]
-            await _patiently(lambda: self._search.upsert(collection, documents, prepared.digest))
+        rows = await _patiently(lambda: self._search.vectors(collection, ids))
+        new = [key for key in ids if key not in rows]
+        if new:
+            texts = [prepared.chunks[key].text(prepared.extract) for key in new]
+            vectors = await _patiently(lambda: self._embedder.passages(texts, bulk=True))
+            rows |= dict(zip(new, vectors.rows, strict=True))
+        documents = [prepared.document(key, rows[key]) for key in ids]
+        await _patiently(lambda: self._search.upsert(collection, documents, prepared.digest))
         return len(new)
-
-
-def _release(places: asyncio.Semaphore, count: int, _: object) -> None:
-    for _ in range(count):
-        places.release()
 
 
 async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -9,17 +9,11 @@ from memetwin.gateway.v1 import cache_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway import clients
-from services.gateway.answers import (
-    DEFAULT_PASSAGES,
-    Answer,
-    Event,
-    Question,
-    Retrieved,
-    Timings,
-)
+from services.gateway.answers import Answer, Event, Retrieved, Timings
 from services.gateway.entries import Bound, Context, Decision, Entry, Scope
 from services.gateway.generator import Citation
 from services.gateway.ingest import Kept, Receipt
+from services.gateway.questions import DEFAULT_PASSAGES, Question
 from services.gateway.refusals import Labelled, Measured, Verdict
 from services.gateway.retrieval import Passage
 from services.gateway.sources import Source

@@ -18,7 +18,8 @@ def watched(client: Any) -> Iterator[list[list[bytes]]]:
     """Collect the commands that clients send meanwhile; those inside of scripts are theirs."""
     commands: list[list[bytes]] = []
     options = client.connection_pool.connection_kwargs
-    connection = redis.Connection(host=options["host"], port=options["port"])
+    kind: Any = redis.Connection
+    connection = kind(host=options["host"], port=options["port"])
     connection.connect()
     connection.send_command("MONITOR")
     connection.read_response()

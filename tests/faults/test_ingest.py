@@ -109,7 +109,7 @@ def test_a_killed_service_loses_and_doubles_nothing(
     calm, stormy = f"calm-{uuid.uuid4()}", f"stormy-{uuid.uuid4()}"
     outdated = [one | {"content": one["content"][::-1]} for one in documents[:5]]
     for name in (calm, stormy):
-        wait_until(lambda name=name: all_taken(take(processes, name, outdated)))  # type: ignore[misc]
+        wait_until(lambda name=name: all_taken(take(processes, name, outdated)))
     assert all_taken(take(processes, calm, documents))
 
     def shaken() -> None:
