@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import grpc
 from tqdm import tqdm
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
+from services.cli.documents import Outgoing, send
 from services.cli.load import Report
 
 DEPTH = 100
@@ -104,7 +105,7 @@ def run(channel: grpc.Channel, task: Task, say: Callable[[str], Any], picture: P
     name = task.collection or collection_of(task.corpus)
     queries, judged = rows_of(task.queries), judgements(task.qrels)
     unanswerable = [row["text"] for row in rows_of(task.unanswerable)] if task.unanswerable else []
-    say(ingest(stub, name, rows_of(task.corpus)).sentence())
+    say(ingest(channel, name, rows_of(task.corpus)).sentence())
     if task.calibrate:
         known = [row["text"] for row in queries if row["id"] in judged]
         say(told(calibrate(stub, name, known, unanswerable)))
@@ -146,13 +147,21 @@ def collection_of(corpus: Path) -> str:
     return f"evaluate-{hashlib.sha256(corpus.read_bytes()).hexdigest()[:12]}"
 
 
-def ingest(stub: Any, collection: str, rows: Sequence[dict[str, Any]]) -> Report:
+def ingest(channel: grpc.Channel, collection: str, rows: Sequence[dict[str, Any]]) -> Report:
     """Ingest a corpus; what is there already is skipped."""
-    report = Report("documents")
-    receipts = stub.IngestDocuments(_parts(collection, rows), timeout=3600, wait_for_ready=True)
-    for receipt in tqdm(receipts, total=len(rows), desc="documents", unit="", disable=None):
-        report.count(receipt)
-    return report
+    outgoing = [
+        Outgoing(
+            rag_pb2.IngestHeader(
+                collection=collection,
+                id=row["id"],
+                title=row.get("title", ""),
+                media_type="text/plain",
+            ),
+            row["text"].encode,
+        )
+        for row in rows
+    ]
+    return Report("documents").of(send(channel, outgoing, "documents"))
 
 
 def ask(stub: Any, collection: str, question: str, limit: int = DEPTH) -> Asked:
@@ -235,17 +244,3 @@ def draw(figures: Figures, file: Path) -> None:
 def stub_of(channel: grpc.Channel) -> rag_pb2_grpc.RagServiceStub:
     """Return the service to measure."""
     return rag_pb2_grpc.RagServiceStub(channel)
-
-
-def _parts(
-    collection: str, rows: Sequence[dict[str, Any]]
-) -> Iterator[rag_pb2.IngestDocumentsRequest]:
-    for row in rows:
-        header = rag_pb2.IngestHeader(
-            collection=collection,
-            id=row["id"],
-            title=row.get("title", ""),
-            media_type="text/plain",
-        )
-        yield rag_pb2.IngestDocumentsRequest(header=header)
-        yield rag_pb2.IngestDocumentsRequest(content=row["text"].encode())

@@ -139,7 +139,7 @@ class Ingest:
         """Take one document in; a failure is a receipt, and the earlier version stands."""
         try:
             async with self._alone(source.collection, source.id):
-                return await self._take(source)
+                return await _patiently(lambda: self._take(source), Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
 
@@ -232,14 +232,16 @@ class Ingest:
     async def _embed_and_write(self, prepared: _Prepared, ids: Sequence[str]) -> int:
         """Embed the chunks that search does not hold, write all; return how many were embedded."""
         collection = search_collection(prepared.source.collection)
-        rows = await _patiently(lambda: self._search.vectors(collection, ids))
+        rows = await self._search.vectors(collection, ids)
         new = [key for key in ids if key not in rows]
         if new:
             texts = [prepared.chunks[key].text(prepared.extract) for key in new]
-            vectors = await _patiently(lambda: self._embedder.passages(texts, bulk=True))
+            vectors = await _patiently(
+                lambda: self._embedder.passages(texts, bulk=True), Overloaded, Unavailable
+            )
             rows |= dict(zip(new, vectors.rows, strict=True))
         documents = [prepared.document(key, rows[key]) for key in ids]
-        await _patiently(lambda: self._search.upsert(collection, documents, prepared.digest))
+        await self._search.upsert(collection, documents, prepared.digest)
         return len(new)
 
 
@@ -253,12 +255,12 @@ async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Call again while a service is away or full: an ingest waits, within its deadline."""
+async def _patiently(call: Callable[[], Awaitable[T]], *passing: type[Failure]) -> T:
+    """Call again after failures that pass: an ingest waits, within its deadline."""
     for _ in range(PATIENCE):
         try:
             return await call()
-        except (Overloaded, Unavailable) as failure:
+        except passing as failure:
             await asyncio.sleep(failure.retry_after or 1.0)
     return await call()
 

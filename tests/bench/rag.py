@@ -38,7 +38,7 @@ def measure(stack: Stack, client: Any, data: Path) -> None:
     queries = evaluate.rows_of(data / "scifact" / "queries.jsonl")
     judged = evaluate.judgements(data / "scifact" / "qrels.tsv")
     speed(stack, corpus[:SPEED])
-    print(evaluate.ingest(stub, name, corpus).sentence() + "\n")
+    print(evaluate.ingest(stack.gateway, name, corpus).sentence() + "\n")
     banking = [json.loads(line)["text"] for line in (data / "banking77.jsonl").open()][:BANKING]
     learnt = evaluate.calibrate(stub, name, [row["text"] for row in queries], banking)
     print(evaluate.told(learnt) + "\n")
@@ -72,7 +72,7 @@ def costs(stack: Stack, client: Any, questions: list[str]) -> None:
 
 def speed(stack: Stack, corpus: list[Any]) -> None:
     """Compare an ingest with embedding the same chunks alone, in large batches."""
-    report = timed(lambda: evaluate.ingest(evaluate.stub_of(stack.gateway), "speed", corpus))
+    report = timed(lambda: evaluate.ingest(stack.gateway, "speed", corpus))
     texts = chunks(stack, "speed")
     embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
 

@@ -1,6 +1,5 @@
 """Services are killed while documents are taken in; done again, nothing is lost or doubled."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from services.cli.documents import Outgoing, send
 from tests.conftest import ROOT
 from tests.documents import ingest, read
 from tests.redis_server import free_port
@@ -112,16 +112,26 @@ def test_a_killed_service_loses_and_doubles_nothing(
         wait_until(lambda name=name: all_taken(take(processes, name, outdated)))
     assert all_taken(take(processes, calm, documents))
 
+    receipts: list[Any] = []
+
     def shaken() -> None:
-        with contextlib.suppress(grpc.RpcError):
-            take(processes, stormy, documents)
+        outgoing = [
+            Outgoing(
+                rag_pb2.IngestHeader(collection=stormy, id=one["id"], title=one["title"]),
+                one["content"].encode,
+            )
+            for one in documents
+        ]
+        with processes.channel("gateway") as dialled:
+            receipts.extend(send(dialled, outgoing, "documents"))
 
     ingesting = threading.Thread(target=shaken)
     ingesting.start()
     wait_until(lambda: len(held(processes, stormy)) > 150)
     processes.kill(victim)
     ingesting.join(120)
-    wait_until(lambda: all_taken(take(processes, stormy, documents)))
+    assert [one.id for one in receipts] == [one["id"] for one in documents]
+    assert all_taken(receipts)
     again = take(processes, stormy, documents)
     assert {one.status for one in again} == {rag_pb2.RECEIPT_STATUS_UNCHANGED}
     assert held(processes, stormy) == held(processes, calm)
