@@ -8,7 +8,7 @@ from services.gateway import entries
 from services.gateway.clients import Value
 from services.gateway.formats import files
 
-DOCUMENT_BYTES = 64 * 2**20
+DOCUMENT_BYTES = 32 * 2**20
 ID_BYTES = 256
 DOCUMENT_FIELD = "memetwin_document"
 # Part of every version: documents are taken in again when the way of cutting them changes.
