@@ -29,8 +29,8 @@ from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 BATCH = 64
 CHUNKS_AT_ONCE = 512
 # A stream's documents in work at once: so many small ones, or as many bytes of large ones.
-DOCUMENTS_AT_ONCE = 32
-_BYTES_A_PLACE = 2**21
+DOCUMENTS_AT_ONCE = 128
+_BYTES_A_PLACE = 2**19
 PATIENCE = 30
 
 Row = NDArray[np.float32]

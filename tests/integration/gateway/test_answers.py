@@ -248,6 +248,29 @@ def test_the_extractive_writer_only_quotes(rag: Any, name: str, number: int) -> 
         assert stored[citation.source_start : citation.source_end] == citation.quote
 
 
+def test_a_change_on_one_replica_is_no_stale_hit_on_another(
+    rag: Any, name: str, redis_url: str, prefix: str
+) -> None:
+    other = Stack(redis_url, prefix)
+    replica = rag_pb2_grpc.RagServiceStub(other.gateway)
+    wait_until(lambda: ingest_one(replica, name, "x", "Warm.").version)
+    for number in range(3):
+        ingest_one(rag, name, "a", f"The code of the door is {number}.")
+        for stub in (rag, replica):
+            reply = ask(stub, name, "What is the code of the door?")
+            assert f"is {number}." in reply.answer
+        wait_until(lambda: ask(rag, name, "What is the code of the door?").decision.kind == EXACT)
+    other.close()
+    again = Stack(redis_url, prefix)  # as after a restart
+    stub = rag_pb2_grpc.RagServiceStub(again.gateway)
+    wait_until(lambda: ask(stub, name, "What is the code of the door?").decision.kind == EXACT)
+    ingest_one(rag, name, "a", "The code of the door is secret.")
+    changed = ask(stub, name, "What is the code of the door?")
+    again.close()
+    assert changed.decision.kind == MISS
+    assert "secret" in changed.answer
+
+
 def test_a_key_has_filters_and_versions(rag: Any, name: str) -> None:
     ingest_one(rag, name, "a", "The otter swims in the river.")
 
