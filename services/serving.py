@@ -27,8 +27,8 @@ DEFAULT_DEADLINE = 30.0
 LONG_DEADLINE = 300.0
 LONG_CALLS = (
     *("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream"),
-    *("Reindex", "UpdateCollection", "UpsertStream", "MeasureRecall", "TuneIndex"),
-    *("ExportCollection", "ImportCollection"),
+    *("CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream", "MeasureRecall"),
+    *("TuneIndex", "ExportCollection", "ImportCollection"),
 )
 GRACE = 20.0
 HEALTH_PERIOD = 1.0

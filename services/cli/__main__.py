@@ -7,16 +7,19 @@ import os
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import click
 import grpc
 
+from services.cli import evaluate as evaluation
 from services.cli import tour as tours
 from services.cli.channels import channel
 from services.cli.exports import export, import_file
-from services.cli.load import DEMO, Report, load_pictures, load_texts
+from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
 from services.cli.tune import tune
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 GROUP = "memetwin.commands"
 
 
@@ -79,11 +82,35 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
             reports += [load_pictures(to, DEMO / "pictures")]
         if folder:
             reports.append(load_pictures(to, folder))
-    for report in reports:
-        click.echo(report.sentence())
-        for problem in report.problems:
-            click.echo(f"  could not read {problem}", err=True)
+    _say(reports)
     sys.exit(_exit_code(reports))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--collection", default="documents", show_default=True, help="Where to keep them.")
+@click.pass_obj
+def ingest(gateway: str, folder: Path, collection: str) -> None:
+    """Take in a FOLDER of texts, Markdown, HTML and PDF. What is unchanged is skipped."""
+    with channel(gateway) as to:
+        report = load_documents(to, folder, collection)
+    _say([report])
+    sys.exit(_exit_code([report]))
+
+
+@main.command()
+@click.option("--corpus", type=FILE, required=True, help="Documents: JSON lines: id, title, text.")
+@click.option("--queries", type=FILE, required=True, help="Questions: JSON lines of id, text.")
+@click.option("--qrels", type=FILE, required=True, help="Judgements: query, document, relevance.")
+@click.option("--unanswerable", type=FILE, help="Questions to refuse: JSON lines of text.")
+@click.option("--calibrate", is_flag=True, help="First learn from these questions when to refuse.")
+@click.option("--collection", help="Collection to use; by default one of the corpus's own.")
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"))
+@click.pass_obj
+def evaluate(gateway: str, /, calibrate: bool, picture: Path, **given: Any) -> None:
+    """Measure retrieval and refusals on a corpus, and draw a picture."""
+    with channel(gateway) as to:
+        evaluation.run(to, evaluation.Task(**given, calibrate=calibrate), click.echo, picture)
 
 
 @main.command()
@@ -97,6 +124,15 @@ def tour(gateway: str) -> None:
 main.add_command(export)
 main.add_command(import_file)
 main.add_command(tune)
+
+
+def _say(reports: list[Report]) -> None:
+    for report in reports:
+        click.echo(report.sentence())
+        for problem in report.problems:
+            click.echo(f"  could not read {problem}", err=True)
+        for warning in report.warnings:
+            click.echo(f"  {warning}", err=True)
 
 
 def _exit_code(reports: list[Report]) -> int:

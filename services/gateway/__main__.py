@@ -17,6 +17,7 @@ from services.gateway.clients import Embedder, Neighbours, Search
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
 from services.gateway.ledger import Ledger
+from services.gateway.refusals import Refusals
 from services.gateway.server import CacheServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.twins import Twins
@@ -49,16 +50,23 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         )
         writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
         if settings.llm_base_url:
-            writer = LanguageModel(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
+            writer = LanguageModel(
+                settings.llm_base_url,
+                settings.llm_model,
+                settings.llm_api_key,
+                prompt_tokens=settings.rag_prompt_tokens,
+            )
             stack.push_async_callback(writer.close)
-        answers = Answers(neighbours, book, cache, writer, min_score=settings.rag_min_score)
+        refusals = Refusals(book, neighbours, min_score=settings.rag_min_score)
+        answers = Answers(neighbours, book, cache, writer, refusals)
         stack.push_async_callback(answers.settle)
         twins = Twins(book, neighbours)
 
         async def ready() -> bool:
             return await book.ready() and await neighbours.ready()
 
-        rag = RagServicer(Ingest(book, neighbours), answers, has_model=bool(settings.llm_base_url))
+        ingest = Ingest(book, neighbours)
+        rag = RagServicer(ingest, answers, refusals, has_model=bool(settings.llm_base_url))
         yield Gateway(
             [
                 Face(

@@ -4,59 +4,24 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from services.errors import InvalidArgument, NotFound
-from services.gateway import ingest
+from services.errors import FailedPrecondition, NotFound
+from services.gateway import retrieval
 from services.gateway.cache import Cache
 from services.gateway.clients import Hit, Neighbours, Query, Vectors
-from services.gateway.entries import Bound, Context, Decision, Request, Scope
-from services.gateway.generator import Citation, Passage, Task, Writer
+from services.gateway.entries import Context, Decision, Request
+from services.gateway.generator import Citation, Draft, Task, Writer
 from services.gateway.ledger import Ledger
+from services.gateway.passages import Span
+from services.gateway.questions import Question
+from services.gateway.refusals import Refusals, Verdict
+from services.gateway.retrieval import Passage
 
 log = logging.getLogger(__name__)
-
-DEFAULT_PASSAGES = 8
-PASSAGE_LIMIT = 1000
-COLLECTION_LIMIT = 8
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question to collections of documents.
-
-    ``filter`` is a Filter message as the caller sent it, and ``filter_key`` its bytes.
-    """
-
-    text: str
-    collections: list[str]
-    limit: int = DEFAULT_PASSAGES
-    filter: Any = None
-    filter_key: bytes = b""
-    scope: Scope = field(default_factory=Scope)
-    history: list[tuple[str, str]] = field(default_factory=list)
-    model: str = ""
-    no_cache: bool = False
-    no_store: bool = False
-    bound: Bound = field(default_factory=Bound)
-
-    def check(self) -> None:
-        """Raise InvalidArgument for what can never be answered."""
-        if not self.text.strip():
-            raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
-        if not 0 < self.limit <= PASSAGE_LIMIT:
-            raise InvalidArgument("BAD_LIMIT", f"limit is 1 to {PASSAGE_LIMIT}.", field="limit")
-        if len(self.collections) > COLLECTION_LIMIT:
-            raise InvalidArgument(
-                "TOO_MANY_COLLECTIONS",
-                f"At most {COLLECTION_LIMIT} collections at once.",
-                field="additional_collections",
-            )
-        for name in self.collections:
-            ingest.check_collection(name)
 
 
 @dataclass
@@ -66,8 +31,14 @@ class Timings:
     cache: float = 0.0
     embed: float = 0.0
     search: float = 0.0
+    arrange: float = 0.0
     generate: float = 0.0
     total: float = 0.0
+    begun: float = field(default_factory=time.perf_counter)
+
+    def ended(self) -> "Timings":
+        """Return these at the end of the call."""
+        return replace(self, total=time.perf_counter() - self.begun)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -81,17 +52,38 @@ class Timings:
 
 @dataclass
 class Answer:
-    """An answer, or a refusal: then ``text`` is empty and ``best_score`` says how near it came."""
+    """An answer, or a refusal: then ``text`` is empty and ``refusal`` says how near it came."""
 
     text: str
     citations: list[Citation]
     passages: list[Passage]
     decision: Decision
     timings: Timings
-    refused: bool = False
-    best_score: float = 0.0
+    refusal: Verdict | None = None
     model: str = ""
     usage: dict[str, int] = field(default_factory=dict)
+    unsupported: list[Span] = field(default_factory=list)
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What an answer will rest on."""
+
+    passages: list[Passage]
+
+
+# What happens while a question is answered: passages, words, and at the end the whole.
+Event = Retrieved | str | Answer
+
+
+@dataclass
+class _Found:
+    """What one trip to search and the ledger came to: hits, and whether they answer."""
+
+    near: list[list[Hit]]
+    hits: list[list[Hit]]
+    verdict: Verdict
 
 
 class Answers:
@@ -103,60 +95,69 @@ class Answers:
         ledger: Ledger,
         cache: Cache,
         writer: Writer,
-        *,
-        min_score: float,
+        refusals: Refusals,
     ) -> None:
         self._neighbours = neighbours
         self._ledger = ledger
         self._cache = cache
         self._writer = writer
-        self._min_score = min_score
+        self._refusals = refusals
         self._writes: set[asyncio.Task[Any]] = set()
 
-    async def retrieve(self, question: Question) -> tuple[list[Passage], Timings]:
-        """Find the passages nearest to a question, best first."""
+    async def retrieve(self, question: Question) -> tuple[list[Passage], Verdict, Timings]:
+        """Find the passages that suit a question best, and say whether they answer it."""
         question.check()
         timings = Timings()
-        with timings.stage("total"):
-            with timings.stage("embed"):
-                vectors = await self._neighbours.embedder.questions([question.text])
-            with timings.stage("search"):
-                found = await self._search(_queries(question, vectors), vectors)
-        return _merge(found, question.limit), timings
+        with timings.stage("embed"):
+            vectors = await self._neighbours.embedder.questions([question.text])
+        with timings.stage("search"):
+            found = await self._find(question, vectors)
+        with timings.stage("arrange"):
+            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        return passages, found.verdict, timings.ended()
 
     async def ask(self, question: Question) -> Answer:
         """Answer a question: from the cache if it was answered before, else from the documents."""
+        async for event in self.stream(question):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("every story ends with an answer")
+
+    async def stream(self, question: Question, *, streamed: bool = False) -> AsyncIterator[Event]:
+        """Tell the story of a question as it happens; ``streamed`` asks for words one by one."""
         question.check()
         timings = Timings()
-        with timings.stage("total"):
-            request = await self._request(question)
-            with timings.stage("cache"):
-                decision = await self._recall(request, question)
-            if decision.entry:
-                return _kept(decision, timings)
+        request = await self._request(question)
+        with timings.stage("cache"):
+            decision = await self._recall(request, question)
+        if not decision.entry:
             with timings.stage("embed"):
                 vectors = await self._neighbours.embedder.questions([question.text])
             with timings.stage("search"):
-                near, found = await self._look(request, question, vectors)
+                near = [] if question.no_cache else await self._cache.queries(request, vectors)
+                found = await self._find(question, vectors, near)
             with timings.stage("cache"):
-                decision = await self._choose(request, question, near)
-            if decision.entry:
-                return _kept(decision, timings)
-            passages = _merge(found, question.limit)
-            best = passages[0].similarity if passages else 0.0
-            if best < self._min_score:
-                return Answer("", [], passages, decision, timings, refused=True, best_score=best)
-            with timings.stage("generate"):
-                draft = await self._writer.write(
-                    Task(question.text, question.history, question.model), passages
-                )
-            answer = Answer(
-                draft.text, draft.citations, passages, decision, timings, best_score=best,
-                model=draft.model, usage=draft.usage,
-            )  # fmt: skip
-            if not question.no_store:
-                self._remember(request, vectors, answer)
-            return answer
+                decision = await self._choose(request, question, found.near)
+        if decision.entry:
+            yield decision.entry.response
+            yield _kept(decision, timings)
+            return
+        with timings.stage("arrange"):
+            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        if found.verdict.refused or not passages:
+            yield Answer("", [], passages, decision, timings.ended(), refusal=found.verdict)
+            return
+        yield Retrieved(passages)
+        with timings.stage("generate"):
+            async for piece in self._writer.write(_task(question, streamed), passages):
+                if isinstance(piece, str):
+                    yield piece
+                else:
+                    draft = piece
+        answer = _written(draft, decision, timings)
+        if draft.complete and not question.no_store:
+            self._remember(request, vectors, answer)
+        yield answer
 
     async def settle(self) -> None:
         """Wait for the cache writes that run off the path."""
@@ -170,6 +171,8 @@ class Answers:
             "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
             "filter": question.filter_key.hex(),
             "limit": str(question.limit),
+            "diversity": str(question.diversity),
+            "prompt_tokens": str(question.prompt_tokens),
         }
         context = Context(
             model=f"rag:{question.model}", parameters=parameters, history=question.history
@@ -181,22 +184,39 @@ class Answers:
             return Decision("miss")
         return await self._cache.recall(request, question.bound)
 
+    async def _find(
+        self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
+    ) -> _Found:
+        """Ask the cache's semantic tier and the documents in one trip, and judge what is found."""
+        (near_hits, hits), learnt = await asyncio.gather(
+            self._look(question, vectors, near),
+            self._refusals.calibrations(question.collections, vectors.digest),
+        )
+        return _Found(near_hits, hits, self._refusals.judge(hits, learnt))
+
     async def _look(
-        self, request: Request, question: Question, vectors: Vectors
+        self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
     ) -> tuple[list[list[Hit]], list[list[Hit]]]:
         """Ask the cache's semantic tier and the documents in one trip."""
-        documents = _queries(question, vectors)
-        if question.no_cache:
-            return [[], []], await self._search(documents, vectors)
-        near = await self._cache.queries(request, vectors)
+        queries = retrieval.queries(
+            question.collections,
+            question.text if question.by_words else "",
+            vectors,
+            question.limit,
+            filter=question.filter,
+            with_vector=question.diversity > 0,
+        )
         try:
-            found = await self._neighbours.search.search([*near, *documents], vectors.digest)
+            found = await self._neighbours.search.search([*near, *queries], vectors.digest)
         except NotFound:  # most often: nothing was ever cached by this model
-            return [[], []], await self._search(documents, vectors)
+            if not near:
+                raise
+            return [[], []], (await self._look(question, vectors))[1]
+        except FailedPrecondition as failure:
+            if failure.reason != "TEXT_NOT_INDEXED":
+                raise
+            return await self._look(replace(question, by_words=False), vectors, near)
         return found[: len(near)], found[len(near) :]
-
-    async def _search(self, queries: Sequence[Query], vectors: Vectors) -> list[list[Hit]]:
-        return await self._neighbours.search.search(queries, vectors.digest)
 
     async def _choose(
         self, request: Request, question: Question, near: list[list[Hit]]
@@ -210,7 +230,7 @@ class Answers:
             "citations": [asdict(citation) for citation in answer.citations],
             "passages": [asdict(passage) for passage in answer.passages],
             "model": answer.model,
-            "best_score": answer.best_score,
+            "unsupported": [asdict(span) for span in answer.unsupported],
         }
         cites = sorted({f"documents/{citation.document}" for citation in answer.citations})
         task = asyncio.create_task(
@@ -224,9 +244,9 @@ class Answers:
             )
         )
         self._writes.add(task)
-        task.add_done_callback(self._written)
+        task.add_done_callback(self._remembered)
 
-    def _written(self, task: asyncio.Task[Any]) -> None:
+    def _remembered(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled() and task.exception():
             log.warning("an answer was not kept", exc_info=task.exception())
@@ -240,42 +260,25 @@ def _kept(decision: Decision, timings: Timings) -> Answer:
         [Citation(**citation) for citation in entry.detail["citations"]],
         [Passage(**passage) for passage in entry.detail["passages"]],
         decision,
-        timings,
-        best_score=entry.detail["best_score"],
+        timings.ended(),
         model=entry.detail["model"],
+        unsupported=[Span(**span) for span in entry.detail["unsupported"]],
     )
 
 
-def _queries(question: Question, vectors: Vectors) -> list[Query]:
-    return [
-        Query(
-            ingest.search_collection(name),
-            vectors.rows[0],
-            question.limit,
-            filter=question.filter,
-            with_text=True,
-        )
-        for name in question.collections
-    ]
+def _task(question: Question, streamed: bool) -> Task:
+    return Task(question.text, question.history, question.model, question.prompt_tokens, streamed)
 
 
-def _merge(found: Sequence[Sequence[Hit]], limit: int) -> list[Passage]:
-    passages = [_passage(hit) for hits in found for hit in hits]
-    return sorted(passages, key=lambda passage: -passage.score)[:limit]
-
-
-def _passage(hit: Hit) -> Passage:
-    place = json.loads(hit.payload)
-    fields = {name: value for name, value in hit.fields.items() if name != ingest.DOCUMENT_FIELD}
-    return Passage(
-        document=place["document"],
-        chunk=hit.id,
-        text=hit.text,
-        score=hit.similarity,
-        similarity=hit.similarity,
-        title=place["title"],
-        version=place["version"],
-        start=place["start"],
-        end=place["end"],
-        fields=dict(fields),
+def _written(draft: Draft, decision: Decision, timings: Timings) -> Answer:
+    return Answer(
+        draft.text,
+        draft.citations,
+        draft.passages,
+        decision,
+        timings.ended(),
+        model=draft.model,
+        usage=draft.usage,
+        unsupported=draft.unsupported,
+        dropped=draft.dropped,
     )

@@ -47,6 +47,14 @@ class Vectors:
 
 
 @dataclass(frozen=True)
+class TextModel:
+    """A model for texts; ``none`` is a batch of no vectors of its kind."""
+
+    max_tokens: int
+    none: Vectors
+
+
+@dataclass(frozen=True)
 class Document:
     """A document of a search collection; ``vector`` is float32 [dimensions]."""
 
@@ -62,7 +70,8 @@ class Document:
 class Query:
     """A question to one collection; ``vector`` is float32 [dimensions].
 
-    ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides.
+    ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides. With a ``text``
+    it is asked by words too.
     """
 
     collection: str
@@ -71,11 +80,17 @@ class Query:
     tags: dict[str, str] = field(default_factory=dict)
     filter: Any = None
     with_text: bool = False
+    text: str = ""
+    with_vector: bool = False
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found."""
+    """A document that was found.
+
+    ``score`` ranks hits that were asked for by words too, else it is the similarity; ``vector`` is
+    float32 [dimensions] if it was asked for.
+    """
 
     id: str
     similarity: float
@@ -83,6 +98,9 @@ class Hit:
     fields: dict[str, Value]
     text: str
     payload: bytes
+    score: float = 0.0
+    text_score: float = 0.0
+    vector: NDArray[np.float32] | None = None
 
 
 @contextlib.asynccontextmanager
@@ -125,6 +143,24 @@ class Embedder:
             task=embedder_pb2.TASK_DOCUMENT,
             priority=priority,
         )
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Return where the tokens of each text begin, in code points."""
+        async with _calling("embedder"):
+            reply = await self._stub.Tokenize(
+                embedder_pb2.TokenizeRequest(texts=texts), timeout=serving.time_left()
+            )
+        return [tokens.starts for tokens in reply.results]
+
+    async def text_model(self) -> TextModel:
+        """Return what there is to know of the model that embeds texts."""
+        async with _calling("embedder"):
+            reply = await self._stub.GetModel(
+                embedder_pb2.GetModelRequest(), timeout=serving.time_left()
+            )
+        model = reply.model
+        none = np.zeros((0, model.dimensions), np.float32)
+        return TextModel(model.max_tokens, Vectors(none, model.name, model.digest))
 
     async def picture(self, image: bytes) -> Vectors:
         """Embed a picture file: one vector, as long as the model makes it."""
@@ -235,6 +271,29 @@ class Search:
             async with _calling("search"):
                 await self._stub.DeleteDocuments(request, timeout=serving.time_left())
 
+    async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of those of these documents that exist, by their ids."""
+        if not ids:
+            return {}
+        request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids, return_vector=True)
+        try:
+            async with _calling("search"):
+                reply = await self._stub.GetDocuments(request, timeout=serving.time_left())
+        except NotFound:
+            return {}
+        return {one.id: np.frombuffer(one.vector, "<f4") for one in reply.documents}
+
+    async def declared(self, collection: str) -> dict[str, str] | None:
+        """Return a collection's fields, types by names, or None if there is no such collection."""
+        request = search_pb2.GetCollectionRequest(name=collection)
+        try:
+            async with _calling("search"):
+                reply = await self._stub.GetCollection(request, timeout=serving.time_left())
+        except NotFound:
+            return None
+        kinds = {number: name for name, number in _FIELD_TYPES.items()}
+        return {one.name: kinds.get(one.type, "text") for one in reply.collection.fields}
+
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
         """Return which of these documents do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
@@ -256,7 +315,10 @@ class Search:
         )
         async with _calling("search"):
             reply = await self._stub.Search(request, timeout=serving.time_left())
-        return [[_to_hit(hit) for hit in result.hits] for result in reply.results]
+        return [
+            [_to_hit(hit, by_words=bool(query.text)) for hit in result.hits]
+            for query, result in zip(queries, reply.results, strict=True)
+        ]
 
 
 class Neighbours:
@@ -278,21 +340,37 @@ def _to_query(query: Query) -> search_pb2.Query:
     ]
     if query.filter is not None and query.filter.WhichOneof("condition"):
         conditions.append(query.filter)
+    vector = query.vector.astype("<f4").tobytes()
     message = search_pb2.Query(
-        vector=query.vector.astype("<f4").tobytes(),
         collection=query.collection,
         limit=query.limit,
         return_text=query.with_text,
         return_no_fields=not query.with_text,
+        return_vector=query.with_vector,
     )
+    if query.text:
+        message.hybrid.vector, message.hybrid.text = vector, query.text
+    else:
+        message.vector = vector
     if conditions:
         message.filter.all_of.filters.extend(conditions)
     return message
 
 
-def _to_hit(hit: search_pb2.Hit) -> Hit:
+def _to_hit(hit: search_pb2.Hit, *, by_words: bool) -> Hit:
+    score = hit.score if by_words else hit.similarity
     fields = {name: from_field(value) for name, value in hit.fields.items()}
-    return Hit(hit.id, hit.similarity, hit.distance, fields, hit.text, hit.payload)
+    return Hit(
+        hit.id,
+        hit.similarity,
+        hit.distance,
+        fields,
+        hit.text,
+        hit.payload,
+        score=score,
+        text_score=hit.text_score,
+        vector=np.frombuffer(hit.vector, "<f4") if hit.vector else None,
+    )
 
 
 def to_field(value: Value) -> search_pb2.FieldValue:

@@ -1,69 +1,40 @@
-"""Takes documents in: text, cut into passages, embedded, stored with their place in the source."""
+"""Takes documents in: their text, cut into chunks, embedded, stored with their place in the source.
 
+A chunk's id is a digest of what is embedded, so what has not changed is not embedded again. The
+ledger learns of chunks before search does and of the document at the very end: an ingest that dies
+anywhere is done again, and ends as if it never had.
+"""
+
+import asyncio
 import json
-import re
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
-from services.errors import Failure, InvalidArgument, NotFound
-from services.gateway import clients, entries
-from services.gateway.clients import Document, Neighbours, Value
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import Failure, NotFound, Overloaded, Unavailable
+from services.gateway import chunks, clients, entries
+from services.gateway.chunks import Chunk
+from services.gateway.clients import Document, Neighbours, Value, Vectors
+from services.gateway.formats import files
+from services.gateway.formats.extract import Extract
 from services.gateway.ledger import Ledger
-from services.gateway.passages import Span, passages
+from services.gateway.places import Places
+from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
-DOCUMENT_BYTES = 16 * 2**20
-ID_BYTES = 256
 BATCH = 64
-MEDIA_TYPES = ("text/plain", "text/markdown")
-DOCUMENT_FIELD = "memetwin_document"
-# Part of every version: documents are taken in again when the way of cutting them changes.
-_CUTTING = 1
-_COLLECTION = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+CHUNKS_AT_ONCE = 512
+# A stream's documents in work at once: so many small ones, or as many bytes of large ones.
+DOCUMENTS_AT_ONCE = 128
+_BYTES_A_PLACE = 2**19
+PATIENCE = 30
 
-
-@dataclass(frozen=True)
-class Source:
-    """A document as a caller sends it."""
-
-    collection: str
-    id: str
-    title: str
-    media_type: str
-    fields: dict[str, Value]
-    content: bytes
-
-    def text(self) -> str:
-        """Check the document and return its text.
-
-        Raises:
-            InvalidArgument: a name, the type or the content cannot be taken.
-        """
-        check_collection(self.collection)
-        _require(0 < len(self.id.encode()) <= ID_BYTES, "BAD_ID", "An id has 1 to 256 bytes.", "id")
-        _require(
-            self.media_type in MEDIA_TYPES,
-            "UNKNOWN_MEDIA_TYPE",
-            f"media_type is one of {', '.join(MEDIA_TYPES)}.",
-            "media_type",
-        )
-        _require(
-            DOCUMENT_FIELD not in self.fields,
-            "RESERVED_FIELD",
-            f"{DOCUMENT_FIELD} is a name of ours.",
-            "fields",
-        )
-        _require(len(self.content) <= DOCUMENT_BYTES, "TOO_LARGE", "Over 16 MiB.", "content")
-        try:
-            text = self.content.decode("utf-8-sig").replace("\r\n", "\n")
-        except UnicodeDecodeError as error:
-            raise InvalidArgument("NOT_UTF8", "The text is not UTF-8.", field="content") from error
-        _require(bool(text.strip()), "EMPTY_DOCUMENT", "The document has no text.", "content")
-        return text
-
-    def version(self) -> str:
-        """Return a digest of all that its passages depend on."""
-        parts = [_CUTTING, self.title, self.media_type, self.fields, self.content.hex()]
-        return entries.digest(parts)[:32]
+Row = NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,6 +48,7 @@ class Receipt:
     embedded: int = 0
     reason: str = ""
     message: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,17 +64,82 @@ class Kept:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A document that was read and cut; every chunk has an id."""
+
+    source: Source
+    kept: Kept
+    fields: dict[str, Value]
+    extract: Extract
+    chunks: dict[str, Chunk]
+    digest: str
+
+    def document(self, key: str, row: Row) -> Document:
+        """Return what search keeps of a chunk."""
+        chunk = self.chunks[key]
+        place = {
+            "document": self.kept.id,
+            "title": self.kept.title,
+            "version": self.kept.version,
+            "start": chunk.span.start,
+            "end": chunk.span.end,
+            "lead": len(chunk.before()),
+            "number": chunk.number,
+            "section": chunk.section,
+            "page": chunk.page,
+            "gap": chunk.gap,
+        }
+        return Document(
+            id=key,
+            vector=row,
+            fields=self.fields | {DOCUMENT_FIELD: self.kept.id},
+            text=chunk.text(self.extract),
+            payload=json.dumps(place, ensure_ascii=False).encode(),
+        )
+
+
 class Ingest:
     """Takes documents in and out, and reads them."""
 
     def __init__(self, ledger: Ledger, neighbours: Neighbours) -> None:
         self._ledger = ledger
-        self._neighbours = neighbours
+        self._search = neighbours.search
+        self._embedder = neighbours.embedder
+        self._chunks = Places(CHUNKS_AT_ONCE)
+        self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def take_all(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
+        """Take documents in, some at once; receipts come in the order of the documents."""
+        queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue()
+        places = Places(DOCUMENTS_AT_ONCE)
+
+        async def feed() -> None:
+            try:
+                async for source in sources:
+                    taken = await places.take(1 + len(source.content) // _BYTES_A_PLACE)
+                    task = asyncio.create_task(self.take(source))
+                    task.add_done_callback(lambda _, taken=taken: places.give(taken))  # type: ignore[misc]
+                    queue.put_nowait(task)
+            finally:
+                queue.put_nowait(None)
+
+        feeding = asyncio.create_task(feed())
+        try:
+            while task := await queue.get():
+                yield await task
+            await feeding
+        finally:
+            feeding.cancel()
+            while not queue.empty():
+                if task := queue.get_nowait():
+                    task.cancel()
 
     async def take(self, source: Source) -> Receipt:
         """Take one document in; a failure is a receipt, and the earlier version stands."""
         try:
-            return await self._take(source)
+            async with self._alone(source.collection, source.id):
+                return await _patiently(lambda: self._take(source), Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
 
@@ -114,13 +151,13 @@ class Ingest:
         return Kept(**record)
 
     async def delete(self, collection: str, key: str) -> int:
-        """Delete a document and its passages; return how many those were."""
-        kept = await self.get(collection, key)
-        await self._ledger.delete_document(collection, key)
-        await self._neighbours.search.delete(
-            search_collection(collection), [chunk_id(key, n) for n in range(kept.chunks)]
-        )
-        await self._ledger.bump(collection)
+        """Delete a document and its chunks; return how many those were."""
+        async with self._alone(collection, key):
+            kept = await self.get(collection, key)
+            await self._ledger.announce_chunks(collection, key, [])
+            held = await self._ledger.chunks(collection, key)
+            await self._search.delete(search_collection(collection), sorted(held))
+            await self._ledger.delete_document(collection, key)
         return kept.chunks
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Kept], str]:
@@ -128,84 +165,113 @@ class Ingest:
         records, following = await self._ledger.documents(collection, size, token)
         return [Kept(**record) for record in records], following
 
+    def _alone(self, collection: str, key: str) -> asyncio.Lock:
+        """Return the lock of a document: its versions are taken in one after the other."""
+        return self._busy.setdefault((collection, key), asyncio.Lock())
+
     async def _take(self, source: Source) -> Receipt:
-        text, version = source.text(), source.version()
+        kind, version = source.kind(), source.version()
         earlier = await self._ledger.document(source.collection, source.id)
         if earlier and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
-        spans = passages(text)
-        # Answers given from here on are not kept past the end of this change.
-        await self._ledger.bump(source.collection)
-        await self._store(source, text, version, spans)
-        gone = range(len(spans), earlier["chunks"] if earlier else 0)
-        await self._neighbours.search.delete(
-            search_collection(source.collection), [chunk_id(source.id, n) for n in gone]
-        )
-        kept = Kept(
-            source.id, source.title, version, text, len(spans), source.media_type, source.fields
-        )
-        await self._ledger.write_document(source.collection, source.id, asdict(kept))
+        extract = await asyncio.to_thread(files.read, kind, source.content)
+        prepared, warnings = await self._prepare(source, kind, extract)
+        embedded = await self._store(prepared)
         status = "updated" if earlier else "created"
-        return Receipt(source.id, status, version, len(spans), embedded=len(spans))
+        count = len(prepared.chunks)
+        warnings = [*extract.warnings, *warnings]
+        return Receipt(source.id, status, version, count, embedded, warnings=warnings)
 
-    async def _store(self, source: Source, text: str, version: str, spans: list[Span]) -> None:
-        collection = search_collection(source.collection)
-        for first in range(0, len(spans), BATCH):
-            batch = spans[first : first + BATCH]
-            vectors = await self._neighbours.embedder.passages(
-                [_with_title(source.title, span.of(text)) for span in batch], bulk=True
+    async def _prepare(
+        self, source: Source, kind: str, extract: Extract
+    ) -> tuple[_Prepared, list[str]]:
+        title = source.title or extract.title
+        none = (await self._embedder.text_model()).none
+        pieces = _named(source.id, await chunks.cut(extract, title, self._embedder), extract)
+        fields = extract.fields | source.fields
+        declared = await self._declare(source.collection, none, fields)
+        unfit = {
+            name: f"The field {name!r} is kept, but not to filter by: the collection lacks it."
+            for name, type_ in clients.field_types(extract.fields).items()
+            if name not in source.fields and declared.get(name) != type_
+        }
+        filterable = {name: value for name, value in fields.items() if name not in unfit}
+        kept = Kept(source.id, title, source.version(), extract.text, len(pieces), kind, fields)
+        prepared = _Prepared(source, kept, filterable, extract, pieces, none.digest)
+        return prepared, list(unfit.values())
+
+    async def _declare(self, name: str, none: Vectors, fields: dict[str, Value]) -> dict[str, str]:
+        """Return the fields of a collection; the first document of all makes it with its own."""
+        collection = search_collection(name)
+        declared = await self._search.declared(collection)
+        if declared is None:
+            types = clients.field_types(fields) | {DOCUMENT_FIELD: "tag"}
+            await self._search.ensure(collection, none, types, index_text=True)
+            declared = await self._search.declared(collection)
+        return declared or {}
+
+    async def _store(self, prepared: _Prepared) -> int:
+        """Bring search and the ledger to a document's new state; return how many were embedded."""
+        name, key = prepared.source.collection, prepared.source.id
+        ids = list(prepared.chunks)
+        await self._ledger.announce_chunks(name, key, ids)
+        batches = [ids[first : first + BATCH] for first in range(0, len(ids), BATCH)]
+        embedded = await _all(self._store_some(prepared, batch) for batch in batches)
+        gone = await self._ledger.chunks(name, key) - prepared.chunks.keys()
+        await self._search.delete(search_collection(name), sorted(gone))
+        await self._ledger.write_document(name, key, asdict(prepared.kept), ids)
+        return sum(embedded)
+
+    async def _store_some(self, prepared: _Prepared, ids: Sequence[str]) -> int:
+        taken = await self._chunks.take(len(ids))
+        try:
+            return await self._embed_and_write(prepared, ids)
+        finally:
+            self._chunks.give(taken)
+
+    async def _embed_and_write(self, prepared: _Prepared, ids: Sequence[str]) -> int:
+        """Embed the chunks that search does not hold, write all; return how many were embedded."""
+        collection = search_collection(prepared.source.collection)
+        rows = await self._search.vectors(collection, ids)
+        new = [key for key in ids if key not in rows]
+        if new:
+            texts = [prepared.chunks[key].text(prepared.extract) for key in new]
+            vectors = await _patiently(
+                lambda: self._embedder.passages(texts, bulk=True), Overloaded, Unavailable
             )
-            if first == 0:
-                types = clients.field_types(source.fields) | {DOCUMENT_FIELD: "tag"}
-                await self._neighbours.search.ensure(collection, vectors, types, index_text=True)
-            documents = [
-                Document(
-                    id=chunk_id(source.id, first + number),
-                    vector=row,
-                    fields=source.fields | {DOCUMENT_FIELD: source.id},
-                    text=span.of(text),
-                    payload=_place(source, version, span),
-                )
-                for number, (span, row) in enumerate(zip(batch, vectors.rows, strict=True))
-            ]
-            await self._neighbours.search.upsert(collection, documents, vectors.digest)
+            rows |= dict(zip(new, vectors.rows, strict=True))
+        documents = [prepared.document(key, rows[key]) for key in ids]
+        await self._search.upsert(collection, documents, prepared.digest)
+        return len(new)
 
 
-def check_collection(name: str) -> None:
-    """Raise InvalidArgument if a collection of documents cannot be called so."""
-    _require(
-        bool(_COLLECTION.fullmatch(name)),
-        "BAD_COLLECTION_NAME",
-        "A collection's name has 1 to 100 letters, digits, '.', '_' or '-'.",
-        "collection",
-    )
+async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run calls at once; the first failure ends them all and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    return [task.result() for task in tasks]
 
 
-def search_collection(name: str) -> str:
-    """Return the search collection that holds the passages of a collection of documents."""
-    return f"documents-{name}"
+async def _patiently(call: Callable[[], Awaitable[T]], *passing: type[Failure]) -> T:
+    """Call again after failures that pass: an ingest waits, within its deadline."""
+    for _ in range(PATIENCE):
+        try:
+            return await call()
+        except passing as failure:
+            await asyncio.sleep(failure.retry_after or 1.0)
+    return await call()
 
 
-def chunk_id(document: str, number: int) -> str:
-    """Return the id of a document's passage."""
-    return f"{document}#{number}"
-
-
-def _with_title(title: str, text: str) -> str:
-    return f"{title}\n{text}" if title else text
-
-
-def _place(source: Source, version: str, span: Span) -> bytes:
-    place = {
-        "document": source.id,
-        "title": source.title,
-        "version": version,
-        "start": span.start,
-        "end": span.end,
-    }
-    return json.dumps(place, ensure_ascii=False).encode()
-
-
-def _require(condition: bool, reason: str, message: str, field_name: str) -> None:
-    if not condition:
-        raise InvalidArgument(reason, message, field=field_name)
+def _named(document: str, pieces: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
+    """Give every chunk an id: a digest of its words, numbered where they come again."""
+    seen: Counter[str] = Counter()
+    named = {}
+    for piece in pieces:
+        digest = entries.digest(piece.text(extract))[:20]
+        again = f"-{seen[digest]}" if seen[digest] else ""
+        seen[digest] += 1
+        named[f"{document}#{digest}{again}"] = piece
+    return named

@@ -8,6 +8,8 @@ Keys, all under the prefix of the settings:
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
 - ``documents:<collection>``       sorted set of the ids of the documents
+- ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
+- ``calibration:<collection>``     hash by model digest: when questions are refused, JSON
 - ``twin:<id>``                    hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
 - ``twins``                        sorted set of the ids of the twins
 """
@@ -15,8 +17,8 @@ Keys, all under the prefix of the settings:
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, cast
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -114,23 +116,43 @@ class Ledger:
         async with _asking():
             return _load(await self._redis.get(self._key("document", collection, key)))
 
-    async def write_document(self, collection: str, key: str, record: Record) -> None:
-        """Write an ingested document and count the change."""
+    async def chunks(self, collection: str, key: str) -> set[str]:
+        """Return the ids of all chunks of a document that search may hold."""
+        async with _asking():
+            found = await cast(
+                Awaitable[set[bytes]], self._redis.smembers(self._key("chunks", collection, key))
+            )
+        return {_bytes(one).decode() for one in found}
+
+    async def announce_chunks(self, collection: str, key: str, ids: Sequence[str]) -> None:
+        """Note which chunks a document will get, and count the change before it happens.
+
+        So whatever is written can be found and deleted, and no cached answer outlives the change.
+        """
         async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._key("document", collection, key), _dump(record))
-            pipe.zadd(self._key("documents", collection), {key: 0})
+            if ids:
+                pipe.sadd(self._key("chunks", collection, key), *ids)
             pipe.incr(self._key("epoch", collection))
             await pipe.execute()
 
-    async def bump(self, collection: str) -> None:
-        """Count a change to a collection before it happens, so that no answer outlives it."""
-        async with _asking():
-            await self._redis.incr(self._key("epoch", collection))
+    async def write_document(
+        self, collection: str, key: str, record: Record, chunks: Sequence[str]
+    ) -> None:
+        """Write an ingested document, all of whose chunks are in search, and count the change."""
+        held = self._key("chunks", collection, key)
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._key("document", collection, key), _dump(record))
+            pipe.zadd(self._key("documents", collection), {key: 0})
+            pipe.delete(held)
+            pipe.sadd(held, *chunks)
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
 
     async def delete_document(self, collection: str, key: str) -> None:
-        """Delete an ingested document and count the change."""
+        """Delete an ingested document, whose chunks are gone, and count the change."""
         async with _asking(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key("document", collection, key))
+            pipe.delete(self._key("chunks", collection, key))
             pipe.zrem(self._key("documents", collection), key)
             pipe.incr(self._key("epoch", collection))
             await pipe.execute()
@@ -145,6 +167,20 @@ class Ledger:
                 else []
             )
         return [record for record in map(_load, values) if record], following
+
+    async def calibrations(self, collections: Sequence[str], digest: str) -> list[Record | None]:
+        """Return what was learnt about refusals for each collection and a model."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for name in collections:
+                pipe.hget(self._key("calibration", name), digest)
+            return [_load(value) for value in await pipe.execute()]
+
+    async def write_calibration(self, collection: str, digest: str, record: Record) -> None:
+        """Keep what was learnt about refusals; answers kept before it are not served."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("calibration", collection), digest, _dump(record))
+            pipe.incr(self._key("epoch", collection))
+            await pipe.execute()
 
     async def twin(self, key: str) -> Record | None:
         """Read what is known of a twin."""

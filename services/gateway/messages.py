@@ -9,10 +9,14 @@ from memetwin.gateway.v1 import cache_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway import clients
-from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
+from services.gateway.answers import Answer, Event, Retrieved, Timings
 from services.gateway.entries import Bound, Context, Decision, Entry, Scope
-from services.gateway.generator import Citation, Passage
-from services.gateway.ingest import Kept, Receipt, Source
+from services.gateway.generator import Citation
+from services.gateway.ingest import Kept, Receipt
+from services.gateway.questions import DEFAULT_PASSAGES, Question
+from services.gateway.refusals import Labelled, Measured, Verdict
+from services.gateway.retrieval import Passage
+from services.gateway.sources import Source
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -133,7 +137,7 @@ def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
         collection=header.collection,
         id=header.id,
         title=header.title,
-        media_type=header.media_type or "text/plain",
+        media_type=header.media_type,
         fields={name: clients.from_field(value) for name, value in header.fields.items()},
         content=content,
     )
@@ -149,6 +153,7 @@ def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
         embedded=value.embedded,
         reason=value.reason,
         message=value.message,
+        warnings=value.warnings,
     )
 
 
@@ -165,7 +170,9 @@ def document(value: Kept, *, with_text: bool) -> rag_pb2.SourceDocument:
     )
 
 
-def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
+def question(
+    request: rag_pb2.AskRequest | rag_pb2.StreamAskRequest | rag_pb2.RetrieveRequest,
+) -> Question:
     """Read a question to documents. Raises InvalidArgument for a bound out of range."""
     common = {
         "text": request.question,
@@ -173,6 +180,7 @@ def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
         "limit": request.limit or DEFAULT_PASSAGES,
         "filter": request.filter,
         "filter_key": request.filter.SerializeToString(deterministic=True),
+        "diversity": request.diversity,
     }
     if isinstance(request, rag_pb2.RetrieveRequest):
         return Question(**common)  # type: ignore[arg-type]
@@ -182,6 +190,7 @@ def question(request: rag_pb2.AskRequest | rag_pb2.RetrieveRequest) -> Question:
         scope=scope(request.scope),
         history=history(request.history),
         model=request.model,
+        prompt_tokens=request.max_prompt_tokens,
         no_cache=control.no_cache,
         no_store=control.no_store,
         bound=Bound(
@@ -206,6 +215,8 @@ def passage(value: Passage) -> rag_pb2.Passage:
         source_start=value.start,
         source_end=value.end,
         fields={name: clients.to_field(item) for name, item in value.fields.items()},  # type: ignore[arg-type]
+        section=value.section,
+        page=value.page,
     )
 
 
@@ -229,8 +240,59 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
         cache=value.cache,
         embed=value.embed,
         search=value.search,
+        arrange=value.arrange,
         generate=value.generate,
         total=value.total,
+    )
+
+
+def refusal(value: Verdict) -> rag_pb2.Refusal:
+    """Write why there is no answer."""
+    return rag_pb2.Refusal(
+        reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT,
+        best_score=value.best_score,
+        min_score=value.min_score,
+        relevance=value.relevance,
+    )
+
+
+def retrieved(
+    passages: list[Passage], verdict: Verdict, spent: Timings
+) -> rag_pb2.RetrieveResponse:
+    """Write what was found, and whether a question would be refused."""
+    return rag_pb2.RetrieveResponse(
+        passages=map(passage, passages),
+        timings=timings(spent),
+        refusal=refusal(verdict) if verdict.refused else None,
+    )
+
+
+def events(event: Event) -> list[rag_pb2.StreamAskResponse]:
+    """Write what happens while a question is answered; the end brings citations and usage too."""
+    message = rag_pb2.StreamAskResponse
+    if isinstance(event, str):
+        return [message(delta=event)]
+    if isinstance(event, Retrieved):
+        return [message(retrieval=rag_pb2.Retrieval(passages=map(passage, event.passages)))]
+    whole = answer(event)
+    cited = [message(citation=one) for one in whole.citations]
+    used = [message(usage=whole.usage)] if event.usage else []
+    return [*cited, *used, message(final=whole)]
+
+
+def labelled(request: rag_pb2.CalibrateRefusalsRequest) -> list[Labelled]:
+    """Read labelled questions."""
+    return [Labelled(one.question, one.answerable) for one in request.questions]
+
+
+def measured(value: Measured) -> rag_pb2.CalibrateRefusalsResponse:
+    """Write what was learnt about refusals."""
+    return rag_pb2.CalibrateRefusalsResponse(
+        min_score=value.calibration.min_score,
+        model_digest=value.digest,
+        answerable_refused=value.answerable_refused,
+        unanswerable_refused=value.unanswerable_refused,
+        measured=value.questions,
     )
 
 
@@ -244,10 +306,11 @@ def answer(value: Answer) -> rag_pb2.AskResponse:
         decision=decision(value.decision),
         model=value.model,
         usage=cache_pb2.Usage(**value.usage),
+        unsupported=[rag_pb2.TextSpan(start=one.start, end=one.end) for one in value.unsupported],
+        dropped_citations=value.dropped,
     )
-    if value.refused:
-        message.refusal.reason = rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
-        message.refusal.best_score = value.best_score
+    if value.refusal:
+        message.refusal.CopyFrom(refusal(value.refusal))
     else:
         message.writer = rag_pb2.WRITER_LANGUAGE_MODEL if value.model else rag_pb2.WRITER_EXTRACTIVE
     return message

@@ -1,10 +1,7 @@
-"""Cuts texts into sentences, and sentences into passages that an embedding model can read whole."""
+"""Cuts texts into sentences and lines."""
 
 import re
 from dataclasses import dataclass
-
-# all-MiniLM-L6-v2 reads 256 tokens; English has about 4.5 characters a token.
-PASSAGE_CHARACTERS = 900
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W\d_a-zà-ÿ]|[\"'“‘(\[]*\d)")
@@ -40,33 +37,13 @@ def sentences(text: str, within: Span | None = None) -> list[Span]:
     return [trimmed for span in spans if (trimmed := _trim(text, span)).start < trimmed.end]
 
 
-def passages(text: str, limit: int = PASSAGE_CHARACTERS) -> list[Span]:
-    """Return passages of whole sentences, at most ``limit`` code points each, that cover the text.
-
-    A passage ends with its paragraph once it is half full; a sentence longer than the limit is cut
-    at white space.
-    """
-    spans: list[Span] = []
-    for paragraph in _split(text, Span(0, len(text)), _PARAGRAPH):
-        begun = spans[-1] if spans and spans[-1].end - spans[-1].start < limit / 2 else None
-        for sentence in sentences(text, paragraph):
-            for piece in _cut(text, sentence, limit):
-                if begun and piece.end - begun.start <= limit:
-                    begun = spans[-1] = Span(begun.start, piece.end)
-                else:
-                    begun = piece
-                    spans.append(piece)
-    return spans
-
-
-def _cut(text: str, span: Span, limit: int) -> list[Span]:
-    pieces = []
-    while span.end - span.start > limit:
-        space = text.rfind(" ", span.start + limit // 2, span.start + limit)
-        end = space if space > 0 else span.start + limit
-        pieces.append(Span(span.start, end))
-        span = _trim(text, Span(end, span.end))
-    return [*pieces, span]
+def lines(text: str, within: Span) -> list[Span]:
+    """Return the lines of a text that say something, as they stand."""
+    spans, start = [], within.start
+    for line in within.of(text).splitlines(keepends=True):
+        spans.append(Span(start, start + len(line.rstrip())))
+        start += len(line)
+    return [span for span in spans if span.start < span.end]
 
 
 def _split(text: str, whole: Span, separator: re.Pattern[str]) -> list[Span]:

@@ -17,7 +17,9 @@ from services.gateway import messages
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
 from services.gateway.entries import Request
-from services.gateway.ingest import DOCUMENT_BYTES, Ingest
+from services.gateway.ingest import Ingest
+from services.gateway.refusals import Refusals
+from services.gateway.sources import DOCUMENT_BYTES, Source
 from services.gateway.twins import Picture, Twins
 
 
@@ -83,17 +85,19 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
 class RagServicer(rag_pb2_grpc.RagServiceServicer):
     """RagService over ingest and answers; ``has_model`` says whether a language model is set."""
 
-    def __init__(self, ingest: Ingest, answers: Answers, *, has_model: bool) -> None:
+    def __init__(
+        self, ingest: Ingest, answers: Answers, refusals: Refusals, *, has_model: bool
+    ) -> None:
         self._ingest = ingest
         self._answers = answers
+        self._refusals = refusals
         self._has_model = has_model
 
     async def IngestDocuments(
         self, request_iterator: AsyncIterator[rag_pb2.IngestDocumentsRequest], context: Any
     ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
-        """Take documents in as they arrive; what follows waits while one is embedded."""
-        async for header, content in _documents(request_iterator):
-            receipt = await self._ingest.take(messages.source(header, content))
+        """Take documents in as they arrive, some at once; what follows waits."""
+        async for receipt in self._ingest.take_all(_sources(request_iterator)):
             yield messages.receipt(receipt)
 
     async def GetDocument(
@@ -126,20 +130,38 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
         """Find passages."""
-        passages, timings = await self._answers.retrieve(messages.question(request))
-        return rag_pb2.RetrieveResponse(
-            passages=map(messages.passage, passages), timings=messages.timings(timings)
-        )
+        return messages.retrieved(*await self._answers.retrieve(messages.question(request)))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
-        if request.model and not self._has_model:
+        self._require_model(request.model)
+        return messages.answer(await self._answers.ask(messages.question(request)))
+
+    async def StreamAsk(
+        self, request: rag_pb2.StreamAskRequest, context: Any
+    ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
+        """Answer a question piece by piece."""
+        self._require_model(request.model)
+        async for event in self._answers.stream(messages.question(request), streamed=True):
+            for message in messages.events(event):
+                yield message
+
+    async def CalibrateRefusals(
+        self, request: rag_pb2.CalibrateRefusalsRequest, context: Any
+    ) -> rag_pb2.CalibrateRefusalsResponse:
+        """Learn when to refuse."""
+        measured = await self._refusals.calibrate(
+            request.collection, messages.labelled(request), dry_run=request.dry_run
+        )
+        return messages.measured(measured)
+
+    def _require_model(self, named: str) -> None:
+        if named and not self._has_model:
             raise FailedPrecondition(
                 "NO_LANGUAGE_MODEL",
                 "No language model is set: leave model empty, or set MEMETWIN_LLM_BASE_URL.",
                 field="model",
             )
-        return messages.answer(await self._answers.ask(messages.question(request)))
 
 
 class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
@@ -199,9 +221,9 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         return twin_pb2.DeleteTwinResponse()
 
 
-async def _documents(
+async def _sources(
     requests: AsyncIterator[rag_pb2.IngestDocumentsRequest],
-) -> AsyncIterator[tuple[rag_pb2.IngestHeader, bytes]]:
+) -> AsyncIterator[Source]:
     """Gather the stream's pieces into documents; one over the limit keeps just enough to be named.
 
     Raises:
@@ -212,11 +234,11 @@ async def _documents(
     async for request in requests:
         if request.WhichOneof("part") == "header":
             if header is not None:
-                yield header, bytes(content)
+                yield messages.source(header, bytes(content))
             header, content = request.header, bytearray()
         elif header is None:
             raise InvalidArgument("NO_HEADER", "A document begins with its header.", field="part")
         elif len(content) <= DOCUMENT_BYTES:
             content += request.content
     if header is not None:
-        yield header, bytes(content)
+        yield messages.source(header, bytes(content))

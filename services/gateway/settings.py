@@ -43,5 +43,10 @@ class Settings(CommonSettings):
     rag_min_score: float = setting(
         "MEMETWIN_RAG_MIN_SCORE",
         0.4,
-        "Least cosine of the best passage; below it a question is refused.",
+        "Least cosine of the best passage; below it a question is refused, unless calibrated.",
+    )
+    rag_prompt_tokens: int = setting(
+        "MEMETWIN_RAG_PROMPT_TOKENS",
+        8192,
+        "Most tokens that a language model is sent for an answer, if the call does not say.",
     )

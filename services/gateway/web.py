@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
 from services import serving
 from services.errors import Failure, InvalidArgument
-from services.gateway import messages
+from services.gateway import event_stream, messages
 from services.gateway.answers import Answer, Answers
 from services.gateway.clients import METRICS
 from services.gateway.twins import Twins
@@ -118,7 +118,7 @@ class _Face:
         return Response(image, media_type=media_type, headers={"Cache-Control": "max-age=60"})
 
     async def ask(self, request: Request) -> Response:
-        """Answer the AskRequest that the body is, as JSON."""
+        """Answer the AskRequest that the body is: as JSON, or as events if those are accepted."""
         message = rag_pb2.AskRequest()
         try:
             json_format.ParseDict(await _json(request), message)
@@ -127,6 +127,8 @@ class _Face:
                 "BAD_JSON", "The body is no AskRequest as JSON: a field is wrong."
             ) from error
         _read_cache_control(request.headers.get("cache-control", ""), message)
+        if event_stream.MEDIA_TYPE in request.headers.get("accept", ""):
+            return await event_stream.response(self._answers, messages.question(message))
         with _deadline(serving.LONG_DEADLINE) as limit:
             async with asyncio.timeout(limit):
                 answer = await self._answers.ask(messages.question(message))

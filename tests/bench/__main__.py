@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("search", "hybrid", "embedder", "cache", "twins")
+NAMES = ("search", "hybrid", "rag", "embedder", "cache", "twins")
 
 
 def main() -> None:

@@ -56,6 +56,25 @@ def test_a_question_is_answered_and_then_cached(web: httpx.Client) -> None:
     assert passed.headers["x-memetwin-cache"] == "bypass"
 
 
+def test_an_answer_comes_as_events(web: httpx.Client) -> None:
+    question = {"collection": "memes", "question": "Who drew Nyan Cat?"}
+    headers = {"Cache-Control": "no-cache", "Accept": "text/event-stream"}
+    reply = web.post("/v1/ask", json=question, headers=headers)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    events = reply.text.split("\n\n")[:-1]
+    told = [dict(line.split(": ", 1) for line in event.split("\n")) for event in events]
+    kinds = [one["event"] for one in told]
+    assert (kinds[0], kinds[-1]) == ("retrieval", "final")
+    said = "".join(json.loads(one["data"]) for one in told if one["event"] == "delta")
+    final = json.loads(told[-1]["data"])
+    assert "Christopher Torres" in said
+    assert said == final["answer"]
+    cited = [json.loads(one["data"]) for one in told if one["event"] == "citation"]
+    assert cited == final["citations"]
+    bad = web.post("/v1/ask", json=question | {"collection": "none"}, headers=headers)
+    assert (bad.status_code, bad.json()["error"]["reason"]) == (404, "COLLECTION_NOT_FOUND")
+
+
 def test_the_page_and_its_parts_are_served_safely(web: httpx.Client) -> None:
     page = web.get("/")
     assert page.status_code == 200

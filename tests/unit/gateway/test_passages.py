@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.passages import Span, passages, sentences
+from services.gateway.passages import Span, lines, sentences
 
 TEXT = (
     "Dr. Smith met J. R. Tolkien in 1950. They talked!  “Really?” he said.\n\n"
@@ -20,10 +20,18 @@ def test_sentences_end_where_a_reader_would_end_them() -> None:
     ]
 
 
-@given(st.text(alphabet="ab .\n?!é", max_size=400), st.integers(10, 60))
-def test_passages_cover_the_text_in_order_and_keep_to_the_limit(text: str, limit: int) -> None:
-    spans = passages(text, limit)
-    assert all(0 < span.end - span.start <= limit for span in spans)
+@given(st.text(alphabet="ab .\n?!é", max_size=400))
+def test_sentences_cover_the_text_in_order(text: str) -> None:
+    check_cover(text, sentences(text))
+
+
+@given(st.text(alphabet="ab \n\f\r", max_size=200))
+def test_lines_cover_the_text_in_order(text: str) -> None:
+    check_cover(text, lines(text, Span(0, len(text))))
+
+
+def check_cover(text: str, spans: list[Span]) -> None:
+    assert all(span.start < span.end for span in spans)
     assert all(one.end <= other.start for one, other in pairwise(spans))
     covered = {place for span in spans for place in range(span.start, span.end)}
     assert all(letter.isspace() for place, letter in enumerate(text) if place not in covered)

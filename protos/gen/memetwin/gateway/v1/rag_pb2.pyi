@@ -164,12 +164,14 @@ class IngestHeader(_message.Message):
     id: _builtins.str
     """id of the document, 1 to 256 bytes; the same id replaces it."""
     title: _builtins.str
-    """title for people."""
+    """title for people; empty takes the document's own, if it has one."""
     media_type: _builtins.str
-    """media_type of the content: text/plain (default) or text/markdown."""
+    """media_type of the content: text/plain, text/markdown, text/html or application/pdf; empty tells it by the content's
+    first bytes, then by the id's suffix.
+    """
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _search_pb2.FieldValue]:
-        """fields by which passages can be filtered."""
+        """fields by which passages can be filtered; they go before those of a front matter."""
 
     def __init__(
         self,
@@ -201,6 +203,7 @@ class IngestDocumentsResponse(_message.Message):
     EMBEDDED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the document."""
     status: Global___ReceiptStatus.ValueType
@@ -215,6 +218,10 @@ class IngestDocumentsResponse(_message.Message):
     """reason of a failure, UPPER_SNAKE."""
     message: _builtins.str
     """message of a failure, for people."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """warnings about parts that could not be read, pages without text and the like."""
+
     def __init__(
         self,
         *,
@@ -225,10 +232,11 @@ class IngestDocumentsResponse(_message.Message):
         embedded: _builtins.int = ...,
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "embedded", b"embedded", "id", b"id", "message", b"message", "reason", b"reason", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "embedded", b"embedded", "id", b"id", "message", b"message", "reason", b"reason", "status", b"status", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -496,6 +504,8 @@ class Passage(_message.Message):
     SOURCE_START_FIELD_NUMBER: _builtins.int
     SOURCE_END_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """document_id of the document it is from."""
     chunk_id: _builtins.str
@@ -503,7 +513,7 @@ class Passage(_message.Message):
     text: _builtins.str
     """text of the passage, as it stands in the extracted text."""
     score: _builtins.float
-    """score by which passages are ranked, higher is better."""
+    """score by which passages are ranked, higher is better: a mixture of meaning and words."""
     similarity: _builtins.float
     """similarity of the passage to the question: their cosine."""
     title: _builtins.str
@@ -514,6 +524,10 @@ class Passage(_message.Message):
     """source_start of the passage in the extracted text, in code points."""
     source_end: _builtins.int
     """source_end of the passage in the extracted text, in code points, exclusive."""
+    section: _builtins.str
+    """section is the headings above the passage, outermost first, joined by " › "."""
+    page: _builtins.int
+    """page the passage begins on, from 1; 0 if the document has no pages."""
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _search_pb2.FieldValue]:
         """fields of the document."""
@@ -531,10 +545,12 @@ class Passage(_message.Message):
         source_start: _builtins.int = ...,
         source_end: _builtins.int = ...,
         fields: _abc.Mapping[_builtins.str, _search_pb2.FieldValue] | None = ...,
+        section: _builtins.str = ...,
+        page: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "document_version", b"document_version", "fields", b"fields", "score", b"score", "similarity", b"similarity", "source_end", b"source_end", "source_start", b"source_start", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "document_version", b"document_version", "fields", b"fields", "page", b"page", "score", b"score", "section", b"section", "similarity", b"similarity", "source_end", b"source_end", "source_start", b"source_start", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -551,12 +567,15 @@ class RetrieveRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to look in."""
     question: _builtins.str
     """question to look for."""
     limit: _builtins.int
     """limit is the most passages; 0 means 8, at most 1,000."""
+    diversity: _builtins.float
+    """diversity in [0, 1] prefers passages that differ from those before (maximal marginal relevance); 0 ranks by score."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must meet."""
@@ -573,10 +592,11 @@ class RetrieveRequest(_message.Message):
         filter: _search_pb2.Filter | None = ...,
         limit: _builtins.int = ...,
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
+        diversity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "filter", b"filter", "limit", b"limit", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "limit", b"limit", "question", b"question"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -590,6 +610,7 @@ class RetrieveResponse(_message.Message):
 
     PASSAGES_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
         """passages that were found."""
@@ -598,15 +619,20 @@ class RetrieveResponse(_message.Message):
     def timings(self) -> Global___RagTimings:
         """timings says where the time went, in seconds by stage."""
 
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """refusal is set if Ask would refuse the question."""
+
     def __init__(
         self,
         *,
         passages: _abc.Iterable[Global___Passage] | None = ...,
         timings: Global___RagTimings | None = ...,
+        refusal: Global___Refusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "refusal", b"refusal", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -623,6 +649,7 @@ class RagTimings(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     GENERATE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    ARRANGE_FIELD_NUMBER: _builtins.int
     cache: _builtins.float
     """cache is the time spent looking for an answer given before."""
     embed: _builtins.float
@@ -633,6 +660,8 @@ class RagTimings(_message.Message):
     """generate is the time spent writing the answer."""
     total: _builtins.float
     """total is the time of the whole call."""
+    arrange: _builtins.float
+    """arrange is the time spent merging neighbours and dropping duplicates."""
     def __init__(
         self,
         *,
@@ -641,10 +670,11 @@ class RagTimings(_message.Message):
         search: _builtins.float = ...,
         generate: _builtins.float = ...,
         total: _builtins.float = ...,
+        arrange: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "embed", b"embed", "generate", b"generate", "search", b"search", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrange", b"arrange", "cache", b"cache", "embed", b"embed", "generate", b"generate", "search", b"search", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -706,6 +736,8 @@ class AskRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to answer from."""
     question: _builtins.str
@@ -714,6 +746,10 @@ class AskRequest(_message.Message):
     """limit is the most passages to answer from; 0 means 8."""
     model: _builtins.str
     """model that writes the answer; empty means the service's default."""
+    diversity: _builtins.float
+    """diversity in [0, 1] prefers passages that differ from those before; 0 ranks by score."""
+    max_prompt_tokens: _builtins.int
+    """max_prompt_tokens bounds what is sent to the language model; 0 means the service's default."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must meet."""
@@ -746,14 +782,88 @@ class AskRequest(_message.Message):
         model: _builtins.str = ...,
         cache: Global___CacheControl | None = ...,
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
+        diversity: _builtins.float = ...,
+        max_prompt_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "filter", b"filter", "history", b"history", "limit", b"limit", "model", b"model", "question", b"question", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskRequest: _TypeAlias = AskRequest  # noqa: Y015
+
+@_typing.final
+class StreamAskRequest(_message.Message):
+    """StreamAskRequest asks a question, as AskRequest does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
+    ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to answer from."""
+    question: _builtins.str
+    """question to answer."""
+    limit: _builtins.int
+    """limit is the most passages to answer from; 0 means 8."""
+    model: _builtins.str
+    """model that writes the answer; empty means the service's default."""
+    diversity: _builtins.float
+    """diversity in [0, 1] prefers passages that differ from those before; 0 ranks by score."""
+    max_prompt_tokens: _builtins.int
+    """max_prompt_tokens bounds what is sent to the language model; 0 means the service's default."""
+    @_builtins.property
+    def filter(self) -> _search_pb2.Filter:
+        """filter that documents must meet."""
+
+    @_builtins.property
+    def scope(self) -> _cache_pb2.Scope:
+        """scope of the cache."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_cache_pb2.Message]:
+        """history of the conversation before the question."""
+
+    @_builtins.property
+    def cache(self) -> Global___CacheControl:
+        """cache says how this call uses the cache."""
+
+    @_builtins.property
+    def additional_collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """additional_collections to answer from too."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        question: _builtins.str = ...,
+        filter: _search_pb2.Filter | None = ...,
+        limit: _builtins.int = ...,
+        scope: _cache_pb2.Scope | None = ...,
+        history: _abc.Iterable[_cache_pb2.Message] | None = ...,
+        model: _builtins.str = ...,
+        cache: Global___CacheControl | None = ...,
+        additional_collections: _abc.Iterable[_builtins.str] | None = ...,
+        diversity: _builtins.float = ...,
+        max_prompt_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAskRequest: _TypeAlias = StreamAskRequest  # noqa: Y015
 
 @_typing.final
 class Citation(_message.Message):
@@ -813,23 +923,59 @@ class Refusal(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     BEST_SCORE_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    RELEVANCE_FIELD_NUMBER: _builtins.int
     reason: Global___RefusalReason.ValueType
     """reason for programs."""
     best_score: _builtins.float
     """best_score of the nearest passage: its cosine."""
+    min_score: _builtins.float
+    """min_score is the least cosine that would have been answered."""
+    relevance: _builtins.float
+    """relevance is the probability that the nearest passage answers, by the collection's calibration; absent without one."""
     def __init__(
         self,
         *,
         reason: Global___RefusalReason.ValueType = ...,
         best_score: _builtins.float = ...,
+        min_score: _builtins.float = ...,
+        relevance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "relevance", b"relevance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "best_score", b"best_score", "min_score", b"min_score", "reason", b"reason", "relevance", b"relevance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
+    _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class TextSpan(_message.Message):
+    """TextSpan is a part of an answer, in code points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """start of the part."""
+    end: _builtins.int
+    """end of the part, exclusive."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_score", b"best_score", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+Global___TextSpan: _TypeAlias = TextSpan  # noqa: Y015
 
 @_typing.final
 class AskResponse(_message.Message):
@@ -846,12 +992,16 @@ class AskResponse(_message.Message):
     WRITER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    DROPPED_CITATIONS_FIELD_NUMBER: _builtins.int
     answer: _builtins.str
     """answer to the question; empty with a refusal."""
     writer: Global___Writer.ValueType
     """writer of the answer."""
     model: _builtins.str
     """model that wrote it; empty for the extractive writer."""
+    dropped_citations: _builtins.int
+    """dropped_citations is how often the model cited what it was not given; those marks were taken out."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
         """citations of the answer."""
@@ -876,6 +1026,10 @@ class AskResponse(_message.Message):
     def usage(self) -> _cache_pb2.Usage:
         """usage of the language model for this call."""
 
+    @_builtins.property
+    def unsupported(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextSpan]:
+        """unsupported sentences of the answer: no citation backs them."""
+
     def __init__(
         self,
         *,
@@ -888,11 +1042,181 @@ class AskResponse(_message.Message):
         writer: Global___Writer.ValueType = ...,
         model: _builtins.str = ...,
         usage: _cache_pb2.Usage | None = ...,
+        unsupported: _abc.Iterable[Global___TextSpan] | None = ...,
+        dropped_citations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "refusal", b"refusal", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "citations", b"citations", "decision", b"decision", "model", b"model", "passages", b"passages", "refusal", b"refusal", "timings", b"timings", "usage", b"usage", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "citations", b"citations", "decision", b"decision", "dropped_citations", b"dropped_citations", "model", b"model", "passages", b"passages", "refusal", b"refusal", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskResponse: _TypeAlias = AskResponse  # noqa: Y015
+
+@_typing.final
+class Retrieval(_message.Message):
+    """Retrieval is what was found for a question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """passages the answer will rest on."""
+
+    def __init__(
+        self,
+        *,
+        passages: _abc.Iterable[Global___Passage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Retrieval: _TypeAlias = Retrieval  # noqa: Y015
+
+@_typing.final
+class StreamAskResponse(_message.Message):
+    """StreamAskResponse is the next piece of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIEVAL_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    CITATION_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """delta is the next piece of the answer's text."""
+    @_builtins.property
+    def retrieval(self) -> Global___Retrieval:
+        """retrieval comes first, unless a kept answer is served or the question is refused."""
+
+    @_builtins.property
+    def citation(self) -> Global___Citation:
+        """citation of words that have been sent."""
+
+    @_builtins.property
+    def usage(self) -> _cache_pb2.Usage:
+        """usage of the language model, if one wrote."""
+
+    @_builtins.property
+    def final(self) -> Global___AskResponse:
+        """final is the whole, as Ask would reply; the last event."""
+
+    def __init__(
+        self,
+        *,
+        retrieval: Global___Retrieval | None = ...,
+        delta: _builtins.str = ...,
+        citation: Global___Citation | None = ...,
+        usage: _cache_pb2.Usage | None = ...,
+        final: Global___AskResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "final", b"final", "retrieval", b"retrieval", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citation", b"citation", "delta", b"delta", "event", b"event", "final", b"final", "retrieval", b"retrieval", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["retrieval", "delta", "citation", "usage", "final"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___StreamAskResponse: _TypeAlias = StreamAskResponse  # noqa: Y015
+
+@_typing.final
+class LabelledQuestion(_message.Message):
+    """LabelledQuestion is a question of which somebody knows whether the documents answer it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """question that was asked."""
+    answerable: _builtins.bool
+    """answerable says whether the documents answer it."""
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        answerable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable", b"answerable", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledQuestion: _TypeAlias = LabelledQuestion  # noqa: Y015
+
+@_typing.final
+class CalibrateRefusalsRequest(_message.Message):
+    """CalibrateRefusalsRequest has labelled questions for one collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """collection to calibrate for."""
+    dry_run: _builtins.bool
+    """dry_run measures and keeps nothing."""
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelledQuestion]:
+        """questions of both kinds, at least 20 of each and at most 10,000 in all; half are learnt from, half measure."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        questions: _abc.Iterable[Global___LabelledQuestion] | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "dry_run", b"dry_run", "questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateRefusalsRequest: _TypeAlias = CalibrateRefusalsRequest  # noqa: Y015
+
+@_typing.final
+class CalibrateRefusalsResponse(_message.Message):
+    """CalibrateRefusalsResponse says what was learnt, and how well it does on the half it has not seen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_REFUSED_FIELD_NUMBER: _builtins.int
+    UNANSWERABLE_REFUSED_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    min_score: _builtins.float
+    """min_score is the least cosine that is answered from now on."""
+    model_digest: _builtins.str
+    """model_digest of the embedding model it holds for."""
+    answerable_refused: _builtins.float
+    """answerable_refused is the share of answerable questions that would be refused, in [0, 1]."""
+    unanswerable_refused: _builtins.float
+    """unanswerable_refused is the share of unanswerable questions that would be refused, in [0, 1]."""
+    measured: _builtins.int
+    """measured is the number of questions those shares are of."""
+    def __init__(
+        self,
+        *,
+        min_score: _builtins.float = ...,
+        model_digest: _builtins.str = ...,
+        answerable_refused: _builtins.float = ...,
+        unanswerable_refused: _builtins.float = ...,
+        measured: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_refused", b"answerable_refused", "measured", b"measured", "min_score", b"min_score", "model_digest", b"model_digest", "unanswerable_refused", b"unanswerable_refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateRefusalsResponse: _TypeAlias = CalibrateRefusalsResponse  # noqa: Y015

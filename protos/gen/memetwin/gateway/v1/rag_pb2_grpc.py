@@ -67,6 +67,16 @@ class RagServiceStub(object):
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskRequest.SerializeToString,
                 response_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskResponse.FromString,
                 _registered_method=True)
+        self.StreamAsk = channel.unary_stream(
+                '/memetwin.gateway.v1.RagService/StreamAsk',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskResponse.FromString,
+                _registered_method=True)
+        self.CalibrateRefusals = channel.unary_unary(
+                '/memetwin.gateway.v1.RagService/CalibrateRefusals',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsResponse.FromString,
+                _registered_method=True)
 
 
 class RagServiceServicer(object):
@@ -104,7 +114,7 @@ class RagServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Retrieve(self, request, context):
-        """Retrieve finds the passages nearest to a question.
+        """Retrieve finds the passages that suit a question best, by meaning and by words.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +122,20 @@ class RagServiceServicer(object):
 
     def Ask(self, request, context):
         """Ask answers a question from the documents. Nothing relevant is an OK reply with a refusal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamAsk(self, request, context):
+        """StreamAsk answers as Ask does, piece by piece: retrieval, deltas, citations, usage, and the whole at the end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CalibrateRefusals(self, request, context):
+        """CalibrateRefusals learns from labelled questions when to refuse, and keeps it for a collection and its model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +173,16 @@ def add_RagServiceServicer_to_server(servicer, server):
                     servicer.Ask,
                     request_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskRequest.FromString,
                     response_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskResponse.SerializeToString,
+            ),
+            'StreamAsk': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamAsk,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskResponse.SerializeToString,
+            ),
+            'CalibrateRefusals': grpc.unary_unary_rpc_method_handler(
+                    servicer.CalibrateRefusals,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +350,60 @@ class RagService(object):
             '/memetwin.gateway.v1.RagService/Ask',
             memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskRequest.SerializeToString,
             memetwin_dot_gateway_dot_v1_dot_rag__pb2.AskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamAsk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/memetwin.gateway.v1.RagService/StreamAsk',
+            memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_rag__pb2.StreamAskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CalibrateRefusals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.RagService/CalibrateRefusals',
+            memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_rag__pb2.CalibrateRefusalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

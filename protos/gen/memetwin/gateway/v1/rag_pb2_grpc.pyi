@@ -45,9 +45,13 @@ class RagServiceStub:
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_rag_pb2.ListDocumentsRequest, _rag_pb2.ListDocumentsResponse]
     """ListDocuments lists documents in the order of their ids."""
     Retrieve: _grpc.UnaryUnaryMultiCallable[_rag_pb2.RetrieveRequest, _rag_pb2.RetrieveResponse]
-    """Retrieve finds the passages nearest to a question."""
+    """Retrieve finds the passages that suit a question best, by meaning and by words."""
     Ask: _grpc.UnaryUnaryMultiCallable[_rag_pb2.AskRequest, _rag_pb2.AskResponse]
     """Ask answers a question from the documents. Nothing relevant is an OK reply with a refusal."""
+    StreamAsk: _grpc.UnaryStreamMultiCallable[_rag_pb2.StreamAskRequest, _rag_pb2.StreamAskResponse]
+    """StreamAsk answers as Ask does, piece by piece: retrieval, deltas, citations, usage, and the whole at the end."""
+    CalibrateRefusals: _grpc.UnaryUnaryMultiCallable[_rag_pb2.CalibrateRefusalsRequest, _rag_pb2.CalibrateRefusalsResponse]
+    """CalibrateRefusals learns from labelled questions when to refuse, and keeps it for a collection and its model."""
 
 @_typing.type_check_only
 class RagServiceAsyncStub(RagServiceStub):
@@ -66,9 +70,13 @@ class RagServiceAsyncStub(RagServiceStub):
     ListDocuments: _aio.UnaryUnaryMultiCallable[_rag_pb2.ListDocumentsRequest, _rag_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """ListDocuments lists documents in the order of their ids."""
     Retrieve: _aio.UnaryUnaryMultiCallable[_rag_pb2.RetrieveRequest, _rag_pb2.RetrieveResponse]  # type: ignore[assignment]
-    """Retrieve finds the passages nearest to a question."""
+    """Retrieve finds the passages that suit a question best, by meaning and by words."""
     Ask: _aio.UnaryUnaryMultiCallable[_rag_pb2.AskRequest, _rag_pb2.AskResponse]  # type: ignore[assignment]
     """Ask answers a question from the documents. Nothing relevant is an OK reply with a refusal."""
+    StreamAsk: _aio.UnaryStreamMultiCallable[_rag_pb2.StreamAskRequest, _rag_pb2.StreamAskResponse]  # type: ignore[assignment]
+    """StreamAsk answers as Ask does, piece by piece: retrieval, deltas, citations, usage, and the whole at the end."""
+    CalibrateRefusals: _aio.UnaryUnaryMultiCallable[_rag_pb2.CalibrateRefusalsRequest, _rag_pb2.CalibrateRefusalsResponse]  # type: ignore[assignment]
+    """CalibrateRefusals learns from labelled questions when to refuse, and keeps it for a collection and its model."""
 
 class RagServiceServicer(metaclass=_abc_1.ABCMeta):
     """RagService takes documents in and answers questions from them.
@@ -114,7 +122,7 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rag_pb2.RetrieveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rag_pb2.RetrieveResponse, _abc.Awaitable[_rag_pb2.RetrieveResponse]]:
-        """Retrieve finds the passages nearest to a question."""
+        """Retrieve finds the passages that suit a question best, by meaning and by words."""
 
     @_abc_1.abstractmethod
     def Ask(
@@ -123,5 +131,21 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rag_pb2.AskResponse, _abc.Awaitable[_rag_pb2.AskResponse]]:
         """Ask answers a question from the documents. Nothing relevant is an OK reply with a refusal."""
+
+    @_abc_1.abstractmethod
+    def StreamAsk(
+        self,
+        request: _rag_pb2.StreamAskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_rag_pb2.StreamAskResponse], _abc.AsyncIterator[_rag_pb2.StreamAskResponse]]:
+        """StreamAsk answers as Ask does, piece by piece: retrieval, deltas, citations, usage, and the whole at the end."""
+
+    @_abc_1.abstractmethod
+    def CalibrateRefusals(
+        self,
+        request: _rag_pb2.CalibrateRefusalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rag_pb2.CalibrateRefusalsResponse, _abc.Awaitable[_rag_pb2.CalibrateRefusalsResponse]]:
+        """CalibrateRefusals learns from labelled questions when to refuse, and keeps it for a collection and its model."""
 
 def add_RagServiceServicer_to_server(servicer: RagServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

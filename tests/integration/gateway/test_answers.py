@@ -1,0 +1,287 @@
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, rag_pb2, rag_pb2_grpc
+from services.gateway.generator import Extractive
+from tests.documents import ingest, ingest_one, read
+from tests.injections import INJECTIONS
+from tests.language_model import LanguageModel
+from tests.refusals import refusal
+from tests.stack import Stack, wait_until
+
+MISS, EXACT = cache_pb2.DECISION_KIND_MISS, cache_pb2.DECISION_KIND_EXACT
+
+
+@pytest.fixture(scope="module")
+def rag(stack: Stack) -> rag_pb2_grpc.RagServiceStub:
+    return rag_pb2_grpc.RagServiceStub(stack.gateway)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[LanguageModel]:
+    with LanguageModel(lambda asked: "").running() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def written(redis_url: str, prefix: str, model: LanguageModel) -> Iterator[Any]:
+    """The service with a language model."""
+    stack = Stack(redis_url, f"{prefix}written:", llm_base_url=model.url, llm_model="test-model")
+    stub = rag_pb2_grpc.RagServiceStub(stack.gateway)
+    wait_until(
+        lambda: ingest_one(stub, "warm", "w", "Warm.").status != rag_pb2.RECEIPT_STATUS_FAILED
+    )
+    yield stub
+    stack.close()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"answers-{uuid.uuid4()}"
+
+
+@pytest.fixture(scope="module")
+def claims(rag: Any, data: Path) -> list[str]:
+    """Claims; the abstracts that are judged relevant to them are taken in."""
+    folder = data / "scifact"
+    wanted = {line.split("\t")[1] for line in (folder / "qrels.tsv").read_text().splitlines()}
+    rows = list(map(json.loads, (folder / "corpus.jsonl").read_text().splitlines()))
+    chosen = [row for row in rows if row["id"] in wanted]
+    ingest(
+        rag,
+        "claims",
+        [{"id": row["id"], "title": row["title"], "content": row["text"]} for row in chosen],
+    )
+    queries = (folder / "queries.jsonl").read_text().splitlines()
+    return [json.loads(line)["text"] for line in queries]
+
+
+def ask(rag: Any, name: str, question: str, **more: Any) -> Any:
+    return rag.Ask(rag_pb2.AskRequest(collection=name, question=question, **more), timeout=120)
+
+
+def stream(rag: Any, name: str, question: str, **more: Any) -> list[Any]:
+    request = rag_pb2.StreamAskRequest(collection=name, question=question, **more)
+    return list(rag.StreamAsk(request, timeout=120))
+
+
+def test_citations_of_200_answers_are_the_stored_words(rag: Any, claims: list[str]) -> None:
+    stored: dict[str, Any] = {}
+    answered = cited = 0
+    for claim in claims:
+        reply = ask(rag, "claims", claim, cache=rag_pb2.CacheControl(no_cache=True, no_store=True))
+        answered += bool(reply.answer)
+        said = Extractive.OPENING
+        for citation in reply.citations:
+            cited += 1
+            document = stored.setdefault(citation.document, read(rag, "claims", citation.document))
+            quote = document.text[citation.source_start : citation.source_end]
+            assert quote == citation.quote == reply.answer[citation.start : citation.end]
+            assert citation.document_version == document.version
+            said += f" “{quote}”"
+        assert reply.answer in ("", said)
+        if answered == 200:
+            break
+    assert answered == 200
+    assert cited >= 400
+
+
+def test_refusals_are_learnt_on_one_half_and_hold_on_the_other(
+    rag: Any, claims: list[str], data: Path
+) -> None:
+    rows = (data / "banking77.jsonl").read_text().splitlines()[:500]
+    labelled = [rag_pb2.LabelledQuestion(question=claim, answerable=True) for claim in claims]
+    labelled += [rag_pb2.LabelledQuestion(question=json.loads(row)["text"]) for row in rows]
+    request = rag_pb2.CalibrateRefusalsRequest(collection="claims", questions=labelled)
+    learnt = rag.CalibrateRefusals(request, timeout=600)
+    assert learnt.answerable_refused <= 0.05
+    assert learnt.unanswerable_refused >= 0.95
+    assert learnt.measured == 400
+    refused = ask(rag, "claims", json.loads(rows[0])["text"]).refusal
+    assert refused.min_score == learnt.min_score > refused.best_score
+    assert 0 < refused.relevance < 0.5
+    asked = rag_pb2.RetrieveRequest(collection="claims", question=json.loads(rows[0])["text"])
+    assert rag.Retrieve(asked).refusal.min_score == learnt.min_score
+
+
+def test_too_few_questions_teach_nothing(rag: Any, name: str) -> None:
+    request = rag_pb2.CalibrateRefusalsRequest(
+        collection=name, questions=[rag_pb2.LabelledQuestion(question="x", answerable=True)]
+    )
+    assert refusal(rag.CalibrateRefusals, request)[:2] == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "TOO_FEW_QUESTIONS",
+    )
+
+
+def test_a_stream_tells_the_whole_story(rag: Any, name: str) -> None:
+    ingest_one(rag, name, "a", "The otter swims in the river. The heron waits.")
+    events = stream(rag, name, "Where does the otter swim?")
+    kinds = [one.WhichOneof("event") for one in events]
+    assert kinds[0] == "retrieval"
+    assert kinds[-1] == "final"
+    final = events[-1].final
+    assert "".join(one.delta for one in events) == final.answer
+    assert [one.citation for one in events if one.HasField("citation")] == list(final.citations)
+    assert final.decision.kind == MISS
+    assert final.timings.total > 0
+
+    def again() -> Any:
+        return stream(rag, name, "Where does the otter swim?")
+
+    wait_until(lambda: again()[-1].final.decision.kind == EXACT)
+    kept = again()
+    assert "".join(one.delta for one in kept) == final.answer
+    assert not any(one.HasField("retrieval") for one in kept)
+    refused = stream(rag, name, "What is the boiling point of tungsten?")
+    assert [one.WhichOneof("event") for one in refused] == ["final"]
+    assert refused[0].final.HasField("refusal")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_model_cites_what_it_was_given(
+    written: Any, model: LanguageModel, name: str, streamed: bool
+) -> None:
+    ingest_one(written, name, "a", "The otter swims in the river.", title="Otters")
+    model.say = lambda asked: "It swims in the river [1]. It flies [7]. [1] Nobody knows."
+    history = [
+        cache_pb2.Message(role="user", content="Hello."),
+        cache_pb2.Message(role="assistant", content="Hi."),
+    ]
+    events = []
+    if streamed:
+        events = stream(written, name, "Where does the otter swim?", history=history)
+        reply = events[-1].final
+        assert len([one for one in events if one.delta]) > 5
+        assert any(one.usage.prompt_tokens for one in events)
+    else:
+        reply = ask(written, name, "Where does the otter swim?", history=history)
+    assert reply.answer == "It swims in the river [1]. It flies . [1] Nobody knows."
+    assert "".join(one.delta for one in events) == (reply.answer if streamed else "")
+    assert [reply.answer[one.start : one.end] for one in reply.citations] == [
+        "It swims in the river [1].",
+        "It flies . [1]",
+    ]
+    assert [reply.answer[one.start : one.end] for one in reply.unsupported] == ["Nobody knows."]
+    assert reply.dropped_citations == 1
+    assert reply.citations[0].quote == "The otter swims in the river."
+    assert reply.writer == rag_pb2.WRITER_LANGUAGE_MODEL
+    assert (reply.model, reply.usage.prompt_tokens > 0) == ("test-model", True)
+    sent = model.requests[-1]
+    roles = [message["role"] for message in sent["messages"]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert bool(sent.get("stream")) is streamed
+
+
+def test_an_answer_that_was_cut_is_not_kept(written: Any, model: LanguageModel, name: str) -> None:
+    ingest_one(written, name, "a", "The otter swims in the river.")
+    model.say = lambda asked: "It swims in the"
+    model.finish_reason = "length"
+    try:
+        for _ in range(2):
+            reply = ask(written, name, "Where does the otter swim?")
+            assert (reply.answer, reply.decision.kind) == ("It swims in the", MISS)
+    finally:
+        model.finish_reason = "stop"
+
+
+def test_the_budget_bounds_what_is_sent(written: Any, model: LanguageModel, name: str) -> None:
+    for number in range(8):
+        ingest_one(written, name, str(number), f"Otter {number} swims. " + f"word{number} " * 100)
+    model.say = lambda asked: "Yes [1]."
+    reply = ask(written, name, "Which otter swims?", max_prompt_tokens=600)
+    assert reply.usage.prompt_tokens <= 600
+    assert 0 < len(reply.passages) < 8
+
+
+@pytest.mark.parametrize(
+    "history",
+    [[cache_pb2.Message(role="system", content="obey")], [cache_pb2.Message(role="tool")]],
+)
+def test_a_history_has_two_roles(rag: Any, name: str, history: Any) -> None:
+    request = rag_pb2.AskRequest(collection=name, question="x", history=history)
+    assert refusal(rag.Ask, request)[1] == "BAD_ROLE"
+
+
+def test_injections_reach_no_model_as_instructions(
+    written: Any, model: LanguageModel, name: str
+) -> None:
+    ingest(
+        written,
+        name,
+        [
+            {"id": str(n), "title": text[:100], "content": f"The otter swims. {text}"}
+            for n, text in enumerate(INJECTIONS)
+        ],
+    )
+    model.say = lambda asked: "It swims [1]."
+    reply = ask(written, name, "Does the otter swim?", limit=100, max_prompt_tokens=100_000)
+    assert len(reply.passages) > 35
+    sent = model.requests[-1]
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert not sent.keys() & {"tools", "functions", "tool_choice"}
+    lines = sent["messages"][1]["content"].split("\n")
+    quoted = [json.loads(line)["text"] for line in lines[1 : 3 * len(reply.passages) : 3]]
+    assert quoted == [passage.text for passage in reply.passages]
+    assert len(lines) == 3 * len(reply.passages) + 2
+
+
+@pytest.mark.parametrize("number", range(0, len(INJECTIONS), 6))
+def test_the_extractive_writer_only_quotes(rag: Any, name: str, number: int) -> None:
+    texts = INJECTIONS[number : number + 6]
+    ingest(
+        rag,
+        name,
+        [{"id": str(n), "content": f"Otters swim. {text}"} for n, text in enumerate(texts)],
+    )
+    reply = ask(rag, name, "Do otters swim?")
+    quotes = "".join(f" “{citation.quote}”" for citation in reply.citations)
+    assert reply.answer == Extractive.OPENING + quotes
+    for citation in reply.citations:
+        stored = read(rag, name, citation.document).text
+        assert stored[citation.source_start : citation.source_end] == citation.quote
+
+
+def test_a_change_on_one_replica_is_no_stale_hit_on_another(
+    rag: Any, name: str, redis_url: str, prefix: str
+) -> None:
+    other = Stack(redis_url, prefix)
+    replica = rag_pb2_grpc.RagServiceStub(other.gateway)
+    wait_until(lambda: ingest_one(replica, name, "x", "Warm.").version)
+    for number in range(3):
+        ingest_one(rag, name, "a", f"The code of the door is {number}.")
+        for stub in (rag, replica):
+            reply = ask(stub, name, "What is the code of the door?")
+            assert f"is {number}." in reply.answer
+        wait_until(lambda: ask(rag, name, "What is the code of the door?").decision.kind == EXACT)
+    other.close()
+    again = Stack(redis_url, prefix)  # as after a restart
+    stub = rag_pb2_grpc.RagServiceStub(again.gateway)
+    wait_until(lambda: ask(stub, name, "What is the code of the door?").decision.kind == EXACT)
+    ingest_one(rag, name, "a", "The code of the door is secret.")
+    changed = ask(stub, name, "What is the code of the door?")
+    again.close()
+    assert changed.decision.kind == MISS
+    assert "secret" in changed.answer
+
+
+def test_a_key_has_filters_and_versions(rag: Any, name: str) -> None:
+    ingest_one(rag, name, "a", "The otter swims in the river.")
+
+    def kind(**more: Any) -> int:
+        decision: int = ask(rag, name, "Where does the otter swim?", **more).decision.kind
+        return decision
+
+    assert kind() == MISS
+    wait_until(lambda: kind() == EXACT)
+    assert kind(limit=3) == MISS
+    assert kind(diversity=0.5) == MISS
+    assert kind(scope=cache_pb2.Scope(user="other")) == MISS
+    ingest_one(rag, name, "b", "The heron waits.")
+    assert kind() == MISS
