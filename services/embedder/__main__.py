@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvloop
 
@@ -11,21 +12,29 @@ from services import serving, telemetry
 from services.embedder.embedding import Embedding, Spec
 from services.embedder.models.own import OwnNetwork
 from services.embedder.models.sentences import Sentences
+from services.embedder.models.trials import RUNTIMES, Runtimes
 from services.embedder.server import EmbedderServicer
 from services.embedder.settings import Settings
 from services.serving import Face
-from services.settings import from_env
+from services.settings import SettingError, from_env
 
 
 def specs(settings: Settings) -> list[Spec]:
-    """Return the models to serve; one that reads texts and pictures may be named for both."""
+    """Return the models to serve; one that reads texts and pictures may be named for both.
+
+    Raises:
+        SettingError: there is no such runtime.
+    """
     text, image = settings.text_model, settings.image_model
+    if settings.runtime not in RUNTIMES:
+        raise SettingError(f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {RUNTIMES}")
+    runtimes = Runtimes(settings.runtime, Path(settings.exports))
     if text == image:
-        return [Spec(text, frozenset({"text", "image"}), lambda: Sentences.load(text))]
-    kind = OwnNetwork if OwnNetwork.owns(image) else Sentences
+        return [Spec(text, frozenset({"text", "image"}), lambda: Sentences.load(text, runtimes))]
+    load = OwnNetwork.load if OwnNetwork.owns(image) else Sentences.load
     return [
-        Spec(image, frozenset({"image"}), lambda: kind.load(image)),
-        Spec(text, frozenset({"text"}), lambda: Sentences.load(text)),
+        Spec(image, frozenset({"image"}), lambda: load(image)),
+        Spec(text, frozenset({"text"}), lambda: Sentences.load(text, runtimes)),
     ]
 
 

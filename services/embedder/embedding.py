@@ -180,7 +180,7 @@ class Embedding:
     async def _prepare(self, model: Model, order: Order) -> list[Prepared]:
         texts = [value for value in order.inputs if isinstance(value, str)]
         if len(texts) == len(order.inputs) and sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return [model.prepare(text, order.task) for text in texts]
+            return model.prepare(texts, order.task)
         loop = asyncio.get_running_loop()
         calls = [
             loop.run_in_executor(self._threads, _prepare_some, model, order, first)
@@ -216,10 +216,9 @@ _SHARE = 64
 
 def _prepare_some(model: Model, order: Order, first: int) -> list[Prepared]:
     contents = order.inputs[first : first + _SHARE]
-    return [
-        model.prepare(_content(value, f"inputs[{first + number}]"), order.task)
-        for number, value in enumerate(contents)
-    ]
+    return model.prepare(
+        [_content(value, f"inputs[{first + n}]") for n, value in enumerate(contents)], order.task
+    )
 
 
 def _content(value: str | bytes, place: str) -> Content:

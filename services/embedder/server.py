@@ -1,6 +1,7 @@
 """The embedder's gRPC face: translates and calls, nothing else."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
@@ -148,6 +149,7 @@ def _describe(served: Served) -> embedder_pb2.Model:
         message.dimensions, message.max_tokens = card.dimensions, card.max_tokens
         message.runtime, message.device, message.dtype = card.runtime, card.device, card.dtype
         message.digest, message.ready = card.digest, True
+        message.trials.extend(embedder_pb2.Trial(**asdict(trial)) for trial in card.trials)
     return message
 
 

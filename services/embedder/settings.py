@@ -26,3 +26,14 @@ class Settings(CommonSettings):
         262_144,
         "Tokens that may wait for one model; beyond that calls are refused with a retry hint.",
     )
+    runtime: str = setting(
+        "MEMETWIN_RUNTIME",
+        "auto",
+        "What computes text models: the fastest that agrees with torch (`auto`; `exact` insists on"
+        " a cosine of 0.9999), or `torch`.",
+    )
+    exports: str = setting(
+        "MEMETWIN_EXPORTS",
+        "~/.cache/memetwin",
+        "Folder of models that were converted for this machine; what is missing is made again.",
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
 from tests.redis_server import RedisServer
 from tests.stack import Stack, wait_until
 
@@ -31,7 +31,7 @@ def median(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
 
 
 def main() -> None:
-    encode = Sentences.load(DEFAULT_TEXT_MODEL)._model.encode
+    encode = read(DEFAULT_TEXT_MODEL)[0].encode
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
         stack = Stack(server.url, "bench:")

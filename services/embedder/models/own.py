@@ -50,8 +50,11 @@ class OwnNetwork:
         """Say whether a name means a network of ours."""
         return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE).is_file()
 
-    def prepare(self, content: Content, task: str) -> Prepared:
-        """Shrink a picture to the network's input."""
+    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+        """Shrink pictures to the network's input."""
+        return [self._prepare(content) for content in contents]
+
+    def _prepare(self, content: Content) -> Prepared:
         if isinstance(content, str):
             raise TypeError("this network takes no text")
         pixels = self._network.prepare(content)

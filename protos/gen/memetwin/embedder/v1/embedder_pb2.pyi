@@ -508,6 +508,7 @@ class Model(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     DEFAULT_FOR_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name to use in requests."""
     dimensions: _builtins.int
@@ -532,6 +533,10 @@ class Model(_message.Message):
     def default_for(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """default_for lists the modalities for which an empty model name means this one."""
 
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]:
+        """trials are the runtimes that were tried when the model was loaded, float32 torch first."""
+
     def __init__(
         self,
         *,
@@ -545,14 +550,61 @@ class Model(_message.Message):
         digest: _builtins.str = ...,
         ready: _builtins.bool = ...,
         default_for: _abc.Iterable[Global___Modality.ValueType] | None = ...,
+        trials: _abc.Iterable[Global___Trial] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "ready", b"ready", "runtime", b"runtime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "ready", b"ready", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """Trial is what a runtime showed on a sample of texts, held against float32 torch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    MEAN_COSINE_FIELD_NUMBER: _builtins.int
+    LEAST_COSINE_FIELD_NUMBER: _builtins.int
+    INDEPENDENCE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    TEXTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """runtime that was tried, for example "openvino"."""
+    dtype: _builtins.str
+    """dtype it computed in, for example "bfloat16"."""
+    mean_cosine: _builtins.float
+    """mean_cosine between its vectors and those of float32 torch."""
+    least_cosine: _builtins.float
+    """least_cosine is the same of the worst text."""
+    independence: _builtins.float
+    """independence is the least cosine between a text's vectors alone and in a batch."""
+    found: _builtins.int
+    """found counts the sample's questions whose own answer was the nearest passage."""
+    texts_per_second: _builtins.float
+    """texts_per_second it computed, in process."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        dtype: _builtins.str = ...,
+        mean_cosine: _builtins.float = ...,
+        least_cosine: _builtins.float = ...,
+        independence: _builtins.float = ...,
+        found: _builtins.int = ...,
+        texts_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "found", b"found", "independence", b"independence", "least_cosine", b"least_cosine", "mean_cosine", b"mean_cosine", "runtime", b"runtime", "texts_per_second", b"texts_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
