@@ -108,6 +108,8 @@ class Batcher:
             Overloaded: too much waits already; with the time after which to try again.
             DeadlineExceeded: ``within`` seconds passed before they were computed.
         """
+        if not items:
+            return Computed(np.empty((0, self._model.card.dimensions), np.float32), 0, 0)
         self._admit(sum(item.cost for item in items), bulk=bulk)
         now = time.monotonic()
         job = _Job(

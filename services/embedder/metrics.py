@@ -27,6 +27,8 @@ FILL = Histogram(
     _MODEL,
     buckets=[0.1 * n for n in range(1, 11)],
 )
+INPUTS = Counter("memetwin_embed_inputs_total", "Inputs asked for.", _MODEL)
+RECALLED = Counter("memetwin_embed_recalled_total", "Inputs whose vector was remembered.", _MODEL)
 TOKENS = Counter("memetwin_tokens_total", "Tokens computed.", _MODEL)
 
 

@@ -21,6 +21,16 @@ class Settings(CommonSettings):
         "Model for pictures: our own network, a folder of one, or a CLIP-like sentence-transformers"
         " name.",
     )
+    rerank_model: str = setting(
+        "MEMETWIN_RERANK_MODEL",
+        "",
+        "Cross-encoder that reranks: a sentence-transformers name, or a folder; empty: none.",
+    )
+    embed_cache: int = setting(
+        "MEMETWIN_EMBED_CACHE",
+        67_108_864,
+        "Bytes of vectors that the embedder remembers, so that equal inputs are computed once.",
+    )
     queue_tokens: int = setting(
         "MEMETWIN_QUEUE_TOKENS",
         262_144,

@@ -39,7 +39,7 @@ class Card:
     """What a model is.
 
     Attributes:
-        modalities: ``text``, ``image``, ``audio``.
+        modalities: ``text``, ``image``, ``audio``; ``pair`` is a question with a text.
         max_tokens: tokens it reads of a text; 0 if it takes none.
         digest: sha256 (hex) over weights and configuration.
         lanes: batches that it computes at once.
@@ -88,7 +88,8 @@ class Tokens:
     count: int
 
 
-Content = str | Image.Image
+Pair = tuple[str, str]
+Content = str | Image.Image | Pair
 
 
 class Model(Protocol):

@@ -55,8 +55,8 @@ class OwnNetwork:
         return [self._prepare(content) for content in contents]
 
     def _prepare(self, content: Content) -> Prepared:
-        if isinstance(content, str):
-            raise TypeError("this network takes no text")
+        if isinstance(content, (str, tuple)):
+            raise TypeError("this network takes pictures alone")
         pixels = self._network.prepare(content)
         return Prepared(pixels, _COST, 1, False, hashlib.sha256(pixels.tobytes()).digest())
 

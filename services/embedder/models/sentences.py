@@ -47,8 +47,8 @@ class Sentences:
         model.eval()
         self._modalities = frozenset(str(kind) for kind in model.modalities) & {"text", "image"}
         self._thread = threading.local()
-        self._tokenizer = _fast_tokenizer(model)
-        self._limit = _token_limit(model)
+        self._tokenizer = fast_tokenizer(model)
+        self._limit = token_limit(model)
         self._prompts = dict(model.prompts or {})
         self._card = Card(
             name=name,
@@ -196,16 +196,17 @@ def read(name: str) -> tuple[SentenceTransformer, str]:
         raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
     except Exception as error:
         raise CannotLoad(f"{name} cannot be loaded: {error}") from error
-    return model, _digest(folder, model)
+    return model, folder_digest(str(folder or name), model)
 
 
-def _token_limit(model: SentenceTransformer) -> int:
+def token_limit(model: Any) -> int:
     """Return how many tokens a model reads; tokenizers that do not know say an absurd number."""
     limit = int(model.max_seq_length or 0)
     return limit if 0 < limit < _MOST_TOKENS else _USUAL_TOKENS
 
 
-def _fast_tokenizer(model: SentenceTransformer) -> Tokenizer:
+def fast_tokenizer(model: Any) -> Tokenizer:
+    """Return the tokenizer itself, without what transformers wraps around it."""
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if not isinstance(tokenizer, Tokenizer):
         raise CannotLoad("the model has no fast tokenizer (tokenizer.json)")
@@ -223,12 +224,12 @@ def _packaged() -> Path:
     return folder
 
 
-def _digest(folder: Path | None, model: SentenceTransformer) -> str:
+def folder_digest(name: str, model: torch.nn.Module) -> str:
     """Digest what vectors depend on: a folder's files, or the weights as they were loaded."""
-    total = hashlib.sha256()
-    if folder is None:
-        for name, tensor in sorted(model.state_dict().items()):
-            total.update(name.encode())
+    total, folder = hashlib.sha256(), Path(name)
+    if not folder.is_dir():
+        for key, tensor in sorted(model.state_dict().items()):
+            total.update(key.encode())
             total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
     for path in sorted(folder.rglob("*")):
