@@ -126,6 +126,13 @@ class Batcher:
         await job.done
         return Computed(job.rows, job.queued, job.inference)
 
+    def refuse_if_full(self, inputs: int, *, bulk: bool) -> None:
+        """Raise Overloaded if so many inputs cannot be queued, however short they are.
+
+        Asked before they are prepared, so that a flood of calls costs little.
+        """
+        self._admit(inputs, bulk=bulk)
+
     def _admit(self, cost: int, *, bulk: bool) -> None:
         """Refuse what the queue has no room for; half of it is for those who wait for an answer."""
         limit = self._limit // 2 if bulk else self._limit

@@ -76,6 +76,7 @@ class Embedding:
         keys = self._keys(model.card, order)
         found = self._recall(model.card, keys)
         places = {key: n for n, key in enumerate(keys) if key not in found}
+        batcher.refuse_if_full(len(places), bulk=order.bulk)
         started = time.perf_counter()
         items = await self._prepare(model, order, list(places.values()))
         preprocess = time.perf_counter() - started
@@ -106,6 +107,7 @@ class Embedding:
         model, batcher = self._models.find(ranking.model, "pair").ready()
         if "pair" not in model.card.modalities:
             raise orders.not_taken(model, "pair of texts", "model")
+        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk)
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
