@@ -62,7 +62,8 @@ class Stack:
             wire_search(SearchSettings(redis_url=self._redis_url, redis_prefix=self._prefix))
         )
         search_port = (await enter(serving.Server(search, "127.0.0.1:0"))).port
-        embedder = await enter(wire_embedder(EmbedderSettings()))
+        # Nothing is remembered, so that the tests' vectors are always computed.
+        embedder = await enter(wire_embedder(EmbedderSettings(embed_cache=0)))
         embedder_port = (await enter(serving.Server(embedder, "127.0.0.1:0"))).port
         settings = GatewaySettings(
             embedder_address=f"127.0.0.1:{embedder_port}",

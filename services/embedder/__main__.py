@@ -3,46 +3,63 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvloop
 
 from memetwin.embedder.v1 import embedder_pb2_grpc
 from services import serving, telemetry
-from services.embedder.embedding import Embedding, Spec
+from services.embedder.embedding import Embedding
 from services.embedder.models.own import OwnNetwork
+from services.embedder.models.pairs import CrossEncoders
 from services.embedder.models.sentences import Sentences
+from services.embedder.models.trials import RUNTIMES, Runtimes
+from services.embedder.served import Models, Spec
 from services.embedder.server import EmbedderServicer
 from services.embedder.settings import Settings
 from services.serving import Face
-from services.settings import from_env
+from services.settings import SettingError, from_env
 
 
 def specs(settings: Settings) -> list[Spec]:
-    """Return the models to serve; one that reads texts and pictures may be named for both."""
-    text, image = settings.text_model, settings.image_model
+    """Return the models to serve; one that reads texts and pictures may be named for both.
+
+    Raises:
+        SettingError: there is no such runtime.
+    """
+    text, image, rerank = settings.text_model, settings.image_model, settings.rerank_model
+    if settings.runtime not in RUNTIMES:
+        raise SettingError(f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {RUNTIMES}")
+    runtimes = Runtimes(settings.runtime, Path(settings.exports))
+    pairs = [Spec(rerank, frozenset({"pair"}), lambda: CrossEncoders.load(rerank))]
+    more = pairs if rerank else []
     if text == image:
-        return [Spec(text, frozenset({"text", "image"}), lambda: Sentences.load(text))]
-    kind = OwnNetwork if OwnNetwork.owns(image) else Sentences
+        both = frozenset({"text", "image"})
+        return [Spec(text, both, lambda: Sentences.load(text, runtimes)), *more]
+    load = OwnNetwork.load if OwnNetwork.owns(image) else Sentences.load
     return [
-        Spec(image, frozenset({"image"}), lambda: kind.load(image)),
-        Spec(text, frozenset({"text"}), lambda: Sentences.load(text)),
+        Spec(image, frozenset({"image"}), lambda: load(image)),
+        Spec(text, frozenset({"text"}), lambda: Sentences.load(text, runtimes)),
+        *more,
     ]
 
 
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
     """Build the service and begin to load its models; at the end let go of them."""
-    async with Embedding(specs(settings), settings.queue_tokens) as embedding:
-        servicer = EmbedderServicer(embedding)
+    async with Models(specs(settings), settings.queue_tokens) as models:
+        embedding = Embedding(models, settings.embed_cache)
+        servicer = EmbedderServicer(models, embedding)
         yield [
             Face(
                 "memetwin.embedder.v1.EmbedderService",
                 lambda server: embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(
                     servicer, server
                 ),
-                embedding.ready,
+                models.ready,
             )
         ]
+        embedding.close()
 
 
 async def main() -> None:

@@ -1,14 +1,13 @@
-"""Joins the inputs of all callers into batches, while the model is busy with the one before.
+"""Joins the inputs of all callers into batches, while the model is busy with those before.
 
-One queue for each model. There is no timer: when the model is free, what waits is taken, sorted by
-length so that little is padded, up to a budget of tokens. Interactive inputs go first; while they
-keep coming, bulk gets one batch in four. What was cancelled or is past its deadline is dropped, the
+One queue for each model, and a worker for each batch that it computes at once. There is no timer:
+when a worker is free, it takes what waits, sorted by length so that little is padded, up to the
+model's budget of tokens. Interactive inputs go first; while they keep coming, bulk gets one batch
+in four. What was cancelled or is past its deadline is dropped, the
 same input twice in a batch is computed once, and what cannot be queued is refused at the door.
 """
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import time
 from collections import deque
@@ -18,29 +17,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Gauge, Histogram
 
+from services.embedder.metrics import Metrics
 from services.embedder.models.model import Model, Prepared
 from services.errors import DeadlineExceeded, Failure, Overloaded
 
 log = logging.getLogger(__name__)
 
-BATCH_TOKENS = 8192
 BATCH_INPUTS = 256
-WINDOW = 1024
+# So many of the oldest inputs are sorted by length.
+WINDOW = 512
+# Free workers share what waits, but not in smaller parts than this.
+LEAST_SHARE = 4
 # While interactive inputs keep coming, every so many batches one is bulk.
 BULK_EVERY = 4
 Rows = NDArray[np.float32]
-
-WAITING = Gauge("memetwin_queue_tokens", "Tokens that wait for a model.", ["model"])
-SIZE = Histogram(
-    "memetwin_batch_inputs", "Inputs of a batch.", ["model"], buckets=[2**n for n in range(9)]
-)
-_SECONDS = [0.0005 * 2**step for step in range(15)]
-QUEUE = Histogram("memetwin_queue_seconds", "Seconds an input waited.", ["model"], buckets=_SECONDS)
-INFERENCE = Histogram(
-    "memetwin_inference_seconds", "Seconds a batch took.", ["model"], buckets=_SECONDS
-)
 
 
 @dataclass
@@ -92,18 +83,20 @@ class Batcher:
         self._bulk: deque[_Entry] = deque()
         self._waiting = 0
         self._turn = 0
-        self._speed = 5_000.0  # tokens a second, measured as batches run
+        self._lanes = self._idle = model.card.lanes
+        self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
+        self._metrics = Metrics(model.card)
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, f"model-{model.card.name}"[:40])
+        self._thread = ThreadPoolExecutor(self._lanes, f"model-{model.card.name}"[:40])
 
     async def __aenter__(self) -> "Batcher":
-        self._loop = asyncio.create_task(self._run())
+        self._workers = [asyncio.create_task(self._run()) for _ in range(self._lanes)]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._loop.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._loop
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
         self._thread.shutdown(wait=True)
 
     async def submit(
@@ -115,6 +108,8 @@ class Batcher:
             Overloaded: too much waits already; with the time after which to try again.
             DeadlineExceeded: ``within`` seconds passed before they were computed.
         """
+        if not items:
+            return Computed(np.empty((0, self._model.card.dimensions), np.float32), 0, 0)
         self._admit(sum(item.cost for item in items), bulk=bulk)
         now = time.monotonic()
         job = _Job(
@@ -131,6 +126,13 @@ class Batcher:
         await job.done
         return Computed(job.rows, job.queued, job.inference)
 
+    def refuse_if_full(self, inputs: int, *, bulk: bool) -> None:
+        """Raise Overloaded if so many inputs cannot be queued, however short they are.
+
+        Asked before they are prepared, so that a flood of calls costs little.
+        """
+        self._admit(inputs, bulk=bulk)
+
     def _admit(self, cost: int, *, bulk: bool) -> None:
         """Refuse what the queue has no room for; half of it is for those who wait for an answer."""
         limit = self._limit // 2 if bulk else self._limit
@@ -138,70 +140,78 @@ class Batcher:
             raise Overloaded(
                 "QUEUE_FULL",
                 "The model has too much to do: try again later.",
-                retry_after=max(0.05, self._waiting / self._speed),
+                retry_after=max(0.05, self._waiting / self._speed / self._lanes),
                 waiting_tokens=self._waiting,
             )
 
     async def _run(self) -> None:
-        loop, name = asyncio.get_running_loop(), self._model.card.name
+        loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
             batch = self._form()
-            WAITING.labels(name).set(self._waiting)
+            self._metrics.waiting.set(self._waiting)
             if not batch:
                 self._arrived.clear()
                 continue
-            started = time.monotonic()
-            outcomes = await loop.run_in_executor(
-                self._thread, self._compute, [entry.item for entry in batch]
-            )
+            self._idle -= 1
+            try:
+                started = time.monotonic()
+                outcomes = await loop.run_in_executor(
+                    self._thread, self._compute, [entry.item for entry in batch]
+                )
+            finally:
+                self._idle += 1
             seconds = time.monotonic() - started
             self._speed += 0.2 * (sum(e.item.cost for e in batch) / seconds - self._speed)
-            SIZE.labels(name).observe(len(batch))
-            INFERENCE.labels(name).observe(seconds)
             for entry, outcome in zip(batch, outcomes, strict=True):
                 _deliver(entry, outcome, started, seconds)
-                QUEUE.labels(name).observe(started - entry.arrived)
+            self._metrics.count(batch, started, seconds)
 
     def _form(self) -> list[_Entry]:
         """Take the next batch out of the queues."""
-        self._drop_dead()
         if self._interactive and self._bulk:
             self._turn += 1
-            return self._take(self._interactive if self._turn % BULK_EVERY else self._bulk)
-        return self._take(self._interactive or self._bulk)
+            bulk_first = self._turn % BULK_EVERY == 0
+        else:
+            bulk_first = bool(self._bulk)
+        queues = (self._bulk, self._interactive) if bulk_first else (self._interactive, self._bulk)
+        return self._take(queues[0]) or self._take(queues[1])
 
     def _take(self, queue: deque[_Entry]) -> list[_Entry]:
         """Take the oldest entry and those most like it in length, within the budget of tokens."""
-        if not queue:
+        oldest = self._window(queue)
+        if not oldest:
             return []
-        oldest = queue[0]
-        window = sorted(itertools.islice(queue, WINDOW), key=lambda entry: entry.item.cost)
-        first = last = window.index(oldest)
-        while last - first + 1 < BATCH_INPUTS:
-            if last + 1 < len(window) and _fits(window, first, last + 1):
+        most = min(BATCH_INPUTS, max(LEAST_SHARE, -(-len(oldest) // self._idle)))
+        window = sorted(oldest, key=lambda entry: entry.item.cost)
+        first = last = window.index(oldest[0])
+        while last - first + 1 < most:
+            if last + 1 < len(window) and self._fits(window, first, last + 1):
                 last += 1
-            elif first and _fits(window, first - 1, last):
+            elif first and self._fits(window, first - 1, last):
                 first -= 1
             else:
                 break
         taken = window[first : last + 1]
-        chosen = set(map(id, taken))
-        kept = [entry for entry in queue if id(entry) not in chosen]
-        queue.clear()
-        queue.extend(kept)
+        chosen = set(taken)
+        queue.extendleft(entry for entry in reversed(oldest) if entry not in chosen)
         self._waiting -= sum(entry.item.cost for entry in taken)
         return taken
 
-    def _drop_dead(self) -> None:
-        now = time.monotonic()
-        for queue in (self._interactive, self._bulk):
-            alive = [entry for entry in queue if not entry.job.is_dead(now)]
-            if len(alive) < len(queue):
-                dropped = sum(entry.item.cost for entry in queue)
-                self._waiting -= dropped - sum(entry.item.cost for entry in alive)
-                queue.clear()
-                queue.extend(alive)
+    def _window(self, queue: deque[_Entry]) -> list[_Entry]:
+        """Take the oldest entries out of a queue, and drop those that nobody waits for."""
+        now, window = time.monotonic(), list[_Entry]()
+        while queue and len(window) < WINDOW:
+            entry = queue.popleft()
+            if entry.job.is_dead(now):
+                self._waiting -= entry.item.cost
+            else:
+                window.append(entry)
+        return window
+
+    def _fits(self, window: Sequence[_Entry], first: int, last: int) -> bool:
+        tokens = (last - first + 1) * window[last].item.cost
+        return tokens <= self._model.card.batch_tokens
 
     def _compute(self, items: Sequence[Prepared]) -> list[Rows | Exception]:
         """Compute a batch, each different input once; one that fails fails alone."""
@@ -216,10 +226,6 @@ class Batcher:
                 rows = [self._compute([item])[0] for item in unique]
         by_key = dict(zip((item.key for item in unique), rows, strict=True))
         return [by_key[item.key] for item in items]
-
-
-def _fits(window: Sequence[_Entry], first: int, last: int) -> bool:
-    return (last - first + 1) * window[last].item.cost <= BATCH_TOKENS
 
 
 def _deliver(entry: _Entry, outcome: Rows | Exception, started: float, seconds: float) -> None:

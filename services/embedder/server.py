@@ -1,10 +1,14 @@
 """The embedder's gRPC face: translates and calls, nothing else."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.embedding import Embedded, Embedding, Order, Served, ordered
+from services.embedder.embedding import Embedded, Embedding, Times
+from services.embedder.orders import Order, Ranking
+from services.embedder.served import Models, Served
+from services.embedder.streams import ordered
 from services.errors import Failure, InvalidArgument
 
 PAGE_LIMIT = 1000
@@ -30,8 +34,8 @@ _PRIORITIES = {
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     """EmbedderService over the models."""
 
-    def __init__(self, embedding: Embedding) -> None:
-        self._embedding = embedding
+    def __init__(self, models: Models, embedding: Embedding) -> None:
+        self._models, self._embedding = models, embedding
 
     async def Embed(
         self, request: embedder_pb2.EmbedRequest, context: Any
@@ -66,6 +70,21 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
             ],
         )
 
+    async def Rerank(
+        self, request: embedder_pb2.RerankRequest, context: Any
+    ) -> embedder_pb2.RerankResponse:
+        """Score texts against a question."""
+        bulk = _named(_PRIORITIES, request.priority, "priority") == "bulk"
+        ranking = Ranking(request.query, list(request.texts), request.model, bulk)
+        ranked = await self._embedding.rerank(ranking)
+        return embedder_pb2.RerankResponse(
+            model=ranked.card.name,
+            model_digest=ranked.card.digest,
+            scores=ranked.scores,
+            truncated=ranked.truncated,
+            timings=_timings(ranked.times),
+        )
+
     async def ListModels(
         self, request: embedder_pb2.ListModelsRequest, context: Any
     ) -> embedder_pb2.ListModelsResponse:
@@ -73,7 +92,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         if request.page_size < 0:
             raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
         size = min(request.page_size or 100, PAGE_LIMIT)
-        after = [one for one in self._embedding.models() if one.spec.name > request.page_token]
+        after = [one for one in self._models.everything() if one.spec.name > request.page_token]
         return embedder_pb2.ListModelsResponse(
             models=map(_describe, after[:size]),
             next_page_token=after[size - 1].spec.name if len(after) > size else "",
@@ -83,7 +102,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         self, request: embedder_pb2.GetModelRequest, context: Any
     ) -> embedder_pb2.GetModelResponse:
         """Describe a model."""
-        return embedder_pb2.GetModelResponse(model=_describe(self._embedding.model(request.name)))
+        return embedder_pb2.GetModelResponse(model=_describe(self._models.find(request.name)))
 
 
 def _named(table: Mapping[Any, str], number: int, place: str) -> str:
@@ -129,27 +148,34 @@ def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
         vectors=value.packed.data,
         tokens=value.tokens,
         truncated=value.truncated,
-        timings=embedder_pb2.Timings(
-            queue=value.queue, preprocess=value.preprocess, inference=value.inference
-        ),
+        recalled=value.recalled,
+        timings=_timings(value.times),
         scale=value.packed.scale,
         offset=value.packed.offset,
     )
 
 
+def _timings(times: Times) -> embedder_pb2.Timings:
+    return embedder_pb2.Timings(**asdict(times))
+
+
 def _describe(served: Served) -> embedder_pb2.Model:
     message = embedder_pb2.Model(
         name=served.spec.name,
-        default_for=[_modality(kind) for kind in sorted(served.spec.default_for)],
+        default_for=_modalities(served.spec.default_for),
     )
     if served.model:
         card = served.model.card
-        message.modalities.extend(_modality(kind) for kind in sorted(card.modalities))
+        message.modalities.extend(_modalities(card.modalities))
+        message.reranks = "pair" in card.modalities
         message.dimensions, message.max_tokens = card.dimensions, card.max_tokens
         message.runtime, message.device, message.dtype = card.runtime, card.device, card.dtype
         message.digest, message.ready = card.digest, True
+        message.trials.extend(embedder_pb2.Trial(**asdict(trial)) for trial in card.trials)
     return message
 
 
-def _modality(name: str) -> embedder_pb2.Modality.ValueType:
-    return embedder_pb2.Modality.Value(f"MODALITY_{name.upper()}")
+def _modalities(names: Collection[str]) -> list[embedder_pb2.Modality.ValueType]:
+    """Name kinds of input; a pair is none that could be embedded."""
+    kinds = sorted(set(names) - {"pair"})
+    return [embedder_pb2.Modality.Value(f"MODALITY_{name.upper()}") for name in kinds]

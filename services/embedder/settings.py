@@ -21,8 +21,29 @@ class Settings(CommonSettings):
         "Model for pictures: our own network, a folder of one, or a CLIP-like sentence-transformers"
         " name.",
     )
+    rerank_model: str = setting(
+        "MEMETWIN_RERANK_MODEL",
+        "",
+        "Cross-encoder that reranks: a sentence-transformers name, or a folder; empty: none.",
+    )
+    embed_cache: int = setting(
+        "MEMETWIN_EMBED_CACHE",
+        67_108_864,
+        "Bytes of vectors that the embedder remembers, so that equal inputs are computed once.",
+    )
     queue_tokens: int = setting(
         "MEMETWIN_QUEUE_TOKENS",
         262_144,
         "Tokens that may wait for one model; beyond that calls are refused with a retry hint.",
+    )
+    runtime: str = setting(
+        "MEMETWIN_RUNTIME",
+        "auto",
+        "What computes text models: the fastest that agrees with torch (`auto`; `exact` insists on"
+        " a cosine of 0.9999), or `torch`.",
+    )
+    exports: str = setting(
+        "MEMETWIN_EXPORTS",
+        "~/.cache/memetwin",
+        "Folder of models that were converted for this machine; what is missing is made again.",
     )

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("search", "hybrid", "rag", "embedder", "cache", "twins")
+NAMES = ("search", "recall", "filters", "hybrid", "rag", "embedder", "overload", "cache", "twins")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
 from services.gateway.verifier import contradicts, probability
 
 PAIRS = 10_000
@@ -16,7 +16,7 @@ def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     lines = (folder / "question_pairs.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines[:PAIRS]]
-    encode = Sentences.load(DEFAULT_TEXT_MODEL)._model.encode
+    encode = read(DEFAULT_TEXT_MODEL)[0].encode
     texts = [row[side] for side in "ab" for row in rows]
     vectors = encode(texts, batch_size=64, normalize_embeddings=True)
     cosines = (vectors[:PAIRS] * vectors[PAIRS:]).sum(1).astype(float)

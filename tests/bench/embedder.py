@@ -1,60 +1,115 @@
-"""The embedder over gRPC against SentenceTransformer.encode in process, on the same texts."""
+"""The embedder over gRPC against SentenceTransformer.encode in process, on the same texts.
 
+Client, server and model share the machine, so each measure is taken in turn, several times; what
+counts is the median of the ratios. No text is ever embedded twice.
+"""
+
+import asyncio
+import itertools
+import os
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
-from tests.redis_server import RedisServer
-from tests.stack import Stack, wait_until
+import grpc
+import torch
+
+from memetwin.embedder.v1 import embedder_pb2_grpc
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
+from tests.embedder_process import EmbedderProcess, request
 
 WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
-TEXTS = [
-    f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} {WORDS[n // 256 % 16]} to {n}?"
-    for n in range(1024)
-]
 ROUNDS = 3
+COUNT = 512
+CALLERS = 64
 
 
-def median(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def texts() -> Iterator[str]:
+    for n in itertools.count():
+        yield f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} {WORDS[n // 256 % 16]} to {n}?"
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+async def callers(address: str, batch: Sequence[str]) -> None:
+    """Let 64 callers ask one question after another."""
+    async with grpc.aio.insecure_channel(address) as open_channel:
+        stub: Any = embedder_pb2_grpc.EmbedderServiceStub(open_channel)
+        waiting = iter(batch)
+
+        async def caller() -> None:
+            for text in waiting:
+                await stub.Embed(request([text]), timeout=120)
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+
+def raw(model: Sentences, batch: Sequence[str]) -> float:
+    """Seconds of the runtime alone, on batches as the server would form them."""
+    items = sorted(model.prepare(batch, ""), key=lambda item: item.cost)
+    size = model.card.batch_tokens // items[-1].cost
+    parts = [items[n : n + size] for n in range(0, len(items), size)]
+    with ThreadPoolExecutor(model.card.lanes) as pool:
+        return seconds(lambda: list(pool.map(model.encode, parts)))
 
 
 def main() -> None:
-    encode = Sentences.load(DEFAULT_TEXT_MODEL)._model.encode
-    with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(Path(folder))
-        stack = Stack(server.url, "bench:")
-        stub = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
+    fresh, server = texts(), EmbedderProcess(os.environ | {"MEMETWIN_EMBED_CACHE": "0"})
+    encode, model = read(DEFAULT_TEXT_MODEL)[0].encode, Sentences.load(DEFAULT_TEXT_MODEL)
+    torch.set_num_threads(os.cpu_count() or 1)
 
-        def embed(texts: list[str]) -> bool:
-            inputs = [embedder_pb2.Input(text=text) for text in texts]
-            return bool(stub.Embed(embedder_pb2.EmbedRequest(inputs=inputs), timeout=120).vectors)
+    def take(count: int) -> list[str]:
+        return list(itertools.islice(fresh, count))
 
-        wait_until(lambda: embed(["ready?"]))
-        one = median(lambda: encode(TEXTS[0]), 50), median(lambda: embed(TEXTS[:1]), 50)
-        many = median(lambda: encode(TEXTS, batch_size=32))
-        with ThreadPoolExecutor(64) as pool:
-            callers = median(lambda: list(pool.map(lambda text: embed([text]), TEXTS)))
-        bulk = median(lambda: [embed(TEXTS[n : n + 256]) for n in range(0, 1024, 256)])
-        stack.close()
-        server.stop()
+    def single(text: str) -> tuple[float, float]:
+        return seconds(lambda: encode(text)), seconds(lambda: server.embed([text]))
+
+    def measures() -> dict[str, float]:
+        ones = [single(text) for text in take(30)]
+        found = {
+            "encode one": statistics.median(one for one, _ in ones),
+            "one": statistics.median(one for _, one in ones),
+            "encode": seconds(lambda: encode(take(COUNT), batch_size=32)),
+            "callers": seconds(lambda: asyncio.run(callers(server.address, take(COUNT)))),
+            "raw": raw(model, take(COUNT)),
+        }
+        used, mine = server.cpu(), time.process_time()
+        found["bulk"] = seconds(lambda: [server.embed(take(256)) for _ in range(COUNT // 256)])
+        used, mine = server.cpu() - used, time.process_time() - mine
+        return found | {"server": used / found["bulk"], "client": mine / found["bulk"]}
+
+    measures()
+    rounds = [measures() for _ in range(ROUNDS)]
+    show(rounds, server, model)
+    server.stop()
+
+
+def show(rounds: Sequence[dict[str, float]], server: EmbedderProcess, model: Sentences) -> None:
+    def middle(name: str) -> float:
+        return statistics.median(found[name] for found in rounds)
+
+    def ratio(over: str, under: str) -> float:
+        return statistics.median(found[over] / found[under] for found in rounds)
+
+    print(f"{model.card.runtime} {model.card.dtype}, {model.card.lanes} lanes\n")
     print("| | encode in process | through gRPC | ratio |\n|---|---|---|---|")
+    one, encode_one = middle("one") * 1e3, middle("encode one") * 1e3
     print(
-        f"| one short text, p50 ms | {one[0] * 1e3:.1f} | {one[1] * 1e3:.1f} | {one[1] / one[0]:.2f} |"
+        f"| one short text, p50 ms | {encode_one:.1f} | {one:.1f} | {ratio('one', 'encode one'):.2f} |"
     )
-    for name, seconds in (("64 callers, texts/s", callers), ("batches of 256, texts/s", bulk)):
-        print(f"| {name} | {1024 / many:.0f} | {1024 / seconds:.0f} | {many / seconds:.2f} |")
+    for label, name in (("64 callers", "callers"), ("batches of 256", "bulk")):
+        left, right = COUNT / middle("encode"), COUNT / middle(name)
+        print(f"| {label}, texts/s | {left:.0f} | {right:.0f} | {ratio('encode', name):.2f} |")
+    print(f"\nThe runtime alone: {COUNT / middle('raw'):.0f} texts/s; batches of 256 through gRPC")
+    print(f"reach {ratio('raw', 'bulk'):.2f} of it, with {middle('server'):.2f} cores for the")
+    print(f"server and {middle('client'):.2f} for the client. Ready after {server.start:.1f} s;")
+    print(f"resident memory {server.memory():.0f} MiB.")
 
 
 if __name__ == "__main__":

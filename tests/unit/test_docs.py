@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.embedder.settings import Settings as EmbedderSettings
 from services.gateway.settings import Settings as GatewaySettings
 from services.search.settings import Settings as SearchSettings
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("kind", [GatewaySettings, SearchSettings])
+@pytest.mark.parametrize("kind", [EmbedderSettings, GatewaySettings, SearchSettings])
 def test_every_setting_is_a_row_with_its_default(kind: type) -> None:
     for field in dataclasses.fields(kind):
         [row] = re.findall(rf"^\| `{field.metadata['env']}` \|.*$", README, re.M)

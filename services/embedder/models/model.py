@@ -14,13 +14,37 @@ class CannotLoad(Exception):
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a runtime showed when a model was loaded.
+
+    Attributes:
+        mean_cosine: between its vectors and those of float32 torch.
+        least_cosine: the same, of the worst text.
+        independence: least cosine between a text's vectors alone and in a batch.
+        found: questions of the sample whose answer was the nearest passage.
+        texts_per_second: on the sample, in process.
+    """
+
+    runtime: str
+    dtype: str
+    mean_cosine: float
+    least_cosine: float
+    independence: float
+    found: int
+    texts_per_second: float
+
+
+@dataclass(frozen=True)
 class Card:
     """What a model is.
 
     Attributes:
-        modalities: ``text``, ``image``, ``audio``.
+        modalities: ``text``, ``image``, ``audio``; ``pair`` is a question with a text.
         max_tokens: tokens it reads of a text; 0 if it takes none.
         digest: sha256 (hex) over weights and configuration.
+        lanes: batches that it computes at once.
+        batch_tokens: tokens of a batch, padding counted in.
+        trials: the runtimes that were tried for it.
     """
 
     name: str
@@ -31,6 +55,9 @@ class Card:
     device: str
     dtype: str
     digest: str
+    lanes: int = 1
+    batch_tokens: int = 8192
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,19 +88,20 @@ class Tokens:
     count: int
 
 
-Content = str | Image.Image
+Pair = tuple[str, str]
+Content = str | Image.Image | Pair
 
 
 class Model(Protocol):
-    """A model; ``prepare`` and ``tokenize`` may be called from any thread, ``encode`` from one."""
+    """A model; any thread may prepare and tokenize, and ``card.lanes`` threads encode at once."""
 
     @property
     def card(self) -> Card:
         """What it is."""
         ...
 
-    def prepare(self, content: Content, task: str) -> Prepared:
-        """Turn an input into what is computed; ``task`` is ``query``, ``document`` or empty."""
+    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+        """Turn inputs into what is computed; ``task`` is ``query``, ``document`` or empty."""
         ...
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:

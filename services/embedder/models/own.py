@@ -50,10 +50,13 @@ class OwnNetwork:
         """Say whether a name means a network of ours."""
         return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE).is_file()
 
-    def prepare(self, content: Content, task: str) -> Prepared:
-        """Shrink a picture to the network's input."""
-        if isinstance(content, str):
-            raise TypeError("this network takes no text")
+    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+        """Shrink pictures to the network's input."""
+        return [self._prepare(content) for content in contents]
+
+    def _prepare(self, content: Content) -> Prepared:
+        if isinstance(content, (str, tuple)):
+            raise TypeError("this network takes pictures alone")
         pixels = self._network.prepare(content)
         return Prepared(pixels, _COST, 1, False, hashlib.sha256(pixels.tobytes()).digest())
 

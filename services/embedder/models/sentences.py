@@ -1,6 +1,7 @@
 """Models of sentence-transformers: text, and CLIP-like ones that take text and pictures."""
 
 import copy
+import dataclasses
 import hashlib
 import importlib.util
 import threading
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
+from services.embedder.models import trials
 from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.runtimes import Runtime
+from services.embedder.models.trials import Runtimes
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
 # The package that carries the default model, and the sha256 of the original's weights.
@@ -25,41 +29,47 @@ _CHARACTERS_A_TOKEN = 250
 _PICTURE_COST = 128
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
-# bfloat16 is used if its vectors agree with float32's so well.
-_AGREEMENT = 0.9999
-_TRIALS = (
-    "What is a meme?",
-    "The quick brown fox jumps over the lazy dog.",
-    "Redis stores vectors and finds the nearest ones among millions within a millisecond or two.",
-    "no",
-)
 
 
 class Sentences:
-    """A sentence-transformers model."""
+    """A sentence-transformers model.
 
-    def __init__(self, name: str, model: SentenceTransformer, digest: str) -> None:
-        self._model = model.eval()
+    Args:
+        name: what it is called.
+        model: sentence-transformers' own.
+        digest: over its weights and configuration.
+        runtimes: which of them may compute it, if it is for text alone.
+    """
+
+    def __init__(
+        self, name: str, model: SentenceTransformer, digest: str, runtimes: Runtimes
+    ) -> None:
+        model.eval()
         self._modalities = frozenset(str(kind) for kind in model.modalities) & {"text", "image"}
         self._thread = threading.local()
-        self._tokenizer = _fast_tokenizer(model)
-        self._limit = _token_limit(model)
-        self._device = str(model.device)
-        self._half = False
-        self._half = self._agrees_in_half()
-        self.card = Card(
+        self._tokenizer = fast_tokenizer(model)
+        self._limit = token_limit(model)
+        self._prompts = dict(model.prompts or {})
+        self._card = Card(
             name=name,
             modalities=self._modalities,
             dimensions=int(model.get_embedding_dimension() or 0),
             max_tokens=self._limit if "text" in self._modalities else 0,
             runtime="torch",
-            device=self._device,
-            dtype="bfloat16" if self._half else "float32",
+            device=str(model.device),
+            dtype="float32",
             digest=digest,
         )
+        # One of the two computes; what is not needed is let go of, so that its memory is free.
+        self._mixed: SentenceTransformer | None = None
+        self._runtime: Runtime | None = None
+        if self._modalities == {"text"}:
+            self._runtime = self._choose(model, runtimes)
+        else:
+            self._mixed = model
 
     @classmethod
-    def load(cls, name: str) -> "Sentences":
+    def load(cls, name: str, runtimes: Runtimes | None = None) -> "Sentences":
         """Load a model by name: a folder, the package that carries the default, or the hub.
 
         No code of a model's folder is ever run.
@@ -67,41 +77,34 @@ class Sentences:
         Raises:
             CannotLoad: it is not there, is not what it should be, or needs what is not installed.
         """
-        folder = Path(name) if Path(name).is_dir() else None
-        if name == DEFAULT_TEXT_MODEL:
-            folder = _packaged()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = SentenceTransformer(str(folder or name), device=device, trust_remote_code=False)
-        except ImportError as error:
-            raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
-        except Exception as error:
-            raise CannotLoad(f"{name} cannot be loaded: {error}") from error
-        return cls(name, model, _digest(folder, model))
+        model, digest = read(name)
+        return cls(name, model, digest, runtimes or Runtimes())
 
-    def prepare(self, content: Content, task: str) -> Prepared:
-        """Tokenise a text with the prompt of its task; leave a picture as it is."""
-        if not isinstance(content, str):
-            return Prepared(content, _PICTURE_COST, 1, False, id(content))
-        limit = self.card.max_tokens
-        text = self._prompt(task) + content
-        cut = text[: limit * _CHARACTERS_A_TOKEN]
-        encoding = self._own_tokenizer().encode(cut)
-        truncated = bool(encoding.overflowing) or len(cut) < len(text)
-        ids = encoding.ids
-        payload: Any = cut if "image" in self._modalities else ids
-        return Prepared(payload, len(ids), len(ids), truncated, ("text", tuple(ids)))
+    @property
+    def card(self) -> Card:
+        """What it is."""
+        return self._card
+
+    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+        """Tokenise texts with the prompt of their task; leave pictures as they are."""
+        prompt = self._prompt(task)
+        texts = [prompt + content for content in contents if isinstance(content, str)]
+        cut = [text[: self._limit * _CHARACTERS_A_TOKEN] for text in texts]
+        encodings = iter(self._own_tokenizer().encode_batch_fast(cut))
+        pairs = zip(texts, cut, strict=True)
+        return [
+            self._prepared(next(encodings), *next(pairs))
+            if isinstance(content, str)
+            else Prepared(content, _PICTURE_COST, 1, False, id(content))
+            for content in contents
+        ]
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        """Compute vectors as the model's modules do, without SentenceTransformer.encode's loops.
-
-        Its modules take no batch of texts and pictures together, so those run one after the other.
-        """
-        rows = np.empty((len(batch), self.card.dimensions), np.float32)
-        for kind in {type(item.payload) for item in batch}:
-            places = [place for place, item in enumerate(batch) if type(item.payload) is kind]
-            rows[places] = self._vectors([batch[place].payload for place in places])
-        return rows
+        """Compute vectors, float32 [n, dimensions]."""
+        payloads = [item.payload for item in batch]
+        if self._runtime:
+            return self._runtime.compute(payloads)
+        return self._encode_mixed(payloads)
 
     def tokenize(self, text: str) -> Tokens:
         """Return where a text's tokens lie, however long it is."""
@@ -115,43 +118,57 @@ class Sentences:
         starts, ends = [start for start, _ in places], [end for _, end in places]
         return Tokens(starts, ends, len(encoding.ids))
 
+    def _choose(self, model: SentenceTransformer, runtimes: Runtimes) -> Runtime:
+        """Try the runtimes; vectors that are not those of float32 get a digest of their own."""
+        pad = int(getattr(model.tokenizer, "pad_token_id", 0) or 0)
+        ways = trials.makers(model, pad, self._card.digest, runtimes)
+        sample = trials.Sample.bundled(lambda text: self._own_tokenizer().encode(text).ids)
+        record = runtimes.exports.expanduser() / self._card.digest[:32] / "trials.json"
+        runtime, trial, tried = trials.choose(
+            ways, sample, exact=runtimes.allowed == "exact", record=record
+        )
+        digest = self._card.digest
+        if trial.least_cosine < trials.LEAST_COSINE:
+            own = f"{digest} {trial.runtime} {trial.dtype}"
+            digest = hashlib.sha256(own.encode()).hexdigest()
+        self._card = dataclasses.replace(
+            self._card,
+            runtime=runtime.name,
+            dtype=runtime.dtype,
+            digest=digest,
+            lanes=runtime.lanes,
+            batch_tokens=runtime.batch_tokens,
+            trials=tuple(tried),
+        )
+        return runtime
+
+    def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
+        ids = encoding.ids
+        truncated = bool(encoding.overflowing) or len(cut) < len(text)
+        payload: Any = ids if self._runtime else cut
+        return Prepared(payload, len(ids), len(ids), truncated, tuple(ids))
+
+    def _encode_mixed(self, payloads: list[Any]) -> NDArray[np.float32]:
+        """Compute texts, then pictures: the modules take no batch of both together."""
+        rows = np.empty((len(payloads), self._card.dimensions), np.float32)
+        for kind in {type(payload) for payload in payloads}:
+            places = [n for n, payload in enumerate(payloads) if type(payload) is kind]
+            rows[places] = self._vectors([payloads[n] for n in places])
+        return rows
+
     def _vectors(self, payloads: list[Any]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self._precision():
-            vectors: torch.Tensor = self._model(self._features(payloads))["sentence_embedding"]
+        model: Any = self._mixed
+        features = {
+            name: value.to(model.device) if hasattr(value, "to") else value
+            for name, value in model.preprocess(payloads).items()
+        }
+        with torch.inference_mode():
+            vectors: torch.Tensor = model(features)["sentence_embedding"]
         return vectors.float().cpu().numpy()
 
     def _prompt(self, task: str) -> str:
-        prompts = self._model.prompts or {}
-        for name in _PROMPTS.get(task, ()):
-            if prompts.get(name):
-                return str(prompts[name])
-        return ""
-
-    def _features(self, payloads: list[Any]) -> dict[str, Any]:
-        if "image" in self._modalities:
-            features = self._model.preprocess(payloads)
-            return {
-                name: value.to(self._device) if hasattr(value, "to") else value
-                for name, value in features.items()
-            }
-        longest = max(map(len, payloads))
-        ids = np.full((len(payloads), longest), self._tokenizer_pad, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, tokens in enumerate(payloads):
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        return {
-            "input_ids": torch.from_numpy(ids).to(self._device),
-            "attention_mask": torch.from_numpy(mask).to(self._device),
-        }
-
-    @property
-    def _tokenizer_pad(self) -> int:
-        return int(getattr(self._model.tokenizer, "pad_token_id", 0) or 0)
-
-    def _precision(self) -> Any:
-        kind = "cuda" if self._device.startswith("cuda") else "cpu"
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half)
+        names = (name for name in _PROMPTS.get(task, ()) if self._prompts.get(name))
+        return str(self._prompts[name]) if (name := next(names, "")) else ""
 
     def _own_tokenizer(self, *, whole: bool = False) -> Tokenizer:
         """Return this thread's copy: shared ones fail, "Already borrowed" (transformers#47085)."""
@@ -166,32 +183,30 @@ class Sentences:
             setattr(self._thread, name, tokenizer)
         return tokenizer
 
-    def _agrees_in_half(self) -> bool:
-        """Say whether this processor is fast in bfloat16, and its vectors are as good."""
-        if self._modalities != {"text"} or not _fast_in_half(self._device):
-            return False
-        batch = [self._own_tokenizer().encode(text).ids for text in _TRIALS]
-        full = self._vectors(batch)
-        self._half = True
-        half = self._vectors(batch)
-        norms = np.linalg.norm(full, axis=1) * np.linalg.norm(half, axis=1)
-        return bool(((full * half).sum(1) / norms).min() >= _AGREEMENT)
+
+def read(name: str) -> tuple[SentenceTransformer, str]:
+    """Return sentence-transformers' model of a name, and its digest; see ``Sentences.load``."""
+    folder = Path(name) if Path(name).is_dir() else None
+    if name == DEFAULT_TEXT_MODEL:
+        folder = _packaged()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = SentenceTransformer(str(folder or name), device=device, trust_remote_code=False)
+    except ImportError as error:
+        raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
+    except Exception as error:
+        raise CannotLoad(f"{name} cannot be loaded: {error}") from error
+    return model, folder_digest(str(folder or name), model)
 
 
-def _token_limit(model: SentenceTransformer) -> int:
+def token_limit(model: Any) -> int:
     """Return how many tokens a model reads; tokenizers that do not know say an absurd number."""
     limit = int(model.max_seq_length or 0)
     return limit if 0 < limit < _MOST_TOKENS else _USUAL_TOKENS
 
 
-def _fast_in_half(device: str) -> bool:
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
-
-
-def _fast_tokenizer(model: SentenceTransformer) -> Tokenizer:
+def fast_tokenizer(model: Any) -> Tokenizer:
+    """Return the tokenizer itself, without what transformers wraps around it."""
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if not isinstance(tokenizer, Tokenizer):
         raise CannotLoad("the model has no fast tokenizer (tokenizer.json)")
@@ -209,12 +224,12 @@ def _packaged() -> Path:
     return folder
 
 
-def _digest(folder: Path | None, model: SentenceTransformer) -> str:
+def folder_digest(name: str, model: torch.nn.Module) -> str:
     """Digest what vectors depend on: a folder's files, or the weights as they were loaded."""
-    total = hashlib.sha256()
-    if folder is None:
-        for name, tensor in sorted(model.state_dict().items()):
-            total.update(name.encode())
+    total, folder = hashlib.sha256(), Path(name)
+    if not folder.is_dir():
+        for key, tensor in sorted(model.state_dict().items()):
+            total.update(key.encode())
             total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
     for path in sorted(folder.rglob("*")):

@@ -20,9 +20,11 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from services.embedder.embedding import Embedding, Order, Spec
+from services.embedder.embedding import Embedding
 from services.embedder.models.model import CannotLoad
 from services.embedder.models.sentences import Sentences
+from services.embedder.orders import Order
+from services.embedder.served import Models, Spec
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 
@@ -73,10 +75,12 @@ async def test_texts_and_pictures_share_a_request(folder: Path) -> None:
     expected = [encode("a cat"), encode(Image.linear_gradient("L").convert("RGB"))]
     name = str(folder)
     spec = Spec(name, frozenset({"text", "image"}), lambda: Sentences.load(name))
-    async with Embedding([spec], 10_000) as embedding:
-        await embedding.model(name).loaded.wait()
+    async with Models([spec], 10_000) as models:
+        await models.find(name).loaded.wait()
+        embedding = Embedding(models)
         order = Order(["a cat", picture(), "a dog"], normalize=False)
         reply = await embedding.embed(order)
+        embedding.close()
     rows = np.frombuffer(reply.packed.data, "<f4").reshape(3, -1)
     assert reply.card.modalities == {"text", "image"}
     assert rows[:2] == pytest.approx(np.array(expected), abs=1e-4)

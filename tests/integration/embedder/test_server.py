@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
 from tests.refusals import refusal
 from tests.stack import Stack
 
@@ -45,7 +45,7 @@ def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (80, 6
 
 
 def test_vectors_are_those_of_sentence_transformers(stub: Stub) -> None:
-    expected = Sentences.load(DEFAULT_TEXT_MODEL)._model.encode(TEXTS)
+    expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
     reply = embed(stub, *TEXTS)
     assert (rows(reply) * expected).sum(1).min() > 0.9999
     assert reply.model == DEFAULT_TEXT_MODEL
@@ -202,3 +202,7 @@ def test_models_tell_what_they_are(stub: Stub) -> None:
     model = stub.GetModel(embedder_pb2.GetModelRequest()).model
     assert (model.dimensions, model.max_tokens, model.ready) == (384, 256, True)
     assert len(model.digest) == 64
+    reference, *others = model.trials
+    assert (reference.runtime, reference.dtype, reference.found) == ("torch", "float32", 23)
+    assert (model.runtime, model.dtype) in [(one.runtime, one.dtype) for one in model.trials]
+    assert all(one.mean_cosine > 0.99 and one.independence > 0.9995 for one in others)

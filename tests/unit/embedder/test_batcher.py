@@ -6,21 +6,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.embedder.batcher import BATCH_TOKENS, Batcher
+from services.embedder.batcher import Batcher
 from services.embedder.models.model import Card, Content, Prepared, Tokens
 from services.errors import DeadlineExceeded, Failure, Overloaded
+
+BATCH_TOKENS = 8192
 
 
 class Echo:
     """A model whose vector is its input; it waits for ``gate`` and fails on what is below zero."""
 
-    def __init__(self) -> None:
-        self.card = Card("echo", frozenset({"text"}), 1, 9, "none", "cpu", "float32", "d")
+    def __init__(self, lanes: int = 1) -> None:
+        kinds = frozenset({"text"})
+        self.card = Card("echo", kinds, 1, 9, "none", "cpu", "float32", "d", lanes, BATCH_TOKENS)
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
 
-    def prepare(self, content: Content, task: str) -> Prepared:
+    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
         raise NotImplementedError
 
     def tokenize(self, text: str) -> Tokens:
@@ -142,3 +145,24 @@ async def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
     order = [batch[0] for batch in model.batches[1:]]
     assert order[:4] == [1, 2, 3, 1000]
     assert order.index(1001) < order.index(8)
+
+
+async def test_free_lanes_share_what_waits() -> None:
+    model = Echo(lanes=2)
+    async with Batcher(model, 10_000) as batcher:
+        assert await ask(batcher, *range(20)) == list(range(20))
+    assert sorted(map(len, model.batches)) == [10, 10]
+
+
+async def test_lanes_compute_at_once() -> None:
+    model = Echo(lanes=2)
+    model.gate.clear()
+    async with Batcher(model, 10_000) as batcher:
+        asking = []
+        for number in (1, 2):
+            asking.append(asyncio.create_task(ask(batcher, number)))
+            await asyncio.sleep(0.05)
+        assert batcher._idle == 0
+        model.gate.set()
+        assert await asyncio.gather(*asking) == [[1], [2]]
+    assert sorted(model.batches) == [[1], [2]]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memetwin/embedder/v1/embedder.proto\x12\x14memetwin.embedder.v1\"D\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xb6\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Input\x12(\n\x04task\x18\x03 \x01(\x0e\x32\x1a.memetwin.embedder.v1.Task\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08truncate\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x30\n\x08priority\x18\x08 \x01(\x0e\x32\x1e.memetwin.embedder.v1.PriorityB\x0c\n\n_normalizeB\x0b\n\t_truncate\"\xfd\x01\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x0f\n\x07vectors\x18\x05 \x01(\x0c\x12\x0e\n\x06tokens\x18\x06 \x03(\x05\x12\x11\n\ttruncated\x18\x07 \x03(\x08\x12.\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\x12\r\n\x05scale\x18\t \x03(\x02\x12\x0e\n\x06offset\x18\n \x03(\x02\"?\n\x07Timings\x12\r\n\x05queue\x18\x01 \x01(\x01\x12\x12\n\npreprocess\x18\x02 \x01(\x01\x12\x11\n\tinference\x18\x03 \x01(\x01\"I\n\x12\x45mbedStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".memetwin.embedder.v1.EmbedRequest\"\x87\x01\n\x13\x45mbedStreamResponse\x12\x37\n\x08response\x18\x01 \x01(\x0b\x32#.memetwin.embedder.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.memetwin.embedder.v1.ErrorH\x00\x42\t\n\x07outcome\"6\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"P\n\x10TokenizeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.memetwin.embedder.v1.Tokens\"=\n\x06Tokens\x12\x12\n\x06starts\x18\x01 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x04\x65nds\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"\xf5\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nmodalities\x18\x02 \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0f\n\x07runtime\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\r\n\x05ready\x18\t \x01(\x08\x12\x33\n\x0b\x64\x65\x66\x61ult_for\x18\n \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.memetwin.embedder.v1.Model*_\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03*?\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_QUERY\x10\x01\x12\x11\n\rTASK_DOCUMENT\x10\x02*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\xe2\x03\n\x0f\x45mbedderService\x12P\n\x05\x45mbed\x12\".memetwin.embedder.v1.EmbedRequest\x1a#.memetwin.embedder.v1.EmbedResponse\x12\x66\n\x0b\x45mbedStream\x12(.memetwin.embedder.v1.EmbedStreamRequest\x1a).memetwin.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12Y\n\x08Tokenize\x12%.memetwin.embedder.v1.TokenizeRequest\x1a&.memetwin.embedder.v1.TokenizeResponse\x12_\n\nListModels\x12\'.memetwin.embedder.v1.ListModelsRequest\x1a(.memetwin.embedder.v1.ListModelsResponse\x12Y\n\x08GetModel\x12%.memetwin.embedder.v1.GetModelRequest\x1a&.memetwin.embedder.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memetwin/embedder/v1/embedder.proto\x12\x14memetwin.embedder.v1\"D\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xb6\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Input\x12(\n\x04task\x18\x03 \x01(\x0e\x32\x1a.memetwin.embedder.v1.Task\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08truncate\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x30\n\x08priority\x18\x08 \x01(\x0e\x32\x1e.memetwin.embedder.v1.PriorityB\x0c\n\n_normalizeB\x0b\n\t_truncate\"\x8f\x02\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x0f\n\x07vectors\x18\x05 \x01(\x0c\x12\x0e\n\x06tokens\x18\x06 \x03(\x05\x12\x11\n\ttruncated\x18\x07 \x03(\x08\x12.\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\x12\r\n\x05scale\x18\t \x03(\x02\x12\x0e\n\x06offset\x18\n \x03(\x02\x12\x10\n\x08recalled\x18\x0b \x01(\x05\"?\n\x07Timings\x12\r\n\x05queue\x18\x01 \x01(\x01\x12\x12\n\npreprocess\x18\x02 \x01(\x01\x12\x11\n\tinference\x18\x03 \x01(\x01\"I\n\x12\x45mbedStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".memetwin.embedder.v1.EmbedRequest\"\x87\x01\n\x13\x45mbedStreamResponse\x12\x37\n\x08response\x18\x01 \x01(\x0b\x32#.memetwin.embedder.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.memetwin.embedder.v1.ErrorH\x00\x42\t\n\x07outcome\"6\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"P\n\x10TokenizeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.memetwin.embedder.v1.Tokens\"=\n\x06Tokens\x12\x12\n\x06starts\x18\x01 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x04\x65nds\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"n\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\x08priority\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Priority\"\x8c\x01\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\x06scores\x18\x03 \x03(\x02\x42\x02\x10\x01\x12\x11\n\ttruncated\x18\x04 \x03(\x08\x12.\n\x07timings\x18\x05 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\"\xb3\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nmodalities\x18\x02 \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0f\n\x07runtime\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\r\n\x05ready\x18\t \x01(\x08\x12\x33\n\x0b\x64\x65\x66\x61ult_for\x18\n \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12+\n\x06trials\x18\x0b \x03(\x0b\x32\x1b.memetwin.embedder.v1.Trial\x12\x0f\n\x07reranks\x18\x0c \x01(\x08\"\x91\x01\n\x05Trial\x12\x0f\n\x07runtime\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x13\n\x0bmean_cosine\x18\x03 \x01(\x01\x12\x14\n\x0cleast_cosine\x18\x04 \x01(\x01\x12\x14\n\x0cindependence\x18\x05 \x01(\x01\x12\r\n\x05\x66ound\x18\x06 \x01(\x05\x12\x18\n\x10texts_per_second\x18\x07 \x01(\x01\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.memetwin.embedder.v1.Model*_\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03*?\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_QUERY\x10\x01\x12\x11\n\rTASK_DOCUMENT\x10\x02*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\xb7\x04\n\x0f\x45mbedderService\x12P\n\x05\x45mbed\x12\".memetwin.embedder.v1.EmbedRequest\x1a#.memetwin.embedder.v1.EmbedResponse\x12\x66\n\x0b\x45mbedStream\x12(.memetwin.embedder.v1.EmbedStreamRequest\x1a).memetwin.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12Y\n\x08Tokenize\x12%.memetwin.embedder.v1.TokenizeRequest\x1a&.memetwin.embedder.v1.TokenizeResponse\x12S\n\x06Rerank\x12#.memetwin.embedder.v1.RerankRequest\x1a$.memetwin.embedder.v1.RerankResponse\x12_\n\nListModels\x12\'.memetwin.embedder.v1.ListModelsRequest\x1a(.memetwin.embedder.v1.ListModelsResponse\x12Y\n\x08GetModel\x12%.memetwin.embedder.v1.GetModelRequest\x1a&.memetwin.embedder.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,44 +35,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENS'].fields_by_name['starts']._serialized_options = b'\020\001'
   _globals['_TOKENS'].fields_by_name['ends']._loaded_options = None
   _globals['_TOKENS'].fields_by_name['ends']._serialized_options = b'\020\001'
-  _globals['_MODALITY']._serialized_start=1725
-  _globals['_MODALITY']._serialized_end=1820
-  _globals['_TASK']._serialized_start=1822
-  _globals['_TASK']._serialized_end=1885
-  _globals['_ENCODING']._serialized_start=1887
-  _globals['_ENCODING']._serialized_end=2007
-  _globals['_PRIORITY']._serialized_start=2009
-  _globals['_PRIORITY']._serialized_end=2090
+  _globals['_RERANKRESPONSE'].fields_by_name['scores']._loaded_options = None
+  _globals['_RERANKRESPONSE'].fields_by_name['scores']._serialized_options = b'\020\001'
+  _globals['_MODALITY']._serialized_start=2208
+  _globals['_MODALITY']._serialized_end=2303
+  _globals['_TASK']._serialized_start=2305
+  _globals['_TASK']._serialized_end=2368
+  _globals['_ENCODING']._serialized_start=2370
+  _globals['_ENCODING']._serialized_end=2490
+  _globals['_PRIORITY']._serialized_start=2492
+  _globals['_PRIORITY']._serialized_end=2573
   _globals['_INPUT']._serialized_start=61
   _globals['_INPUT']._serialized_end=129
   _globals['_EMBEDREQUEST']._serialized_start=132
   _globals['_EMBEDREQUEST']._serialized_end=442
   _globals['_EMBEDRESPONSE']._serialized_start=445
-  _globals['_EMBEDRESPONSE']._serialized_end=698
-  _globals['_TIMINGS']._serialized_start=700
-  _globals['_TIMINGS']._serialized_end=763
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=765
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=838
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=841
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=976
-  _globals['_ERROR']._serialized_start=978
-  _globals['_ERROR']._serialized_end=1032
-  _globals['_TOKENIZEREQUEST']._serialized_start=1034
-  _globals['_TOKENIZEREQUEST']._serialized_end=1081
-  _globals['_TOKENIZERESPONSE']._serialized_start=1083
-  _globals['_TOKENIZERESPONSE']._serialized_end=1163
-  _globals['_TOKENS']._serialized_start=1165
-  _globals['_TOKENS']._serialized_end=1226
-  _globals['_MODEL']._serialized_start=1229
-  _globals['_MODEL']._serialized_end=1474
-  _globals['_LISTMODELSREQUEST']._serialized_start=1476
-  _globals['_LISTMODELSREQUEST']._serialized_end=1534
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1536
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1626
-  _globals['_GETMODELREQUEST']._serialized_start=1628
-  _globals['_GETMODELREQUEST']._serialized_end=1659
-  _globals['_GETMODELRESPONSE']._serialized_start=1661
-  _globals['_GETMODELRESPONSE']._serialized_end=1723
-  _globals['_EMBEDDERSERVICE']._serialized_start=2093
-  _globals['_EMBEDDERSERVICE']._serialized_end=2575
+  _globals['_EMBEDRESPONSE']._serialized_end=716
+  _globals['_TIMINGS']._serialized_start=718
+  _globals['_TIMINGS']._serialized_end=781
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=783
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=856
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=859
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=994
+  _globals['_ERROR']._serialized_start=996
+  _globals['_ERROR']._serialized_end=1050
+  _globals['_TOKENIZEREQUEST']._serialized_start=1052
+  _globals['_TOKENIZEREQUEST']._serialized_end=1099
+  _globals['_TOKENIZERESPONSE']._serialized_start=1101
+  _globals['_TOKENIZERESPONSE']._serialized_end=1181
+  _globals['_TOKENS']._serialized_start=1183
+  _globals['_TOKENS']._serialized_end=1244
+  _globals['_RERANKREQUEST']._serialized_start=1246
+  _globals['_RERANKREQUEST']._serialized_end=1356
+  _globals['_RERANKRESPONSE']._serialized_start=1359
+  _globals['_RERANKRESPONSE']._serialized_end=1499
+  _globals['_MODEL']._serialized_start=1502
+  _globals['_MODEL']._serialized_end=1809
+  _globals['_TRIAL']._serialized_start=1812
+  _globals['_TRIAL']._serialized_end=1957
+  _globals['_LISTMODELSREQUEST']._serialized_start=1959
+  _globals['_LISTMODELSREQUEST']._serialized_end=2017
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2019
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2109
+  _globals['_GETMODELREQUEST']._serialized_start=2111
+  _globals['_GETMODELREQUEST']._serialized_end=2142
+  _globals['_GETMODELRESPONSE']._serialized_start=2144
+  _globals['_GETMODELRESPONSE']._serialized_end=2206
+  _globals['_EMBEDDERSERVICE']._serialized_start=2576
+  _globals['_EMBEDDERSERVICE']._serialized_end=3143
 # @@protoc_insertion_point(module_scope)

@@ -234,6 +234,7 @@ class EmbedResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    RECALLED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the name of the model that did it."""
     model_digest: _builtins.str
@@ -244,6 +245,8 @@ class EmbedResponse(_message.Message):
     """encoding of vectors."""
     vectors: _builtins.bytes
     """vectors is the row-major block of len(inputs) rows."""
+    recalled: _builtins.int
+    """recalled counts the inputs whose vectors were not computed but remembered."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """tokens says how many tokens (pictures: 1) each input was."""
@@ -277,10 +280,11 @@ class EmbedResponse(_message.Message):
         timings: Global___Timings | None = ...,
         scale: _abc.Iterable[_builtins.float] | None = ...,
         offset: _abc.Iterable[_builtins.float] | None = ...,
+        recalled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "encoding", b"encoding", "model", b"model", "model_digest", b"model_digest", "offset", b"offset", "scale", b"scale", "timings", b"timings", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "encoding", b"encoding", "model", b"model", "model_digest", b"model_digest", "offset", b"offset", "recalled", b"recalled", "scale", b"scale", "timings", b"timings", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,6 +497,86 @@ class Tokens(_message.Message):
 Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
 
 @_typing.final
+class RerankRequest(_message.Message):
+    """RerankRequest is a query and the texts that may answer it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of a cross-encoder; empty means the default."""
+    query: _builtins.str
+    """query is what is asked, not empty."""
+    priority: Global___Priority.ValueType
+    """priority decides who waits when the model is busy."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """texts to score, at least one; what is longer than the model reads is cut."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        query: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        priority: Global___Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "priority", b"priority", "query", b"query", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
+
+@_typing.final
+class RerankResponse(_message.Message):
+    """RerankResponse has one score for each text, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of the model that did it."""
+    model_digest: _builtins.str
+    """model_digest identifies weights and configuration; scores of two models do not compare."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """scores, higher for a better answer; their range is the model's own."""
+
+    @_builtins.property
+    def truncated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """truncated says which texts were cut."""
+
+    @_builtins.property
+    def timings(self) -> Global___Timings:
+        """timings says where the time went."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        model_digest: _builtins.str = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        truncated: _abc.Iterable[_builtins.bool] | None = ...,
+        timings: Global___Timings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "model_digest", b"model_digest", "scores", b"scores", "timings", b"timings", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """Model describes a model."""
 
@@ -508,6 +592,8 @@ class Model(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     DEFAULT_FOR_FIELD_NUMBER: _builtins.int
+    TRIALS_FIELD_NUMBER: _builtins.int
+    RERANKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name to use in requests."""
     dimensions: _builtins.int
@@ -524,6 +610,8 @@ class Model(_message.Message):
     """digest identifies weights and configuration (sha256, hexadecimal)."""
     ready: _builtins.bool
     """ready says whether it answers now."""
+    reranks: _builtins.bool
+    """reranks says whether it is a cross-encoder, for Rerank alone."""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """modalities it takes."""
@@ -531,6 +619,10 @@ class Model(_message.Message):
     @_builtins.property
     def default_for(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """default_for lists the modalities for which an empty model name means this one."""
+
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]:
+        """trials are the runtimes that were tried when the model was loaded, float32 torch first."""
 
     def __init__(
         self,
@@ -545,14 +637,62 @@ class Model(_message.Message):
         digest: _builtins.str = ...,
         ready: _builtins.bool = ...,
         default_for: _abc.Iterable[Global___Modality.ValueType] | None = ...,
+        trials: _abc.Iterable[Global___Trial] | None = ...,
+        reranks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "ready", b"ready", "runtime", b"runtime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "ready", b"ready", "reranks", b"reranks", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """Trial is what a runtime showed on a sample of texts, held against float32 torch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    MEAN_COSINE_FIELD_NUMBER: _builtins.int
+    LEAST_COSINE_FIELD_NUMBER: _builtins.int
+    INDEPENDENCE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    TEXTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    runtime: _builtins.str
+    """runtime that was tried, for example "openvino"."""
+    dtype: _builtins.str
+    """dtype it computed in, for example "bfloat16"."""
+    mean_cosine: _builtins.float
+    """mean_cosine between its vectors and those of float32 torch."""
+    least_cosine: _builtins.float
+    """least_cosine is the same of the worst text."""
+    independence: _builtins.float
+    """independence is the least cosine between a text's vectors alone and in a batch."""
+    found: _builtins.int
+    """found counts the sample's questions whose own answer was the nearest passage."""
+    texts_per_second: _builtins.float
+    """texts_per_second it computed, in process."""
+    def __init__(
+        self,
+        *,
+        runtime: _builtins.str = ...,
+        dtype: _builtins.str = ...,
+        mean_cosine: _builtins.float = ...,
+        least_cosine: _builtins.float = ...,
+        independence: _builtins.float = ...,
+        found: _builtins.int = ...,
+        texts_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "found", b"found", "independence", b"independence", "least_cosine", b"least_cosine", "mean_cosine", b"mean_cosine", "runtime", b"runtime", "texts_per_second", b"texts_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

@@ -54,6 +54,11 @@ class EmbedderServiceStub(object):
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/memetwin.embedder.v1.EmbedderService/Rerank',
+                request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.SerializeToString,
+                response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/memetwin.embedder.v1.EmbedderService/ListModels',
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsRequest.SerializeToString,
@@ -95,6 +100,14 @@ class EmbedderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Rerank(self, request, context):
+        """Rerank scores texts by how well they answer a query, by a cross-encoder that reads both together.
+        FAILED_PRECONDITION with NO_RERANK_MODEL if none is served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """ListModels lists the models that are served, in the order of their names.
         """
@@ -126,6 +139,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.FromString,
                     response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.FromString,
+                    response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -224,6 +242,33 @@ class EmbedderService(object):
             '/memetwin.embedder.v1.EmbedderService/Tokenize',
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.embedder.v1.EmbedderService/Rerank',
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.SerializeToString,
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.FromString,
             options,
             channel_credentials,
             insecure,

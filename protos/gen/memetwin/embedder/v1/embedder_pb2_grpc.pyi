@@ -44,6 +44,10 @@ class EmbedderServiceStub:
     """EmbedStream embeds many batches over one connection; answers come in the order of the requests."""
     Tokenize: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.TokenizeRequest, _embedder_pb2.TokenizeResponse]
     """Tokenize counts the tokens of texts as the model sees them, and says where each one lies."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]
+    """Rerank scores texts by how well they answer a query, by a cross-encoder that reads both together.
+    FAILED_PRECONDITION with NO_RERANK_MODEL if none is served.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]
     """ListModels lists the models that are served, in the order of their names."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetModelRequest, _embedder_pb2.GetModelResponse]
@@ -65,6 +69,10 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     """EmbedStream embeds many batches over one connection; answers come in the order of the requests."""
     Tokenize: _aio.UnaryUnaryMultiCallable[_embedder_pb2.TokenizeRequest, _embedder_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Tokenize counts the tokens of texts as the model sees them, and says where each one lies."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]  # type: ignore[assignment]
+    """Rerank scores texts by how well they answer a query, by a cross-encoder that reads both together.
+    FAILED_PRECONDITION with NO_RERANK_MODEL if none is served.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels lists the models that are served, in the order of their names."""
     GetModel: _aio.UnaryUnaryMultiCallable[_embedder_pb2.GetModelRequest, _embedder_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -101,6 +109,16 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.TokenizeResponse, _abc.Awaitable[_embedder_pb2.TokenizeResponse]]:
         """Tokenize counts the tokens of texts as the model sees them, and says where each one lies."""
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _embedder_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.RerankResponse, _abc.Awaitable[_embedder_pb2.RerankResponse]]:
+        """Rerank scores texts by how well they answer a query, by a cross-encoder that reads both together.
+        FAILED_PRECONDITION with NO_RERANK_MODEL if none is served.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

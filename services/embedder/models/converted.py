@@ -1,0 +1,135 @@
+"""OpenVINO, on what torch's model was converted to; conversions are kept on disk."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from services.embedder.models.runtimes import Rows, TokenIds, padded
+
+log = logging.getLogger(__name__)
+
+_LANES_LIMIT = 16
+# Counted up when a conversion comes to mean something else.
+_VERSION = 1
+_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+class OpenVino:
+    """A converted model on this machine's processor, a stream of one thread for each core.
+
+    Streams of one thread waste no time waiting for each other, so that a short text takes less
+    time than on all cores, and a large batch is simply cut in two.
+    """
+
+    name = "openvino"
+    batch_tokens = 1024
+
+    def __init__(self, model: Any, pad: int, *, half: bool = False) -> None:
+        available = cores()
+        self.lanes = min(available, _LANES_LIMIT)
+        self.dtype = "bfloat16" if half else "float32"
+        self._pad, self._thread = pad, threading.local()
+        self._compiled = (
+            openvino()
+            .Core()
+            .compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+                    "NUM_STREAMS": self.lanes,
+                    "INFERENCE_NUM_THREADS": available,
+                },
+            )
+        )
+
+    def compute(self, batch: Sequence[TokenIds]) -> Rows:
+        """Run the model in one of its streams."""
+        request = getattr(self._thread, "request", None)
+        if request is None:
+            request = self._thread.request = self._compiled.create_infer_request()
+        found = request.infer(padded(batch, self._pad), share_inputs=True, share_outputs=True)
+        return np.array(found[0], np.float32)
+
+
+def openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would report every start to its makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino as module  # noqa: PLC0415 - it takes a second, so only where it is used
+
+    return module
+
+
+def convert(model: Any, exports: Path, digest: str) -> Any:
+    """Read a model's conversion from ``exports``, or make it and keep it there.
+
+    Args:
+        model: a sentence-transformers model for text.
+        exports: a folder; that nothing can be written there is no error.
+        digest: of the model.
+    """
+    ov = openvino()
+    release = ov.get_version().partition("-")[0]
+    file = exports / digest[:32] / f"openvino-{release}-{_VERSION}" / "model.xml"
+    if file.is_file():
+        try:
+            return ov.Core().read_model(file)
+        except RuntimeError:
+            log.warning("a conversion is damaged and made again", extra={"file": str(file)})
+            shutil.rmtree(file.parent, ignore_errors=True)
+    example = (torch.ones((2, 5), dtype=torch.int64),) * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of branches that the trial then checks
+        converted = ov.convert_model(_Flat(model), example_input=example)
+    try:
+        _keep(file, lambda path: ov.save_model(converted, path, compress_to_fp16=False))
+    except OSError as error:
+        log.warning("a conversion cannot be kept: %s", error)
+    return converted
+
+
+class _Flat(torch.nn.Module):
+    """A sentence-transformers model with tensors for arguments, as tracing wants it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return vectors [n, dimensions]."""
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        vectors: torch.Tensor = self.model(features)["sentence_embedding"]
+        return vectors
+
+
+def _keep(file: Path, save: Callable[[Path], None]) -> None:
+    """Write into a folder beside and rename that, so that nobody ever reads half a file."""
+    file.parent.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=file.parent.parent))
+    try:
+        save(beside / file.name)
+        beside.rename(file.parent)
+    except OSError:
+        if not file.is_file():  # else somebody else was faster
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def cores() -> int:
+    """Return the cores that this process may use, by its affinity and its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota, _, period = _CGROUP.read_text().partition(" ") if _CGROUP.is_file() else ("max", "", "")
+    if quota != "max":
+        count = min(count or 1, -(-int(quota) // int(period)))
+    return max(1, count or 1)

@@ -1,0 +1,59 @@
+"""What computes a text model: the protocol, and torch."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+TokenIds = Sequence[int]
+Rows = NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """Computes a text model; ``lanes`` threads may call it at once, each with its own batch.
+
+    ``batch_tokens`` is the size of batch that suits it, padding counted in.
+    """
+
+    name: str
+    dtype: str
+    lanes: int
+    batch_tokens: int
+
+    def compute(self, batch: Sequence[TokenIds]) -> Rows:
+        """Return vectors, float32 [n, dimensions]."""
+        ...
+
+
+class Torch:
+    """A sentence-transformers model as it is; half means autocast to bfloat16."""
+
+    name = "torch"
+    lanes = 1
+    batch_tokens = 8192
+
+    def __init__(self, model: Any, pad: int, *, half: bool = False) -> None:
+        self._model, self._pad, self._half = model, pad, half
+        self._device = torch.device(model.device)
+        self.dtype = "bfloat16" if half else "float32"
+
+    def compute(self, batch: Sequence[TokenIds]) -> Rows:
+        """Run the model's modules, without the loops of SentenceTransformer.encode."""
+        ids, mask = (torch.from_numpy(part).to(self._device) for part in padded(batch, self._pad))
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self._half),
+        ):
+            found = self._model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+        return np.asarray(found.float().cpu().numpy(), np.float32)
+
+
+def padded(batch: Sequence[TokenIds], pad: int) -> list[NDArray[np.int64]]:
+    """Return token ids and attention mask, both int64 [n, longest]."""
+    lengths = np.fromiter(map(len, batch), np.int64, len(batch))
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad, np.int64)
+    ids[mask] = np.fromiter((token for tokens in batch for token in tokens), np.int64)
+    return [ids, mask.astype(np.int64)]

@@ -1,0 +1,102 @@
+"""What callers order of the embedder, and what is refused before any model sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.embedder.models.model import Model
+from services.errors import InvalidArgument
+
+INPUTS_LIMIT = 2048
+TEXT_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch to embed; an input is a text, or the bytes of a picture file."""
+
+    inputs: Sequence[str | bytes]
+    model: str = ""
+    task: str = ""
+    dimensions: int = 0
+    encoding: str = "float32"
+    normalize: bool = True
+    truncate: bool = True
+    bulk: bool = False
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Texts to hold against a question."""
+
+    query: str
+    texts: Sequence[str]
+    model: str = ""
+    bulk: bool = False
+
+
+def modality(value: str | bytes) -> str:
+    """Name the kind of an input."""
+    return "text" if isinstance(value, str) else "image"
+
+
+def check(order: Order) -> None:
+    """Raise InvalidArgument for inputs that no model could take."""
+    if not order.inputs:
+        raise InvalidArgument("EMPTY_BATCH", "inputs is empty.", field="inputs")
+    if len(order.inputs) > INPUTS_LIMIT:
+        raise too_many("inputs")
+    for number, value in enumerate(order.inputs):
+        if isinstance(value, str):
+            check_text(value, f"inputs[{number}].text")
+
+
+def check_text(text: str, place: str) -> None:
+    """Raise InvalidArgument for a text that is empty or too large."""
+    if not text.strip():
+        raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field=place)
+    if len(text.encode()) > TEXT_BYTES:
+        raise InvalidArgument(
+            "TEXT_TOO_LARGE",
+            f"The text has over {TEXT_BYTES} bytes.",
+            field=place,
+            limit=TEXT_BYTES,
+        )
+
+
+def refuse_cut(truncated: Sequence[bool], model: Model) -> None:
+    """Raise InvalidArgument if an input was cut."""
+    for number, cut in enumerate(truncated):
+        if cut:
+            raise InvalidArgument(
+                "TEXT_TOO_LONG",
+                f"The text has more than the {model.card.max_tokens} tokens that"
+                f" {model.card.name} reads: shorten it, or let truncate be true.",
+                field=f"inputs[{number}].text",
+                max_tokens=model.card.max_tokens,
+            )
+
+
+def too_many(place: str) -> InvalidArgument:
+    """Say that a batch is too large."""
+    return InvalidArgument(
+        "TOO_MANY_INPUTS", f"A batch has at most {INPUTS_LIMIT}.", field=place, limit=INPUTS_LIMIT
+    )
+
+
+def not_taken(model: Model | None, modality: str, place: str) -> InvalidArgument:
+    """Say that a model takes no such input."""
+    name = model.card.name if model else ""
+    return InvalidArgument(
+        "WRONG_MODALITY", f"{name} takes no {modality}.", field=place, model=name
+    )
+
+
+def check_ranking(ranking: Ranking) -> None:
+    """Raise InvalidArgument for texts that no model could rank."""
+    check_text(ranking.query, "query")
+    if not ranking.texts:
+        raise InvalidArgument("EMPTY_BATCH", "texts is empty.", field="texts")
+    if len(ranking.texts) > INPUTS_LIMIT:
+        raise too_many("texts")
+    for number, text in enumerate(ranking.texts):
+        check_text(text, f"texts[{number}]")

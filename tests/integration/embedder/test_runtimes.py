@@ -1,0 +1,68 @@
+"""Every way to compute the default model, held against SentenceTransformer.encode."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.embedder.models.runtimes import Rows
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.trials import LEAST_COSINE, Runtimes
+from tests.conftest import ROOT
+
+TEXTS = ["no", "What is a meme?", "Grüße aus Köln – 日本", "A longer text about cats that " * 60]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exports")
+
+
+def vectors(model: Sentences) -> Rows:
+    rows = model.encode(model.prepare(TEXTS, ""))
+    unit: Rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+@pytest.mark.parametrize("allowed", ["auto", "exact", "torch"])
+def test_vectors_agree_with_those_of_sentence_transformers(allowed: str, exports: Path) -> None:
+    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes(allowed, exports))
+    expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS, normalize_embeddings=True)
+    assert (vectors(model) * expected).sum(1).min() >= LEAST_COSINE
+    tried = {(trial.runtime, trial.dtype) for trial in model.card.trials}
+    assert (model.card.runtime, model.card.dtype) in tried
+    assert ("openvino", "float32") in tried or allowed == "torch"
+    assert model.card.digest == read(DEFAULT_TEXT_MODEL)[1]
+
+
+def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(exports: Path) -> None:
+    Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
+    [file] = exports.rglob("model.xml")
+    whole = file.read_bytes()
+    before = file.stat().st_mtime_ns
+    Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
+    assert file.stat().st_mtime_ns == before
+    file.write_bytes(whole[: len(whole) // 2])
+    for record in exports.rglob("trials.json"):
+        record.unlink()
+    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
+    assert {trial.runtime for trial in model.card.trials} == {"torch", "openvino"}
+    assert file.stat().st_size > len(whole) // 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", file))
+    assert vectors(model).shape == (4, 384)
+
+
+def test_openvino_reports_nothing_to_its_makers() -> None:
+    code = (
+        "import sys; from services.embedder.models.converted import openvino; openvino();"
+        "assert not [name for name in sys.modules if 'openvino_telemetry.' in name];"
+        "assert sys.modules['openvino_telemetry'] is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
