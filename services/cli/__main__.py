@@ -15,24 +15,33 @@ from services.cli import tour as tours
 from services.cli.load import DEMO, Report, load_pictures, load_texts
 
 GROUP = "memetwin.commands"
+CACHE_GROUP = "memetwin.commands.cache"
 LIMIT = 64 * 2**20
 
 
 class Commands(click.Group):
     """Our own commands and those of what else is installed, imported when they are called."""
 
+    joined = GROUP
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted(
-            {*super().list_commands(ctx), *(one.name for one in entry_points(group=GROUP))}
+            {*super().list_commands(ctx), *(one.name for one in entry_points(group=self.joined))}
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None."""
-        for one in entry_points(group=GROUP):
+        for one in entry_points(group=self.joined):
             if one.name == cmd_name:
                 return _load(one)
         return super().get_command(ctx, cmd_name)
+
+
+class CacheCommands(Commands):
+    """The commands of the cache."""
+
+    joined = CACHE_GROUP
 
 
 def _load(entry_point: object) -> click.Command:
@@ -90,6 +99,11 @@ def tour(gateway: str) -> None:
     """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
     with _channel(gateway) as channel:
         tours.run(channel, click.echo)
+
+
+@main.group(cls=CacheCommands)
+def cache() -> None:
+    """Train the cache's verifier."""
 
 
 def _channel(address: str) -> grpc.Channel:

@@ -20,6 +20,7 @@ from services.gateway.ledger import Ledger
 from services.gateway.server import CacheServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.twins import Twins
+from services.gateway.verifier import Verifier
 from services.serving import Face
 from services.settings import from_env, host_port
 
@@ -45,7 +46,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
         cache = Cache(
-            book, neighbours, min_similarity=settings.cache_min_similarity, ttl=settings.cache_ttl
+            book,
+            neighbours,
+            Verifier.load(),
+            min_similarity=settings.cache_min_similarity,
+            ttl=settings.cache_ttl,
         )
         writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
         if settings.llm_base_url:

@@ -139,7 +139,7 @@ class Answers:
             with timings.stage("search"):
                 near, found = await self._look(request, question, vectors)
             with timings.stage("cache"):
-                decision = await self._choose(request, question, near)
+                decision = await self._choose(request, question, near, vectors)
             if decision.entry:
                 return _kept(decision, timings)
             passages = _merge(found, question.limit)
@@ -199,11 +199,15 @@ class Answers:
         return await self._neighbours.search.search(queries, vectors.digest)
 
     async def _choose(
-        self, request: Request, question: Question, near: list[list[Hit]]
+        self,
+        request: Request,
+        question: Question,
+        near: list[list[Hit]],
+        vectors: Vectors,
     ) -> Decision:
         if question.no_cache:
             return Decision("miss")
-        return await self._cache.choose(request, near, question.bound)
+        return await self._cache.choose(request, near, question.bound, vectors)
 
     def _remember(self, request: Request, vectors: Vectors, answer: Answer) -> None:
         detail = {

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("search", "hybrid", "embedder", "cache", "twins")
+NAMES = ("search", "hybrid", "embedder", "cache", "verifier", "twins")
 
 
 def main() -> None:
