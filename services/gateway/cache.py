@@ -65,6 +65,11 @@ class Cache:
         vectors = await self._neighbours.embedder.questions([request.prompt])
         return await self.nearest(request, vectors, bound)
 
+    async def key(self, request: Request, bound: Bound) -> str:
+        """Return what is the same for requests that one answer serves."""
+        key = _entry_id(await self._partition(request.scope), request)
+        return key if bound.max_age is None else f"{key}:{bound.max_age}"
+
     async def recall(self, request: Request, bound: Bound) -> Decision:
         """Ask the exact tier: one trip to Redis."""
         partition = await self._partition(request.scope)
