@@ -71,6 +71,9 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         chat = Chat(cache, upstream, Flights(leases), settings.chat_max_temperature)
         stack.push_async_callback(chat.close)
 
+        async def always() -> bool:
+            return True  # the chat answers without the cache
+
         async def ready() -> bool:
             return await book.ready() and await neighbours.ready()
 
@@ -89,7 +92,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(
                         ChatServicer(chat), server
                     ),
-                    ready,
+                    always,
                 ),
                 Face(
                     "memetwin.gateway.v1.RagService",
