@@ -26,7 +26,7 @@ install: .venv/installed ## Install everything into .venv
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --group dev \
-		--editable '.[embedder,search,gateway,cli]'
+		--editable '.[embedder,search,gateway,training,cli]'
 	install -m 755 deploy/local/memetwin $(BIN)/memetwin
 	touch $@
 

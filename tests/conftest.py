@@ -112,13 +112,9 @@ def prefix(redis_url: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def stack(redis_url: str, prefix: str) -> Iterator["Stack"]:
     """The three services, ready."""
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    from tests.stack import Stack, wait_until
+    from tests.stack import Stack, wait_until_ready
 
     running = Stack(redis_url, prefix)
-    health: Any = health_pb2_grpc.HealthStub(running.gateway)
-    serving = health_pb2.HealthCheckResponse.SERVING
-    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving)
+    wait_until_ready(running)
     yield running
     running.close()

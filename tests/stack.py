@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import serving
 from services.embedder.__main__ import wire as wire_embedder
@@ -76,6 +77,13 @@ class Stack:
         gateway_port = (await enter(serving.Server(gateway.faces, "127.0.0.1:0"))).port
         http_port = await enter(web.serve(gateway.application, "127.0.0.1", 0))
         return embedder_port, search_port, gateway_port, http_port
+
+
+def wait_until_ready(stack: Stack) -> None:
+    """Wait until all services of a stack can do their work."""
+    health: Any = health_pb2_grpc.HealthStub(stack.gateway)
+    serving_now = health_pb2.HealthCheckResponse.SERVING
+    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving_now)
 
 
 def channel(address: str) -> grpc.Channel:

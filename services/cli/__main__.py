@@ -21,23 +21,32 @@ from services.cli.tune import tune
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 GROUP = "memetwin.commands"
+CACHE_GROUP = "memetwin.commands.cache"
 
 
 class Commands(click.Group):
     """Our own commands and those of what else is installed, imported when they are called."""
 
+    joined = GROUP
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted(
-            {*super().list_commands(ctx), *(one.name for one in entry_points(group=GROUP))}
+            {*super().list_commands(ctx), *(one.name for one in entry_points(group=self.joined))}
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None."""
-        for one in entry_points(group=GROUP):
+        for one in entry_points(group=self.joined):
             if one.name == cmd_name:
                 return _load(one)
         return super().get_command(ctx, cmd_name)
+
+
+class CacheCommands(Commands):
+    """The commands of the cache."""
+
+    joined = CACHE_GROUP
 
 
 def _load(entry_point: object) -> click.Command:
@@ -119,6 +128,11 @@ def tour(gateway: str) -> None:
     """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
     with channel(gateway) as to:
         tours.run(to, click.echo)
+
+
+@main.group(cls=CacheCommands)
+def cache() -> None:
+    """Train the cache's verifier."""
 
 
 main.add_command(export)

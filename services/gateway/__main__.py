@@ -8,19 +8,25 @@ from dataclasses import dataclass
 import uvloop
 from starlette.applications import Starlette
 
-from memetwin.gateway.v1 import cache_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
+from memetwin.gateway.v1 import cache_pb2_grpc, chat_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
 from services import addresses, serving, telemetry
 from services.gateway import ledger, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
+from services.gateway.chat import Chat
 from services.gateway.clients import Embedder, Neighbours, Search
+from services.gateway.flights import Flights
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
+from services.gateway.leases import Leases
 from services.gateway.ledger import Ledger
+from services.gateway.openai_api import OpenAiApi
 from services.gateway.refusals import Refusals
-from services.gateway.server import CacheServicer, RagServicer, TwinServicer
+from services.gateway.server import CacheServicer, ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.twins import Twins
+from services.gateway.upstream import Upstream
+from services.gateway.verifier import Verifier
 from services.serving import Face
 from services.settings import from_env, host_port
 
@@ -46,7 +52,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
         cache = Cache(
-            book, neighbours, min_similarity=settings.cache_min_similarity, ttl=settings.cache_ttl
+            book,
+            neighbours,
+            Verifier.load(),
+            min_similarity=settings.cache_min_similarity,
+            ttl=settings.cache_ttl,
         )
         writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
         if settings.llm_base_url:
@@ -61,6 +71,15 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         answers = Answers(neighbours, book, cache, writer, refusals)
         stack.push_async_callback(answers.settle)
         twins = Twins(book, neighbours)
+
+        upstream = Upstream(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
+        stack.push_async_callback(upstream.close)
+        leases = Leases(redis, settings.redis_prefix, settings.chat_lease)
+        chat = Chat(cache, upstream, Flights(leases), settings.chat_max_temperature)
+        stack.push_async_callback(chat.close)
+
+        async def always() -> bool:
+            return True  # the chat answers without the cache
 
         async def ready() -> bool:
             return await book.ready() and await neighbours.ready()
@@ -77,6 +96,13 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     ready,
                 ),
                 Face(
+                    "memetwin.gateway.v1.ChatService",
+                    lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(
+                        ChatServicer(chat), server
+                    ),
+                    always,
+                ),
+                Face(
                     "memetwin.gateway.v1.RagService",
                     lambda server: rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server),
                     ready,
@@ -89,7 +115,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     ready,
                 ),
             ],
-            web.app(twins, answers, ready),
+            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready),
         )
 
 

@@ -137,7 +137,7 @@ class Answers:
                 near = [] if question.no_cache else await self._cache.queries(request, vectors)
                 found = await self._find(question, vectors, near)
             with timings.stage("cache"):
-                decision = await self._choose(request, question, found.near)
+                decision = await self._choose(request, question, found.near, vectors)
         if decision.entry:
             yield decision.entry.response
             yield _kept(decision, timings)
@@ -219,11 +219,15 @@ class Answers:
         return found[: len(near)], found[len(near) :]
 
     async def _choose(
-        self, request: Request, question: Question, near: list[list[Hit]]
+        self,
+        request: Request,
+        question: Question,
+        near: list[list[Hit]],
+        vectors: Vectors,
     ) -> Decision:
         if question.no_cache:
             return Decision("miss")
-        return await self._cache.choose(request, near, question.bound)
+        return await self._cache.choose(request, near, question.bound, vectors)
 
     def _remember(self, request: Request, vectors: Vectors, answer: Answer) -> None:
         detail = {

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
-from services.gateway import verifier
 from services.gateway.clients import Document, Hit, Neighbours, Query, Vectors
 from services.gateway.entries import (
     Bound,
@@ -25,10 +24,16 @@ from services.gateway.entries import (
     Scope,
     canonical,
     check_answer,
+    packed,
     too_old,
+    unpacked,
 )
 from services.gateway.ledger import Ledger
+from services.gateway.signs import Text
+from services.gateway.verifier import Side, Verifier, by_cosine
 
+# How many entries are judged: the nearest may be an opposite, the next one may answer.
+CANDIDATES = 4
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
 
 
@@ -36,8 +41,15 @@ class Cache:
     """Looks up and keeps answers."""
 
     def __init__(
-        self, ledger: Ledger, neighbours: Neighbours, *, min_similarity: float, ttl: float
+        self,
+        ledger: Ledger,
+        neighbours: Neighbours,
+        verifier: Verifier,
+        *,
+        min_similarity: float,
+        ttl: float,
     ) -> None:
+        self._verifier = verifier
         self._ledger = ledger
         self._neighbours = neighbours
         self._min_similarity = min_similarity
@@ -52,6 +64,11 @@ class Cache:
                 return decision
         vectors = await self._neighbours.embedder.questions([request.prompt])
         return await self.nearest(request, vectors, bound)
+
+    async def key(self, request: Request, bound: Bound) -> str:
+        """Return what is the same for requests that one answer serves."""
+        key = _entry_id(await self._partition(request.scope), request)
+        return key if bound.max_age is None else f"{key}:{bound.max_age}"
 
     async def recall(self, request: Request, bound: Bound) -> Decision:
         """Ask the exact tier: one trip to Redis."""
@@ -70,7 +87,7 @@ class Cache:
             return Decision("miss", miss_reason="empty")
         except FailedPrecondition:
             return Decision("miss", miss_reason="model_differs")
-        return await self.choose(request, found, bound)
+        return await self.choose(request, found, bound, vectors)
 
     async def queries(self, request: Request, vectors: Vectors) -> list[Query]:
         """Return the two queries of the semantic tier: in this context, and in any."""
@@ -78,19 +95,30 @@ class Cache:
         collection, vector = _collection(vectors.digest), vectors.rows[0]
         here = {"partition": partition, "fingerprint": request.context.fingerprint()}
         return [
-            Query(collection, vector, limit=2, tags=here),
+            Query(collection, vector, limit=CANDIDATES, tags=here),
             Query(collection, vector, limit=1, tags={"partition": partition}),
         ]
 
-    async def choose(self, request: Request, found: list[list[Hit]], bound: Bound) -> Decision:
+    async def choose(
+        self,
+        request: Request,
+        found: list[list[Hit]],
+        bound: Bound,
+        vectors: Vectors | None = None,
+    ) -> Decision:
         """Decide on what the two queries found: the nearest entry that may answer, or why none."""
         here, anywhere = found
+        nearest_miss: Decision | None = None
+        asked = _side(request.prompt, vectors)
         for hit in here:
             entry = await self._read(hit.id)
             if entry is None or too_old(entry, bound):
                 continue
-            return self._judge(request, entry, hit.similarity, bound)
-        return await self._explain(request, anywhere, bound)
+            decision = self._judge(asked, entry, hit.similarity, bound)
+            if decision.entry:
+                return decision
+            nearest_miss = nearest_miss or decision
+        return nearest_miss or await self._explain(request, anywhere, bound)
 
     async def remember(  # noqa: PLR0913 - an answer has this many parts
         self,
@@ -113,6 +141,8 @@ class Cache:
             kept = await self._read(first)
             if kept is not None and (kept.response == response or first != key):
                 return kept
+        if vectors is None:
+            vectors = await self._neighbours.embedder.questions([request.prompt])
         entry = Entry(
             id=key,
             prompt=request.prompt,
@@ -125,9 +155,9 @@ class Cache:
             cites=cites or [],
             usage=usage or {},
             detail=detail or {},
+            vector=packed(vectors.rows[0]),
+            digest=vectors.digest,
         )
-        if vectors is None:
-            vectors = await self._neighbours.embedder.questions([request.prompt])
         await self._index(entry, vectors, partition)
         await self._ledger.write_entry(key, asdict(entry), entry.ttl)
         return entry
@@ -160,12 +190,18 @@ class Cache:
             await self._neighbours.search.ensure(collection, vectors, _FIELDS)
             await self._neighbours.search.upsert(collection, [document], vectors.digest)
 
-    def _judge(self, request: Request, entry: Entry, similarity: float, bound: Bound) -> Decision:
+    def _judge(self, asked: Side, entry: Entry, similarity: float, bound: Bound) -> Decision:
         similarity = min(1.0, max(-1.0, similarity))
-        probability = verifier.probability(similarity)
+        if not asked.text.raw:  # a lookup by vector: there are no words to compare
+            probability = by_cosine(similarity)
+            refused = False
+        else:
+            kept = Side(Text(entry.prompt), unpacked(entry.vector), entry.digest)
+            probability = self._verifier.probability(asked, kept, similarity)
+            refused = self._verifier.refuses(asked, kept, similarity, probability)
         if not self._near_enough(similarity, probability, bound):
             return Decision("miss", None, similarity, probability, "not_similar")
-        if request.prompt and verifier.contradicts(request.prompt, entry.prompt):
+        if refused:
             return Decision("miss", None, similarity, probability, "contradicts")
         return Decision("semantic", entry, similarity, probability)
 
@@ -182,7 +218,7 @@ class Cache:
         if entry is None:
             return Decision("miss", miss_reason="empty")
         similarity = anywhere[0].similarity
-        if not self._near_enough(similarity, verifier.probability(similarity), bound):
+        if not self._near_enough(similarity, by_cosine(similarity), bound):
             return Decision("miss", None, similarity, None, "not_similar")
         parts = request.context.parts()
         differing = [name for name, digest in parts.items() if entry.parts.get(name) != digest]
@@ -208,6 +244,13 @@ def given(vector: NDArray[np.float32], digest: str) -> Vectors:
             "BAD_VECTOR", "A vector needs numbers and the digest of its model.", field="vector"
         )
     return Vectors(vector.reshape(1, -1), "", digest)
+
+
+def _side(prompt: str, vectors: Vectors | None) -> Side:
+    if vectors is None:
+        return Side(Text(prompt))
+    row = vectors.rows[0]
+    return Side(Text(prompt), row / max(float(np.linalg.norm(row)), 1e-12), vectors.digest)
 
 
 def _entry_id(partition: str, request: Request) -> str:

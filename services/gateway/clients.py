@@ -177,6 +177,30 @@ class Embedder:
             return None
         return await self._embed([embedder_pb2.Input(text=text)], model=model.name, normalize=False)
 
+    async def counted(
+        self, texts: Sequence[str], model: str, dimensions: int
+    ) -> tuple[Vectors, int]:
+        """Embed texts with a named model, cut to some dimensions; return the tokens too."""
+        async with _calling("embedder"):
+            reply = await self._stub.Embed(
+                embedder_pb2.EmbedRequest(
+                    inputs=[embedder_pb2.Input(text=text) for text in texts],
+                    model=model,
+                    dimensions=dimensions,
+                ),
+                timeout=serving.time_left(),
+            )
+        rows = np.frombuffer(reply.vectors, "<f4").reshape(len(texts), reply.dimensions)
+        return Vectors(rows, reply.model, reply.model_digest), sum(reply.tokens)
+
+    async def text_models(self) -> list[str]:
+        """Return the names of the models that take texts."""
+        async with _calling("embedder"):
+            reply = await self._stub.ListModels(
+                embedder_pb2.ListModelsRequest(), timeout=serving.time_left()
+            )
+        return [one.name for one in reply.models if embedder_pb2.MODALITY_TEXT in one.modalities]
+
     async def _picture_model(self) -> embedder_pb2.Model:
         async with _calling("embedder"):
             reply = await self._stub.ListModels(

@@ -1,10 +1,14 @@
 """What a cache keeps and what it is asked: plain data, and what is refused of it."""
 
+import base64
 import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
 
@@ -53,7 +57,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Entry:
-    """A prompt and its answer; ``detail`` is plain data that belongs to the response."""
+    """A prompt and its answer; ``detail`` is plain data that belongs to the response.
+
+    ``vector`` is the prompt's packed unit vector by the model of ``digest``.
+    """
 
     id: str
     prompt: str
@@ -66,6 +73,8 @@ class Entry:
     cites: list[str] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
+    vector: str = ""
+    digest: str = ""
 
     @property
     def age(self) -> float:
@@ -125,6 +134,17 @@ def check_answer(request: Request, response: str, ttl: float) -> None:
 def too_old(entry: Entry, bound: Bound) -> bool:
     """Say whether an entry is older than the caller wants."""
     return bound.max_age is not None and entry.age > bound.max_age
+
+
+def packed(vector: NDArray[np.float32]) -> str:
+    """Return the unit vector of a vector, [dimensions], as base64 of float16."""
+    unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return base64.b64encode(unit.astype("<f2").tobytes()).decode()
+
+
+def unpacked(text: str) -> NDArray[np.float32] | None:
+    """Read a packed vector, float32 [dimensions]; None if there is none."""
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32) if text else None
 
 
 def digest(value: Any) -> str:

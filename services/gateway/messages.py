@@ -1,15 +1,18 @@
 """Translates between the gateway's messages and its core's plain data."""
 
+import dataclasses
+import json
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memetwin.gateway.v1 import cache_pb2, rag_pb2, twin_pb2
+from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
-from services.gateway import clients
+from services.gateway import clients, replies
 from services.gateway.answers import Answer, Event, Retrieved, Timings
+from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Context, Decision, Entry, Scope
 from services.gateway.generator import Citation
 from services.gateway.ingest import Kept, Receipt
@@ -68,7 +71,7 @@ def history(messages: Iterable[cache_pb2.Message]) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in messages]
 
 
-def bound(request: cache_pb2.LookupEntryRequest) -> Bound:
+def bound(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
     """Read how sure a semantic hit must be. Raises InvalidArgument if that is out of range."""
     if request.HasField("min_similarity"):
         return Bound(min_similarity=_least_cosine(request.min_similarity))
@@ -129,6 +132,51 @@ def decision(value: Decision) -> cache_pb2.Decision:
     elif value.miss_reason:
         message.miss_reason = cache_pb2.MissReason.Value(f"MISS_REASON_{value.miss_reason.upper()}")
     return message
+
+
+def chat(message: chat_pb2.Chat) -> tuple[replies.Json, Controls]:
+    """Read a conversation as an OpenAI request, and what is wanted of the cache.
+
+    Raises:
+        InvalidArgument: ``further`` is no JSON object, or a bound is out of range.
+    """
+    try:
+        body = json.loads(message.further or "{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise InvalidArgument("BAD_JSON", "further is no JSON object.", field="further")
+    if message.messages:
+        body["messages"] = [{"role": one.role, "content": one.content} for one in message.messages]
+    if message.model:
+        body["model"] = message.model
+    for name in ("temperature", "max_tokens"):
+        if message.HasField(name):
+            body[name] = getattr(message, name)
+    asked = message.cache
+    limits = bound(asked)
+    if asked.HasField("max_age"):
+        limits = dataclasses.replace(limits, max_age=asked.max_age)
+    return body, Controls(scope(message.scope), limits, asked.no_cache, asked.no_store)
+
+
+def completion(reply: replies.Json, made: Decision) -> chat_pb2.CompleteResponse:
+    """Write a reply and what the cache did; {} stands for a reply that was not recorded."""
+    return chat_pb2.CompleteResponse(
+        message=cache_pb2.Message(role="assistant", content=replies.text(reply)) if reply else None,
+        finish_reason=replies.finish(reply),
+        model=str(reply.get("model") or ""),
+        usage=cache_pb2.Usage(**replies.usage(reply)),
+        decision=decision(made),
+        completion=json.dumps(reply, ensure_ascii=False) if reply else "",
+    )
+
+
+def part(chunk: replies.Json) -> chat_pb2.StreamCompleteResponse:
+    """Write a chunk: as text if it is no more."""
+    if replies.is_plain(chunk):
+        return chat_pb2.StreamCompleteResponse(delta=replies.piece(chunk))
+    return chat_pb2.StreamCompleteResponse(chunk=json.dumps(chunk, ensure_ascii=False))
 
 
 def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:

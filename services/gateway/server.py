@@ -7,15 +7,18 @@ from typing import Any
 from memetwin.gateway.v1 import (
     cache_pb2,
     cache_pb2_grpc,
+    chat_pb2,
+    chat_pb2_grpc,
     rag_pb2,
     rag_pb2_grpc,
     twin_pb2,
     twin_pb2_grpc,
 )
 from services.errors import FailedPrecondition, InvalidArgument
-from services.gateway import messages
+from services.gateway import messages, replies
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
+from services.gateway.chat import Chat
 from services.gateway.entries import Request
 from services.gateway.ingest import Ingest
 from services.gateway.refusals import Refusals
@@ -80,6 +83,36 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         """Delete an entry."""
         await self._cache.delete(messages.scope(request.scope), request.id)
         return cache_pb2.DeleteEntryResponse()
+
+
+class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
+    """ChatService over the chat."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    async def Complete(
+        self, request: chat_pb2.CompleteRequest, context: Any
+    ) -> chat_pb2.CompleteResponse:
+        """Answer at once."""
+        body, controls = messages.chat(request.chat)
+        answering = await self._chat.open({**body, "stream": False}, controls)
+        return messages.completion(await answering.whole(), answering.decision)
+
+    async def StreamComplete(
+        self, request: chat_pb2.StreamCompleteRequest, context: Any
+    ) -> AsyncIterator[chat_pb2.StreamCompleteResponse]:
+        """Answer as it is written."""
+        body, controls = messages.chat(request.chat)
+        counted = {"stream": True, "stream_options": {"include_usage": True}}
+        answering = await self._chat.open({**body, **counted}, controls)
+        chunks = []
+        async for chunk in answering.chunks():
+            chunks.append(chunk)
+            if chunk.get("choices"):
+                yield messages.part(chunk)
+        reply = replies.join(chunks) or {}
+        yield chat_pb2.StreamCompleteResponse(final=messages.completion(reply, answering.decision))
 
 
 class RagServicer(rag_pb2_grpc.RagServiceServicer):

@@ -40,6 +40,16 @@ class Settings(CommonSettings):
     cache_ttl: float = setting(
         "MEMETWIN_CACHE_TTL", 86400.0, "Seconds that a cached answer is kept; 0 keeps it for good."
     )
+    chat_max_temperature: float = setting(
+        "MEMETWIN_CHAT_MAX_TEMPERATURE",
+        1.0,
+        "Temperature of sampling above which no chat answer is cached; one not given counts as 1.",
+    )
+    chat_lease: float = setting(
+        "MEMETWIN_CHAT_LEASE",
+        10.0,
+        "Seconds after which another replica takes over an answer whose replica has died.",
+    )
     rag_min_score: float = setting(
         "MEMETWIN_RAG_MIN_SCORE",
         0.4,

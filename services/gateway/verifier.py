@@ -1,72 +1,141 @@
 """Judges whether the answer to one question may be served for another.
 
-``contradicts`` looks at the words: two questions that differ in a number, in a negation or by an
-opposite have different answers however near their vectors are. ``probability`` looks at the
-vectors.
+A ``Verifier`` is boosted trees over signs on the words, and small networks over those signs and the
+two questions' vectors; their sum, on a calibrated curve, is the probability that the two ask the
+same. It needs numpy alone. ``memetwin cache train`` makes it; its card is in ``shipped/README.md``.
 """
 
+import functools
 import math
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-# A logistic curve over the cosine of two all-MiniLM-L6-v2 question vectors, fitted to 10,000 of the
-# Quora question pairs that GPTCache publishes (github.com/zilliztech/GPTCache): the probability
-# that the two ask the same. `tests/bench/cache.py` fits it again and prints how well it holds.
-_SLOPE = 10.91
-_MIDDLE = 0.816
+import numpy as np
+from numpy.typing import NDArray
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_NEGATIONS = frozenset(
-    """no not never none nobody nothing neither nor without cannot cant wont dont doesnt didnt isnt
-    arent wasnt werent havent hasnt hadnt wouldnt shouldnt couldnt mustnt aint""".split()
-)
-_NUMERALS = {
-    word: str(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split()
-    )
-}
-_OPPOSITES = {
-    frozenset(pair.split())
-    for pair in """on off|enable disable|open close|start stop|begin end|first last|before after
-    |up down|increase decrease|raise lower|high low|more less|most least|best worst|good bad
-    |buy sell|import export|add remove|install uninstall|login logout|lock unlock|true false
-    |win lose|allow deny|accept reject|hot cold|old new|male female|man woman|men women|boy girl
-    |input output|maximum minimum|max min|cheap expensive|gain lose|advantage disadvantage
-    |advantages disadvantages|pros cons|inside outside|legal illegal|possible impossible
-    |positive negative|left right|north south|east west|day night|send receive|lend borrow
-    |push pull|show hide|deposit withdraw|upload download|activate deactivate""".split("|")
-}
+from services.gateway.signs import Text, compare, contradiction
+
+Array = NDArray[np.float32]
+
+SHIPPED = Path(__file__).parent / "shipped" / "verifier.npz"
+# Near questions are refused if they are less likely the same than the first of these, or than the
+# second where a sign speaks against it. Of steps of .1 these let the fewest opposites through that
+# keep 95 % of the duplicates, both at a cosine of .85, on the calibration part and opposites made
+# of its questions. Who asks for less than NEAR wants far questions too: there only signs refuse.
+NEAR = 0.8
+FLOOR, FLOOR_WITH_SIGN = 0.3, 0.7
+# A logistic curve over the cosine alone, where there are no words to look at (a lookup by vector):
+# fitted to 10,000 pairs of Quora questions; `tests/bench/cache.py` fits it again.
+_SLOPE, _MIDDLE = 10.91, 0.816
 
 
-def contradicts(one: str, other: str) -> str:
-    """Return what makes two questions different for sure, or an empty string.
+@dataclass(frozen=True)
+class Side:
+    """A question: its words, its unit vector float32 [dimensions] if known, and by which model."""
 
-    The result is ``number``, ``negation`` or ``opposite``.
-    """
-    words, others = _words(one), _words(other)
-    if _numbers(one, words) != _numbers(other, others):
-        return "number"
-    if _negated(words) != _negated(others):
-        return "negation"
-    changed = {frozenset((a, b)) for a in words - others for b in others - words}
-    return "opposite" if changed & _OPPOSITES else ""
+    text: Text
+    vector: Array | None = None
+    digest: str = ""
 
 
-def probability(similarity: float) -> float:
-    """Return the probability that questions of this cosine ask the same, in (0, 1)."""
-    return 1 / (1 + math.exp(-_SLOPE * (similarity - _MIDDLE)))
+class Verifier:
+    """Estimates how likely two questions ask the same."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._digest = str(arrays["digest"])
+        self._rarity = dict(
+            zip(str(arrays["stems"]).split("\n"), arrays["rarity"].tolist(), strict=True)
+        )
+        self._mean, self._scale = arrays["mean"], arrays["scale"]
+        self._trees = Trees(
+            *(arrays[f"tree_{name}"] for name in ("feature", "threshold", "left", "right", "value"))
+        )
+        nets = {name for name in arrays if name.startswith("net")}
+        self._nets = [
+            {name[5:]: arrays[name].astype(np.float32) for name in nets if name[3] == number}
+            for number in sorted({name[3] for name in nets})
+        ]
+        self._curves = {"words": arrays["curve_words"], "whole": arrays["curve_whole"]}
+
+    @classmethod
+    @functools.cache
+    def load(cls, path: Path = SHIPPED) -> "Verifier":
+        """Read a verifier's file."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls({name: arrays[name] for name in arrays.files})
+
+    def probability(self, one: Side, other: Side, similarity: float) -> float:
+        """Return the probability that two questions of this cosine ask the same, in (0, 1).
+
+        The networks know the vectors of one model; for others the words and the cosine must do.
+        """
+        signs = self.signs(one.text, other.text, similarity)
+        score, curve = self._trees.score(signs), "words"
+        known = one.digest == other.digest == self._digest
+        if known and one.vector is not None and other.vector is not None:
+            score += self._network(one.vector, other.vector, signs)
+            curve = "whole"
+        slope, shift = self._curves[curve]
+        return _logistic(float(slope * score + shift))
+
+    def refuses(self, one: Side, other: Side, similarity: float, probability: float) -> bool:
+        """Say whether two questions of this cosine and probability most likely differ after all."""
+        if contradiction(one.text, other.text):
+            return probability < FLOOR_WITH_SIGN
+        return similarity >= NEAR and probability < FLOOR
+
+    def signs(self, one: Text, other: Text, similarity: float) -> Array:
+        """Return the signs and the cosine, in units of their spread, float32 [signs]."""
+        row = features(one, other, similarity, lambda stem: self._rarity.get(stem, 1.0))
+        return np.asarray((row - self._mean) / self._scale, np.float32)
+
+    def _network(self, one: Array, other: Array, signs: Array) -> float:
+        between = np.concatenate([np.abs(one - other), one * other]) * BETWEEN
+        scores = []
+        for net in self._nets:
+            left = np.maximum(net["signs_weight"] @ signs + net["signs_bias"], 0)
+            right = np.maximum(net["vectors_weight"] @ between + net["vectors_bias"], 0)
+            hidden = net["both_weight"] @ np.concatenate([left, right]) + net["both_bias"]
+            scores.append(net["out_weight"] @ np.maximum(hidden, 0) + net["out_bias"])
+        return float(np.mean(scores))
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.sub("['’]", "", word) for word in _WORD.findall(text.lower()))
+BETWEEN = 20.0  # brings differences and products of unit vectors near one
 
 
-def _numbers(text: str, words: frozenset[str]) -> set[str]:
-    return {number.replace(",", "") for number in _NUMBER.findall(text)} | {
-        _NUMERALS[word] for word in words & _NUMERALS.keys() - {"one"}
-    }
+def features(one: Text, other: Text, similarity: float, weight: Any) -> NDArray[np.float64]:
+    """Return what the trees look at: the signs, the cosine and its fourth power."""
+    return np.array([*compare(one, other, weight), similarity, similarity**4])
 
 
-def _negated(words: frozenset[str]) -> bool:
-    return bool(words & _NEGATIONS)
+@dataclass(frozen=True)
+class Trees:
+    """Boosted trees as tables, [trees, nodes]; a leaf's children are itself."""
+
+    feature: NDArray[np.int16]
+    threshold: Array
+    left: NDArray[np.int16]
+    right: NDArray[np.int16]
+    value: Array
+
+    def score(self, row: Array) -> float:
+        """Return the sum of the leaves that a row of features reaches."""
+        trees = np.arange(len(self.feature))
+        node = np.zeros(len(trees), np.int16)
+        while True:
+            goes_left = row[self.feature[trees, node]] <= self.threshold[trees, node]
+            child = np.where(goes_left, self.left[trees, node], self.right[trees, node])
+            if (child == node).all():
+                return float(self.value[trees, node].sum())
+            node = child
+
+
+def by_cosine(similarity: float) -> float:
+    """Return the probability that questions of this cosine ask the same, knowing nothing else."""
+    return _logistic(_SLOPE * (similarity - _MIDDLE))
+
+
+def _logistic(value: float) -> float:
+    return 1 / (1 + math.exp(-min(max(value, -30.0), 30.0)))

@@ -26,25 +26,12 @@ from services.errors import Failure, InvalidArgument
 from services.gateway import event_stream, messages
 from services.gateway.answers import Answer, Answers
 from services.gateway.clients import METRICS
+from services.gateway.openai_api import STATUS, OpenAiApi, cache_control, cache_headers
 from services.gateway.twins import Twins
 
 PAGES = Path(__file__).parent / "pages"
 PHOTO_BYTES = 20 * 2**20
 JSON_BYTES = 2**20
-_HTTP_STATUS = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ALREADY_EXISTS": 409,
-    "ABORTED": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
-_CACHE_HEADER = {"exact": "hit-exact", "semantic": "hit-semantic", "miss": "miss"}
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
@@ -57,7 +44,9 @@ _SECURITY = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def app(twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]) -> Starlette:
+def app(
+    twins: Twins, answers: Answers, openai_api: OpenAiApi, ready: Callable[[], Awaitable[bool]]
+) -> Starlette:
     """Return the ASGI application."""
     face = _Face(twins, answers, ready)
     return Starlette(
@@ -67,6 +56,7 @@ def app(twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]) ->
             Route("/v1/twins", face.find_twin, methods=["POST"]),
             Route("/v1/twins/{id:path}/picture", face.picture),
             Route("/v1/ask", face.ask, methods=["POST"]),
+            *openai_api.routes(),
             Route("/healthz", face.alive),
             Route("/readyz", face.is_ready),
             Route("/metrics", face.metrics),
@@ -152,22 +142,16 @@ class _Face:
 def _cache_headers(answer: Answer, message: rag_pb2.AskRequest) -> dict[str, str]:
     if message.cache.no_cache and message.cache.no_store:
         return {"X-Memetwin-Cache": "bypass"}
-    headers = {"X-Memetwin-Cache": _CACHE_HEADER[answer.decision.kind]}
-    if answer.decision.entry:
-        headers["Age"] = str(int(answer.decision.entry.age))
-    return headers
+    return cache_headers(answer.decision)
 
 
 def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
-    """Apply the request's Cache-Control header (RFC 9111, section 5.2.1)."""
-    for directive in header.replace(" ", "").lower().split(","):
-        name, _, value = directive.partition("=")
-        if name == "no-cache":
-            message.cache.no_cache = True
-        elif name == "no-store":
-            message.cache.no_store = True
-        elif name == "max-age" and value.isdigit():
-            message.cache.max_age = float(value)
+    """Apply the request's Cache-Control header."""
+    no_cache, no_store, age = cache_control(header)
+    message.cache.no_cache |= no_cache
+    message.cache.no_store |= no_store
+    if age is not None:
+        message.cache.max_age = age
 
 
 @contextlib.contextmanager
@@ -265,7 +249,7 @@ async def _failed(request: Request, error: Exception) -> Response:
         "metadata": error.metadata,
     }
     return JSONResponse(
-        {"error": body}, status_code=_HTTP_STATUS.get(error.code.name, 500), headers=headers
+        {"error": body}, status_code=STATUS.get(error.code.name, 500), headers=headers
     )
 
 

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
-NAMES = ("search", "recall", "filters", "hybrid", "rag", "embedder", "overload", "cache", "twins")
+NAMES = (
+    *("search", "recall", "filters", "hybrid", "rag"),
+    *("embedder", "overload", "cache", "verifier", "twins"),
+)
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
-from services.gateway.verifier import contradicts, probability
+from services.gateway.signs import Text, contradiction
+from services.gateway.verifier import by_cosine
 
 PAIRS = 10_000
 
@@ -23,13 +24,13 @@ def main() -> None:
     same = np.array([row["duplicate"] for row in rows], float)
     slope, middle = fit(cosines, same)
     print(f"{PAIRS} pairs: slope {slope:.2f}, middle {middle:.3f}\n")
-    guarded = np.array([not contradicts(row["a"], row["b"]) for row in rows])
+    guarded = np.array([not contradiction(Text(row["a"]), Text(row["b"])) for row in rows])
     print("| cosine | pairs | ask the same | as estimated | not contradicted | of those the same |")
     print("|---|---|---|---|---|---|")
     for low in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97):
         at = cosines >= low
         kept = at & guarded
-        estimate = np.mean([probability(value) for value in cosines[at]])
+        estimate = np.mean([by_cosine(value) for value in cosines[at]])
         print(
             f"| ≥ {low} | {at.sum()} | {same[at].mean():.3f} | {estimate:.3f} |"
             f" {kept.sum()} | {same[kept].mean():.3f} |"

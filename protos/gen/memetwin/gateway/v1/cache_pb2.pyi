@@ -61,6 +61,8 @@ class _DecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision
     """DECISION_KIND_EXACT: the same prompt was answered before."""
     DECISION_KIND_SEMANTIC: _DecisionKind.ValueType  # 3
     """DECISION_KIND_SEMANTIC: a prompt of the same meaning was answered before."""
+    DECISION_KIND_BYPASS: _DecisionKind.ValueType  # 4
+    """DECISION_KIND_BYPASS: the cache was not asked: it is away, or the request is none that it keeps."""
 
 class DecisionKind(_DecisionKind, metaclass=_DecisionKindEnumTypeWrapper):
     """DecisionKind is what a lookup came to."""
@@ -73,6 +75,8 @@ DECISION_KIND_EXACT: DecisionKind.ValueType  # 2
 """DECISION_KIND_EXACT: the same prompt was answered before."""
 DECISION_KIND_SEMANTIC: DecisionKind.ValueType  # 3
 """DECISION_KIND_SEMANTIC: a prompt of the same meaning was answered before."""
+DECISION_KIND_BYPASS: DecisionKind.ValueType  # 4
+"""DECISION_KIND_BYPASS: the cache was not asked: it is away, or the request is none that it keeps."""
 Global___DecisionKind: _TypeAlias = DecisionKind  # noqa: Y015
 
 class _MissReason:

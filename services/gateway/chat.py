@@ -1,0 +1,194 @@
+"""Chat completions through the cache: the story reads top to bottom in ``open``.
+
+The cache is never in the way: if Redis, search or the embedder is away the model answers, and what
+could not be kept is not kept.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from services.errors import Aborted, Failure
+from services.gateway import replies
+from services.gateway.breaker import Breaker
+from services.gateway.cache import Cache
+from services.gateway.conversations import Controls, Conversation, read
+from services.gateway.entries import Decision
+from services.gateway.flights import Flight, Flights, Item
+from services.gateway.replies import Json
+from services.gateway.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+LOOKUP_SECONDS = 2.0
+AGAIN = 3
+
+
+@dataclass
+class Answering:
+    """An answer on its way: what the cache said, and the items that make it up."""
+
+    conversation: Conversation
+    decision: Decision
+    items: AsyncIterator[Item]
+
+    async def whole(self) -> Json:
+        """Return the whole reply."""
+        async for item in self.items:
+            if "done" in item:
+                done: Json = item["done"]
+                return done
+        raise AssertionError("items end with done, or raise")
+
+    async def chunks(self) -> AsyncIterator[Json]:
+        """Yield the reply as the chunks of a stream."""
+        asked, streamed = self.conversation.with_usage, False
+        async for item in self.items:
+            if "chunk" in item:
+                streamed = True
+                if asked or item["chunk"].get("choices"):
+                    yield item["chunk"]
+            elif not streamed and item["done"]:
+                reply = item["done"]
+                pieces = item.get("pieces") or [replies.text(reply)]
+                for chunk in replies.replay(reply, pieces, with_usage=asked):
+                    yield chunk
+
+
+class Chat:
+    """Answers conversations."""
+
+    def __init__(self, cache: Cache, upstream: Upstream, flights: Flights, hottest: float) -> None:
+        self._cache = cache
+        self._upstream = upstream
+        self._flights = flights
+        self._hottest = hottest
+        self._breaker = Breaker()
+
+    async def open(self, body: Json, controls: Controls) -> Answering:
+        """Begin to answer a request as OpenAI's API has it.
+
+        Raises:
+            FailedPrecondition: no language model is set.
+            InvalidArgument: the request has no messages.
+            Refused: the language model's server refuses.
+        """
+        self._upstream.check()
+        body = {**body, "model": self._upstream.model(str(body.get("model") or ""))}
+        conversation = read(body, controls, hottest=self._hottest)
+        if conversation.request is None:
+            return Answering(conversation, Decision("bypass"), self._ask(conversation))
+        decision = await self._look(conversation)
+        if decision.kind == "bypass":
+            return Answering(conversation, decision, self._ask(conversation))
+        if decision.entry:
+            return Answering(conversation, decision, _kept(decision))
+        if controls.no_cache or controls.no_store:
+            return Answering(conversation, decision, self._make(conversation))
+        return Answering(conversation, decision, self._share(conversation))
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        await self._flights.close()
+
+    async def _look(self, conversation: Conversation) -> Decision:
+        """Ask the cache; if it fails or is slow, do without."""
+        request, controls = conversation.request, conversation.controls
+        assert request is not None  # noqa: S101 - the caller has just asked
+        if not self._breaker.allows():
+            return Decision("bypass")
+        if controls.no_cache:
+            return Decision("miss")
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                decision = await self._cache.lookup(request, "exact_then_semantic", controls.bound)
+        except (Failure, TimeoutError):
+            self._breaker.note(worked=False)
+            log.warning("the cache was not asked", exc_info=True)
+            return Decision("bypass")
+        self._breaker.note(worked=True)
+        usable = decision.entry is None or "completion" in decision.entry.detail
+        return decision if usable else Decision("miss", miss_reason="empty")
+
+    async def _share(self, conversation: Conversation) -> AsyncIterator[Item]:
+        """Follow the one call that all make who ask the same now.
+
+        Who was sent nothing goes on with another leader if the first is lost.
+        """
+        request = conversation.request
+        assert request is not None  # noqa: S101 - what has no key is not shared
+        name = await self._cache.key(request, conversation.controls.bound)
+        for attempt in range(AGAIN):
+            sent = False
+            flight: Flight = self._flights.join(name, lambda: self._lead(conversation))
+            try:
+                async for item in flight.follow():
+                    if not conversation.streams and item.get("done") == {}:
+                        yield {"done": await self._upstream.complete(conversation.body)}
+                        return
+                    sent = sent or (conversation.streams and "chunk" in item)
+                    if conversation.streams or "done" in item:
+                        yield item
+            except Aborted:
+                if sent or attempt == AGAIN - 1:
+                    raise
+            else:
+                return
+
+    async def _lead(self, conversation: Conversation) -> AsyncIterator[Item]:
+        """Answer for all; the one before may just have ended, so look once more."""
+        request = conversation.request
+        assert request is not None  # noqa: S101 - what has no key is not shared
+        try:
+            decision = await self._cache.recall(request, conversation.controls.bound)
+        except Failure:
+            decision = Decision("miss")
+        if decision.entry and "completion" in decision.entry.detail:
+            async for item in _kept(decision):
+                yield item
+            return
+        async for item in self._make(conversation):
+            yield item
+
+    async def _make(self, conversation: Conversation) -> AsyncIterator[Item]:
+        """Ask the model, then keep the answer if it is whole and plain."""
+        done: Item = {}
+        async for item in self._ask(conversation):
+            yield item
+            done = item if "done" in item else done
+        if done.get("done") and not conversation.controls.no_store:
+            await self._keep(conversation, done)
+
+    async def _ask(self, conversation: Conversation) -> AsyncIterator[Item]:
+        """Ask the model; the last item is ``done``: the reply, or {} if that is more than text."""
+        if not conversation.streams:
+            yield {"done": await self._upstream.complete(conversation.body)}
+            return
+        chunks: list[Json] = []
+        body = conversation.body
+        if conversation.request:  # others who wait for this answer may want its usage
+            body = {**body, "stream_options": {"include_usage": True}}
+        async for chunk in self._upstream.stream(body):
+            chunks.append(chunk)
+            yield {"chunk": chunk}
+        pieces = [part for part in map(replies.piece, chunks) if part]
+        yield {"done": replies.join(chunks) or {}, "pieces": pieces}
+
+    async def _keep(self, conversation: Conversation, done: Item) -> None:
+        request, reply = conversation.request, done["done"]
+        if request is None or not replies.storable(reply):
+            return
+        detail = {"completion": reply, "pieces": done.get("pieces") or []}
+        try:
+            await self._cache.remember(
+                request, replies.text(reply), usage=replies.usage(reply), detail=detail
+            )
+        except Failure:
+            log.warning("an answer was not kept", exc_info=True)
+
+
+async def _kept(decision: Decision) -> AsyncIterator[Item]:
+    entry = decision.entry
+    assert entry is not None  # noqa: S101 - the caller has just asked
+    yield {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}

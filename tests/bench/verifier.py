@@ -1,0 +1,106 @@
+"""How well the verifier tells questions that ask the same, beside the cosine alone; and opposites."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
+from services.gateway import opposites, pairs
+from services.gateway.card import measured, probabilities
+from services.gateway.pairs import Pair
+from services.gateway.signs import Text
+from services.gateway.verifier import Side, Verifier
+
+OF_A_KIND = 300
+# Pairs of words that no list of the verifier's has.
+UNLISTED = """ripe raw|sober drunk|tight loose|humid arid|smooth rough|noisy silent|genuine fake|guilty innocent
+|brave cowardly|polite rude|generous stingy|sharp blunt|shallow deep|tame wild|urban rural|single married
+|broken intact|sweet bitter|optional mandatory|vacant occupied|liquid solid|poisonous edible"""
+
+
+def main() -> None:
+    folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
+    model = Sentences.load(DEFAULT_TEXT_MODEL)
+    held_out = pairs.split(pairs.read(folder / "question_pairs.jsonl")).held_out
+    different = contradictions(folder) | generated(pairs.texts(held_out))
+    everything = pairs.texts([*held_out, *(pair for rows in different.values() for pair in rows)])
+    vectors = dict(zip(everything, embed(model, everything), strict=True))
+    verifier = Verifier.load()
+    scores, cosines = judge(verifier, held_out, vectors, model.card.digest)
+    same = np.array([pair.same for pair in held_out])
+    print(measured(scores, cosines, same))
+    print("\nServed at a least cosine, when the verifier does not refuse:\n")
+    bounds = (0.8, 0.85, 0.9, 0.95)
+    print("| of | pairs | " + " | ".join(f"≥ {bound}" for bound in bounds) + " |")
+    print("|---|---|" + "---|" * len(bounds))
+    duplicates = [pair for pair in held_out if pair.same]
+    for name, rows in (different | {"duplicates near enough": duplicates}).items():
+        scores, cosines = judge(verifier, rows, vectors, model.card.digest)
+        stays = np.array(
+            [not refuses(verifier, *judged) for judged in zip(rows, cosines, scores, strict=True)]
+        )
+        shares = []
+        for bound in bounds:
+            near = cosines >= bound
+            of = near.sum() if name == "duplicates near enough" else len(rows)
+            shares.append(
+                f"{(near & stays).sum() / max(of, 1):.1%} (alone {near.sum() / max(of, 1):.1%})"
+            )
+        print(f"| {name} | {len(rows)} | {' | '.join(shares)} |")
+
+
+def refuses(verifier: Verifier, pair: Pair, cosine: float, score: float) -> bool:
+    return verifier.refuses(Side(Text(pair.one)), Side(Text(pair.other)), cosine, score)
+
+
+def judge(
+    verifier: Verifier, rows: Sequence[Pair], vectors: dict[str, np.ndarray], digest: str
+) -> tuple[np.ndarray, np.ndarray]:
+    one = np.stack([vectors[pair.one] for pair in rows])
+    other = np.stack([vectors[pair.other] for pair in rows])
+    return probabilities(verifier, rows, one, other, digest), (one * other).sum(1)
+
+
+def contradictions(folder: Path) -> dict[str, list[Pair]]:
+    lines = (folder / "sentence_entailment.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["label"] == "contradiction"]
+    return {"contradictions (SICK)": [Pair(row["a"], row["b"], False) for row in rows]}
+
+
+def generated(texts: Sequence[str]) -> dict[str, list[Pair]]:
+    found = {
+        f"generated: {name}": [
+            Pair(one, other, False) for one, other in opposites.make(texts, maker, OF_A_KIND, 2)
+        ]
+        for name, maker in opposites.OPPOSING.items()
+    }
+    words = dict(pair.split() for pair in UNLISTED.replace("\n", "").split("|"))
+    frames = (
+        "Is the {} kind better for beginners?",
+        "How do I find {} ones near me?",
+        "Why are they so {}?",
+    )
+    found["generated: unlisted opposites"] = [
+        Pair(frame.format(one), frame.format(other), False)
+        for one, other in words.items()
+        for frame in frames
+    ]
+    return found
+
+
+def embed(model: Sentences, texts: Sequence[str]) -> np.ndarray:
+    prepared = model.prepare(texts, "query")
+    order = sorted(range(len(texts)), key=lambda place: prepared[place].cost)
+    rows = np.empty((len(texts), model.card.dimensions), np.float32)
+    for first in range(0, len(order), 128):
+        batch = order[first : first + 128]
+        rows[batch] = model.encode([prepared[place] for place in batch])
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+if __name__ == "__main__":
+    main()

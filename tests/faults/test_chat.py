@@ -1,0 +1,148 @@
+"""The chat while something dies: the cache, or the replica that asks the model for all."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
+from tests.conftest import ROOT
+from tests.redis_server import RedisServer, free_port
+from tests.refusals import refusal
+from tests.stack import Stack, channel, wait_until, wait_until_ready
+from tests.upstream import Upstream, running, said
+
+LEASE = 2.0
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with running() as one:
+        yield one
+
+
+@pytest.fixture
+def replicas(
+    stack: Stack, redis_url: str, prefix: str, upstream: Upstream
+) -> Iterator[list[tuple[subprocess.Popen[bytes], Any]]]:
+    """Three gateways as processes of their own, and a stub of each."""
+    started = []
+    for _ in range(3):
+        address = f"127.0.0.1:{free_port()}"
+        settings = {
+            "MEMETWIN_GATEWAY_LISTEN": address,
+            "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
+            "MEMETWIN_EMBEDDER_ADDRESS": stack.embedder_address,
+            "MEMETWIN_SEARCH_ADDRESS": stack.search_address,
+            "MEMETWIN_REDIS_URL": redis_url,
+            "MEMETWIN_REDIS_PREFIX": prefix,
+            "MEMETWIN_LLM_BASE_URL": upstream.url,
+            "MEMETWIN_LLM_MODEL": "parrot",
+            "MEMETWIN_CHAT_LEASE": str(LEASE),
+        }
+        words = [sys.executable, "-m", "services.gateway"]
+        process = subprocess.Popen(words, cwd=ROOT, env=os.environ | settings)
+        started.append((process, channel(address)))
+    stubs = [(process, chat_pb2_grpc.ChatServiceStub(dialled)) for process, dialled in started]
+    for _, stub in stubs:  # warm: connected to all, and heard by all
+        wait_until(lambda stub=stub: complete(stub, f"warm {uuid.uuid4()}") == "MISS")
+    yield stubs
+    for process, dialled in started:
+        dialled.close()
+        process.kill()
+        process.wait()
+
+
+def chat(text: str) -> chat_pb2.Chat:
+    return chat_pb2.Chat(messages=[cache_pb2.Message(role="user", content=text)])
+
+
+def complete(stub: Any, text: str) -> str:
+    """Ask; return what the cache did."""
+    reply = stub.Complete(chat_pb2.CompleteRequest(chat=chat(text)), timeout=30)
+    assert reply.message.content == said(text)
+    return cache_pb2.DecisionKind.Name(reply.decision.kind).rpartition("_")[2]
+
+
+def stream(stub: Any, text: str) -> str:
+    request = chat_pb2.StreamCompleteRequest(chat=chat(text))
+    return "".join(part.delta for part in stub.StreamComplete(request, timeout=30))
+
+
+def test_a_hundred_callers_of_three_replicas_make_one_call(
+    replicas: Any, upstream: Upstream
+) -> None:
+    text = f"slow {uuid.uuid4()}"
+    with ThreadPoolExecutor(100) as pool:
+        asked = [pool.submit(complete, replicas[one % 3][1], text) for one in range(60)]
+        asked += [pool.submit(stream, replicas[one % 3][1], text) for one in range(40)]
+        answers = {one.result(60) for one in asked}
+    assert answers <= {"MISS", "EXACT", said(text)}
+    assert upstream.calls[text] == 1
+
+
+def test_a_leader_that_dies_hands_over_within_a_lease(replicas: Any, upstream: Upstream) -> None:
+    text = f"slow {uuid.uuid4()}"
+    with ThreadPoolExecutor(8) as pool:
+        led = pool.submit(complete, replicas[0][1], text)
+        wait_until(lambda: upstream.calls[text] == 1, 10)
+        followers = [pool.submit(complete, replicas[one % 2 + 1][1], text) for one in range(6)]
+        time.sleep(0.5)
+        replicas[0][0].kill()
+        died = time.monotonic()
+        assert {one.result(30) for one in followers} == {"MISS"}
+        assert time.monotonic() - died < LEASE + 2 + 3
+        with pytest.raises(grpc.RpcError):
+            led.result(30)
+    assert upstream.calls[text] == 2
+
+
+def test_a_stream_that_was_begun_is_aborted_with_a_hint(replicas: Any, upstream: Upstream) -> None:
+    text = f"slow {uuid.uuid4()}"
+    request = chat_pb2.StreamCompleteRequest(chat=chat(text))
+    led = replicas[0][1].StreamComplete(request, timeout=30)
+    next(led)
+    followed = replicas[1][1].StreamComplete(request, timeout=30)
+    next(followed)
+    replicas[0][0].kill()
+
+    def rest(_: Any, timeout: float) -> list[Any]:
+        return list(followed)
+
+    code, reason, hint = refusal(rest, None)
+    assert (code, reason) == (grpc.StatusCode.ABORTED, "LEADER_LOST")
+    assert hint is not None
+    assert complete(replicas[1][1], text) == "MISS"
+    assert upstream.calls[text] == 2
+
+
+def test_without_redis_the_model_answers_and_fast(tmp_path: Any, upstream: Upstream) -> None:
+    server = RedisServer(tmp_path)
+    own = Stack(server.url, "fault:", llm_base_url=upstream.url, llm_model="parrot")
+    try:
+        wait_until_ready(own)
+        stub = chat_pb2_grpc.ChatServiceStub(own.gateway)
+        assert complete(stub, "one") == "MISS"
+        wait_until(lambda: complete(stub, "one") == "EXACT", 10)
+        server.kill()
+        assert {complete(stub, f"{one}") for one in range(5)} == {"BYPASS"}
+        started = time.monotonic()
+        for _ in range(20):
+            assert complete(stub, "one") == "BYPASS"
+        assert time.monotonic() - started < 5
+        url = f"http://{own.http_address}/v1/chat/completions"
+        body = {"messages": [{"role": "user", "content": "one"}]}
+        assert httpx.post(url, json=body).headers["x-memetwin-cache"] == "bypass"
+        server.start()
+        wait_until(lambda: complete(stub, "one") in ("MISS", "EXACT"), 20)
+    finally:
+        own.close()
+        server.stop()

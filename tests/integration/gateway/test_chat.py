@@ -1,0 +1,296 @@
+import json
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import httpx
+import openai
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
+from tests.refusals import refusal
+from tests.stack import Stack, wait_until, wait_until_ready
+from tests.upstream import USAGE, Upstream, running, said
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with running() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def chatting(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Stack]:
+    running_stack = Stack(redis_url, prefix, llm_base_url=upstream.url, llm_model="parrot")
+    wait_until_ready(running_stack)
+    yield running_stack
+    running_stack.close()
+
+
+@pytest.fixture(scope="module")
+def client(chatting: Stack) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"http://{chatting.http_address}/v1", api_key="any", max_retries=0
+    ) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def chat(chatting: Stack) -> chat_pb2_grpc.ChatServiceStub:
+    return chat_pb2_grpc.ChatServiceStub(chatting.gateway)
+
+
+@pytest.fixture
+def asked() -> str:
+    return f"What is the meaning of {uuid.uuid4()}?"
+
+
+def ask(client: openai.OpenAI, text: str, **options: Any) -> tuple[str, Any]:
+    """Return what the cache did and the reply."""
+    options.setdefault("model", "parrot")
+    options.setdefault("messages", [{"role": "user", "content": text}])
+    raw = client.chat.completions.with_raw_response.create(**options)
+    return raw.headers["x-memetwin-cache"], raw.parse()
+
+
+def stream(client: openai.OpenAI, text: str, **options: Any) -> tuple[str, list[Any]]:
+    kind, chunks = ask(client, text, stream=True, **options)
+    return kind, list(chunks)
+
+
+def content(chunks: list[Any]) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
+def kept(client: openai.OpenAI, text: str, **options: Any) -> None:
+    """Ask, and wait until that is kept."""
+    ask(client, text, **options)
+    wait_until(lambda: ask(client, text, **options)[0] == "hit-exact", 10)
+
+
+def test_a_plain_answer_is_kept_and_served_again(
+    client: openai.OpenAI, upstream: Upstream, asked: str
+) -> None:
+    kind, first = ask(client, asked)
+    assert (kind, first.choices[0].message.content) == ("miss", said(asked))
+    wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
+    _, again = ask(client, asked)
+    assert again == first
+    assert again.usage.completion_tokens == USAGE["completion_tokens"]
+    assert upstream.calls[asked] == 1
+    _, chunks = stream(client, asked)
+    assert content(chunks) == said(asked)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_a_stream_is_recorded_and_replayed_in_its_pieces(
+    client: openai.OpenAI, upstream: Upstream, asked: str
+) -> None:
+    kind, fresh = stream(client, asked, stream_options={"include_usage": True})
+    assert (kind, content(fresh)) == ("miss", said(asked))
+    wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
+    kind, replayed = stream(client, asked, stream_options={"include_usage": True})
+    assert kind == "hit-exact"
+    pieces = [
+        [chunk.choices[0].delta.content for chunk in one if chunk.choices]
+        for one in (fresh, replayed)
+    ]
+    assert pieces[0] == pieces[1]
+    assert replayed[-1].usage == fresh[-1].usage
+    _, without = stream(client, asked)
+    assert all(chunk.choices for chunk in without)
+    assert ask(client, asked)[1].choices[0].message.content == said(asked)
+    assert upstream.calls[asked] == 1
+
+
+def test_a_paraphrase_is_served_and_an_opposite_is_not(client: openai.OpenAI) -> None:
+    word = uuid.uuid4().hex[:4]
+    headers = {"X-Memetwin-Namespace": word}
+    kept(client, "How do I turn on dark mode?", extra_headers=headers)
+    kind, _ = ask(client, "How do I turn dark mode on?", extra_headers=headers)
+    assert kind == "hit-semantic"
+    assert ask(client, "How do I turn off dark mode?", extra_headers=headers)[0] == "miss"
+    assert (
+        ask(client, "How do I turn on dark mode?", extra_headers={"X-Memetwin-Tenant": word})[0]
+        == "miss"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 2},
+        {"temperature": 1.5},
+        {"logprobs": True},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+        {"extra_headers": {"Cache-Control": "no-cache, no-store"}},
+    ],
+)
+def test_what_no_cache_can_keep_passes_through(
+    client: openai.OpenAI, upstream: Upstream, asked: str, options: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        kind, reply = ask(client, asked, **options)
+        assert kind == "bypass"
+        assert len(reply.choices) == options.get("n", 1)
+    assert upstream.calls[asked] == 2
+    sent = {key: value for key, value in options.items() if key != "extra_headers"}
+    assert sent.items() <= upstream.bodies[-1].items()
+
+
+def test_pictures_pass_through(client: openai.OpenAI, asked: str) -> None:
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": asked}, url]}]
+    assert ask(client, "", messages=messages)[0] == "bypass"
+
+
+@pytest.mark.parametrize(
+    ("how", "streamed"),
+    [
+        ("length", False),
+        ("length", True),
+        ("tool", False),
+        ("tool", True),
+        ("refuse", False),
+        ("cut", True),
+    ],
+)
+def test_what_is_not_whole_is_never_kept(
+    client: openai.OpenAI, upstream: Upstream, asked: str, how: str, streamed: bool
+) -> None:
+    text = f"{how} {asked}"
+    for _ in range(2):
+        if how == "cut":
+            with pytest.raises(openai.APIError):
+                stream(client, text)
+        elif streamed:
+            assert stream(client, text)[0] == "miss"
+        else:
+            assert ask(client, text)[0] == "miss"
+    assert upstream.calls[text] == 2
+
+
+def test_the_key_tells_apart_what_answers_depend_on(client: openai.OpenAI, asked: str) -> None:
+    kept(client, asked, temperature=0)
+    assert ask(client, asked, temperature=0, user="someone")[0] == "hit-exact"
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked}]
+    turn = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    for options in (
+        {"temperature": 0.1},
+        {"temperature": 0, "model": "other"},
+        {"temperature": 0, "messages": system},
+        {"temperature": 0, "messages": [*turn, {"role": "user", "content": asked}]},
+        {"temperature": 0, "response_format": {"type": "json_object"}},
+        {"temperature": 0, "seed": 1},
+    ):
+        assert ask(client, asked, **options)[0] == "miss", options
+
+
+def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) -> None:
+    no_store = {"Cache-Control": "no-store"}
+    assert ask(client, asked, extra_headers=no_store)[0] == "miss"
+    assert ask(client, asked)[0] == "miss"
+    wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
+    before = upstream.calls[asked]
+    assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
+    assert upstream.calls[asked] == before + 1
+    wait_until(
+        lambda: ask(client, asked, extra_headers={"Cache-Control": "max-age=0"})[0] == "miss", 10
+    )
+
+
+def test_errors_reach_the_caller_as_they_are(client: openai.OpenAI, asked: str) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(client, f"busy {asked}")
+    assert caught.value.body == {"message": "Too busy.", "type": "overload", "code": "busy"}
+    assert caught.value.response.headers["retry-after"] == "3"
+    with pytest.raises(openai.BadRequestError) as ours:
+        ask(client, "", messages=[])
+    assert ours.value.code == "no_messages"
+    assert ours.value.param == "messages"
+
+
+def test_embeddings_and_models(client: openai.OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
+    assert names == ["parrot", "all-MiniLM-L6-v2"]
+    made = client.embeddings.create(model=names[1], input=["cat", "kitten", "tax law"])
+    cat, kitten, law = (one.embedding for one in made.data)
+    assert len(cat) == 384
+    near, far = (sum(a * b for a, b in zip(cat, other, strict=True)) for other in (kitten, law))
+    assert near > far
+    plain = client.embeddings.create(model=names[1], input="cat", encoding_format="float")
+    assert plain.data[0].embedding == pytest.approx(cat, abs=1e-2)
+    assert plain.usage.prompt_tokens > 0
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="nothing", input="cat")
+    with pytest.raises(openai.BadRequestError):
+        client.embeddings.create(model=names[1], input=[])
+
+
+def message(text: str, **fields: Any) -> chat_pb2.Chat:
+    return chat_pb2.Chat(messages=[cache_pb2.Message(role="user", content=text)], **fields)
+
+
+def test_chat_over_grpc(chat: Any, asked: str, upstream: Upstream) -> None:
+    parts = list(chat.StreamComplete(chat_pb2.StreamCompleteRequest(chat=message(asked))))
+    assert "".join(part.delta for part in parts) == said(asked)
+    final = parts[-1].final
+    assert (final.message.content, final.finish_reason) == (said(asked), "stop")
+    assert final.usage.completion_tokens == USAGE["completion_tokens"]
+    complete = chat_pb2.CompleteRequest(chat=message(asked))
+    exact = cache_pb2.DECISION_KIND_EXACT
+    wait_until(lambda: chat.Complete(complete).decision.kind == exact, 10)
+    reply = chat.Complete(complete)
+    assert reply.message.content == said(asked)
+    assert json.loads(reply.completion)["choices"][0]["message"]["content"] == said(asked)
+    assert upstream.calls[asked] == 1
+    two = message(asked, further='{"n": 2}')
+    passed = chat.Complete(chat_pb2.CompleteRequest(chat=two))
+    assert passed.decision.kind == cache_pb2.DECISION_KIND_BYPASS
+    assert len(json.loads(passed.completion)["choices"]) == 2
+
+
+def test_refusals_over_grpc(chat: Any, stack: Stack, asked: str) -> None:
+    def why(stub: Any, one: chat_pb2.Chat) -> Any:
+        return refusal(stub.Complete, chat_pb2.CompleteRequest(chat=one))
+
+    busy = why(chat, message(f"busy {asked}"))
+    assert busy == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LANGUAGE_MODEL_REFUSED", 3.0)
+    assert why(chat, message("x", further="["))[1] == "BAD_JSON"
+    assert why(chat, chat_pb2.Chat())[1] == "NO_MESSAGES"
+    bare = chat_pb2_grpc.ChatServiceStub(stack.gateway)
+    assert why(bare, message("x"))[:2] == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NO_LANGUAGE_MODEL",
+    )
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_many_who_ask_the_same_make_one_call(
+    client: openai.OpenAI, upstream: Upstream, asked: str, streamed: bool
+) -> None:
+    text = f"slow {asked}"
+
+    def one(number: int) -> str:
+        if streamed != (number % 5 == 0):
+            return content(stream(client, text)[1])
+        return str(ask(client, text)[1].choices[0].message.content)
+
+    with ThreadPoolExecutor(30) as pool:
+        answers = set(pool.map(one, range(30)))
+    assert answers == {said(text)}
+    assert upstream.calls[text] == 1
+
+
+def test_a_caller_who_leaves_takes_no_answer_with_him(
+    chatting: Stack, client: openai.OpenAI, upstream: Upstream, asked: str
+) -> None:
+    text = f"slow {asked}"
+    url = f"http://{chatting.http_address}/v1/chat/completions"
+    body = {"model": "parrot", "messages": [{"role": "user", "content": text}], "stream": True}
+    with httpx.stream("POST", url, json=body) as reply:
+        next(reply.iter_lines())
+    assert content(stream(client, text)[1]) == said(text)
+    assert upstream.calls[text] == 1
