@@ -74,7 +74,7 @@ class Server:
 
 
 def connect(url: str) -> Client:
-    """Open a client; replies are bytes in RESP2's shapes, which the Query Engine keeps stable.
+    """Open a client; replies are bytes in RESP2's shapes.
 
     Raises:
         InvalidArgument: this is no address.
