@@ -104,11 +104,11 @@ def read_reindex(message: search_pb2.ReindexRequest) -> dict[str, Any]:
 
 def _index(message: search_pb2.Collection | search_pb2.ReindexRequest) -> dict[str, Any]:
     """Read an index; one that is not named is HNSW."""
-    hnsw, default = message.hnsw, Collection("", 1)
+    hnsw = message.hnsw
     return {
         "index": message.WhichOneof("index") or "hnsw",
         "m": hnsw.m,
-        "ef_construction": hnsw.ef_construction or default.ef_construction,
+        "ef_construction": hnsw.ef_construction,
         "ef_runtime": hnsw.ef_runtime,
         "svs": _svs(message.svs_vamana),
     }

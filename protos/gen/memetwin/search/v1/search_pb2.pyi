@@ -290,11 +290,11 @@ class HnswIndex(_message.Message):
     EF_CONSTRUCTION_FIELD_NUMBER: _builtins.int
     EF_RUNTIME_FIELD_NUMBER: _builtins.int
     m: _builtins.int
-    """m is the number of links of a node on a layer; 0 means 16, and 32 for L2 on the Query Engine."""
+    """m is the number of links of a node on a layer; 0 means 16, and 48 for L2 on the Query Engine."""
     ef_construction: _builtins.int
-    """ef_construction is the number of candidates while building; 0 means 200."""
+    """ef_construction is the number of candidates while building; 0 means 200, and 500 for L2 on the Query Engine."""
     ef_runtime: _builtins.int
-    """ef_runtime is the number of candidates while searching; 0 means 200, and 400 for IP on vector sets."""
+    """ef_runtime is the number of candidates while searching; 0 means 200, and 400 for IP on vector sets and L2 on the Query Engine."""
     def __init__(
         self,
         *,
