@@ -32,6 +32,7 @@ class Search:
     vector: Vector | None
     norm: float = 0.0
     count: int = 0
+    effort: int = 0
     coarse: bool = False
     whole: bool = False
     found: list[tuple[str, float]] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Search:
             self.count = self.count * (SPARE_QUANTISED if quantised else 1) + SPARE
         if quantised and query.exact:  # only the stored vectors tell
             self.count = max(self.count, size)
+        self.effort = max(query.ef or collection.ef_runtime, self.count)
 
     @property
     def wanted(self) -> list[str]:
@@ -74,11 +76,20 @@ class Search:
             names = ["f"]  # a document that has expired is still listed by its words
         return names + (["t", "p"] if query.return_text else [])
 
+    @property
+    def reach(self) -> int:
+        """How many to ask for.
+
+        Of an approximate filtered search all that it has kept: if it could not fill its list of
+        candidates, its effort has ended before it was sure of the nearest.
+        """
+        return self.effort if self.query.condition and not self.whole else self.count
+
     def is_short(self, size: int) -> bool:
         """Say whether an approximate search has found fewer than there are, and were asked for."""
         if self.query.text:
             return False
-        return not self.whole and len(self.found) < min(self.count, size)
+        return not self.whole and len(self.found) < min(self.reach, size)
 
     def keep_matching(self) -> None:
         """Drop what words have found and the filter does not let through."""

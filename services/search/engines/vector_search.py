@@ -109,6 +109,8 @@ class VectorSearch:
             for search in short:
                 search.whole = True
             enough = [search for search in asked if not any(search is one for one in short)]
+            for search in enough:
+                search.found = search.found[: search.count]
             await self._read(enough)
             unsure = [search for search in enough if search.is_unsure()]
             for search in unsure:
@@ -161,7 +163,7 @@ class VectorSearch:
         else:
             asked = search.lift.asked(search.vector)
             words = ["VSIM", keys.vectors, "FP32", asked.tobytes(), "WITHSCORES"]
-            words += ["COUNT", search.count, *self._effort(search), *self._thread()]
+            words += ["COUNT", search.reach, *self._effort(search), *self._thread()]
         if search.query.explain:
             search.explanation.append(
                 " ".join("<vector>" if isinstance(word, bytes) else str(word) for word in words)
@@ -179,10 +181,9 @@ class VectorSearch:
         filtered: list[Any] = ["FILTER", search.expression] if search.expression else []
         if search.whole:
             return [*filtered, "TRUTH"]
-        effort = max(search.query.ef or search.record.collection.ef_runtime, search.count)
         if filtered:
             filtered += ["FILTER-EF", _FILTER_EFFORT + search.count]
-        return [*filtered, "EF", effort]
+        return [*filtered, "EF", search.effort]
 
     def _thread(self) -> list[str]:
         return [] if self.background else ["NOTHREAD"]
