@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 
 from services import serving
 from services.errors import Failure
-from services.gateway import messages
+from services.gateway import rag_messages
 from services.gateway.answers import Answers, Event
 from services.gateway.questions import Question
 
@@ -47,7 +47,7 @@ async def _told(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[str
 
 def _written(event: Event) -> list[str]:
     texts = []
-    for message in messages.events(event):
+    for message in rag_messages.events(event):
         kind = str(message.WhichOneof("event"))
         said = json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

@@ -15,7 +15,7 @@ from memetwin.gateway.v1 import (
     twin_pb2_grpc,
 )
 from services.errors import FailedPrecondition, InvalidArgument
-from services.gateway import messages, replies
+from services.gateway import messages, rag_messages, replies
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
 from services.gateway.chat import Chat
@@ -131,14 +131,14 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
         """Take documents in as they arrive, some at once; what follows waits."""
         async for receipt in self._ingest.take_all(_sources(request_iterator)):
-            yield messages.receipt(receipt)
+            yield rag_messages.receipt(receipt)
 
     async def GetDocument(
         self, request: rag_pb2.GetDocumentRequest, context: Any
     ) -> rag_pb2.GetDocumentResponse:
         """Read a document."""
         kept = await self._ingest.get(request.collection, request.id)
-        return rag_pb2.GetDocumentResponse(document=messages.document(kept, with_text=True))
+        return rag_pb2.GetDocumentResponse(document=rag_messages.document(kept, with_text=True))
 
     async def DeleteDocument(
         self, request: rag_pb2.DeleteDocumentRequest, context: Any
@@ -155,7 +155,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
             request.collection, request.page_size, request.page_token
         )
         return rag_pb2.ListDocumentsResponse(
-            documents=[messages.document(kept, with_text=False) for kept in page],
+            documents=[rag_messages.document(kept, with_text=False) for kept in page],
             next_page_token=token,
         )
 
@@ -163,20 +163,20 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
         """Find passages."""
-        return messages.retrieved(*await self._answers.retrieve(messages.question(request)))
+        return rag_messages.retrieved(*await self._answers.retrieve(rag_messages.question(request)))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
         self._require_model(request.model)
-        return messages.answer(await self._answers.ask(messages.question(request)))
+        return rag_messages.answer(await self._answers.ask(rag_messages.question(request)))
 
     async def StreamAsk(
         self, request: rag_pb2.StreamAskRequest, context: Any
     ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
         """Answer a question piece by piece."""
         self._require_model(request.model)
-        async for event in self._answers.stream(messages.question(request), streamed=True):
-            for message in messages.events(event):
+        async for event in self._answers.stream(rag_messages.question(request), streamed=True):
+            for message in rag_messages.events(event):
                 yield message
 
     async def CalibrateRefusals(
@@ -184,9 +184,9 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> rag_pb2.CalibrateRefusalsResponse:
         """Learn when to refuse."""
         measured = await self._refusals.calibrate(
-            request.collection, messages.labelled(request), dry_run=request.dry_run
+            request.collection, rag_messages.labelled(request), dry_run=request.dry_run
         )
-        return messages.measured(measured)
+        return rag_messages.measured(measured)
 
     def _require_model(self, named: str) -> None:
         if named and not self._has_model:
@@ -267,11 +267,11 @@ async def _sources(
     async for request in requests:
         if request.WhichOneof("part") == "header":
             if header is not None:
-                yield messages.source(header, bytes(content))
+                yield rag_messages.source(header, bytes(content))
             header, content = request.header, bytearray()
         elif header is None:
             raise InvalidArgument("NO_HEADER", "A document begins with its header.", field="part")
         elif len(content) <= DOCUMENT_BYTES:
             content += request.content
     if header is not None:
-        yield messages.source(header, bytes(content))
+        yield rag_messages.source(header, bytes(content))

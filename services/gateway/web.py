@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
 from services import serving
 from services.errors import Failure, InvalidArgument
-from services.gateway import event_stream, messages
+from services.gateway import event_stream, messages, rag_messages
 from services.gateway.answers import Answer, Answers
 from services.gateway.clients import METRICS
 from services.gateway.openai_api import STATUS, OpenAiApi, cache_control, cache_headers
@@ -118,12 +118,12 @@ class _Face:
             ) from error
         _read_cache_control(request.headers.get("cache-control", ""), message)
         if event_stream.MEDIA_TYPE in request.headers.get("accept", ""):
-            return await event_stream.response(self._answers, messages.question(message))
+            return await event_stream.response(self._answers, rag_messages.question(message))
         with _deadline(serving.LONG_DEADLINE) as limit:
             async with asyncio.timeout(limit):
-                answer = await self._answers.ask(messages.question(message))
+                answer = await self._answers.ask(rag_messages.question(message))
         return JSONResponse(
-            _plain(messages.answer(answer)), headers=_cache_headers(answer, message)
+            _plain(rag_messages.answer(answer)), headers=_cache_headers(answer, message)
         )
 
     async def alive(self, request: Request) -> Response:
