@@ -85,7 +85,7 @@ class Batcher:
         self._turn = 0
         self._lanes = self._idle = model.card.lanes
         self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
-        self._metrics = Metrics(model.card)
+        self.metrics = Metrics(model.card)
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(self._lanes, f"model-{model.card.name}"[:40])
 
@@ -149,7 +149,7 @@ class Batcher:
         while True:
             await self._arrived.wait()
             batch = self._form()
-            self._metrics.waiting.set(self._waiting)
+            self.metrics.waiting.set(self._waiting)
             if not batch:
                 self._arrived.clear()
                 continue
@@ -165,7 +165,7 @@ class Batcher:
             self._speed += 0.2 * (sum(e.item.cost for e in batch) / seconds - self._speed)
             for entry, outcome in zip(batch, outcomes, strict=True):
                 _deliver(entry, outcome, started, seconds)
-            self._metrics.count(batch, started, seconds)
+            self.metrics.count(batch, started, seconds)
 
     def _form(self) -> list[_Entry]:
         """Take the next batch out of the queues."""

@@ -1,12 +1,14 @@
 """Remembers the vectors of inputs, so that what is asked again is not computed again."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cachetools
 import numpy as np
 from numpy.typing import NDArray
+
+from services.embedder.models.model import Prepared
 
 # Of an entry's key and objects, beside its numbers.
 _OVERHEAD = 512
@@ -43,10 +45,15 @@ class Memory:
         found = ((key, self._kept.get(key)) for key in keys)
         return {key: kept for key, kept in found if kept}
 
-    def keep(self, key: Hashable, kept: Kept) -> None:
-        """Remember a vector, and forget those that were not asked for the longest."""
-        if kept.size <= self._limit:
-            self._kept[key] = kept
+    def keep(
+        self, rows: Mapping[Hashable, NDArray[np.float32]], items: Mapping[Hashable, Prepared]
+    ) -> None:
+        """Remember vectors, and forget those that were not asked for the longest."""
+        for key, row in rows.items():
+            item = items[key]
+            kept = Kept(row.copy(), item.tokens, item.truncated)
+            if kept.size <= self._limit:
+                self._kept[key] = kept
 
     @property
     def size(self) -> float:

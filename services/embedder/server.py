@@ -156,7 +156,9 @@ def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
 
 
 def _timings(times: Times) -> embedder_pb2.Timings:
-    return embedder_pb2.Timings(**asdict(times))
+    return embedder_pb2.Timings(
+        queue=times.queue, preprocess=times.preprocess, inference=times.inference
+    )
 
 
 def _describe(served: Served) -> embedder_pb2.Model:
