@@ -10,11 +10,11 @@ from itertools import repeat
 import numpy as np
 
 from services import serving
-from services.embedder import encodings, memory, orders, pictures
+from services.embedder import encodings, memory, orders, pictures, sounds
 from services.embedder.encodings import Packed
 from services.embedder.memory import Memory
 from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
-from services.embedder.orders import Order, Ranking
+from services.embedder.orders import Order, Ranking, SoundFile
 from services.embedder.served import Models, Served
 from services.errors import InvalidArgument
 
@@ -75,7 +75,7 @@ class Embedding:
         keys = self._keys(model.card, order)
         found = self._memory.recall(keys) if self._memory else {}
         places = {key: n for n, key in enumerate(keys) if key not in found}
-        batcher.refuse_if_full(len(places), bulk=order.bulk)
+        batcher.refuse_if_full(len(places), bulk=order.bulk, within=serving.time_left())
         items, preprocess = await self._prepare(model, order, list(places.values()))
         batcher.metrics.asked(len(keys), len(found), preprocess)
         fresh = dict(zip(places, items, strict=True))
@@ -105,7 +105,7 @@ class Embedding:
         model, batcher = self._models.find(ranking.model, "pair").ready()
         if "pair" not in model.card.modalities:
             raise orders.not_taken(model, "pair of texts", "model")
-        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk)
+        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=serving.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
@@ -142,7 +142,7 @@ class Embedding:
                 if len(kinds) > 1:
                     raise InvalidArgument(
                         "MIXED_MODALITIES",
-                        f"{card.name} does not take texts and pictures at once.",
+                        f"{card.name} does not take all of these kinds.",
                         field=place,
                     )
                 raise orders.not_taken(served.model, orders.modality(value), place)
@@ -180,4 +180,8 @@ def _prepare_some(model: Model, order: Order, places: list[int]) -> list[Prepare
 
 
 def _content(value: str | bytes, place: str) -> Content:
-    return value if isinstance(value, str) else pictures.decode(value, f"{place}.image")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, SoundFile):
+        return sounds.decode(value, f"{place}.audio")
+    return pictures.decode(value, f"{place}.image")

@@ -8,6 +8,7 @@ import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
+from services.embedder import orders
 from services.embedder.models.model import Prepared
 
 # Of an entry's key and objects, beside its numbers.
@@ -67,6 +68,5 @@ def keys(digest: str, task: str, inputs: Sequence[str | bytes]) -> list[Hashable
 
 
 def _fingerprint(value: str | bytes) -> bytes:
-    if isinstance(value, str):
-        return hashlib.sha256(b"text" + value.encode()).digest()
-    return hashlib.sha256(b"file" + value).digest()
+    data = value.encode() if isinstance(value, str) else value
+    return hashlib.sha256(orders.modality(value).encode() + data).digest()
