@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import uvloop
@@ -10,6 +10,7 @@ import uvloop
 from memetwin.embedder.v1 import embedder_pb2_grpc
 from services import serving, telemetry
 from services.embedder.embedding import Embedding
+from services.embedder.models.model import Model
 from services.embedder.models.own import OwnNetwork
 from services.embedder.models.pairs import CrossEncoders
 from services.embedder.models.sentences import Sentences
@@ -22,26 +23,35 @@ from services.settings import SettingError, from_env
 
 
 def specs(settings: Settings) -> list[Spec]:
-    """Return the models to serve; one that reads texts and pictures may be named for both.
+    """Return the models to serve; one that takes several kinds of input may be named for each.
 
     Raises:
         SettingError: there is no such runtime.
     """
-    text, image, rerank = settings.text_model, settings.image_model, settings.rerank_model
     if settings.runtime not in RUNTIMES:
         raise SettingError(f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {RUNTIMES}")
     runtimes = Runtimes(settings.runtime, Path(settings.exports))
-    pairs = [Spec(rerank, frozenset({"pair"}), lambda: CrossEncoders.load(rerank))]
-    more = pairs if rerank else []
-    if text == image:
-        both = frozenset({"text", "image"})
-        return [Spec(text, both, lambda: Sentences.load(text, runtimes)), *more]
-    load = OwnNetwork.load if OwnNetwork.owns(image) else Sentences.load
-    return [
-        Spec(image, frozenset({"image"}), lambda: load(image)),
-        Spec(text, frozenset({"text"}), lambda: Sentences.load(text, runtimes)),
-        *more,
+    names = {
+        "image": settings.image_model,
+        "text": settings.text_model,
+        "audio": settings.audio_model,
+    }
+    found = [
+        Spec(
+            name, frozenset(kind for kind in names if names[kind] == name), _loader(name, runtimes)
+        )
+        for name in dict.fromkeys(names.values())
+        if name
     ]
+    rerank = settings.rerank_model
+    pairs = Spec(rerank, frozenset({"pair"}), lambda: CrossEncoders.load(rerank))
+    return [*found, pairs] if rerank else found
+
+
+def _loader(name: str, runtimes: Runtimes) -> Callable[[], Model]:
+    if OwnNetwork.owns(name):
+        return lambda: OwnNetwork.load(name)
+    return lambda: Sentences.load(name, runtimes)
 
 
 @contextlib.asynccontextmanager

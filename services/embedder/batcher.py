@@ -29,6 +29,8 @@ BATCH_INPUTS = 256
 WINDOW = 512
 # Free workers share what waits, but not in smaller parts than this.
 LEAST_SHARE = 4
+# Nobody is let in who would spend more than this share of his time in the queue.
+MOST_WAIT = 0.5
 # While interactive inputs keep coming, every so many batches one is bulk.
 BULK_EVERY = 4
 Rows = NDArray[np.float32]
@@ -85,7 +87,7 @@ class Batcher:
         self._turn = 0
         self._lanes = self._idle = model.card.lanes
         self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
-        self._metrics = Metrics(model.card)
+        self.metrics = Metrics(model.card)
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(self._lanes, f"model-{model.card.name}"[:40])
 
@@ -110,7 +112,7 @@ class Batcher:
         """
         if not items:
             return Computed(np.empty((0, self._model.card.dimensions), np.float32), 0, 0)
-        self._admit(sum(item.cost for item in items), bulk=bulk)
+        self._admit(sum(item.cost for item in items), bulk=bulk, within=within)
         now = time.monotonic()
         job = _Job(
             rows=np.empty((len(items), self._model.card.dimensions), np.float32),
@@ -126,21 +128,27 @@ class Batcher:
         await job.done
         return Computed(job.rows, job.queued, job.inference)
 
-    def refuse_if_full(self, inputs: int, *, bulk: bool) -> None:
+    def refuse_if_full(self, inputs: int, *, bulk: bool, within: float | None) -> None:
         """Raise Overloaded if so many inputs cannot be queued, however short they are.
 
         Asked before they are prepared, so that a flood of calls costs little.
         """
-        self._admit(inputs, bulk=bulk)
+        if inputs:
+            self._admit(inputs, bulk=bulk, within=within)
 
-    def _admit(self, cost: int, *, bulk: bool) -> None:
-        """Refuse what the queue has no room for; half of it is for those who wait for an answer."""
+    def _admit(self, cost: int, *, bulk: bool, within: float | None) -> None:
+        """Refuse what the queue has no room for, or what would be computed too late.
+
+        Half of the room is for those who wait for an answer.
+        """
         limit = self._limit // 2 if bulk else self._limit
-        if self._waiting and self._waiting + cost > limit:
+        wait = self._waiting / self._speed / self._lanes
+        late = within is not None and wait > within * MOST_WAIT
+        if self._waiting and (late or self._waiting + cost > limit):
             raise Overloaded(
                 "QUEUE_FULL",
                 "The model has too much to do: try again later.",
-                retry_after=max(0.05, self._waiting / self._speed / self._lanes),
+                retry_after=max(0.05, wait),
                 waiting_tokens=self._waiting,
             )
 
@@ -149,7 +157,7 @@ class Batcher:
         while True:
             await self._arrived.wait()
             batch = self._form()
-            self._metrics.waiting.set(self._waiting)
+            self.metrics.waiting.set(self._waiting)
             if not batch:
                 self._arrived.clear()
                 continue
@@ -165,7 +173,7 @@ class Batcher:
             self._speed += 0.2 * (sum(e.item.cost for e in batch) / seconds - self._speed)
             for entry, outcome in zip(batch, outcomes, strict=True):
                 _deliver(entry, outcome, started, seconds)
-            self._metrics.count(batch, started, seconds)
+            self.metrics.count(batch, started, seconds)
 
     def _form(self) -> list[_Entry]:
         """Take the next batch out of the queues."""

@@ -10,12 +10,11 @@ from itertools import repeat
 import numpy as np
 
 from services import serving
-from services.embedder import encodings, memory, orders, pictures
+from services.embedder import encodings, memory, orders, pictures, sounds
 from services.embedder.encodings import Packed
-from services.embedder.memory import Kept, Memory
-from services.embedder.metrics import INPUTS, PREPROCESS, RECALLED
+from services.embedder.memory import Memory
 from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
-from services.embedder.orders import Order, Ranking
+from services.embedder.orders import Order, Ranking, SoundFile
 from services.embedder.served import Models, Served
 from services.errors import InvalidArgument
 
@@ -74,13 +73,11 @@ class Embedding:
         model, batcher = self._choose(order).ready()
         encodings.check_dimensions(order.dimensions, model.card.dimensions)
         keys = self._keys(model.card, order)
-        found = self._recall(model.card, keys)
+        found = self._memory.recall(keys) if self._memory else {}
         places = {key: n for n, key in enumerate(keys) if key not in found}
-        batcher.refuse_if_full(len(places), bulk=order.bulk)
-        started = time.perf_counter()
-        items = await self._prepare(model, order, list(places.values()))
-        preprocess = time.perf_counter() - started
-        PREPROCESS.labels(model.card.name).observe(preprocess)
+        batcher.refuse_if_full(len(places), bulk=order.bulk, within=serving.time_left())
+        items, preprocess = await self._prepare(model, order, list(places.values()))
+        batcher.metrics.asked(len(keys), len(found), preprocess)
         fresh = dict(zip(places, items, strict=True))
         seen = [found.get(key) or fresh[key] for key in keys]
         truncated = [one.truncated for one in seen]
@@ -88,7 +85,8 @@ class Embedding:
             orders.refuse_cut(truncated, model)
         computed = await batcher.submit(items, bulk=order.bulk, within=serving.time_left())
         new = dict(zip(fresh, computed.rows, strict=True))
-        self._remember(new, fresh)
+        if self._memory:
+            self._memory.keep(new, fresh)
         rows = np.stack([new[key] if key in new else found[key].row for key in keys])
         rows = encodings.shape(rows, order.dimensions, normalize=order.normalize)
         return Embedded(
@@ -97,7 +95,7 @@ class Embedding:
             encoding=order.encoding,
             tokens=[one.tokens for one in seen],
             truncated=truncated,
-            recalled=sum(key in found for key in keys),
+            recalled=sum(key in found for key in keys) if found else 0,
             times=Times(computed.queue, preprocess, computed.inference),
         )
 
@@ -107,7 +105,7 @@ class Embedding:
         model, batcher = self._models.find(ranking.model, "pair").ready()
         if "pair" not in model.card.modalities:
             raise orders.not_taken(model, "pair of texts", "model")
-        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk)
+        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=serving.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
@@ -144,7 +142,7 @@ class Embedding:
                 if len(kinds) > 1:
                     raise InvalidArgument(
                         "MIXED_MODALITIES",
-                        f"{card.name} does not take texts and pictures at once.",
+                        f"{card.name} does not take all of these kinds.",
                         field=place,
                     )
                 raise orders.not_taken(served.model, orders.modality(value), place)
@@ -156,25 +154,15 @@ class Embedding:
             return order.inputs
         return memory.keys(card.digest, order.task, order.inputs)
 
-    def _recall(self, card: Card, keys: Sequence[Hashable]) -> dict[Hashable, Kept]:
-        found = self._memory.recall(keys) if self._memory else {}
-        INPUTS.labels(card.name).inc(len(keys))
-        RECALLED.labels(card.name).inc(sum(key in found for key in keys))
-        return found
-
-    def _remember(
-        self, rows: dict[Hashable, encodings.Rows], items: dict[Hashable, Prepared]
-    ) -> None:
-        if self._memory:
-            for key, row in rows.items():
-                item = items[key]
-                self._memory.keep(key, Kept(row.copy(), item.tokens, item.truncated))
-
-    async def _prepare(self, model: Model, order: Order, places: list[int]) -> list[Prepared]:
+    async def _prepare(
+        self, model: Model, order: Order, places: list[int]
+    ) -> tuple[list[Prepared], float]:
+        """Return the inputs at ``places`` as the model computes them, and the seconds it took."""
+        started = time.perf_counter()
         inputs = [order.inputs[place] for place in places]
         texts = [value for value in inputs if isinstance(value, str)]
         if len(texts) == len(inputs) and sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return model.prepare(texts, order.task)
+            return model.prepare(texts, order.task), time.perf_counter() - started
         loop = asyncio.get_running_loop()
         calls = [
             loop.run_in_executor(
@@ -182,7 +170,8 @@ class Embedding:
             )
             for first in range(0, len(places), _SHARE)
         ]
-        return [item for part in await asyncio.gather(*calls) for item in part]
+        items = [item for part in await asyncio.gather(*calls) for item in part]
+        return items, time.perf_counter() - started
 
 
 def _prepare_some(model: Model, order: Order, places: list[int]) -> list[Prepared]:
@@ -191,4 +180,8 @@ def _prepare_some(model: Model, order: Order, places: list[int]) -> list[Prepare
 
 
 def _content(value: str | bytes, place: str) -> Content:
-    return value if isinstance(value, str) else pictures.decode(value, f"{place}.image")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, SoundFile):
+        return sounds.decode(value, f"{place}.audio")
+    return pictures.decode(value, f"{place}.image")

@@ -1,12 +1,15 @@
 """Remembers the vectors of inputs, so that what is asked again is not computed again."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cachetools
 import numpy as np
 from numpy.typing import NDArray
+
+from services.embedder import orders
+from services.embedder.models.model import Prepared
 
 # Of an entry's key and objects, beside its numbers.
 _OVERHEAD = 512
@@ -43,10 +46,15 @@ class Memory:
         found = ((key, self._kept.get(key)) for key in keys)
         return {key: kept for key, kept in found if kept}
 
-    def keep(self, key: Hashable, kept: Kept) -> None:
-        """Remember a vector, and forget those that were not asked for the longest."""
-        if kept.size <= self._limit:
-            self._kept[key] = kept
+    def keep(
+        self, rows: Mapping[Hashable, NDArray[np.float32]], items: Mapping[Hashable, Prepared]
+    ) -> None:
+        """Remember vectors, and forget those that were not asked for the longest."""
+        for key, row in rows.items():
+            item = items[key]
+            kept = Kept(row.copy(), item.tokens, item.truncated)
+            if kept.size <= self._limit:
+                self._kept[key] = kept
 
     @property
     def size(self) -> float:
@@ -60,6 +68,5 @@ def keys(digest: str, task: str, inputs: Sequence[str | bytes]) -> list[Hashable
 
 
 def _fingerprint(value: str | bytes) -> bytes:
-    if isinstance(value, str):
-        return hashlib.sha256(b"text" + value.encode()).digest()
-    return hashlib.sha256(b"file" + value).digest()
+    data = value.encode() if isinstance(value, str) else value
+    return hashlib.sha256(orders.modality(value).encode() + data).digest()

@@ -28,7 +28,9 @@ FILL = Histogram(
     buckets=[0.1 * n for n in range(1, 11)],
 )
 INPUTS = Counter("memetwin_embed_inputs_total", "Inputs asked for.", _MODEL)
-RECALLED = Counter("memetwin_embed_recalled_total", "Inputs whose vector was remembered.", _MODEL)
+RECALLED = Counter(
+    "memetwin_embed_recalled_total", "Different inputs whose vector was remembered.", _MODEL
+)
 TOKENS = Counter("memetwin_tokens_total", "Tokens computed.", _MODEL)
 
 
@@ -46,7 +48,15 @@ class Metrics:
         self.waiting = WAITING.labels(card.name)
         self._age, self._queue = AGE.labels(card.name), QUEUE.labels(card.name)
         self._size, self._fill = SIZE.labels(card.name), FILL.labels(card.name)
+        self._inputs, self._recalled = INPUTS.labels(card.name), RECALLED.labels(card.name)
+        self._preprocess = PREPROCESS.labels(card.name)
         self._inference, self._tokens = INFERENCE.labels(card.name), TOKENS.labels(card.name)
+
+    def asked(self, inputs: int, recalled: int, preprocess: float) -> None:
+        """Count a call: its inputs, those remembered, and the seconds to prepare the others."""
+        self._inputs.inc(inputs)
+        self._recalled.inc(recalled)
+        self._preprocess.observe(preprocess)
 
     def count(self, batch: Sequence[Entry], started: float, seconds: float) -> None:
         """Count a batch that was computed."""

@@ -10,9 +10,13 @@ INPUTS_LIMIT = 2048
 TEXT_BYTES = 4 * 2**20
 
 
+class SoundFile(bytes):
+    """The bytes of a sound file; plain bytes are those of a picture file."""
+
+
 @dataclass(frozen=True)
 class Order:
-    """A batch to embed; an input is a text, or the bytes of a picture file."""
+    """A batch to embed; an input is a text, or the bytes of a picture or sound file."""
 
     inputs: Sequence[str | bytes]
     model: str = ""
@@ -36,7 +40,9 @@ class Ranking:
 
 def modality(value: str | bytes) -> str:
     """Name the kind of an input."""
-    return "text" if isinstance(value, str) else "image"
+    if isinstance(value, str):
+        return "text"
+    return "audio" if isinstance(value, SoundFile) else "image"
 
 
 def check(order: Order) -> None:

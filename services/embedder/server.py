@@ -6,7 +6,7 @@ from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.embedding import Embedded, Embedding, Times
-from services.embedder.orders import Order, Ranking
+from services.embedder.orders import Order, Ranking, SoundFile
 from services.embedder.served import Models, Served
 from services.embedder.streams import ordered
 from services.errors import Failure, InvalidArgument
@@ -133,9 +133,7 @@ def _input(message: embedder_pb2.Input, place: str) -> str | bytes:
     if kind == "image":
         return message.image
     if kind == "audio":
-        raise InvalidArgument(
-            "NO_MODEL_FOR_MODALITY", "No model takes audio.", field=place, modality="audio"
-        )
+        return SoundFile(message.audio)
     raise InvalidArgument("EMPTY_INPUT", "The input has no content.", field=place)
 
 
@@ -156,7 +154,9 @@ def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
 
 
 def _timings(times: Times) -> embedder_pb2.Timings:
-    return embedder_pb2.Timings(**asdict(times))
+    return embedder_pb2.Timings(
+        queue=times.queue, preprocess=times.preprocess, inference=times.inference
+    )
 
 
 def _describe(served: Served) -> embedder_pb2.Model:

@@ -21,6 +21,11 @@ class Settings(CommonSettings):
         "Model for pictures: our own network, a folder of one, or a CLIP-like sentence-transformers"
         " name.",
     )
+    audio_model: str = setting(
+        "MEMETWIN_AUDIO_MODEL",
+        "",
+        "Model for sounds: a CLAP-like sentence-transformers name, or a folder; empty: none.",
+    )
     rerank_model: str = setting(
         "MEMETWIN_RERANK_MODEL",
         "",

@@ -88,8 +88,16 @@ class Tokens:
     count: int
 
 
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A sound: samples float32 [n] from -1 to 1, so many a second."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+
 Pair = tuple[str, str]
-Content = str | Image.Image | Pair
+Content = str | Image.Image | Sound | Pair
 
 
 class Model(Protocol):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
 from services.embedder.models.network import ARCHITECTURE, SHIPPED, Network
@@ -55,7 +56,7 @@ class OwnNetwork:
         return [self._prepare(content) for content in contents]
 
     def _prepare(self, content: Content) -> Prepared:
-        if isinstance(content, (str, tuple)):
+        if not isinstance(content, Image.Image):
             raise TypeError("this network takes pictures alone")
         pixels = self._network.prepare(content)
         return Prepared(pixels, _COST, 1, False, hashlib.sha256(pixels.tobytes()).digest())

