@@ -57,6 +57,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             min_similarity=settings.cache_min_similarity,
             ttl=settings.cache_ttl,
         )
+        stack.push_async_callback(cache.settle)
         writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
         if settings.llm_base_url:
             writer = LanguageModel(settings.llm_base_url, settings.llm_model, settings.llm_api_key)

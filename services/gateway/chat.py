@@ -5,6 +5,7 @@ could not be kept is not kept.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ class Chat:
         if conversation.request is None:
             return Answering(conversation, Decision("bypass"), self._ask(conversation))
         decision = await self._look(conversation)
+        with contextlib.suppress(Failure):
+            await self._cache.note(controls.scope, decision)
         if decision.kind == "bypass":
             return Answering(conversation, decision, self._ask(conversation))
         if decision.entry:

@@ -4,6 +4,8 @@ Keys, all under the prefix of the settings:
 
 - ``secret``                       32 random bytes that key the cache's partitions, made once
 - ``entry:<id>``                   a cached answer, JSON
+- ``entries:<partition>``          sorted set of the ids of a partition's answers
+- ``stats:<partition>``            hash of a partition's counters
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
@@ -92,17 +94,45 @@ class Ledger:
         async with _asking():
             return _load(await self._redis.get(self._key("entry", key)))
 
-    async def write_entry(self, key: str, record: Record, ttl: float) -> None:
+    async def write_entry(self, partition: str, key: str, record: Record, ttl: float) -> None:
         """Write a cached answer, for ``ttl`` seconds if that is not 0."""
-        async with _asking():
-            await self._redis.set(
-                self._key("entry", key), _dump(record), px=round(ttl * 1000) or None
-            )
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._key("entry", key), _dump(record), px=round(ttl * 1000) or None)
+            pipe.zadd(self._key("entries", partition), {key: 0})
+            await pipe.execute()
 
-    async def delete_entry(self, key: str) -> bool:
-        """Delete a cached answer; say whether it was there."""
+    async def delete_entries(self, partition: str, keys: Sequence[str]) -> None:
+        """Delete cached answers."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(*(self._key("entry", key) for key in keys))
+            pipe.zrem(self._key("entries", partition), *keys)
+            await pipe.execute()
+
+    async def entries(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of a partition's answers by id; those that expired are forgotten."""
+        listed = self._key("entries", partition)
+        keys, following = await self._page(listed, size, token)
+        if not keys:
+            return [], following
         async with _asking():
-            return bool(await self._redis.delete(self._key("entry", key)))
+            values = await self._redis.mget([self._key("entry", key) for key in keys])
+            gone = [key for key, value in zip(keys, values, strict=True) if value is None]
+            if gone:
+                await self._redis.zrem(listed, *gone)
+        return [record for record in map(_load, values) if record], following
+
+    async def count(self, partition: str, counts: dict[str, float]) -> None:
+        """Add to a partition's counters."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for name, value in counts.items():
+                pipe.hincrbyfloat(self._key("stats", partition), name, value)
+            await pipe.execute()
+
+    async def counters(self, partition: str) -> dict[str, float]:
+        """Return a partition's counters."""
+        async with _asking():
+            found = await self._redis.hgetall(self._key("stats", partition))
+        return {_bytes(name).decode(): float(value) for name, value in found.items()}
 
     async def claim_request(self, partition: str, request: str, entry: str) -> str:
         """Note which entry a request id creates; return the entry that its first call created."""

@@ -13,9 +13,10 @@ from services.errors import InvalidArgument
 from services.gateway import clients, replies
 from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
 from services.gateway.conversations import Controls
-from services.gateway.entries import Bound, Context, Decision, Entry, Scope
+from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Scope
 from services.gateway.generator import Citation, Passage
 from services.gateway.ingest import Kept, Receipt, Source
+from services.gateway.tally import wilson
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -173,6 +174,45 @@ def part(chunk: replies.Json) -> chat_pb2.StreamCompleteResponse:
     if replies.is_plain(chunk):
         return chat_pb2.StreamCompleteResponse(delta=replies.piece(chunk))
     return chat_pb2.StreamCompleteResponse(chunk=json.dumps(chunk, ensure_ascii=False))
+
+
+def purge(request: cache_pb2.PurgeEntriesRequest) -> Purge:
+    """Read which entries to delete."""
+    wanted = request.filter
+    return Purge(
+        cites=frozenset(wanted.cites),
+        older_than=wanted.older_than if wanted.HasField("older_than") else None,
+        fingerprint=wanted.context_fingerprint,
+        prompt_contains=wanted.prompt_contains,
+        force=request.force,
+        everything=request.all,
+    )
+
+
+def stats(counts: dict[str, float]) -> cache_pb2.GetStatsResponse:
+    """Write counters."""
+
+    def number(name: str) -> int:
+        return round(counts.get(name, 0))
+
+    hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
+    return cache_pb2.GetStatsResponse(
+        exact=number("exact"),
+        semantic=number("semantic"),
+        misses=number("miss"),
+        bypasses=number("bypass"),
+        hit_ratio=_proportion(hits, hits + number("miss")),
+        wrong_ratio=_proportion(number("wrong"), judged),
+        expected_wrong=counts.get("expected_wrong", 0.0),
+        saved=cache_pb2.Usage(
+            prompt_tokens=number("prompt_tokens"), completion_tokens=number("completion_tokens")
+        ),
+    )
+
+
+def _proportion(part: int, whole: int) -> cache_pb2.Proportion:
+    value, low, high = wilson(part, whole)
+    return cache_pb2.Proportion(value=value, low=low, high=high)
 
 
 def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:

@@ -43,6 +43,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             decision = await self._cache.nearest(asked, vectors, bound)
         else:
             decision = await self._cache.lookup(asked, mode, bound)
+        await self._cache.note(asked.scope, decision)
         return cache_pb2.LookupEntryResponse(decision=messages.decision(decision))
 
     async def CreateEntry(
@@ -81,6 +82,41 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         """Delete an entry."""
         await self._cache.delete(messages.scope(request.scope), request.id)
         return cache_pb2.DeleteEntryResponse()
+
+    async def ListEntries(
+        self, request: cache_pb2.ListEntriesRequest, context: Any
+    ) -> cache_pb2.ListEntriesResponse:
+        """List entries."""
+        page, token = await self._cache.page(
+            messages.scope(request.scope), request.page_size, request.page_token
+        )
+        return cache_pb2.ListEntriesResponse(
+            entries=map(messages.entry, page), next_page_token=token
+        )
+
+    async def PurgeEntries(
+        self, request: cache_pb2.PurgeEntriesRequest, context: Any
+    ) -> cache_pb2.PurgeEntriesResponse:
+        """Delete the entries that meet a filter, or count them."""
+        wanted = messages.purge(request)
+        count, sample = await self._cache.purge(messages.scope(request.scope), wanted)
+        return cache_pb2.PurgeEntriesResponse(
+            count=count, deleted=wanted.force, sample=map(messages.entry, sample)
+        )
+
+    async def ReportFeedback(
+        self, request: cache_pb2.ReportFeedbackRequest, context: Any
+    ) -> cache_pb2.ReportFeedbackResponse:
+        """Take in whether an entry answered rightly."""
+        scope = messages.scope(request.scope)
+        gone = await self._cache.judge(scope, request.id, correct=request.correct)
+        return cache_pb2.ReportFeedbackResponse(deleted=gone)
+
+    async def GetStats(
+        self, request: cache_pb2.GetStatsRequest, context: Any
+    ) -> cache_pb2.GetStatsResponse:
+        """Tell what the cache has done."""
+        return messages.stats(await self._cache.stats(messages.scope(request.scope)))
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
