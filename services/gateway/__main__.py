@@ -1,6 +1,7 @@
 """Wires the gateway and runs it: ``python -m services.gateway``."""
 
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from services.gateway.clients import Embedder, Neighbours, Search
 from services.gateway.flights import Flights
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
+from services.gateway.keys import Keys
 from services.gateway.leases import Leases
 from services.gateway.ledger import Ledger
 from services.gateway.openai_api import OpenAiApi
@@ -66,6 +68,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(answers.settle)
         twins = Twins(book, neighbours)
 
+        keys = Keys.load(settings.api_keys_file)
         upstream = Upstream(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
         stack.push_async_callback(upstream.close)
         leases = Leases(redis, settings.redis_prefix, settings.chat_lease)
@@ -87,6 +90,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                         CacheServicer(cache), server
                     ),
                     ready,
+                    functools.partial(keys.admit, "cache"),
                 ),
                 Face(
                     "memetwin.gateway.v1.ChatService",
@@ -94,11 +98,13 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                         ChatServicer(chat), server
                     ),
                     always,
+                    functools.partial(keys.admit, "chat"),
                 ),
                 Face(
                     "memetwin.gateway.v1.RagService",
                     lambda server: rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server),
                     ready,
+                    functools.partial(keys.admit, "rag"),
                 ),
                 Face(
                     "memetwin.gateway.v1.TwinService",
@@ -106,9 +112,10 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                         TwinServicer(twins), server
                     ),
                     ready,
+                    functools.partial(keys.admit, "twin"),
                 ),
             ],
-            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready),
+            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready, keys),
         )
 
 

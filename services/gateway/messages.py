@@ -16,6 +16,7 @@ from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Scope
 from services.gateway.generator import Citation, Passage
 from services.gateway.ingest import Kept, Receipt, Source
+from services.gateway.keys import tenant
 from services.gateway.tally import wilson
 from services.gateway.twins import Twin
 
@@ -47,8 +48,8 @@ def mode(number: int) -> str:
 
 
 def scope(message: cache_pb2.Scope) -> Scope:
-    """Read a scope."""
-    return Scope(message.tenant, message.user, message.namespace)
+    """Read a scope. Raises PermissionDenied for a tenant that is not the caller's."""
+    return Scope(tenant(message.tenant), message.user, message.namespace)
 
 
 def context(message: cache_pb2.RequestContext) -> Context:
