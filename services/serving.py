@@ -25,7 +25,15 @@ log = logging.getLogger(__name__)
 MESSAGE_LIMIT = 64 * 2**20
 DEFAULT_DEADLINE = 30.0
 LONG_DEADLINE = 300.0
-LONG_CALLS = ("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream")
+LONG_CALLS = (
+    "Ask",
+    "StreamAsk",
+    "Complete",
+    "StreamComplete",
+    "IngestDocuments",
+    "EmbedStream",
+    "Calibrate",
+)
 GRACE = 20.0
 HEALTH_PERIOD = 1.0
 _LIMITS = [

@@ -14,6 +14,7 @@ from services import serving, telemetry
 from services.gateway import ledger, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
+from services.gateway.calibration import Calibration
 from services.gateway.chat import Chat
 from services.gateway.clients import Embedder, Neighbours, Search
 from services.gateway.flights import Flights
@@ -52,10 +53,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(redis.aclose)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
+        verifier = Verifier.load()
         cache = Cache(
             book,
             neighbours,
-            Verifier.load(),
+            verifier,
             min_similarity=settings.cache_min_similarity,
             ttl=settings.cache_ttl,
         )
@@ -87,7 +89,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                 Face(
                     "memetwin.gateway.v1.CacheService",
                     lambda server: cache_pb2_grpc.add_CacheServiceServicer_to_server(
-                        CacheServicer(cache), server
+                        CacheServicer(cache, Calibration(neighbours.embedder, verifier)), server
                     ),
                     ready,
                     functools.partial(keys.admit, "cache"),

@@ -1,8 +1,8 @@
 """Who calls: API keys name the tenant and the rights, whatever the caller claims.
 
-The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects: ``sha256`` of the key (hexadecimal,
-never the key), ``tenant`` and ``rights``. Rights are ``cache``, ``chat``, ``rag`` and ``twin``; where
-none are named a key has all. Without a file there are no keys, and callers name their tenant.
+The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects: ``sha256`` of the key (in
+hexadecimal, never the key), ``tenant`` and ``rights``. Rights are ``cache``, ``chat``, ``rag`` and
+``twin``; where none are named a key has all. Without a file callers name their tenant themselves.
 """
 
 import contextvars

@@ -12,6 +12,7 @@ from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway import clients, replies
 from services.gateway.answers import DEFAULT_PASSAGES, Answer, Question, Timings
+from services.gateway.calibration import Calibrated
 from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Scope
 from services.gateway.generator import Citation, Passage
@@ -202,8 +203,8 @@ def stats(counts: dict[str, float]) -> cache_pb2.GetStatsResponse:
         semantic=number("semantic"),
         misses=number("miss"),
         bypasses=number("bypass"),
-        hit_ratio=_proportion(hits, hits + number("miss")),
-        wrong_ratio=_proportion(number("wrong"), judged),
+        hit_ratio=_proportion(wilson(hits, hits + number("miss"))),
+        wrong_ratio=_proportion(wilson(number("wrong"), judged)),
         expected_wrong=counts.get("expected_wrong", 0.0),
         saved=cache_pb2.Usage(
             prompt_tokens=number("prompt_tokens"), completion_tokens=number("completion_tokens")
@@ -211,8 +212,21 @@ def stats(counts: dict[str, float]) -> cache_pb2.GetStatsResponse:
     )
 
 
-def _proportion(part: int, whole: int) -> cache_pb2.Proportion:
-    value, low, high = wilson(part, whole)
+def calibrated(found: Calibrated) -> cache_pb2.CalibratedBound:
+    """Write a calibrated bound."""
+    return cache_pb2.CalibratedBound(
+        bound=found.bound,
+        precision=_proportion(found.precision),
+        recall=_proportion(found.recall),
+        curve=[
+            cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hits)
+            for bound, precision, hits in found.curve
+        ],
+    )
+
+
+def _proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
+    value, low, high = share
     return cache_pb2.Proportion(value=value, low=low, high=high)
 
 

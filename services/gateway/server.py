@@ -18,17 +18,20 @@ from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway import messages, replies
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache, given
+from services.gateway.calibration import Calibration
 from services.gateway.chat import Chat
 from services.gateway.entries import Request
 from services.gateway.ingest import DOCUMENT_BYTES, Ingest
+from services.gateway.pairs import Pair
 from services.gateway.twins import Picture, Twins
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     """CacheService over the cache."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, calibration: Calibration) -> None:
         self._cache = cache
+        self._calibration = calibration
 
     async def LookupEntry(
         self, request: cache_pb2.LookupEntryRequest, context: Any
@@ -111,6 +114,20 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         scope = messages.scope(request.scope)
         gone = await self._cache.judge(scope, request.id, correct=request.correct)
         return cache_pb2.ReportFeedbackResponse(deleted=gone)
+
+    async def Calibrate(
+        self, request_iterator: AsyncIterator[cache_pb2.CalibrateRequest], context: Any
+    ) -> cache_pb2.CalibrateResponse:
+        """Find bounds for a precision."""
+        rows, precision = [], 0.0
+        async for request in request_iterator:
+            precision = precision or request.precision
+            rows += [Pair(pair.one, pair.other, pair.same) for pair in request.pairs]
+        similarity, probability = await self._calibration.find(rows, precision)
+        return cache_pb2.CalibrateResponse(
+            min_similarity=messages.calibrated(similarity),
+            min_probability=messages.calibrated(probability),
+        )
 
     async def GetStats(
         self, request: cache_pb2.GetStatsRequest, context: Any

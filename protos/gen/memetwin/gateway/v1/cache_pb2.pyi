@@ -986,3 +986,163 @@ class GetStatsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class LabelledPair(_message.Message):
+    """LabelledPair is two questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONE_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    one: _builtins.str
+    """one question."""
+    other: _builtins.str
+    """other question."""
+    same: _builtins.bool
+    """same says whether the answer to one answers the other."""
+    def __init__(
+        self,
+        *,
+        one: _builtins.str = ...,
+        other: _builtins.str = ...,
+        same: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["one", b"one", "other", b"other", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledPair: _TypeAlias = LabelledPair  # noqa: Y015
+
+@_typing.final
+class CalibrateRequest(_message.Message):
+    """CalibrateRequest brings pairs; the stream may bring them in several messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    precision: _builtins.float
+    """precision that is wanted, in (0, 1); the first message names it."""
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelledPair]:
+        """pairs of questions."""
+
+    def __init__(
+        self,
+        *,
+        precision: _builtins.float = ...,
+        pairs: _abc.Iterable[Global___LabelledPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "precision", b"precision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateRequest: _TypeAlias = CalibrateRequest  # noqa: Y015
+
+@_typing.final
+class CurvePoint(_message.Message):
+    """CurvePoint is what a bound would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUND_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    HIT_RATIO_FIELD_NUMBER: _builtins.int
+    bound: _builtins.float
+    """bound on the least value."""
+    precision: _builtins.float
+    """precision of what it serves."""
+    hit_ratio: _builtins.float
+    """hit_ratio is the share of all pairs that it serves."""
+    def __init__(
+        self,
+        *,
+        bound: _builtins.float = ...,
+        precision: _builtins.float = ...,
+        hit_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "hit_ratio", b"hit_ratio", "precision", b"precision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurvePoint: _TypeAlias = CurvePoint  # noqa: Y015
+
+@_typing.final
+class CalibratedBound(_message.Message):
+    """CalibratedBound is a bound chosen on one half of the pairs and measured on the other; no question is in both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUND_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    CURVE_FIELD_NUMBER: _builtins.int
+    bound: _builtins.float
+    """bound on the least value; absent if none reaches the wanted precision."""
+    @_builtins.property
+    def precision(self) -> Global___Proportion:
+        """precision measured on the other half."""
+
+    @_builtins.property
+    def recall(self) -> Global___Proportion:
+        """recall of the pairs that are the same, measured on the other half."""
+
+    @_builtins.property
+    def curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
+        """curve of the other half."""
+
+    def __init__(
+        self,
+        *,
+        bound: _builtins.float | None = ...,
+        precision: Global___Proportion | None = ...,
+        recall: Global___Proportion | None = ...,
+        curve: _abc.Iterable[Global___CurvePoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound", "curve", b"curve", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bound: _TypeAlias = _typing.Literal["bound"]  # noqa: Y015
+    _WhichOneofArgType__bound: _TypeAlias = _typing.Literal["_bound", b"_bound"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bound) -> _WhichOneofReturnType__bound | None: ...
+
+Global___CalibratedBound: _TypeAlias = CalibratedBound  # noqa: Y015
+
+@_typing.final
+class CalibrateResponse(_message.Message):
+    """CalibrateResponse is what the pairs say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def min_similarity(self) -> Global___CalibratedBound:
+        """min_similarity to look up with, or to set as MEMETWIN_CACHE_MIN_SIMILARITY."""
+
+    @_builtins.property
+    def min_probability(self) -> Global___CalibratedBound:
+        """min_probability of the verifier; 1 minus it is the max_error_rate to look up with."""
+
+    def __init__(
+        self,
+        *,
+        min_similarity: Global___CalibratedBound | None = ...,
+        min_probability: Global___CalibratedBound | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateResponse: _TypeAlias = CalibrateResponse  # noqa: Y015

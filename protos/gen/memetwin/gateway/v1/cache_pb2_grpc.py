@@ -73,6 +73,11 @@ class CacheServiceStub(object):
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.SerializeToString,
                 response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.FromString,
                 _registered_method=True)
+        self.Calibrate = channel.stream_unary(
+                '/memetwin.gateway.v1.CacheService/Calibrate',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/memetwin.gateway.v1.CacheService/GetStats',
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
@@ -136,6 +141,13 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Calibrate(self, request_iterator, context):
+        """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """GetStats returns what the cache has done for a scope, on all replicas.
         """
@@ -180,6 +192,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.ReportFeedback,
                     request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.FromString,
                     response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.stream_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -380,6 +397,33 @@ class CacheService(object):
             '/memetwin.gateway.v1.CacheService/ReportFeedback',
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.SerializeToString,
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/memetwin.gateway.v1.CacheService/Calibrate',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.FromString,
             options,
             channel_credentials,
             insecure,

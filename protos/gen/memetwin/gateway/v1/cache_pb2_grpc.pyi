@@ -51,6 +51,8 @@ class CacheServiceStub:
     """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
     ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
     """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+    Calibrate: _grpc.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]
+    """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """GetStats returns what the cache has done for a scope, on all replicas."""
 
@@ -77,6 +79,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
     ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
     """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+    Calibrate: _aio.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]  # type: ignore[assignment]
+    """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
     """GetStats returns what the cache has done for a scope, on all replicas."""
 
@@ -142,6 +146,14 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ReportFeedbackResponse, _abc.Awaitable[_cache_pb2.ReportFeedbackResponse]]:
         """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+
+    @_abc_1.abstractmethod
+    def Calibrate(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.CalibrateRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.CalibrateResponse, _abc.Awaitable[_cache_pb2.CalibrateResponse]]:
+        """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
 
     @_abc_1.abstractmethod
     def GetStats(
