@@ -140,8 +140,12 @@ class Cache:
         usage: dict[str, int] | None = None,
         detail: dict[str, Any] | None = None,
         request_id: str = "",
+        purges: int | None = None,
     ) -> Entry:
-        """Keep an answer in both tiers; the same scope, context and prompt replace it."""
+        """Keep an answer in both tiers; the same scope, context and prompt replace it.
+
+        It is not kept if its scope was purged since it was at ``purges``.
+        """
         check_answer(request, response, ttl)
         partition = await self._partition(request.scope)
         key = _entry_id(partition, request)
@@ -168,7 +172,7 @@ class Cache:
             digest=vectors.digest,
         )
         await self._index(entry, vectors, partition)
-        await self._ledger.write_entry(partition, key, asdict(entry), entry.ttl)
+        await self._ledger.write_entry(partition, asdict(entry), entry.ttl, purges)
         return entry
 
     async def get(self, scope: Scope, key: str) -> Entry:
@@ -196,6 +200,8 @@ class Cache:
         """
         wanted.check()
         partition, token, count = await self._partition(scope), "", 0
+        if wanted.force:
+            await self._ledger.begin_purge(partition)
         sample: list[Entry] = []
         while True:
             page, token = await self.page(scope, PURGE_PAGE, token)
@@ -208,6 +214,10 @@ class Cache:
                 break
         log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
         return count, sample
+
+    async def purges(self, scope: Scope) -> int:
+        """Return how often a scope was purged: what is asked now may be kept until it is again."""
+        return await self._ledger.purges(await self._partition(scope))
 
     async def judge(self, scope: Scope, key: str, *, correct: bool) -> bool:
         """Note whether an entry answered rightly; delete it if not, and say if it is gone."""

@@ -5,6 +5,7 @@ Keys, all under the prefix of the settings:
 - ``secret``                       32 random bytes that key the cache's partitions, made once
 - ``entry:<id>``                   a cached answer, JSON
 - ``entries:<partition>``          sorted set of the ids of a partition's answers
+- ``purges:<partition>``           counts purges of a partition
 - ``stats:<partition>``            hash of a partition's counters
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``epoch:<collection>``           counts changes to a collection of documents
@@ -28,6 +29,13 @@ from redis.backoff import NoBackoff
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 
 Record = dict[str, Any]
+_WRITE_ENTRY = """
+if ARGV[4] ~= '' and ARGV[4] ~= (redis.call('GET', KEYS[3]) or '0') then return 0 end
+if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+redis.call('ZADD', KEYS[2], 0, ARGV[3])
+return 1
+"""
 REQUEST_ID_SECONDS = 86400
 PAGE_LIMIT = 1000
 
@@ -94,12 +102,30 @@ class Ledger:
         async with _asking():
             return _load(await self._redis.get(self._key("entry", key)))
 
-    async def write_entry(self, partition: str, key: str, record: Record, ttl: float) -> None:
-        """Write a cached answer, for ``ttl`` seconds if that is not 0."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._key("entry", key), _dump(record), px=round(ttl * 1000) or None)
-            pipe.zadd(self._key("entries", partition), {key: 0})
-            await pipe.execute()
+    async def write_entry(
+        self, partition: str, record: Record, ttl: float, purges: int | None = None
+    ) -> bool:
+        """Write a cached answer, for ``ttl`` seconds if that is not 0.
+
+        It is not written, and the reply is False, if the partition was purged after ``purges``.
+        """
+        names = [("entry", record["id"]), ("entries", partition), ("purges", partition)]
+        known = "" if purges is None else str(purges)
+        words = [_dump(record), round(ttl * 1000), record["id"], known]
+        keys = [self._key(*name) for name in names]
+        async with _asking():
+            call: Any = self._redis.eval(_WRITE_ENTRY, 3, *keys, *words)
+            return bool(await call)
+
+    async def purges(self, partition: str) -> int:
+        """Return how often a partition was purged."""
+        async with _asking():
+            return int(await self._redis.get(self._key("purges", partition)) or 0)
+
+    async def begin_purge(self, partition: str) -> None:
+        """Count a purge before it happens, so that no answer on its way outlives it."""
+        async with _asking():
+            await self._redis.incr(self._key("purges", partition))
 
     async def delete_entries(self, partition: str, keys: Sequence[str]) -> None:
         """Delete cached answers."""
