@@ -77,11 +77,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         chat = Chat(cache, upstream, Flights(leases), settings.chat_max_temperature)
         stack.push_async_callback(chat.close)
 
-        async def always() -> bool:
-            return True  # the chat answers without the cache
-
         async def ready() -> bool:
             return await book.ready() and await neighbours.ready()
+
+        async def can_chat() -> bool:
+            return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
         rag = RagServicer(Ingest(book, neighbours), answers, has_model=bool(settings.llm_base_url))
         yield Gateway(
@@ -99,7 +99,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(
                         ChatServicer(chat), server
                     ),
-                    always,
+                    can_chat,
                     functools.partial(keys.admit, "chat"),
                 ),
                 Face(
