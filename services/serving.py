@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,8 @@ DEFAULT_DEADLINE = 30.0
 LONG_DEADLINE = 300.0
 LONG_CALLS = (
     *("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream"),
-    *("CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream", "MeasureRecall"),
-    *("TuneIndex", "ExportCollection", "ImportCollection"),
+    *("Calibrate", "CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream"),
+    *("MeasureRecall", "TuneIndex", "ExportCollection", "ImportCollection"),
 )
 GRACE = 20.0
 HEALTH_PERIOD = 1.0
@@ -65,11 +65,13 @@ class Face:
         name: full service name, for example ``memetwin.search.v1.SearchService``.
         register: adds the servicer to a server.
         ready: says whether the service can do its work now; an exception means no.
+        admit: lets a caller in by the ``authorization`` of the call, or raises; None lets all in.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     ready: Callable[[], Awaitable[bool]]
+    admit: Callable[[str], None] | None = None
 
 
 def dial(address: str) -> grpc.aio.Channel:
@@ -122,7 +124,7 @@ class Server:
         self._delay = shutdown_delay
         self._health = HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[_Interceptor()],
+            interceptors=[_Interceptor({face.name: face.admit for face in faces})],
             options=[
                 *_LIMITS,
                 ("grpc.so_reuseport", 0),
@@ -199,23 +201,30 @@ async def serve(faces: Sequence[Face], listen: str, settings: CommonSettings) ->
         log.info("stopping")
 
 
+Admit = Callable[[str], None] | None
+
+
 class _Interceptor(grpc.aio.ServerInterceptor):
     """Gives every call a deadline, turns failures into statuses, counts and times calls."""
+
+    def __init__(self, admits: Mapping[str, Callable[[str], None] | None]) -> None:
+        self._admits = admits
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         handler = await continuation(details)
         if handler is None:
             return None
         method = str(details.method)
+        admit = self._admits.get(method.split("/")[1])
         if handler.response_streaming:
-            wrap = _wrap_stream(method, handler.unary_stream or handler.stream_stream)
+            wrap = _wrap_stream(method, admit, handler.unary_stream or handler.stream_stream)
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
         else:
-            wrap = _wrap_unary(method, handler.unary_unary or handler.stream_unary)
+            wrap = _wrap_unary(method, admit, handler.unary_unary or handler.stream_unary)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -224,17 +233,19 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         return make(wrap, handler.request_deserializer, handler.response_serializer)
 
 
-def _wrap_unary(method: str, behaviour: Any) -> Any:
+def _wrap_unary(method: str, admit: Admit, behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         async with _answering(method, context) as limit, asyncio.timeout(limit):
+            _admit(admit, context)
             return await behaviour(request, context)
 
     return call
 
 
-def _wrap_stream(method: str, behaviour: Any) -> Any:
+def _wrap_stream(method: str, admit: Admit, behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         async with _answering(method, context) as limit, asyncio.timeout(limit):
+            _admit(admit, context)
             async for response in behaviour(request, context):
                 yield response
 
@@ -266,6 +277,11 @@ async def _answering(method: str, context: Any) -> AsyncIterator[float | None]:
     finally:
         telemetry.CALLS.labels(method, code.name).inc()
         telemetry.SECONDS.labels(method).observe(time.monotonic() - started)
+
+
+def _admit(admit: Admit, context: Any) -> None:
+    if admit is not None:
+        admit(str(dict(context.invocation_metadata() or ()).get("authorization", "")))
 
 
 def _begin(method: str, context: Any) -> float | None:

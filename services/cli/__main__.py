@@ -12,6 +12,7 @@ from typing import Any
 import click
 import grpc
 
+from services.cli import calibrate as calibration
 from services.cli import evaluate as evaluation
 from services.cli import tour as tours
 from services.cli.channels import channel
@@ -132,7 +133,27 @@ def tour(gateway: str) -> None:
 
 @main.group(cls=CacheCommands)
 def cache() -> None:
-    """Train the cache's verifier."""
+    """Calibrate the cache, train its verifier."""
+
+
+@cache.command()
+@click.option("--pairs", required=True, type=click.Path(exists=True, path_type=Path),
+              help='Lines of JSON: {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
+@click.option("--precision", default=0.95, show_default=True, help="Wanted share of right hits.")
+@click.option("--curve", type=click.Path(dir_okay=False, path_type=Path),
+              help="File to draw precision over hit ratio to (SVG).")  # fmt: skip
+@click.pass_obj
+def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -> None:
+    """Find the bounds that keep a precision on your own pairs of questions."""
+    with channel(gateway) as to:
+        try:
+            found = calibration.calibrate(to, pairs, precision)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(calibration.sentence("min_similarity ", found.min_similarity))
+    click.echo(calibration.sentence("min_probability", found.min_probability))
+    if curve:
+        curve.write_text(calibration.picture(found))
 
 
 main.add_command(export)

@@ -1,6 +1,7 @@
 """Wires the gateway and runs it: ``python -m services.gateway``."""
 
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from services import addresses, serving, telemetry
 from services.gateway import ledger, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
+from services.gateway.calibration import Calibration
 from services.gateway.chat import Chat
 from services.gateway.clients import Embedder, Neighbours, Search
 from services.gateway.flights import Flights
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
+from services.gateway.keys import Keys
 from services.gateway.leases import Leases
 from services.gateway.ledger import Ledger
 from services.gateway.openai_api import OpenAiApi
@@ -51,13 +54,15 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(addresses.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
+        verifier = Verifier.load()
         cache = Cache(
             book,
             neighbours,
-            Verifier.load(),
+            verifier,
             min_similarity=settings.cache_min_similarity,
             ttl=settings.cache_ttl,
         )
+        stack.push_async_callback(cache.settle)
         writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
         if settings.llm_base_url:
             writer = LanguageModel(
@@ -72,17 +77,18 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(answers.settle)
         twins = Twins(book, neighbours)
 
+        keys = Keys.load(settings.api_keys_file)
         upstream = Upstream(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
         stack.push_async_callback(upstream.close)
         leases = Leases(redis, settings.redis_prefix, settings.chat_lease)
         chat = Chat(cache, upstream, Flights(leases), settings.chat_max_temperature)
         stack.push_async_callback(chat.close)
 
-        async def always() -> bool:
-            return True  # the chat answers without the cache
-
         async def ready() -> bool:
             return await book.ready() and await neighbours.ready()
+
+        async def can_chat() -> bool:
+            return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
         ingest = Ingest(book, neighbours)
         rag = RagServicer(ingest, answers, refusals, has_model=bool(settings.llm_base_url))
@@ -91,21 +97,24 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                 Face(
                     "memetwin.gateway.v1.CacheService",
                     lambda server: cache_pb2_grpc.add_CacheServiceServicer_to_server(
-                        CacheServicer(cache), server
+                        CacheServicer(cache, Calibration(neighbours.embedder, verifier)), server
                     ),
                     ready,
+                    functools.partial(keys.admit, "cache"),
                 ),
                 Face(
                     "memetwin.gateway.v1.ChatService",
                     lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(
                         ChatServicer(chat), server
                     ),
-                    always,
+                    can_chat,
+                    functools.partial(keys.admit, "chat"),
                 ),
                 Face(
                     "memetwin.gateway.v1.RagService",
                     lambda server: rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server),
                     ready,
+                    functools.partial(keys.admit, "rag"),
                 ),
                 Face(
                     "memetwin.gateway.v1.TwinService",
@@ -113,9 +122,10 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                         TwinServicer(twins), server
                     ),
                     ready,
+                    functools.partial(keys.admit, "twin"),
                 ),
             ],
-            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready),
+            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready, keys),
         )
 
 

@@ -7,7 +7,9 @@ fingerprint of the context (model, parameters, system prompt, tools, response fo
 
 import hashlib
 import hmac
+import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +22,7 @@ from services.gateway.entries import (
     Bound,
     Decision,
     Entry,
+    Purge,
     Request,
     Scope,
     canonical,
@@ -28,12 +31,17 @@ from services.gateway.entries import (
     too_old,
     unpacked,
 )
-from services.gateway.ledger import Ledger
+from services.gateway.ledger import Ledger, Record
 from services.gateway.signs import Text
+from services.gateway.tally import Tally
 from services.gateway.verifier import Side, Verifier, by_cosine
+
+log = logging.getLogger(__name__)
 
 # How many entries are judged: the nearest may be an opposite, the next one may answer.
 CANDIDATES = 4
+PURGE_PAGE = 500
+SAMPLE = 10
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
 
 
@@ -50,6 +58,7 @@ class Cache:
         ttl: float,
     ) -> None:
         self._verifier = verifier
+        self._tally = Tally(ledger)
         self._ledger = ledger
         self._neighbours = neighbours
         self._min_similarity = min_similarity
@@ -131,8 +140,12 @@ class Cache:
         usage: dict[str, int] | None = None,
         detail: dict[str, Any] | None = None,
         request_id: str = "",
+        purges: int | None = None,
     ) -> Entry:
-        """Keep an answer in both tiers; the same scope, context and prompt replace it."""
+        """Keep an answer in both tiers; the same scope, context and prompt replace it.
+
+        It is not kept if its scope was purged since it was at ``purges``.
+        """
         check_answer(request, response, ttl)
         partition = await self._partition(request.scope)
         key = _entry_id(partition, request)
@@ -159,7 +172,7 @@ class Cache:
             digest=vectors.digest,
         )
         await self._index(entry, vectors, partition)
-        await self._ledger.write_entry(key, asdict(entry), entry.ttl)
+        await self._ledger.write_entry(partition, asdict(entry), entry.ttl, purges)
         return entry
 
     async def get(self, scope: Scope, key: str) -> Entry:
@@ -171,10 +184,70 @@ class Cache:
 
     async def delete(self, scope: Scope, key: str) -> None:
         """Delete an entry of a scope, from the ledger first: what is not there is never served."""
+        await self._forget(await self._partition(scope), [await self.get(scope, key)])
+
+    async def page(self, scope: Scope, size: int, token: str) -> tuple[list[Entry], str]:
+        """Return a page of a scope's entries by id, and the next page's token."""
+        partition = await self._partition(scope)
+        records, following = await self._ledger.entries(partition, size, token)
+        return [_entry(record) for record in records], following
+
+    async def purge(self, scope: Scope, wanted: Purge) -> tuple[int, list[Entry]]:
+        """Count the entries that meet a filter, and delete them if forced; return some of them.
+
+        Raises:
+            InvalidArgument: everything would be deleted, and that was not said.
+        """
+        wanted.check()
+        partition, token, count = await self._partition(scope), "", 0
+        if wanted.force:
+            await self._ledger.begin_purge(partition)
+        sample: list[Entry] = []
+        while True:
+            page, token = await self.page(scope, PURGE_PAGE, token)
+            met = [entry for entry in page if wanted.meets(entry)]
+            count += len(met)
+            sample += met[: SAMPLE - len(sample)]
+            if met and wanted.force:
+                await self._forget(partition, met)
+            if not token:
+                break
+        log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
+        return count, sample
+
+    async def purges(self, scope: Scope) -> int:
+        """Return how often a scope was purged: what is asked now may be kept until it is again."""
+        return await self._ledger.purges(await self._partition(scope))
+
+    async def judge(self, scope: Scope, key: str, *, correct: bool) -> bool:
+        """Note whether an entry answered rightly; delete it if not, and say if it is gone."""
         entry = await self.get(scope, key)
-        await self._ledger.delete_entry(entry.id)
-        vectors = await self._neighbours.embedder.questions([entry.prompt])
-        await self._neighbours.search.delete(_collection(vectors.digest), [entry.id])
+        partition = await self._partition(scope)
+        await self._ledger.count(partition, {"right" if correct else "wrong": 1})
+        if not correct:
+            await self._forget(partition, [entry])
+        return not correct
+
+    async def stats(self, scope: Scope) -> dict[str, float]:
+        """Return the counters of a scope, those of all replicas together."""
+        partition = await self._partition(scope)
+        await self._tally.flush(partition)
+        return await self._ledger.counters(partition)
+
+    async def note(self, scope: Scope, decision: Decision) -> None:
+        """Count a decision; off the path it reaches the other replicas."""
+        self._tally.add(await self._partition(scope), decision)
+
+    async def settle(self) -> None:
+        """Write the counts that have not been written."""
+        await self._tally.close()
+
+    async def _forget(self, partition: str, entries: Sequence[Entry]) -> None:
+        """Delete entries, from the ledger first: what is not there is never served."""
+        await self._ledger.delete_entries(partition, [entry.id for entry in entries])
+        for digest in {entry.digest for entry in entries}:
+            ids = [entry.id for entry in entries if entry.digest == digest]
+            await self._neighbours.search.delete(_collection(digest), ids)
 
     async def _index(self, entry: Entry, vectors: Vectors, partition: str) -> None:
         document = Document(
@@ -226,7 +299,7 @@ class Cache:
 
     async def _read(self, key: str) -> Entry | None:
         record = await self._ledger.entry(key)
-        return Entry(**{**record, "scope": Scope(**record["scope"])}) if record else None
+        return _entry(record) if record else None
 
     async def _partition(self, scope: Scope) -> str:
         secret = await self._ledger.secret()
@@ -244,6 +317,10 @@ def given(vector: NDArray[np.float32], digest: str) -> Vectors:
             "BAD_VECTOR", "A vector needs numbers and the digest of its model.", field="vector"
         )
     return Vectors(vector.reshape(1, -1), "", digest)
+
+
+def _entry(record: Record) -> Entry:
+    return Entry(**{**record, "scope": Scope(**record["scope"])})
 
 
 def _side(prompt: str, vectors: Vectors | None) -> Side:

@@ -5,6 +5,7 @@ could not be kept is not kept.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ class Chat:
         if conversation.request is None:
             return Answering(conversation, Decision("bypass"), self._ask(conversation))
         decision = await self._look(conversation)
+        with contextlib.suppress(Failure):
+            await self._cache.note(controls.scope, decision)
         if decision.kind == "bypass":
             return Answering(conversation, decision, self._ask(conversation))
         if decision.entry:
@@ -154,11 +157,21 @@ class Chat:
     async def _make(self, conversation: Conversation) -> AsyncIterator[Item]:
         """Ask the model, then keep the answer if it is whole and plain."""
         done: Item = {}
+        purges = await self._purges(conversation)
         async for item in self._ask(conversation):
             yield item
             done = item if "done" in item else done
-        if done.get("done") and not conversation.controls.no_store:
-            await self._keep(conversation, done)
+        if done.get("done") and purges is not None:
+            await self._keep(conversation, done, purges)
+
+    async def _purges(self, conversation: Conversation) -> int | None:
+        """Return how often the scope was purged, or None if the answer is not to be kept."""
+        if conversation.controls.no_store:
+            return None
+        try:
+            return await self._cache.purges(conversation.controls.scope)
+        except Failure:
+            return None
 
     async def _ask(self, conversation: Conversation) -> AsyncIterator[Item]:
         """Ask the model; the last item is ``done``: the reply, or {} if that is more than text."""
@@ -175,14 +188,18 @@ class Chat:
         pieces = [part for part in map(replies.piece, chunks) if part]
         yield {"done": replies.join(chunks) or {}, "pieces": pieces}
 
-    async def _keep(self, conversation: Conversation, done: Item) -> None:
+    async def _keep(self, conversation: Conversation, done: Item, purges: int) -> None:
         request, reply = conversation.request, done["done"]
         if request is None or not replies.storable(reply):
             return
         detail = {"completion": reply, "pieces": done.get("pieces") or []}
         try:
             await self._cache.remember(
-                request, replies.text(reply), usage=replies.usage(reply), detail=detail
+                request,
+                replies.text(reply),
+                usage=replies.usage(reply),
+                detail=detail,
+                purges=purges,
             )
         except Failure:
             log.warning("an answer was not kept", exc_info=True)

@@ -115,6 +115,35 @@ class Request:
             )
 
 
+@dataclass(frozen=True)
+class Purge:
+    """Which entries to delete: those that meet all that is set; ``force`` does it."""
+
+    cites: frozenset[str] = frozenset()
+    older_than: float | None = None
+    fingerprint: str = ""
+    prompt_contains: str = ""
+    force: bool = False
+    everything: bool = False
+
+    def check(self) -> None:
+        """Raise InvalidArgument if everything would be deleted, and that was not said."""
+        narrow = self.cites or self.fingerprint or self.prompt_contains
+        if self.force and not self.everything and not narrow and self.older_than is None:
+            raise InvalidArgument(
+                "EMPTY_FILTER", "An empty filter deletes everything: say all.", field="filter"
+            )
+
+    def meets(self, entry: Entry) -> bool:
+        """Say whether an entry is to go."""
+        return (
+            (not self.cites or not self.cites.isdisjoint(entry.cites))
+            and (self.older_than is None or entry.age > self.older_than)
+            and self.fingerprint in ("", entry.fingerprint)
+            and self.prompt_contains.lower() in entry.prompt.lower()
+        )
+
+
 def check_answer(request: Request, response: str, ttl: float) -> None:
     """Raise InvalidArgument for what cannot be kept."""
     request.check()

@@ -4,6 +4,9 @@ Keys, all under the prefix of the settings:
 
 - ``secret``                       32 random bytes that key the cache's partitions, made once
 - ``entry:<id>``                   a cached answer, JSON
+- ``entries:<partition>``          sorted set of the ids of a partition's answers
+- ``purges:<partition>``           counts purges of a partition
+- ``stats:<partition>``            hash of a partition's counters
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
@@ -27,6 +30,13 @@ from services import addresses
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 
 Record = dict[str, Any]
+_WRITE_ENTRY = """
+if ARGV[4] ~= '' and ARGV[4] ~= (redis.call('GET', KEYS[3]) or '0') then return 0 end
+if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
+else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+redis.call('ZADD', KEYS[2], 0, ARGV[3])
+return 1
+"""
 REQUEST_ID_SECONDS = 86400
 PAGE_LIMIT = 1000
 
@@ -86,17 +96,63 @@ class Ledger:
         async with _asking():
             return _load(await self._redis.get(self._key("entry", key)))
 
-    async def write_entry(self, key: str, record: Record, ttl: float) -> None:
-        """Write a cached answer, for ``ttl`` seconds if that is not 0."""
-        async with _asking():
-            await self._redis.set(
-                self._key("entry", key), _dump(record), px=round(ttl * 1000) or None
-            )
+    async def write_entry(
+        self, partition: str, record: Record, ttl: float, purges: int | None = None
+    ) -> bool:
+        """Write a cached answer, for ``ttl`` seconds if that is not 0.
 
-    async def delete_entry(self, key: str) -> bool:
-        """Delete a cached answer; say whether it was there."""
+        It is not written, and the reply is False, if the partition was purged after ``purges``.
+        """
+        names = [("entry", record["id"]), ("entries", partition), ("purges", partition)]
+        known = "" if purges is None else str(purges)
+        words = [_dump(record), round(ttl * 1000), record["id"], known]
+        keys = [self._key(*name) for name in names]
         async with _asking():
-            return bool(await self._redis.delete(self._key("entry", key)))
+            call: Any = self._redis.eval(_WRITE_ENTRY, 3, *keys, *words)
+            return bool(await call)
+
+    async def purges(self, partition: str) -> int:
+        """Return how often a partition was purged."""
+        async with _asking():
+            return int(await self._redis.get(self._key("purges", partition)) or 0)
+
+    async def begin_purge(self, partition: str) -> None:
+        """Count a purge before it happens, so that no answer on its way outlives it."""
+        async with _asking():
+            await self._redis.incr(self._key("purges", partition))
+
+    async def delete_entries(self, partition: str, keys: Sequence[str]) -> None:
+        """Delete cached answers."""
+        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(*(self._key("entry", key) for key in keys))
+            pipe.zrem(self._key("entries", partition), *keys)
+            await pipe.execute()
+
+    async def entries(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of a partition's answers by id; those that expired are forgotten."""
+        listed = self._key("entries", partition)
+        keys, following = await self._page(listed, size, token)
+        if not keys:
+            return [], following
+        async with _asking():
+            values = await self._redis.mget([self._key("entry", key) for key in keys])
+            gone = [key for key, value in zip(keys, values, strict=True) if value is None]
+            if gone:
+                await self._redis.zrem(listed, *gone)
+        return [record for record in map(_load, values) if record], following
+
+    async def count(self, partition: str, counts: dict[str, float]) -> None:
+        """Add to a partition's counters."""
+        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+            for name, value in counts.items():
+                pipe.hincrbyfloat(self._key("stats", partition), name, value)
+            await pipe.execute()
+
+    async def counters(self, partition: str) -> dict[str, float]:
+        """Return a partition's counters."""
+        async with _asking():
+            found = await self._redis.hgetall(self._key("stats", partition))
+        return {_bytes(name).decode(): float(value) for name, value in found.items()}
 
     async def claim_request(self, partition: str, request: str, entry: str) -> str:
         """Note which entry a request id creates; return the entry that its first call created."""

@@ -11,8 +11,11 @@ from memetwin.gateway.v1 import cache_pb2, chat_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway import clients, replies
+from services.gateway.calibration import Calibrated
 from services.gateway.conversations import Controls
-from services.gateway.entries import Bound, Context, Decision, Entry, Scope
+from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Scope
+from services.gateway.keys import tenant
+from services.gateway.tally import wilson
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -43,8 +46,8 @@ def mode(number: int) -> str:
 
 
 def scope(message: cache_pb2.Scope) -> Scope:
-    """Read a scope."""
-    return Scope(message.tenant, message.user, message.namespace)
+    """Read a scope. Raises PermissionDenied for a tenant that is not the caller's."""
+    return Scope(tenant(message.tenant), message.user, message.namespace)
 
 
 def context(message: cache_pb2.RequestContext) -> Context:
@@ -171,6 +174,58 @@ def part(chunk: replies.Json) -> chat_pb2.StreamCompleteResponse:
     if replies.is_plain(chunk):
         return chat_pb2.StreamCompleteResponse(delta=replies.piece(chunk))
     return chat_pb2.StreamCompleteResponse(chunk=json.dumps(chunk, ensure_ascii=False))
+
+
+def purge(request: cache_pb2.PurgeEntriesRequest) -> Purge:
+    """Read which entries to delete."""
+    wanted = request.filter
+    return Purge(
+        cites=frozenset(wanted.cites),
+        older_than=wanted.older_than if wanted.HasField("older_than") else None,
+        fingerprint=wanted.context_fingerprint,
+        prompt_contains=wanted.prompt_contains,
+        force=request.force,
+        everything=request.all,
+    )
+
+
+def stats(counts: dict[str, float]) -> cache_pb2.GetStatsResponse:
+    """Write counters."""
+
+    def number(name: str) -> int:
+        return round(counts.get(name, 0))
+
+    hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
+    return cache_pb2.GetStatsResponse(
+        exact=number("exact"),
+        semantic=number("semantic"),
+        misses=number("miss"),
+        bypasses=number("bypass"),
+        hit_ratio=_proportion(wilson(hits, hits + number("miss"))),
+        wrong_ratio=_proportion(wilson(number("wrong"), judged)),
+        expected_wrong=counts.get("expected_wrong", 0.0),
+        saved=cache_pb2.Usage(
+            prompt_tokens=number("prompt_tokens"), completion_tokens=number("completion_tokens")
+        ),
+    )
+
+
+def calibrated(found: Calibrated) -> cache_pb2.CalibratedBound:
+    """Write a calibrated bound."""
+    return cache_pb2.CalibratedBound(
+        bound=found.bound,
+        precision=_proportion(found.precision),
+        recall=_proportion(found.recall),
+        curve=[
+            cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hits)
+            for bound, precision, hits in found.curve
+        ],
+    )
+
+
+def _proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
+    value, low, high = share
+    return cache_pb2.Proportion(value=value, low=low, high=high)
 
 
 def twin(value: Twin) -> twin_pb2.Twin:

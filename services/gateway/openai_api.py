@@ -17,6 +17,7 @@ from services.gateway.chat import Chat
 from services.gateway.clients import Embedder
 from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Decision, Scope
+from services.gateway.keys import tenant
 from services.gateway.replies import Json
 from services.gateway.upstream import Refused, Upstream
 
@@ -117,9 +118,8 @@ def cache_control(header: str) -> tuple[bool, bool, float | None]:
 
 def _controls(request: Request) -> Controls:
     no_cache, no_store, age = cache_control(request.headers.get("cache-control", ""))
-    scope = Scope(
-        *(request.headers.get(f"x-memetwin-{name}", "") for name in ("tenant", "user", "namespace"))
-    )
+    named = (request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace"))
+    scope = Scope(tenant(request.headers.get("x-memetwin-tenant", "")), *named)
     return Controls(scope, Bound(max_age=age), no_cache, no_store)
 
 
@@ -131,7 +131,7 @@ async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncItera
         async for chunk in chunks:
             yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
     except Failure as failure:
-        yield f"data: {json.dumps(_error(failure, 503))}\n\n"
+        yield f"data: {json.dumps(error_body(failure, 503))}\n\n"
         return
     yield "data: [DONE]\n\n"
 
@@ -163,7 +163,7 @@ def _told(handler: Any) -> Any:
             return Response(refused.body, refused.status, headers, media)
         except Failure as failure:
             status = STATUS.get(failure.code.name, 500)
-            return JSONResponse(_error(failure, status), status, _retry(failure))
+            return JSONResponse(error_body(failure, status), status, _retry(failure))
 
     return tell
 
@@ -174,7 +174,8 @@ def _retry(failure: Failure) -> dict[str, str]:
     return {"Retry-After": str(max(1, round(failure.retry_after)))}
 
 
-def _error(failure: Failure, status: int) -> Json:
+def error_body(failure: Failure, status: int) -> Json:
+    """Return a failure in OpenAI's shape, as the language model's server told it if it did."""
     if isinstance(failure, Refused):
         with contextlib.suppress(ValueError):
             told = json.loads(failure.body)

@@ -63,6 +63,15 @@ def split(pairs: Sequence[Pair]) -> Split:
     return Split(*parts)
 
 
+def halves(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Part pairs in two by connected question."""
+    parts: tuple[list[Pair], list[Pair]] = ([], [])
+    first = _first_connected(pairs)
+    for pair in pairs:
+        parts[hashlib.sha256(first[pair.one].encode()).digest()[0] % 2].append(pair)
+    return parts
+
+
 def texts(pairs: Iterable[Pair]) -> list[str]:
     """Return the distinct questions of pairs, in their order."""
     return list(dict.fromkeys(text for pair in pairs for text in (pair.one, pair.other)))

@@ -40,6 +40,11 @@ class Settings(CommonSettings):
     cache_ttl: float = setting(
         "MEMETWIN_CACHE_TTL", 86400.0, "Seconds that a cached answer is kept; 0 keeps it for good."
     )
+    api_keys_file: str = setting(
+        "MEMETWIN_API_KEYS_FILE",
+        "",
+        "File of hashed API keys, their tenants and rights; empty lets everybody in.",
+    )
     chat_max_temperature: float = setting(
         "MEMETWIN_CHAT_MAX_TEMPERATURE",
         1.0,

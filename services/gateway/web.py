@@ -26,7 +26,14 @@ from services.errors import Failure, InvalidArgument
 from services.gateway import event_stream, messages, rag_messages
 from services.gateway.answers import Answer, Answers
 from services.gateway.clients import METRICS
-from services.gateway.openai_api import STATUS, OpenAiApi, cache_control, cache_headers
+from services.gateway.keys import Keys
+from services.gateway.openai_api import (
+    STATUS,
+    OpenAiApi,
+    cache_control,
+    cache_headers,
+    error_body,
+)
 from services.gateway.twins import Twins
 
 PAGES = Path(__file__).parent / "pages"
@@ -45,7 +52,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def app(
-    twins: Twins, answers: Answers, openai_api: OpenAiApi, ready: Callable[[], Awaitable[bool]]
+    twins: Twins,
+    answers: Answers,
+    openai_api: OpenAiApi,
+    ready: Callable[[], Awaitable[bool]],
+    keys: Keys,
 ) -> Starlette:
     """Return the ASGI application."""
     face = _Face(twins, answers, ready)
@@ -61,7 +72,7 @@ def app(
             Route("/readyz", face.is_ready),
             Route("/metrics", face.metrics),
         ],
-        middleware=[Middleware(_Headers)],
+        middleware=[Middleware(_Headers), Middleware(_Doorkeeper, keys)],
         exception_handlers={Failure: _failed, TimeoutError: _late},
     )
 
@@ -238,6 +249,10 @@ def _plain(message: Message) -> dict[str, Any]:
 
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, Failure)  # noqa: S101 - registered for nothing else
+    return _refusal(error)
+
+
+def _refusal(error: Failure) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
@@ -257,6 +272,30 @@ async def _late(request: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error": {"code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}}, status_code=504
     )
+
+
+class _Doorkeeper:
+    """Lets callers in by their API keys, to what has ``/v1/`` in its path."""
+
+    def __init__(self, inner: ASGIApp, keys: Keys) -> None:
+        self._inner, self._keys = inner, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply: Any = self._inner
+        part = scope["path"].removeprefix("/v1/").partition("/")[0]
+        if scope["path"].startswith("/v1/"):
+            key = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+            try:
+                self._keys.admit(_RIGHTS.get(part, "chat"), key)
+            except Failure as failure:
+                status = STATUS[failure.code.name]
+                reply = JSONResponse(error_body(failure, status), status)
+                if part in _RIGHTS:
+                    reply = _refusal(failure)
+        await reply(scope, receive, send)
+
+
+_RIGHTS = {"twins": "twin", "ask": "rag"}
 
 
 class _Headers:

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, chat_pb2, chat_pb2_grpc
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until, wait_until_ready
 from tests.upstream import USAGE, Upstream, running, said
@@ -294,3 +294,20 @@ def test_a_caller_who_leaves_takes_no_answer_with_him(
         next(reply.iter_lines())
     assert content(stream(client, text)[1]) == said(text)
     assert upstream.calls[text] == 1
+
+
+def test_an_answer_on_its_way_does_not_outlive_a_purge(
+    chatting: Stack, client: openai.OpenAI, upstream: Upstream, asked: str
+) -> None:
+    text = f"slow {asked}"
+    headers = {"X-Memetwin-Namespace": asked}
+    cache = cache_pb2_grpc.CacheServiceStub(chatting.gateway)
+    scope = cache_pb2.Scope(namespace=asked)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, client, text, extra_headers=headers)
+        wait_until(lambda: upstream.calls[text] == 1, 10)
+        cache.PurgeEntries(cache_pb2.PurgeEntriesRequest(scope=scope, force=True, all=True))
+        assert answer.result(30)[1].choices[0].message.content == said(text)
+    assert ask(client, text, extra_headers=headers)[0] == "miss"
+    wait_until(lambda: ask(client, text, extra_headers=headers)[0] == "hit-exact", 10)
+    assert upstream.calls[text] == 2

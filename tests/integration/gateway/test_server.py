@@ -357,3 +357,67 @@ def test_every_meme_finds_itself(stack: Stack, data: Path) -> None:
         for metric in (search_pb2.METRIC_COSINE, search_pb2.METRIC_L2):
             request = twin_pb2.FindTwinRequest(image=path.read_bytes(), metric=metric, limit=1)
             assert stub.FindTwin(request).twins[0].title == path.stem
+
+
+def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:
+    for number in range(5):
+        keep(cache, scope, f"Question {number}?", cites=[f"documents/{number % 2}"])
+    other = cache_pb2.Scope(tenant=scope.tenant, user="u")
+    keep(cache, other, "Question 0?", cites=["documents/0"])
+
+    def listed() -> list[str]:
+        prompts, token = [], ""
+        while True:
+            page = cache.ListEntries(
+                cache_pb2.ListEntriesRequest(scope=scope, page_size=2, page_token=token)
+            )
+            prompts += [entry.prompt for entry in page.entries]
+            token = page.next_page_token
+            if not token:
+                return sorted(prompts)
+
+    def purge(**options: Any) -> Any:
+        return cache.PurgeEntries(cache_pb2.PurgeEntriesRequest(scope=scope, **options))
+
+    assert listed() == [f"Question {number}?" for number in range(5)]
+    cites = cache_pb2.PurgeFilter(cites=["documents/0", "documents/9"])
+    dry = purge(filter=cites)
+    assert (dry.count, dry.deleted, len(dry.sample), len(listed())) == (3, False, 3, 5)
+    assert purge(filter=cites, force=True).count == 3
+    assert listed() == ["Question 1?", "Question 3?"]
+    found = cache.LookupEntry(Lookup(scope=scope, prompt="Question 0?", min_similarity=0.999))
+    assert kind(found.decision) == "MISS"
+    assert purge(filter=cache_pb2.PurgeFilter(older_than=1000), force=True).count == 0
+    assert purge(filter=cache_pb2.PurgeFilter(prompt_contains="QUESTION 1"), force=True).count == 1
+    everything = cache_pb2.PurgeEntriesRequest(scope=scope, force=True)
+    assert refusal(cache.PurgeEntries, everything)[:2] == (INVALID, "EMPTY_FILTER")
+    assert purge(force=True, all=True).count == 1
+    assert listed() == []
+    kept = cache.LookupEntry(Lookup(scope=other, prompt="Question 0?")).decision
+    assert kind(kept) == "EXACT"
+
+
+def test_expired_entries_leave_the_list(cache: Any, scope: Any) -> None:
+    keep(cache, scope, ttl=0.2)
+    request = cache_pb2.ListEntriesRequest(scope=scope)
+    wait_until(lambda: not cache.ListEntries(request).entries, 5)
+
+
+def test_feedback_and_numbers(cache: Any, scope: Any) -> None:
+    usage = cache_pb2.Usage(prompt_tokens=7, completion_tokens=5)
+    entry = keep(cache, scope, usage=usage)
+    for prompt in (QUESTION, QUESTION, PARAPHRASE, "What is the weather?"):
+        cache.LookupEntry(Lookup(scope=scope, prompt=prompt, min_similarity=0.9))
+    report = cache_pb2.ReportFeedbackRequest(scope=scope, id=entry.id, correct=True)
+    assert not cache.ReportFeedback(report).deleted
+    wrong = cache_pb2.ReportFeedbackRequest(scope=scope, id=entry.id)
+    assert cache.ReportFeedback(wrong).deleted
+    assert refusal(cache.ReportFeedback, wrong)[1] == "ENTRY_NOT_FOUND"
+    stats = cache.GetStats(cache_pb2.GetStatsRequest(scope=scope))
+    assert (stats.exact, stats.semantic, stats.misses, stats.bypasses) == (2, 1, 1, 0)
+    assert stats.hit_ratio.value == 0.75
+    assert 0 < stats.hit_ratio.low < 0.75 < stats.hit_ratio.high < 1
+    assert stats.wrong_ratio.value == 0.5
+    assert 0 < stats.expected_wrong < 1
+    assert (stats.saved.prompt_tokens, stats.saved.completion_tokens) == (21, 15)
+    assert cache.GetStats(cache_pb2.GetStatsRequest()).wrong_ratio.high == 1

@@ -654,3 +654,495 @@ class DeleteEntryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteEntryResponse: _TypeAlias = DeleteEntryResponse  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """ListEntriesRequest asks for a page of entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """page_size is the most entries to return; 0 means 100, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """page_token of the page before; empty for the first."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope they live in."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """ListEntriesResponse is a page of entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token of the following page; empty at the end."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """entries of the page."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___Entry] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
+
+@_typing.final
+class PurgeFilter(_message.Message):
+    """PurgeFilter names entries: those that meet all that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CITES_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_FIELD_NUMBER: _builtins.int
+    CONTEXT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PROMPT_CONTAINS_FIELD_NUMBER: _builtins.int
+    older_than: _builtins.float
+    """older_than is an age in seconds."""
+    context_fingerprint: _builtins.str
+    """context_fingerprint of the context they were given in."""
+    prompt_contains: _builtins.str
+    """prompt_contains is text in their prompt, without regard to case."""
+    @_builtins.property
+    def cites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """cites names entries that cite any of these, for example "documents/handbook"."""
+
+    def __init__(
+        self,
+        *,
+        cites: _abc.Iterable[_builtins.str] | None = ...,
+        older_than: _builtins.float | None = ...,
+        context_fingerprint: _builtins.str = ...,
+        prompt_contains: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_older_than", b"_older_than", "older_than", b"older_than"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_older_than", b"_older_than", "cites", b"cites", "context_fingerprint", b"context_fingerprint", "older_than", b"older_than", "prompt_contains", b"prompt_contains"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__older_than: _TypeAlias = _typing.Literal["older_than"]  # noqa: Y015
+    _WhichOneofArgType__older_than: _TypeAlias = _typing.Literal["_older_than", b"_older_than"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__older_than) -> _WhichOneofReturnType__older_than | None: ...
+
+Global___PurgeFilter: _TypeAlias = PurgeFilter  # noqa: Y015
+
+@_typing.final
+class PurgeEntriesRequest(_message.Message):
+    """PurgeEntriesRequest names the entries to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    force: _builtins.bool
+    """force deletes; without it nothing is."""
+    all: _builtins.bool
+    """all must be said with an empty filter and force."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope they live in."""
+
+    @_builtins.property
+    def filter(self) -> Global___PurgeFilter:
+        """filter that they meet."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        filter: Global___PurgeFilter | None = ...,
+        force: _builtins.bool = ...,
+        all: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filter", b"filter", "force", b"force", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeEntriesRequest: _TypeAlias = PurgeEntriesRequest  # noqa: Y015
+
+@_typing.final
+class PurgeEntriesResponse(_message.Message):
+    """PurgeEntriesResponse says what met the filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """count of the entries that met the filter."""
+    deleted: _builtins.bool
+    """deleted says whether they are gone."""
+    @_builtins.property
+    def sample(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
+        """sample of them, at most ten."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        deleted: _builtins.bool = ...,
+        sample: _abc.Iterable[Global___Entry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "deleted", b"deleted", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeEntriesResponse: _TypeAlias = PurgeEntriesResponse  # noqa: Y015
+
+@_typing.final
+class ReportFeedbackRequest(_message.Message):
+    """ReportFeedbackRequest judges an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    CORRECT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id of the entry that was served."""
+    correct: _builtins.bool
+    """correct says whether it answered rightly."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope the entry lives in."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        id: _builtins.str = ...,
+        correct: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correct", b"correct", "id", b"id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportFeedbackRequest: _TypeAlias = ReportFeedbackRequest  # noqa: Y015
+
+@_typing.final
+class ReportFeedbackResponse(_message.Message):
+    """ReportFeedbackResponse says what came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_FIELD_NUMBER: _builtins.int
+    deleted: _builtins.bool
+    """deleted says whether the entry is gone."""
+    def __init__(
+        self,
+        *,
+        deleted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportFeedbackResponse: _TypeAlias = ReportFeedbackResponse  # noqa: Y015
+
+@_typing.final
+class GetStatsRequest(_message.Message):
+    """GetStatsRequest names a scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope to tell of."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
+
+@_typing.final
+class Proportion(_message.Message):
+    """Proportion is a measured share with its 95 % interval (Wilson)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """value measured, in [0, 1]; 0 if nothing was."""
+    low: _builtins.float
+    """low end of the interval."""
+    high: _builtins.float
+    """high end of the interval."""
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Proportion: _TypeAlias = Proportion  # noqa: Y015
+
+@_typing.final
+class GetStatsResponse(_message.Message):
+    """GetStatsResponse is what the cache has done for a scope."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXACT_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    BYPASSES_FIELD_NUMBER: _builtins.int
+    HIT_RATIO_FIELD_NUMBER: _builtins.int
+    WRONG_RATIO_FIELD_NUMBER: _builtins.int
+    EXPECTED_WRONG_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    exact: _builtins.int
+    """exact hits."""
+    semantic: _builtins.int
+    """semantic hits."""
+    misses: _builtins.int
+    """misses counted."""
+    bypasses: _builtins.int
+    """bypasses counted."""
+    expected_wrong: _builtins.float
+    """expected_wrong is the sum of the semantic hits' own probabilities to be wrong."""
+    @_builtins.property
+    def hit_ratio(self) -> Global___Proportion:
+        """hit_ratio of all lookups."""
+
+    @_builtins.property
+    def wrong_ratio(self) -> Global___Proportion:
+        """wrong_ratio of the hits that were judged (ReportFeedback)."""
+
+    @_builtins.property
+    def saved(self) -> Global___Usage:
+        """saved tokens: what the answers served from the cache had taken to write."""
+
+    def __init__(
+        self,
+        *,
+        exact: _builtins.int = ...,
+        semantic: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        bypasses: _builtins.int = ...,
+        hit_ratio: Global___Proportion | None = ...,
+        wrong_ratio: Global___Proportion | None = ...,
+        expected_wrong: _builtins.float = ...,
+        saved: Global___Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "hit_ratio", b"hit_ratio", "misses", b"misses", "saved", b"saved", "semantic", b"semantic", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class LabelledPair(_message.Message):
+    """LabelledPair is two questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONE_FIELD_NUMBER: _builtins.int
+    OTHER_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    one: _builtins.str
+    """one question."""
+    other: _builtins.str
+    """other question."""
+    same: _builtins.bool
+    """same says whether the answer to one answers the other."""
+    def __init__(
+        self,
+        *,
+        one: _builtins.str = ...,
+        other: _builtins.str = ...,
+        same: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["one", b"one", "other", b"other", "same", b"same"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelledPair: _TypeAlias = LabelledPair  # noqa: Y015
+
+@_typing.final
+class CalibrateRequest(_message.Message):
+    """CalibrateRequest brings pairs; the stream may bring them in several messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    precision: _builtins.float
+    """precision that is wanted, in (0, 1); the first message names it."""
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelledPair]:
+        """pairs of questions."""
+
+    def __init__(
+        self,
+        *,
+        precision: _builtins.float = ...,
+        pairs: _abc.Iterable[Global___LabelledPair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "precision", b"precision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateRequest: _TypeAlias = CalibrateRequest  # noqa: Y015
+
+@_typing.final
+class CurvePoint(_message.Message):
+    """CurvePoint is what a bound would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUND_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    HIT_RATIO_FIELD_NUMBER: _builtins.int
+    bound: _builtins.float
+    """bound on the least value."""
+    precision: _builtins.float
+    """precision of what it serves."""
+    hit_ratio: _builtins.float
+    """hit_ratio is the share of all pairs that it serves."""
+    def __init__(
+        self,
+        *,
+        bound: _builtins.float = ...,
+        precision: _builtins.float = ...,
+        hit_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "hit_ratio", b"hit_ratio", "precision", b"precision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurvePoint: _TypeAlias = CurvePoint  # noqa: Y015
+
+@_typing.final
+class CalibratedBound(_message.Message):
+    """CalibratedBound is a bound chosen on one half of the pairs and measured on the other; no question is in both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUND_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    CURVE_FIELD_NUMBER: _builtins.int
+    bound: _builtins.float
+    """bound on the least value; absent if none reaches the wanted precision."""
+    @_builtins.property
+    def precision(self) -> Global___Proportion:
+        """precision measured on the other half."""
+
+    @_builtins.property
+    def recall(self) -> Global___Proportion:
+        """recall of the pairs that are the same, measured on the other half."""
+
+    @_builtins.property
+    def curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurvePoint]:
+        """curve of the other half."""
+
+    def __init__(
+        self,
+        *,
+        bound: _builtins.float | None = ...,
+        precision: Global___Proportion | None = ...,
+        recall: Global___Proportion | None = ...,
+        curve: _abc.Iterable[Global___CurvePoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bound", b"_bound", "bound", b"bound", "curve", b"curve", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bound: _TypeAlias = _typing.Literal["bound"]  # noqa: Y015
+    _WhichOneofArgType__bound: _TypeAlias = _typing.Literal["_bound", b"_bound"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bound) -> _WhichOneofReturnType__bound | None: ...
+
+Global___CalibratedBound: _TypeAlias = CalibratedBound  # noqa: Y015
+
+@_typing.final
+class CalibrateResponse(_message.Message):
+    """CalibrateResponse is what the pairs say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    MIN_PROBABILITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def min_similarity(self) -> Global___CalibratedBound:
+        """min_similarity to look up with, or to set as MEMETWIN_CACHE_MIN_SIMILARITY."""
+
+    @_builtins.property
+    def min_probability(self) -> Global___CalibratedBound:
+        """min_probability of the verifier; 1 minus it is the max_error_rate to look up with."""
+
+    def __init__(
+        self,
+        *,
+        min_similarity: Global___CalibratedBound | None = ...,
+        min_probability: Global___CalibratedBound | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_probability", b"min_probability", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrateResponse: _TypeAlias = CalibrateResponse  # noqa: Y015

@@ -58,6 +58,31 @@ class CacheServiceStub(object):
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryRequest.SerializeToString,
                 response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryResponse.FromString,
                 _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/memetwin.gateway.v1.CacheService/ListEntries',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
+        self.PurgeEntries = channel.unary_unary(
+                '/memetwin.gateway.v1.CacheService/PurgeEntries',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.FromString,
+                _registered_method=True)
+        self.ReportFeedback = channel.unary_unary(
+                '/memetwin.gateway.v1.CacheService/ReportFeedback',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.FromString,
+                _registered_method=True)
+        self.Calibrate = channel.stream_unary(
+                '/memetwin.gateway.v1.CacheService/Calibrate',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/memetwin.gateway.v1.CacheService/GetStats',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -95,6 +120,41 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEntries(self, request, context):
+        """ListEntries lists the entries of a scope in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeEntries(self, request, context):
+        """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportFeedback(self, request, context):
+        """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Calibrate(self, request_iterator, context):
+        """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """GetStats returns what the cache has done for a scope, on all replicas.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -117,6 +177,31 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.DeleteEntry,
                     request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryRequest.FromString,
                     response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'PurgeEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeEntries,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.SerializeToString,
+            ),
+            'ReportFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportFeedback,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.SerializeToString,
+            ),
+            'Calibrate': grpc.stream_unary_rpc_method_handler(
+                    servicer.Calibrate,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +316,141 @@ class CacheService(object):
             '/memetwin.gateway.v1.CacheService/DeleteEntry',
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryRequest.SerializeToString,
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.DeleteEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.CacheService/ListEntries',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.CacheService/PurgeEntries',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.CacheService/ReportFeedback',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Calibrate(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/memetwin.gateway.v1.CacheService/Calibrate',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.CalibrateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.CacheService/GetStats',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,16 @@ class CacheServiceStub:
     """GetEntry reads one entry."""
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.DeleteEntryRequest, _cache_pb2.DeleteEntryResponse]
     """DeleteEntry deletes one entry."""
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
+    """ListEntries lists the entries of a scope in the order of their ids."""
+    PurgeEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PurgeEntriesRequest, _cache_pb2.PurgeEntriesResponse]
+    """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+    ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
+    """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+    Calibrate: _grpc.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]
+    """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
+    GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
+    """GetStats returns what the cache has done for a scope, on all replicas."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -63,6 +73,16 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """GetEntry reads one entry."""
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.DeleteEntryRequest, _cache_pb2.DeleteEntryResponse]  # type: ignore[assignment]
     """DeleteEntry deletes one entry."""
+    ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """ListEntries lists the entries of a scope in the order of their ids."""
+    PurgeEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.PurgeEntriesRequest, _cache_pb2.PurgeEntriesResponse]  # type: ignore[assignment]
+    """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+    ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
+    """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+    Calibrate: _aio.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]  # type: ignore[assignment]
+    """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
+    GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """GetStats returns what the cache has done for a scope, on all replicas."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService looks up and keeps answers to questions.
@@ -102,5 +122,45 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.DeleteEntryResponse, _abc.Awaitable[_cache_pb2.DeleteEntryResponse]]:
         """DeleteEntry deletes one entry."""
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _cache_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListEntriesResponse, _abc.Awaitable[_cache_pb2.ListEntriesResponse]]:
+        """ListEntries lists the entries of a scope in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def PurgeEntries(
+        self,
+        request: _cache_pb2.PurgeEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.PurgeEntriesResponse, _abc.Awaitable[_cache_pb2.PurgeEntriesResponse]]:
+        """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+
+    @_abc_1.abstractmethod
+    def ReportFeedback(
+        self,
+        request: _cache_pb2.ReportFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ReportFeedbackResponse, _abc.Awaitable[_cache_pb2.ReportFeedbackResponse]]:
+        """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
+
+    @_abc_1.abstractmethod
+    def Calibrate(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.CalibrateRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.CalibrateResponse, _abc.Awaitable[_cache_pb2.CalibrateResponse]]:
+        """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions."""
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _cache_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
+        """GetStats returns what the cache has done for a scope, on all replicas."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,100 @@
+"""Who calls: API keys name the tenant and the rights, whatever the caller claims.
+
+The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects: ``sha256`` of the key (in
+hexadecimal, never the key), ``tenant`` and ``rights``. Rights are ``cache``, ``chat``, ``rag`` and
+``twin``; where none are named a key has all. Without a file callers name their tenant themselves.
+"""
+
+import contextvars
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import PermissionDenied, Unauthenticated
+from services.settings import SettingError
+
+RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a key belongs to, and what it may do."""
+
+    tenant: str
+    rights: frozenset[str]
+
+
+_caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
+
+
+class Keys:
+    """Knows callers by their keys; without keys everybody may do everything."""
+
+    def __init__(self, callers: Mapping[str, Caller]) -> None:
+        self._callers = callers
+
+    @classmethod
+    def load(cls, file: str) -> "Keys":
+        """Read the file of keys; an empty name means there is none.
+
+        Raises:
+            SettingError: it cannot be read, or is not what it should be.
+        """
+        if not file:
+            return cls({})
+        try:
+            rows = json.loads(Path(file).read_text())
+            callers = {row["sha256"].lower(): _caller_of(row) for row in rows}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} is no file of keys") from error
+        if not callers:
+            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} has no key")
+        return cls(callers)
+
+    def admit(self, right: str, authorization: str) -> None:
+        """Let a caller in by an ``Authorization`` header; what runs on knows the tenant.
+
+        Raises:
+            Unauthenticated: the header has no known key.
+            PermissionDenied: the key lacks this right.
+        """
+        if not self._callers:
+            return
+        scheme, _, key = authorization.partition(" ")
+        caller = self._callers.get(hashlib.sha256(key.strip().encode()).hexdigest())
+        if scheme.lower() != "bearer" or caller is None:
+            raise Unauthenticated(
+                "UNKNOWN_API_KEY", "Send a known API key: Authorization: Bearer KEY."
+            )
+        if right not in caller.rights:
+            raise PermissionDenied(
+                "RIGHT_MISSING", f"This key has no right to {right}.", right=right
+            )
+        _caller.set(caller)
+
+
+def tenant(claimed: str) -> str:
+    """Return the caller's tenant, from the key if there are keys.
+
+    Raises:
+        PermissionDenied: the caller claims another.
+    """
+    caller = _caller.get()
+    if caller is None:
+        return claimed
+    if claimed not in ("", caller.tenant):
+        raise PermissionDenied(
+            "OTHER_TENANT",
+            "This key belongs to another tenant; leave tenant empty.",
+            field="scope.tenant",
+        )
+    return caller.tenant
+
+
+def _caller_of(row: dict[str, object]) -> Caller:
+    rights = row.get("rights", RIGHTS)
+    if not isinstance(rights, list | frozenset) or not RIGHTS.issuperset(rights):
+        raise ValueError("unknown rights")
+    return Caller(str(row["tenant"]), frozenset(map(str, rights)))

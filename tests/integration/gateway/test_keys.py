@@ -1,0 +1,118 @@
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import openai
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
+from services.gateway.keys import Keys
+from services.settings import SettingError
+from tests.refusals import refusal
+from tests.stack import Stack, wait_until_ready
+from tests.upstream import running
+
+KEYS = {"one": "acme", "two": "umbrella", "chatty": "acme"}
+SCOPE = cache_pb2.Scope(namespace=str(uuid.uuid4()))
+
+
+@pytest.fixture(scope="module")
+def guarded(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]:
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    rows: list[dict[str, Any]] = [
+        {"sha256": hashlib.sha256(key.encode()).hexdigest(), "tenant": tenant}
+        for key, tenant in KEYS.items()
+    ]
+    rows[2]["rights"] = ["chat"]
+    file.write_text(json.dumps(rows))
+    with running() as upstream:
+        stack = Stack(
+            redis_url, prefix, api_keys_file=str(file), llm_base_url=upstream.url, llm_model="p"
+        )
+        wait_until_ready(stack)
+        yield stack
+        stack.close()
+
+
+class Cache:
+    """The cache as one key sees it."""
+
+    def __init__(self, stack: Stack, key: str) -> None:
+        self._stub = cache_pb2_grpc.CacheServiceStub(stack.gateway)
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+
+    def __getattr__(self, name: str) -> Any:
+        def call(request: Any, timeout: float = 30) -> Any:
+            return getattr(self._stub, name)(request, timeout=timeout, metadata=self._metadata)
+
+        return call
+
+
+def test_the_key_decides_the_tenant(guarded: Stack) -> None:
+    one, two = Cache(guarded, "one"), Cache(guarded, "two")
+    create = cache_pb2.CreateEntryRequest(scope=SCOPE, prompt="Who?", response="acme's answer")
+    entry = one.CreateEntry(create).entry
+    assert entry.scope.tenant == "acme"
+    look = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?", min_similarity=-1)
+    assert one.LookupEntry(look).decision.entry.id == entry.id
+    assert two.LookupEntry(look).decision.kind == cache_pb2.DECISION_KIND_MISS
+    get = cache_pb2.GetEntryRequest(scope=SCOPE, id=entry.id)
+    assert refusal(two.GetEntry, get)[1] == "ENTRY_NOT_FOUND"
+    claimed = cache_pb2.Scope(tenant="acme", namespace=SCOPE.namespace)
+    look.scope.CopyFrom(claimed)
+    assert one.LookupEntry(look).decision.entry.id == entry.id
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    assert refusal(two.LookupEntry, look)[:2] == (denied, "OTHER_TENANT")
+
+
+def test_who_has_no_key_or_no_right_is_refused(guarded: Stack) -> None:
+    look = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?")
+    unknown = (grpc.StatusCode.UNAUTHENTICATED, "UNKNOWN_API_KEY")
+    for key in ("", "three"):
+        assert refusal(Cache(guarded, key).LookupEntry, look)[:2] == unknown
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    assert refusal(Cache(guarded, "chatty").LookupEntry, look)[:2] == (denied, "RIGHT_MISSING")
+    rag = rag_pb2_grpc.RagServiceStub(guarded.gateway)
+    ask = rag_pb2.AskRequest(collection="x", question="x")
+    assert refusal(rag.Ask, ask)[:2] == unknown
+
+
+def test_the_same_over_http(guarded: Stack) -> None:
+    base = f"http://{guarded.http_address}"
+    asked = [{"role": "user", "content": str(uuid.uuid4())}]
+
+    def client(key: str) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{base}/v1", api_key=key, max_retries=0)
+
+    with client("chatty") as chatty, client("two") as two, client("three") as three:
+        chatty.chat.completions.create(model="p", messages=asked)  # type: ignore[arg-type]
+        other = two.chat.completions.with_raw_response.create(model="p", messages=asked)  # type: ignore[arg-type]
+        assert other.headers["x-memetwin-cache"] == "miss"
+        with pytest.raises(openai.AuthenticationError) as caught:
+            three.chat.completions.create(model="p", messages=asked)  # type: ignore[arg-type]
+        assert caught.value.code == "unknown_api_key"
+        headers = {"X-Memetwin-Tenant": "acme"}
+        with pytest.raises(openai.PermissionDeniedError):
+            two.chat.completions.create(model="p", messages=asked, extra_headers=headers)  # type: ignore[arg-type]
+    bearer = {"Authorization": "Bearer chatty"}
+    assert httpx.post(f"{base}/v1/ask", json={}, headers=bearer).status_code == 403
+    assert httpx.post(f"{base}/v1/twins").status_code == 401
+    assert httpx.get(f"{base}/healthz").status_code == httpx.get(base).status_code == 200
+
+
+STRANGE_RIGHTS = '[{"sha256": "x", "tenant": "t", "rights": ["all"]}]'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '[{"sha256": "x"}]', "[1]", STRANGE_RIGHTS])
+def test_a_bad_file_of_keys_stops_the_start(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(text)
+    with pytest.raises(SettingError, match="MEMETWIN_API_KEYS_FILE"):
+        Keys.load(str(file))
+    with pytest.raises(SettingError):
+        Keys.load(str(tmp_path / "none"))
