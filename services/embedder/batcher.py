@@ -83,7 +83,7 @@ class Batcher:
         self._limit = queue_tokens
         self._interactive: deque[_Entry] = deque()
         self._bulk: deque[_Entry] = deque()
-        self._waiting = 0
+        self._waiting = self._waiting_bulk = 0  # tokens; the second is a part of the first
         self._turn = 0
         self._lanes = self._idle = model.card.lanes
         self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
@@ -123,7 +123,7 @@ class Batcher:
         queue = self._bulk if bulk else self._interactive
         for number, item in enumerate(items):
             queue.append(_Entry(job, number, item, now))
-            self._waiting += item.cost
+            self._count(queue, item.cost)
         self._arrived.set()
         await job.done
         return Computed(job.rows, job.queued, job.inference)
@@ -139,18 +139,25 @@ class Batcher:
     def _admit(self, cost: int, *, bulk: bool, within: float | None) -> None:
         """Refuse what the queue has no room for, or what would be computed too late.
 
-        Half of the room is for those who wait for an answer.
+        Half of the room is for those who wait for an answer, and bulk is not before them.
         """
         limit = self._limit // 2 if bulk else self._limit
-        wait = self._waiting / self._speed / self._lanes
+        before = self._waiting if bulk else self._waiting - self._waiting_bulk
+        wait = before / self._speed / self._lanes
         late = within is not None and wait > within * MOST_WAIT
         if self._waiting and (late or self._waiting + cost > limit):
             raise Overloaded(
                 "QUEUE_FULL",
                 "The model has too much to do: try again later.",
-                retry_after=max(0.05, wait),
+                retry_after=max(0.05, self._waiting / self._speed / self._lanes),
                 waiting_tokens=self._waiting,
             )
+
+    def _count(self, queue: deque[_Entry], tokens: int) -> None:
+        """Count tokens that came into a queue, or (below zero) left it."""
+        self._waiting += tokens
+        if queue is self._bulk:
+            self._waiting_bulk += tokens
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -203,7 +210,7 @@ class Batcher:
         taken = window[first : last + 1]
         chosen = set(taken)
         queue.extendleft(entry for entry in reversed(oldest) if entry not in chosen)
-        self._waiting -= sum(entry.item.cost for entry in taken)
+        self._count(queue, -sum(entry.item.cost for entry in taken))
         return taken
 
     def _window(self, queue: deque[_Entry]) -> list[_Entry]:
@@ -212,7 +219,7 @@ class Batcher:
         while queue and len(window) < WINDOW:
             entry = queue.popleft()
             if entry.job.is_dead(now):
-                self._waiting -= entry.item.cost
+                self._count(queue, -entry.item.cost)
             else:
                 window.append(entry)
         return window

@@ -123,6 +123,24 @@ async def test_what_would_be_late_is_refused_at_the_door() -> None:
         await asyncio.gather(*running)
 
 
+async def test_bulk_does_not_make_interactive_calls_late() -> None:
+    model = Echo()
+    async with Batcher(model, 10**9) as batcher:
+        model.gate.clear()
+        running = [asyncio.create_task(ask(batcher, 0))]
+        await asyncio.sleep(0.05)
+        running.append(asyncio.create_task(ask(batcher, *range(1, 1001), bulk=True)))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await batcher.submit([item(1)], bulk=True, within=1.0)
+        quick = asyncio.create_task(batcher.submit([item(2000)], within=1.0))
+        await asyncio.sleep(0)
+        model.gate.set()
+        assert (await quick).rows.tolist() == [[2000]]
+        await asyncio.gather(*running)
+        assert (batcher._waiting, batcher._waiting_bulk) == (0, 0)
+
+
 async def test_the_late_and_the_gone_are_dropped() -> None:
     model = Echo()
     async with Batcher(model, 10_000) as batcher:
