@@ -20,7 +20,7 @@ from tests.conftest import data_folder
 from tests.redis_server import RedisServer
 from tests.stack import Stack
 
-BATCH, QUERIES, K = 500, 500, 10
+BATCH, QUERIES, K = 200, 500, 10
 METRICS = {
     "COSINE": search_pb2.METRIC_COSINE,
     "IP": search_pb2.METRIC_IP,
