@@ -69,11 +69,13 @@ def service(redis_url: str) -> Iterator[grpc.Channel]:
     settings |= {"MEMETWIN_REDIS_PREFIX": PREFIX, "MEMETWIN_LOG_LEVEL": "ERROR"}
     words = [sys.executable, "-m", "services.search"]
     with subprocess.Popen(words, env={**os.environ, **settings}) as process:
-        with channel(address) as to:
-            health: Any = health_pb2_grpc.HealthStub(to)
-            wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == 1)
-            yield to
-        process.terminate()
+        try:
+            with channel(address) as to:
+                health: Any = health_pb2_grpc.HealthStub(to)
+                wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == 1)
+                yield to
+        finally:
+            process.terminate()
 
 
 def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
@@ -135,7 +137,12 @@ def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
 
 
 def load(stub: Any, name: str, metric: Any, rows: Any) -> float:
-    collection = search_pb2.Collection(name=name, dimensions=DIMENSIONS, metric=metric)
+    collection = search_pb2.Collection(
+        name=name,
+        dimensions=DIMENSIONS,
+        metric=metric,
+        engine=search_pb2.ENGINE_VECTOR_SETS,
+    )
     stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=collection))
     requests = [
         search_pb2.UpsertDocumentsRequest(
