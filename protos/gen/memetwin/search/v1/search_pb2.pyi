@@ -294,7 +294,9 @@ class HnswIndex(_message.Message):
     ef_construction: _builtins.int
     """ef_construction is the number of candidates while building; 0 means 200, and 500 for L2 on the Query Engine."""
     ef_runtime: _builtins.int
-    """ef_runtime is the number of candidates while searching; 0 means 200, and 400 for IP on vector sets and L2 on the Query Engine."""
+    """ef_runtime is the number of candidates while searching; 0 means 200, 400 for L2 on the Query Engine, 1,000 for IP on vector
+    sets.
+    """
     def __init__(
         self,
         *,
