@@ -15,7 +15,7 @@ import grpc
 from services.cli import calibrate as calibration
 from services.cli import evaluate as evaluation
 from services.cli import tour as tours
-from services.cli.channels import channel
+from services.cli.channels import gateway_channel
 from services.cli.exports import export, import_file
 from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
 from services.cli.tune import tune
@@ -85,7 +85,7 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
     """Load a FOLDER of pictures; their titles are the file names. What is there is skipped."""
     if not folder and not demo:
         raise click.UsageError("Name a FOLDER, or say --demo.")
-    with channel(gateway) as to:
+    with gateway_channel(gateway) as to:
         reports = []
         if demo:
             reports += [load_texts(to, DEMO / "memes.jsonl")]
@@ -102,7 +102,7 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
 @click.pass_obj
 def ingest(gateway: str, folder: Path, collection: str) -> None:
     """Take in a FOLDER of texts, Markdown, HTML and PDF. What is unchanged is skipped."""
-    with channel(gateway) as to:
+    with gateway_channel(gateway) as to:
         report = load_documents(to, folder, collection)
     _say([report])
     sys.exit(_exit_code([report]))
@@ -119,7 +119,7 @@ def ingest(gateway: str, folder: Path, collection: str) -> None:
 @click.pass_obj
 def evaluate(gateway: str, /, calibrate: bool, picture: Path, **given: Any) -> None:
     """Measure retrieval and refusals on a corpus, and draw a picture."""
-    with channel(gateway) as to:
+    with gateway_channel(gateway) as to:
         evaluation.run(to, evaluation.Task(**given, calibrate=calibrate), click.echo, picture)
 
 
@@ -127,7 +127,7 @@ def evaluate(gateway: str, /, calibrate: bool, picture: Path, **given: Any) -> N
 @click.pass_obj
 def tour(gateway: str) -> None:
     """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
-    with channel(gateway) as to:
+    with gateway_channel(gateway) as to:
         tours.run(to, click.echo)
 
 
@@ -145,7 +145,7 @@ def cache() -> None:
 @click.pass_obj
 def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -> None:
     """Find the bounds that keep a precision on your own pairs of questions."""
-    with channel(gateway) as to:
+    with gateway_channel(gateway) as to:
         try:
             found = calibration.calibrate(to, pairs, precision)
         except ValueError as error:
@@ -183,6 +183,8 @@ def run() -> None:
         main(prog_name="memetwin")
     except grpc.RpcError as error:
         told = error.details() if isinstance(error, grpc.Call) else str(error)
+        if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            told = "The gateway wants an API key: set MEMETWIN_API_KEY to one that it knows."
         click.echo(f"memetwin: {told}", err=True)
         sys.exit(1)
 

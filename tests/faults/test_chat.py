@@ -1,8 +1,5 @@
 """The chat while something dies: the cache, or the replica that asks the model for all."""
 
-import os
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,10 +11,10 @@ import httpx
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
-from tests.conftest import ROOT
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.refusals import refusal
-from tests.stack import Stack, channel, wait_until, wait_until_ready
+from tests.service_process import ServiceProcess
+from tests.stack import Stack, wait_until, wait_until_ready
 from tests.upstream import Upstream, running, said
 
 LEASE = 2.0
@@ -32,33 +29,18 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def replicas(
     stack: Stack, redis_url: str, prefix: str, upstream: Upstream
-) -> Iterator[list[tuple[subprocess.Popen[bytes], Any]]]:
+) -> Iterator[list[tuple[ServiceProcess, Any]]]:
     """Three gateways as processes of their own, and a stub of each."""
-    started = []
-    for _ in range(3):
-        address = f"127.0.0.1:{free_port()}"
-        settings = {
-            "MEMETWIN_GATEWAY_LISTEN": address,
-            "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
-            "MEMETWIN_EMBEDDER_ADDRESS": stack.embedder_address,
-            "MEMETWIN_SEARCH_ADDRESS": stack.search_address,
-            "MEMETWIN_REDIS_URL": redis_url,
-            "MEMETWIN_REDIS_PREFIX": prefix,
-            "MEMETWIN_LLM_BASE_URL": upstream.url,
-            "MEMETWIN_LLM_MODEL": "parrot",
-            "MEMETWIN_CHAT_LEASE": str(LEASE),
-        }
-        words = [sys.executable, "-m", "services.gateway"]
-        process = subprocess.Popen(words, cwd=ROOT, env=os.environ | settings)
-        started.append((process, channel(address)))
-    stubs = [(process, chat_pb2_grpc.ChatServiceStub(dialled)) for process, dialled in started]
+    settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix, "CHAT_LEASE": str(LEASE)}
+    settings |= {"LLM_BASE_URL": upstream.url, "LLM_MODEL": "parrot"}
+    settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}
+    started = [ServiceProcess("gateway", **settings) for _ in range(3)]
+    stubs = [(one, chat_pb2_grpc.ChatServiceStub(one.channel)) for one in started]
     for _, stub in stubs:  # warm: connected to all, and heard by all
         wait_until(lambda stub=stub: complete(stub, f"warm {uuid.uuid4()}") == "MISS", 120)
     yield stubs
-    for process, dialled in started:
-        dialled.close()
-        process.kill()
-        process.wait()
+    for one in started:
+        one.close()
 
 
 def chat(text: str) -> chat_pb2.Chat:
