@@ -1,0 +1,219 @@
+"""Random lookups in the scopes of many tenants who keep the same questions: leaks, and lost hits."""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
+from tests.redis_server import RedisServer
+from tests.service_process import ServiceProcess
+
+LOOKUPS, AT_ONCE = 100_000, 32
+TENANTS, USERS, NAMESPACES = ("acme", "umbrella", "initech", "hooli", "globex"), 5, 4
+QUESTIONS, DIMENSIONS, BOUND = 50, 384, 0.9
+DIGEST = "tenants-bench"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A lookup: whose key, in which scope, which question, and its vector or an empty one."""
+
+    key: str
+    scope: tuple[str, int, int]
+    question: int
+    vector: bytes
+
+
+@dataclass
+class Found:
+    """What came of lookups; those of the first tenant were asked where it is alone, too."""
+
+    asked: int = 0
+    refused: int = 0
+    leaks: int = 0
+    hits: int = 0
+    owed: int = 0
+    together: int = 0
+    alone: int = 0
+
+    def table(self) -> str:
+        return (
+            "| lookups | claiming another tenant, refused | leaks | hits | kept in their scope |"
+            " first tenant's hits | the same, alone |\n|---|---|---|---|---|---|---|\n"
+            f"| {self.asked} | {self.refused} | {self.leaks} | {self.hits} | {self.owed} |"
+            f" {self.together} | {self.alone} |"
+        )
+
+
+class Tenants:
+    """The same questions in the scopes of all tenants; each scope keeps one half of them."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self._vectors = self._random.standard_normal((QUESTIONS, DIMENSIONS))
+        self.kept = {
+            (tenant, user, space): set(self._random.permutation(QUESTIONS)[: QUESTIONS // 2])
+            for tenant in TENANTS
+            for user in range(USERS)
+            for space in range(NAMESPACES)
+        }
+
+    def asks(self, count: int) -> Iterable[Ask]:
+        """Yield lookups: a third by a vector near the question's, one in ten with another's key."""
+        scopes, random = list(self.kept), self._random
+        for _ in range(count):
+            scope, question = scopes[random.integers(len(scopes))], int(random.integers(QUESTIONS))
+            key = random.choice(TENANTS) if random.random() < 0.1 else scope[0]
+            vector = self.vector(question, 0.2) if random.random() < 1 / 3 else b""
+            yield Ask(str(key), scope, question, vector)
+
+    def vector(self, question: int, noise: float = 0.0) -> bytes:
+        near = self._vectors[question] + noise * self._random.standard_normal(DIMENSIONS)
+        return bytes(near.astype("<f4").tobytes())
+
+
+def keys(folder: Path) -> str:
+    """Write a file of keys, each its tenant's name; return its path."""
+    file = folder / "keys.json"
+    file.write_text(
+        json.dumps(
+            [{"sha256": hashlib.sha256(one.encode()).hexdigest(), "tenant": one} for one in TENANTS]
+        )
+    )
+    return str(file)
+
+
+async def fill(address: str, tenants: Tenants, only: str = "") -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub: Any = cache_pb2_grpc.CacheServiceStub(channel)
+
+        async def create(scope: tuple[str, int, int], question: int) -> None:
+            request = cache_pb2.CreateEntryRequest(
+                scope=message(scope),
+                prompt=f"question {question}",
+                response=f"{scope} {question}",
+                vector=tenants.vector(question),
+                model_digest=DIGEST,
+            )
+            await stub.CreateEntry(request, metadata=header(scope[0]))
+
+        entries = [
+            (scope, one)
+            for scope, kept in tenants.kept.items()
+            for one in kept
+            if only in ("", scope[0])
+        ]
+        await create(*entries[0])  # which makes the collection
+        await in_turns(entries[1:], lambda entry: create(*entry))
+
+
+async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> Found:
+    """Make lookups where all tenants are, and those of the first one where it is alone."""
+    found = Found()
+    async with (
+        grpc.aio.insecure_channel(addresses[0]) as of_all,
+        grpc.aio.insecure_channel(addresses[1]) as of_one,
+    ):
+        stubs: list[Any] = [cache_pb2_grpc.CacheServiceStub(one) for one in (of_all, of_one)]
+
+        async def ask(one: Ask) -> None:
+            found.asked += 1
+            said = await look(stubs[0], one)
+            if said is None:
+                found.refused += 1
+                found.leaks += one.key == one.scope[0]  # refused in its own scope: as bad
+                return
+            found.leaks += said not in ("", f"{one.scope} {one.question}") or (
+                one.key != one.scope[0]
+            )
+            found.hits += bool(said)
+            found.owed += one.question in tenants.kept[one.scope]
+            if one.scope[0] == TENANTS[0]:
+                found.together += bool(said)
+                same = await look(stubs[1], one)  # on its own line: += reads before it waits
+                found.alone += bool(same)
+
+        await in_turns(tenants.asks(count), ask)
+    return found
+
+
+async def look(stub: Any, one: Ask) -> str | None:
+    """Return the answer that is served, an empty one for none, None for a refusal."""
+    question: Any = {"prompt": f"question {one.question}", "mode": cache_pb2.LOOKUP_MODE_EXACT}
+    if one.vector:
+        question = {"vector": one.vector, "model_digest": DIGEST, "min_similarity": BOUND}
+    request = cache_pb2.LookupEntryRequest(scope=message(one.scope), **question)
+    try:
+        reply = await stub.LookupEntry(request, timeout=60, metadata=header(one.key))
+    except grpc.aio.AioRpcError as error:
+        if error.code() != grpc.StatusCode.PERMISSION_DENIED:
+            raise
+        return None
+    return str(reply.decision.entry.response)
+
+
+async def in_turns(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) -> None:
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+
+
+def message(scope: tuple[str, int, int]) -> cache_pb2.Scope:
+    tenant, user, space = scope
+    return cache_pb2.Scope(tenant=tenant, user=f"{user or ''}", namespace=f"{space or ''}")
+
+
+def header(key: str) -> Any:
+    return (("authorization", f"Bearer {key}"),)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--redis", help="use this Redis")
+    parser.add_argument("--lookups", type=int, default=LOOKUPS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        url = options.redis
+        if not url:
+            server = RedisServer(Path(folder))
+            stack.callback(server.stop)
+            url = server.url
+        file, tenants = keys(Path(folder)), Tenants()
+        prefixes = (f"bench-{place}:{uuid.uuid4()}:" for place in ("together", "alone"))
+        together, alone = (start(stack, url, prefix, file) for prefix in prefixes)
+        addresses = together, alone
+        asyncio.run(fill(addresses[0], tenants))
+        asyncio.run(fill(addresses[1], tenants, only=TENANTS[0]))
+        print(asyncio.run(compare(addresses, tenants, options.lookups)).table())
+
+
+def start(stack: contextlib.ExitStack, url: str, prefix: str, keys_file: str) -> str:
+    """Start search and a gateway as processes; return the gateway's address."""
+    own = {"REDIS_URL": url, "REDIS_PREFIX": prefix}
+    search = ServiceProcess("search", **own)
+    stack.callback(search.close)
+    own |= {"SEARCH_ADDRESS": search.address, "API_KEYS_FILE": keys_file}
+    gateway = ServiceProcess("gateway", **own)
+    stack.callback(gateway.close)
+    for one in (search, gateway):
+        grpc.channel_ready_future(one.channel).result(60)
+    return gateway.address
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench.tenants import Tenants, compare, fill, keys
+from tests.stack import Stack, wait_until_ready
+
+
+@pytest.fixture
+def addresses(redis_url: str, prefix: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A gateway for all tenants, and one for the first alone."""
+    file = keys(tmp_path)
+    stacks = [
+        Stack(redis_url, f"{prefix}{place}:", api_keys_file=file) for place in ("together", "alone")
+    ]
+    for one in stacks:
+        wait_until_ready(one)
+    yield stacks[0].gateway_address, stacks[1].gateway_address
+    for one in stacks:
+        one.close()
+
+
+async def test_nothing_leaks_and_nothing_is_lost(addresses: tuple[str, str]) -> None:
+    tenants = Tenants()
+    await fill(addresses[0], tenants)
+    await fill(addresses[1], tenants, only="acme")
+    found = await compare(addresses, tenants, 2000)
+    assert found.asked == 2000
+    assert found.leaks == 0
+    assert found.refused > 0
+    assert found.hits == found.owed > 0
+    assert found.together == found.alone > 0
