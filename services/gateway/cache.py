@@ -8,6 +8,7 @@ fingerprint of the context (model, parameters, system prompt, tools, response fo
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -43,6 +44,8 @@ CANDIDATES = 4
 PURGE_PAGE = 500
 SAMPLE = 10
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
+# It becomes a part of a collection's name.
+_DIGEST = re.compile(r"[A-Za-z0-9._-]{1,256}")
 
 
 class Cache:
@@ -315,6 +318,12 @@ def given(vector: NDArray[np.float32], digest: str) -> Vectors:
     if not vector.size or not digest:
         raise InvalidArgument(
             "BAD_VECTOR", "A vector needs numbers and the digest of its model.", field="vector"
+        )
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidArgument(
+            "BAD_DIGEST",
+            "A model's digest has 1 to 256 letters, digits, '.', '_' or '-', as GetModel tells it.",
+            field="model_digest",
         )
     return Vectors(vector.reshape(1, -1), "", digest)
 
