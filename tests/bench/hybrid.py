@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def main() -> None:
     url = parser.parse_args().redis
     with tempfile.TemporaryDirectory() as folder:
         server = None if url else RedisServer(Path(folder))
-        stack = Stack(url or server.url, "bench-hybrid:")  # type: ignore[union-attr]
+        stack = Stack(url or server.url, f"bench-hybrid-{time.time()}:")  # type: ignore[union-attr]
         print("| | " + " | ".join(KINDS) + " |\n|---|" + "---|" * len(KINDS))
         figures = measure(stack, data_folder())
         print("| nDCG@10 | " + " | ".join(f"{figures[kind]:.4f}" for kind in KINDS) + " |")
