@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import json
 import logging
 import signal
@@ -209,33 +210,41 @@ class _Interceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, admits: Mapping[str, Callable[[str], None] | None]) -> None:
         self._admits = admits
+        self._wrapped: dict[str, Any] = {}  # by method
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        handler = await continuation(details)
-        if handler is None:
-            return None
         method = str(details.method)
-        admit = self._admits.get(method.split("/")[1])
-        if handler.response_streaming:
-            wrap = _wrap_stream(method, admit, handler.unary_stream or handler.stream_stream)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-        else:
-            wrap = _wrap_unary(method, admit, handler.unary_unary or handler.stream_unary)
-            make = (
-                grpc.stream_unary_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-        return make(wrap, handler.request_deserializer, handler.response_serializer)
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            admit = self._admits.get(method.split("/")[1])
+            wrapped = self._wrapped[method] = _wrap(method, admit, handler)
+        return wrapped
+
+
+def _wrap(method: str, admit: Admit, handler: Any) -> Any:
+    if handler.response_streaming:
+        wrap = _wrap_stream(method, admit, handler.unary_stream or handler.stream_stream)
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+    else:
+        wrap = _wrap_unary(method, admit, handler.unary_unary or handler.stream_unary)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+    return make(wrap, handler.request_deserializer, handler.response_serializer)
 
 
 def _wrap_unary(method: str, admit: Admit, behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
-        async with _answering(method, context) as limit, asyncio.timeout(limit):
+        async with _Answering(method, context) as limit, asyncio.timeout(limit):
             _admit(admit, context)
             return await behaviour(request, context)
 
@@ -244,7 +253,7 @@ def _wrap_unary(method: str, admit: Admit, behaviour: Any) -> Any:
 
 def _wrap_stream(method: str, admit: Admit, behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with _answering(method, context) as limit, asyncio.timeout(limit):
+        async with _Answering(method, context) as limit, asyncio.timeout(limit):
             _admit(admit, context)
             async for response in behaviour(request, context):
                 yield response
@@ -252,31 +261,59 @@ def _wrap_stream(method: str, admit: Admit, behaviour: Any) -> Any:
     return call
 
 
-@contextlib.asynccontextmanager
-async def _answering(method: str, context: Any) -> AsyncIterator[float | None]:
-    """Run one call: its deadline set for those it calls, its failure told, its time taken."""
-    started = time.monotonic()
-    code = grpc.StatusCode.OK
-    try:
-        yield _begin(method, context)
-    except asyncio.CancelledError:
-        code = grpc.StatusCode.CANCELLED
-        raise
-    except (Failure, TimeoutError) as error:
-        failure = error if isinstance(error, Failure) else _late()
-        code = failure.code
-        await context.abort(code, failure.message, status.trailers(failure))
-    except grpc.aio.AbortError:
-        code = context.code()
-        raise
-    except Exception:
-        code = grpc.StatusCode.INTERNAL
-        log.exception("a call failed", extra={"method": method})
+class _Answering:
+    """Runs one call: its deadline set for those it calls, its failure told, its time taken.
+
+    A class, because every call pays for it, and a generator would cost three times as much.
+    """
+
+    __slots__ = ("_context", "_method", "_started")
+
+    def __init__(self, method: str, context: Any) -> None:
+        self._method, self._context = method, context
+
+    async def __aenter__(self) -> float | None:
+        self._started = time.monotonic()
+        return _begin(self._method, self._context)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        code = grpc.StatusCode.OK
+        try:
+            if error is not None:
+                code, failure = _read(error, self._method, self._context)
+                if failure:
+                    await self._context.abort(code, failure.message, status.trailers(failure))
+        finally:
+            _count(self._method, code).inc()
+            _seconds(self._method).observe(time.monotonic() - self._started)
+
+
+def _read(
+    error: BaseException, method: str, context: Any
+) -> tuple[grpc.StatusCode, Failure | None]:
+    """Return the code of what a call has raised, and the failure to tell its caller, if any."""
+    if isinstance(error, Failure):
+        return error.code, error
+    if isinstance(error, TimeoutError):
+        late = _late()
+        return late.code, late
+    if isinstance(error, grpc.aio.AbortError):
+        return context.code(), None
+    if isinstance(error, Exception):
+        log.error("a call failed", extra={"method": method}, exc_info=error)
         failure = Failure("INTERNAL", "The service failed; its log says why.")
-        await context.abort(code, failure.message, status.trailers(failure))
-    finally:
-        telemetry.CALLS.labels(method, code.name).inc()
-        telemetry.SECONDS.labels(method).observe(time.monotonic() - started)
+        return grpc.StatusCode.INTERNAL, failure
+    return grpc.StatusCode.CANCELLED, None
+
+
+@functools.cache
+def _count(method: str, code: grpc.StatusCode) -> Any:
+    return telemetry.CALLS.labels(method, code.name)
+
+
+@functools.cache
+def _seconds(method: str) -> Any:
+    return telemetry.SECONDS.labels(method)
 
 
 def _admit(admit: Admit, context: Any) -> None:

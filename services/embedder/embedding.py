@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from services import serving
 from services.embedder import encodings, memory, orders, pictures, sounds
+from services.embedder.batcher import Batcher, Computed
 from services.embedder.encodings import Packed
 from services.embedder.memory import Memory
 from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
@@ -76,27 +77,29 @@ class Embedding:
         found = self._memory.recall(keys) if self._memory else {}
         places = {key: n for n, key in enumerate(keys) if key not in found}
         batcher.refuse_if_full(len(places), bulk=order.bulk, within=serving.time_left())
-        items, preprocess = await self._prepare(model, order, list(places.values()))
-        batcher.metrics.asked(len(keys), len(found), preprocess)
-        fresh = dict(zip(places, items, strict=True))
-        seen = [found.get(key) or fresh[key] for key in keys]
-        truncated = [one.truncated for one in seen]
         if not order.truncate:
-            orders.refuse_cut(truncated, model)
-        computed = await batcher.submit(items, bulk=order.bulk, within=serving.time_left())
-        new = dict(zip(fresh, computed.rows, strict=True))
+            seen = ((n, found[key]) for n, key in enumerate(keys) if key in found)
+            orders.refuse_cut(seen, model)
+        task = _Task(order, model, batcher, list(places.values()))
+        items, computed = await task.compute(self._threads)
+        batcher.metrics.asked(len(keys), len(found), task.preprocess)
+        fresh = dict(zip(places, items, strict=True))
+        new = dict(zip(places, computed.rows, strict=True))
         if self._memory:
             self._memory.keep(new, fresh)
-        rows = np.stack([new[key] if key in new else found[key].row for key in keys])
+        rows = computed.rows
+        if len(places) < len(keys):
+            rows = np.stack([new[key] if key in new else found[key].row for key in keys])
         rows = encodings.shape(rows, order.dimensions, normalize=order.normalize)
+        seen = [found.get(key) or fresh[key] for key in keys]
         return Embedded(
             card=model.card,
             packed=encodings.pack(rows, order.encoding),
             encoding=order.encoding,
             tokens=[one.tokens for one in seen],
-            truncated=truncated,
+            truncated=[one.truncated for one in seen],
             recalled=sum(key in found for key in keys) if found else 0,
-            times=Times(computed.queue, preprocess, computed.inference),
+            times=Times(computed.queue, task.preprocess, computed.inference),
         )
 
     async def rerank(self, ranking: Ranking) -> Ranked:
@@ -154,29 +157,64 @@ class Embedding:
             return order.inputs
         return memory.keys(card.digest, order.task, order.inputs)
 
-    async def _prepare(
-        self, model: Model, order: Order, places: list[int]
-    ) -> tuple[list[Prepared], float]:
-        """Return the inputs at ``places`` as the model computes them, and the seconds it took."""
-        started = time.perf_counter()
-        inputs = [order.inputs[place] for place in places]
+
+@dataclass
+class _Task:
+    """The inputs of an order that must be computed: prepared, then handed to the batcher.
+
+    Attributes:
+        places: of these inputs in the order.
+        preprocess: seconds until the last was prepared.
+    """
+
+    order: Order
+    model: Model
+    batcher: Batcher
+    places: list[int]
+    preprocess: float = 0.0
+
+    async def compute(self, threads: ThreadPoolExecutor) -> tuple[list[Prepared], Computed]:
+        """Return the inputs as they were prepared, and their vectors.
+
+        Many are prepared in parts, by threads; the first are computed while the last are prepared.
+        """
+        self._started = time.perf_counter()
+        options = {"bulk": self.order.bulk, "within": serving.time_left()}
+        if self._is_short():
+            items = self._checked(self._prepare(self.places), self.places)
+            return items, await self.batcher.submit(items, **options)
+        shares = [self.places[n : n + _SHARE] for n in range(0, len(self.places), _SHARE)]
+        calls = [threads.submit(self._prepare, share) for share in shares]
+        items = []
+
+        async def part(call: Future[list[Prepared]], share: list[int]) -> list[Prepared]:
+            found = self._checked(await asyncio.wrap_future(call), share)
+            items.extend(found)
+            return found
+
+        parts = map(part, calls, shares)
+        try:
+            computed = await self.batcher.submit_parts(parts, len(self.places), **options)
+        finally:
+            for call in calls:
+                call.cancel()
+        return items, computed
+
+    def _is_short(self) -> bool:
+        inputs = [self.order.inputs[place] for place in self.places]
         texts = [value for value in inputs if isinstance(value, str)]
-        if len(texts) == len(inputs) and sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return model.prepare(texts, order.task), time.perf_counter() - started
-        loop = asyncio.get_running_loop()
-        calls = [
-            loop.run_in_executor(
-                self._threads, _prepare_some, model, order, places[first : first + _SHARE]
-            )
-            for first in range(0, len(places), _SHARE)
-        ]
-        items = [item for part in await asyncio.gather(*calls) for item in part]
-        return items, time.perf_counter() - started
+        return len(texts) == len(inputs) and sum(map(len, texts)) <= _INLINE_CHARACTERS
 
+    def _prepare(self, places: list[int]) -> list[Prepared]:
+        contents = [_content(self.order.inputs[place], f"inputs[{place}]") for place in places]
+        return self.model.prepare(contents, self.order.task) if contents else []
 
-def _prepare_some(model: Model, order: Order, places: list[int]) -> list[Prepared]:
-    contents = [_content(order.inputs[place], f"inputs[{place}]") for place in places]
-    return model.prepare(contents, order.task)
+    def _checked(self, items: list[Prepared], places: list[int]) -> list[Prepared]:
+        """Refuse what was cut but may not be."""
+        self.preprocess = time.perf_counter() - self._started
+        if not self.order.truncate:
+            orders.refuse_cut(zip(places, items, strict=True), self.model)
+        return items
 
 
 def _content(value: str | bytes, place: str) -> Content:

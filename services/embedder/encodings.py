@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from services.errors import InvalidArgument
 
 Rows = NDArray[np.float32]
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def shape(rows: Rows, dimensions: int, *, normalize: bool) -> Rows:
         rows, normalize = rows[:, :dimensions], normalize or bool(whole)
     if not normalize:
         return rows
-    norms = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
-    unit_rows: Rows = rows / np.maximum(norms, np.finfo(np.float32).tiny)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    unit_rows: Rows = rows / np.maximum(norms, _TINY)[:, None]
     return unit_rows
 
 
@@ -52,7 +53,7 @@ def pack(rows: Rows, encoding: str) -> Packed:
         return Packed(np.packbits(rows > 0, axis=1).tobytes(), count, [], [])
     if encoding == "int8":
         return _int8(rows)
-    return Packed(rows.astype("<f4").tobytes(), count, [], [])
+    return Packed(rows.astype("<f4", copy=False).tobytes(), count, [], [])
 
 
 def _int8(rows: Rows) -> Packed:

@@ -11,7 +11,12 @@ _SECONDS = [0.0005 * 2**step for step in range(15)]
 _MODEL = ["model"]
 WAITING = Gauge("memetwin_queue_tokens", "Tokens that wait for a model.", _MODEL)
 AGE = Gauge("memetwin_queue_age_seconds", "Seconds the oldest of the last batch waited.", _MODEL)
-QUEUE = Histogram("memetwin_queue_seconds", "Seconds an input waited.", _MODEL, buckets=_SECONDS)
+QUEUE = Histogram(
+    "memetwin_queue_seconds",
+    "Seconds that inputs of one batch and call waited.",
+    _MODEL,
+    buckets=_SECONDS,
+)
 PREPROCESS = Histogram(
     "memetwin_preprocess_seconds", "Seconds of tokenising or decoding.", _MODEL, buckets=_SECONDS
 )
@@ -67,5 +72,5 @@ class Metrics:
         self._tokens.inc(sum(costs))
         self._fill.observe(sum(costs) / (max(costs) * len(costs)))
         self._age.set(max(waited))
-        for wait in waited:
+        for wait in set(waited):  # the inputs of a call came together, a batch may have hundreds
             self._queue.observe(wait)

@@ -1,7 +1,8 @@
 """What callers order of the embedder, and what is refused before any model sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from services.embedder.models.model import Model
 from services.errors import InvalidArgument
@@ -38,6 +39,15 @@ class Ranking:
     bulk: bool = False
 
 
+class Cut(Protocol):
+    """What may have been cut."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it was."""
+        ...
+
+
 def modality(value: str | bytes) -> str:
     """Name the kind of an input."""
     if isinstance(value, str):
@@ -69,10 +79,10 @@ def check_text(text: str, place: str) -> None:
         )
 
 
-def refuse_cut(truncated: Sequence[bool], model: Model) -> None:
-    """Raise InvalidArgument if an input was cut."""
-    for number, cut in enumerate(truncated):
-        if cut:
+def refuse_cut(inputs: Iterable[tuple[int, Cut]], model: Model) -> None:
+    """Raise InvalidArgument if one of the inputs, given with their places, was cut."""
+    for number, one in inputs:
+        if one.truncated:
             raise InvalidArgument(
                 "TEXT_TOO_LONG",
                 f"The text has more than the {model.card.max_tokens} tokens that"

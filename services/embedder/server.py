@@ -24,6 +24,7 @@ _ENCODINGS = {
     embedder_pb2.ENCODING_INT8: "int8",
     embedder_pb2.ENCODING_BINARY: "binary",
 }
+_ENCODED = {name: number for number, name in _ENCODINGS.items()}
 _PRIORITIES = {
     embedder_pb2.PRIORITY_UNSPECIFIED: "interactive",
     embedder_pb2.PRIORITY_INTERACTIVE: "interactive",
@@ -142,7 +143,7 @@ def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
         model=value.card.name,
         model_digest=value.card.digest,
         dimensions=value.packed.dimensions,
-        encoding=embedder_pb2.Encoding.Value(f"ENCODING_{value.encoding.upper()}"),
+        encoding=_ENCODED[value.encoding],
         vectors=value.packed.data,
         tokens=value.tokens,
         truncated=value.truncated,

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +60,8 @@ class Card:
     trials: tuple[Trial, ...] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """An input as a model computes it.
+class Prepared(NamedTuple):
+    """An input as a model computes it; made for every input, so it is a tuple, which is cheap.
 
     Attributes:
         payload: what the model made of it: token ids, pixels, …

@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,8 @@ def makers(model: Any, pad: int, digest: str, runtimes: Runtimes) -> Makers:
     converted = functools.cache(lambda: convert(model, exports, digest))
     found["openvino", "float32"] = lambda: OpenVino(converted(), pad)
     if half:
-        found["openvino", "bfloat16"] = lambda: OpenVino(converted(), pad, half=True)
+        found["openvino", "bfloat16"] = lambda: OpenVino(converted(), pad, "bfloat16", half=True)
+    found["openvino", "int8"] = lambda: OpenVino(converted(), pad, "int8", half=half)
     return found
 
 
@@ -169,14 +170,25 @@ def _try(runtime: Runtime, sample: Sample, expected: Rows) -> Trial:
 
 
 def _speed(runtime: Runtime, sample: Sample) -> float:
-    """Return texts a second, every lane at work; the best of a few rounds."""
-    times = []
+    """Return texts a second in batches that suit it, all lanes at work; the best of some rounds."""
+    times, batches = [], list(_batches(sample.texts, runtime.batch_tokens)) * runtime.lanes
     with ThreadPoolExecutor(runtime.lanes) as pool:
         for _ in range(_ROUNDS):
             started = time.perf_counter()
-            list(pool.map(runtime.compute, [sample.texts] * runtime.lanes))
+            list(pool.map(runtime.compute, batches))
             times.append(time.perf_counter() - started)
     return len(sample.texts) * runtime.lanes / min(times)
+
+
+def _batches(texts: Sequence[TokenIds], most: int) -> Iterator[list[TokenIds]]:
+    """Cut texts into batches of like length, of at most so many tokens (or of one text)."""
+    batch: list[TokenIds] = []
+    for text in sorted(texts, key=len):
+        if batch and len(text) * (len(batch) + 1) > most:
+            yield batch
+            batch = []
+        batch.append(text)
+    yield batch
 
 
 def _unit(rows: Rows) -> Rows:

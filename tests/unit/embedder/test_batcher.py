@@ -22,6 +22,7 @@ class Echo:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.running = 0
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
         raise NotImplementedError
@@ -30,6 +31,7 @@ class Echo:
         raise NotImplementedError
 
     def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        self.running += 1
         self.gate.wait(5)
         numbers = [item.payload for item in batch]
         self.batches.append(numbers)
@@ -138,7 +140,7 @@ async def test_bulk_does_not_make_interactive_calls_late() -> None:
         model.gate.set()
         assert (await quick).rows.tolist() == [[2000]]
         await asyncio.gather(*running)
-        assert (batcher._waiting, batcher._waiting_bulk) == (0, 0)
+        assert (batcher._interactive.tokens, batcher._bulk.tokens) == (0, 0)
 
 
 async def test_the_late_and_the_gone_are_dropped() -> None:
@@ -181,11 +183,11 @@ async def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
     assert order.index(1001) < order.index(8)
 
 
-async def test_free_lanes_share_what_waits() -> None:
+async def test_lanes_share_what_waits_in_ever_smaller_parts() -> None:
     model = Echo(lanes=2)
     async with Batcher(model, 10_000) as batcher:
         assert await ask(batcher, *range(20)) == list(range(20))
-    assert sorted(map(len, model.batches)) == [10, 10]
+    assert sorted(map(len, model.batches)) == [2, 8, 10]
 
 
 async def test_lanes_compute_at_once() -> None:
@@ -196,7 +198,7 @@ async def test_lanes_compute_at_once() -> None:
         for number in (1, 2):
             asking.append(asyncio.create_task(ask(batcher, number)))
             await asyncio.sleep(0.05)
-        assert batcher._idle == 0
+        assert model.running == 2
         model.gate.set()
         assert await asyncio.gather(*asking) == [[1], [2]]
     assert sorted(model.batches) == [[1], [2]]
