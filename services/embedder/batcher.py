@@ -26,9 +26,10 @@ from services.errors import Failure, Overloaded
 log = logging.getLogger(__name__)
 
 BATCH_INPUTS = 256
-# The workers share what waits, so that none has to wait for another's last large batch, but not in
-# smaller parts than this.
-LEAST_SHARE = 8
+# Free threads share what waits. One alone leaves some for the others, who will be free soon, so
+# that none does a last large batch while they have nothing. Smaller parts would be less efficient.
+LEAST_SHARE = 4
+LEAST_ALONE = 16
 # Nobody is let in who would spend more than this share of his time in the queue.
 MOST_WAIT = 0.5
 # While interactive inputs keep coming, every so many batches one is bulk.
@@ -59,7 +60,7 @@ class Batcher:
         self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
         self.metrics = Metrics(model.card)
         self._arrived = threading.Condition()  # guards the queues
-        self._closed = False
+        self._closed, self._free = False, 0  # free threads
 
     async def __aenter__(self) -> "Batcher":
         self._loop = asyncio.get_running_loop()
@@ -170,11 +171,13 @@ class Batcher:
     def _next(self) -> list[Entry]:
         """Wait for a batch; an empty one says that the end has come."""
         with self._arrived:
-            while not self._closed:
-                if batch := self._form():
-                    return batch
+            self._free += 1
+            batch = self._form()
+            while not batch and not self._closed:
                 self._arrived.wait()
-            return []
+                batch = self._form()
+            self._free -= 1
+            return batch
 
     def _deliver(
         self, batch: list[Entry], outcomes: Outcomes, started: float, seconds: float
@@ -195,7 +198,8 @@ class Batcher:
         return self._take(queues[0]) or self._take(queues[1])
 
     def _take(self, queue: Waiting) -> list[Entry]:
-        share = max(LEAST_SHARE, -(-queue.inputs // self._lanes))
+        least, parts = (LEAST_SHARE, self._free) if self._free > 1 else (LEAST_ALONE, self._lanes)
+        share = max(least, -(-queue.inputs // parts))
         return queue.take(min(BATCH_INPUTS, share), self._model.card.batch_tokens)
 
     def _compute(self, items: Sequence[Prepared]) -> Outcomes:

@@ -92,7 +92,11 @@ class Sentences:
         prompt = self._prompt(task)
         texts = [prompt + content for content in contents if isinstance(content, str)]
         cut = [text[: self._limit * _CHARACTERS_A_TOKEN] for text in texts]
-        encodings = iter(self._own_tokenizer().encode_batch_fast(cut))
+        tokenizer = self._own_tokenizer()
+        # The call for many lets other threads run, and would have to wait for them afterwards.
+        encodings = iter(
+            tokenizer.encode_batch_fast(cut) if len(cut) > 1 else map(tokenizer.encode, cut)
+        )
         pairs = zip(texts, cut, strict=True)
         return [
             self._prepared(next(encodings), *next(pairs))
