@@ -78,8 +78,8 @@ class Embedding:
         places = {key: n for n, key in enumerate(keys) if key not in found}
         batcher.refuse_if_full(len(places), bulk=order.bulk, within=serving.time_left())
         if not order.truncate:
-            seen = ((n, found[key]) for n, key in enumerate(keys) if key in found)
-            orders.refuse_cut(seen, model)
+            kept = ((n, found[key]) for n, key in enumerate(keys) if key in found)
+            orders.refuse_cut(kept, model)
         task = _Task(order, model, batcher, list(places.values()))
         items, computed = await task.compute(self._threads)
         batcher.metrics.asked(len(keys), len(found), task.preprocess)
@@ -179,10 +179,10 @@ class _Task:
         Many are prepared in parts, by threads; the first are computed while the last are prepared.
         """
         self._started = time.perf_counter()
-        options = {"bulk": self.order.bulk, "within": serving.time_left()}
+        bulk, within = self.order.bulk, serving.time_left()
         if self._is_short():
             items = self._checked(self._prepare(self.places), self.places)
-            return items, await self.batcher.submit(items, **options)
+            return items, await self.batcher.submit(items, bulk=bulk, within=within)
         shares = [self.places[n : n + _SHARE] for n in range(0, len(self.places), _SHARE)]
         calls = [threads.submit(self._prepare, share) for share in shares]
         items = []
@@ -194,7 +194,9 @@ class _Task:
 
         parts = map(part, calls, shares)
         try:
-            computed = await self.batcher.submit_parts(parts, len(self.places), **options)
+            computed = await self.batcher.submit_parts(
+                parts, len(self.places), bulk=bulk, within=within
+            )
         finally:
             for call in calls:
                 call.cancel()

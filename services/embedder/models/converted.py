@@ -19,9 +19,6 @@ from services.embedder.models.runtimes import Rows, TokenIds, padded
 log = logging.getLogger(__name__)
 
 _LANES_LIMIT = 16
-_INT8 = 127
-# So many numbers of a token share a scale; with twice as many, a vector depends on its batch.
-_GROUP = 64
 # Counted up when a conversion comes to mean something else.
 _VERSION = 1
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
@@ -36,9 +33,9 @@ class OpenVino:
     Args:
         model: from ``convert``.
         pad: the token that fills short rows.
-        dtype: ``float32``; ``bfloat16``; ``int8`` for weights of 8 bits with a scale a row, by
-            activations of 8 bits with a scale for each ``_GROUP`` numbers of a token: a text's
-            vector does not depend on its batch, as it would with one scale for all.
+        dtype: ``float32``; ``bfloat16``; ``int8`` for products in 8 bits, see ``quantise``. A
+            token's numbers have scales of their own, so that a text's vector does not depend on
+            its batch, as it would with one scale for all.
         half: compute what is not of 8 bits in bfloat16.
     """
 
@@ -51,14 +48,15 @@ class OpenVino:
         self.lanes = min(available, _LANES_LIMIT)
         self.dtype = dtype
         self._pad, self._thread = pad, threading.local()
+        core = openvino().Core()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": available,
         }
         if dtype == "int8":
-            model = _quantised(model)
-            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _GROUP
-        core = openvino().Core()
+            from services.embedder.models.quantised import quantise  # noqa: PLC0415 - openvino()
+
+            model, options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantise(model)
         self._shared = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.lanes})
         self._whole = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
         self._busy, self._lock = 0, threading.Lock()
@@ -84,30 +82,6 @@ class OpenVino:
             request = compiled.create_infer_request()
             setattr(self._thread, name, request)
         return request
-
-
-def _quantised(model: Any) -> Any:
-    """Return a copy whose constant matrices are of 8 bits, with a scale for each row.
-
-    The way of writing them (a matrix, converted and multiplied) is what OpenVINO knows weights of
-    8 bits by.
-    """
-    from openvino import opset13 as ops  # noqa: PLC0415 - see openvino()
-
-    copy = model.clone()
-    for node in copy.get_ordered_ops():
-        weights = node.input_value(1).get_node() if node.get_type_name() == "MatMul" else None
-        if weights is None or weights.get_type_name() != "Constant":
-            continue
-        options = node.get_attributes()
-        matrix = weights.data if options["transpose_b"] else weights.data.T
-        scale = np.maximum(np.abs(matrix).max(1, keepdims=True) / _INT8, np.finfo(np.float32).tiny)
-        codes = ops.convert(ops.constant(np.round(matrix / scale).astype(np.int8)), "f32")
-        small = ops.multiply(codes, ops.constant(scale.astype(np.float32)))
-        product = ops.matmul(node.input_value(0), small, options["transpose_a"], True)
-        node.output(0).replace(product.output(0))
-    copy.validate_nodes_and_infer_types()
-    return copy
 
 
 def openvino() -> Any:
