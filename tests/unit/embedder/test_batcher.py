@@ -187,7 +187,11 @@ async def test_free_lanes_share_what_waits() -> None:
     model = Echo(lanes=2)
     async with Batcher(model, 10_000) as batcher:
         await asyncio.sleep(0.05)  # both threads wait now
-        assert await ask(batcher, *range(20)) == list(range(20))
+        model.gate.clear()
+        asking = asyncio.create_task(ask(batcher, *range(20)))
+        await asyncio.sleep(0.05)
+        model.gate.set()
+        assert await asking == list(range(20))
     assert sorted(map(len, model.batches)) == [10, 10]
 
 
