@@ -27,6 +27,13 @@ class Runtime(Protocol):
         ...
 
 
+def best_device() -> str:
+    """Return where torch computes fastest here: ``cuda``, ``mps`` or ``cpu``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 class Torch:
     """A sentence-transformers model as it is; half means autocast to bfloat16."""
 

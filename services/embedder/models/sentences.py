@@ -1,11 +1,12 @@
 """Models of sentence-transformers: for text, and such as take text and pictures or sounds."""
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tokenizers import Tokenizer
 
 from services.embedder.models import trials
 from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Sound, Tokens
-from services.embedder.models.runtimes import Runtime
+from services.embedder.models.runtimes import Runtime, best_device
 from services.embedder.models.trials import Runtimes
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
@@ -71,15 +72,17 @@ class Sentences:
             self._mixed = model
 
     @classmethod
-    def load(cls, name: str, runtimes: Runtimes | None = None) -> "Sentences":
+    def load(
+        cls, name: str, runtimes: Runtimes | None = None, *, trusted: bool = False
+    ) -> "Sentences":
         """Load a model by name: a folder, the package that carries the default, or the hub.
 
-        No code of a model's folder is ever run.
+        Code of a model's folder is run only if it is ``trusted``.
 
         Raises:
             CannotLoad: it is not there, is not what it should be, or needs what is not installed.
         """
-        model, digest = read(name)
+        model, digest = read(name, trusted=trusted)
         return cls(name, model, digest, runtimes or Runtimes())
 
     @property
@@ -200,19 +203,32 @@ class Sentences:
         return tokenizer
 
 
-def read(name: str) -> tuple[SentenceTransformer, str]:
+def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]:
     """Return sentence-transformers' model of a name, and its digest; see ``Sentences.load``."""
     folder = Path(name) if Path(name).is_dir() else None
     if name == DEFAULT_TEXT_MODEL:
         folder = _packaged()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with loading(name):
+        model = SentenceTransformer(
+            str(folder or name), device=best_device(), trust_remote_code=trusted
+        )
+    return model, folder_digest(str(folder or name), model)
+
+
+@contextlib.contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Say what to do if a model cannot be loaded."""
     try:
-        model = SentenceTransformer(str(folder or name), device=device, trust_remote_code=False)
+        yield
     except ImportError as error:
         raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise CannotLoad(
+                f"{name} brings code of its own, which is not run; if you trust it, name the model"
+                " in MEMETWIN_TRUSTED_MODELS too"
+            ) from error
         raise CannotLoad(f"{name} cannot be loaded: {error}") from error
-    return model, folder_digest(str(folder or name), model)
 
 
 def token_limit(model: Any) -> int:
@@ -249,7 +265,7 @@ def folder_digest(name: str, model: torch.nn.Module) -> str:
             total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors", ".txt", ".bin", ".model"):
+        if path.suffix in (".json", ".safetensors", ".txt", ".bin", ".model", ".py"):
             total.update(path.relative_to(folder).as_posix().encode())
             total.update(bytes.fromhex(_sha256(path)))
     return total.hexdigest()
