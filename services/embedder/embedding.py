@@ -73,7 +73,7 @@ class Embedding:
         """Embed a batch, all or nothing; equal inputs are computed once."""
         orders.check(order)
         kind = min(map(orders.modality, order.inputs))
-        async with self._models.using(order.model, kind) as version:
+        with await self._models.version(order.model, kind) as version:
             orders.check_kinds(order, version.model)
             return await self._embed(version, order)
 
@@ -88,7 +88,8 @@ class Embedding:
             seen = ((n, found[key]) for n, key in enumerate(keys) if key in found)
             orders.refuse_cut(seen, model)
         task = _Task(order, model, batcher, list(places.values()))
-        items, computed = await task.compute(self._threads)
+        with batcher.metrics.effort.in_hand(len(places)):
+            items, computed = await task.compute(self._threads)
         batcher.metrics.asked(len(keys), len(found), task.preprocess)
         fresh = dict(zip(places, items, strict=True))
         new = dict(zip(places, computed.rows, strict=True))
@@ -116,7 +117,7 @@ class Embedding:
     async def rerank(self, ranking: Ranking) -> Ranked:
         """Score texts by a cross-encoder, which reads each together with the question."""
         orders.check_ranking(ranking)
-        async with self._models.using(ranking.model, "pair") as version:
+        with await self._models.version(ranking.model, "pair") as version:
             return await self._rerank(version, ranking)
 
     async def _rerank(self, version: Version, ranking: Ranking) -> Ranked:
@@ -127,9 +128,11 @@ class Embedding:
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        items = await loop.run_in_executor(self._threads, model.prepare, pairs, "")
-        preprocess = time.perf_counter() - started
-        computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())
+        with batcher.metrics.effort.in_hand(len(pairs)):
+            items = await loop.run_in_executor(self._threads, model.prepare, pairs, "")
+            preprocess = time.perf_counter() - started
+            batcher.metrics.asked(len(pairs), 0, preprocess)
+            computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())
         return Ranked(
             card=model.card,
             scores=computed.rows[:, 0].tolist(),
@@ -143,7 +146,7 @@ class Embedding:
             raise InvalidArgument("EMPTY_BATCH", "texts is empty.", field="texts")
         if len(texts) > orders.INPUTS_LIMIT:
             raise orders.too_many("texts")
-        async with self._models.using(name) as version:
+        with await self._models.version(name) as version:
             model = version.model
             if "text" not in model.card.modalities:
                 raise orders.not_taken(model, "text", "model")

@@ -1,10 +1,9 @@
 """The models that are served, side by side, each behind its batcher."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,9 +139,8 @@ class Models:
             modality=modality,
         )
 
-    @contextlib.asynccontextmanager
-    async def using(self, name: str, modality: str = "text") -> AsyncIterator[Version]:
-        """Hold the version at work for as long as a call lasts; load what nobody asked for before.
+    async def version(self, name: str, modality: str = "text") -> Version:
+        """Return the version at work, to be held at once; load what nobody asked for before.
 
         Raises:
             Unavailable: the model is being loaded, or could not be.
@@ -151,8 +149,7 @@ class Models:
         if served.spec.lazy:
             self._ask_for(served)
             await served.loaded.wait()
-        with served.ready().held() as version:
-            yield version
+        return served.ready()
 
     def reload(self) -> None:
         """Load what has failed, and what has changed on disk since it was loaded."""

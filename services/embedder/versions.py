@@ -5,8 +5,6 @@ old one computes what its own calls have asked for and is let go of after the la
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 
 from services.embedder.batcher import Batcher
 from services.embedder.models.model import Model
@@ -14,7 +12,7 @@ from services.embedder.ranges import Ranges
 
 
 class Version:
-    """A loaded model behind its batcher.
+    """A loaded model behind its batcher; it is kept open while a call holds it by ``with``.
 
     Args:
         model: what computes.
@@ -43,14 +41,12 @@ class Version:
         await self._left.wait()
         await self.close()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator["Version"]:
-        """Keep it open for as long as a call lasts."""
+    def __enter__(self) -> "Version":
         self._calls += 1
         self._left.clear()
-        try:
-            yield self
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._left.set()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._left.set()

@@ -153,13 +153,20 @@ class Sentences:
 
     def _file(self, content: Content) -> Prepared:
         if not isinstance(content, Sound):
-            return Prepared(content, _PICTURE_COST, 1, False, id(content))
+            features = self._features([content])
+            return Prepared(features, _PICTURE_COST, 1, False, id(features))
         # Longer sounds would be cut by the extractor, some at a random place.
         extractor = self._mixed.processor.feature_extractor  # type: ignore[union-attr]
         rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
         whole = signal.resample_poly(content.samples, rate, content.rate).astype(np.float32)
         sound = {"array": whole[:most], "sampling_rate": rate}
-        return Prepared(sound, _SOUND_COST, 1, len(sound["array"]) < len(whole), id(content))
+        features = self._features([sound])
+        cut = len(sound["array"]) < len(whole)
+        return Prepared(features, _SOUND_COST, 1, cut, id(features))
+
+    def _features(self, contents: list[Any]) -> dict[str, Any]:
+        """Return what the model's own preprocessing makes of inputs of one kind."""
+        return dict(self._mixed.preprocess(contents))  # type: ignore[union-attr]
 
     def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
         ids = encoding.ids
@@ -170,16 +177,18 @@ class Sentences:
     def _encode_mixed(self, payloads: list[Any]) -> NDArray[np.float32]:
         """Compute kind by kind: the modules take no batch of several."""
         rows = np.empty((len(payloads), self._card.dimensions), np.float32)
-        for kind in {type(payload) for payload in payloads}:
-            places = [n for n, payload in enumerate(payloads) if type(payload) is kind]
+        kinds = [_kind(payload) for payload in payloads]
+        for kind in set(kinds):
+            places = [n for n, own in enumerate(kinds) if own == kind]
             rows[places] = self._vectors([payloads[n] for n in places])
         return rows
 
     def _vectors(self, payloads: list[Any]) -> NDArray[np.float32]:
         model: Any = self._mixed
+        joined = self._features(payloads) if isinstance(payloads[0], str) else _joined(payloads)
         features = {
-            name: value.to(model.device) if hasattr(value, "to") else value
-            for name, value in model.preprocess(payloads).items()
+            name: value.to(model.device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in joined.items()
         }
         with torch.inference_mode():
             vectors: torch.Tensor = model(features)["sentence_embedding"]
@@ -213,6 +222,23 @@ def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]
             str(folder or name), device=best_device(), trust_remote_code=trusted
         )
     return model, folder_digest(str(folder or name), model)
+
+
+def _kind(payload: Any) -> str:
+    return "text" if isinstance(payload, str) else str(payload.get("modality"))
+
+
+def _joined(payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join the features of several inputs of one kind, pinned where a GPU reads them."""
+    pinned = torch.cuda.is_available()
+    first, joined = payloads[0], dict[str, Any]()
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            whole = torch.cat([payload[name] for payload in payloads])
+            joined[name] = whole.pin_memory() if pinned else whole
+        else:
+            joined[name] = value
+    return joined
 
 
 @contextlib.contextmanager
