@@ -38,8 +38,10 @@ class Version:
 
     async def drain(self) -> None:
         """Close once no call holds it."""
-        await self._left.wait()
-        await self.close()
+        try:
+            await self._left.wait()
+        finally:
+            await self.close()
 
     def __enter__(self) -> "Version":
         self._calls += 1
