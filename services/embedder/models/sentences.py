@@ -62,6 +62,8 @@ class Sentences:
             device=str(model.device),
             dtype="float32",
             digest=digest,
+            # A GPU computes one batch while the next is copied to it.
+            lanes=2 if model.device.type == "cuda" else 1,
         )
         # One of the two computes; what is not needed is let go of, so that its memory is free.
         self._mixed: SentenceTransformer | None = None

@@ -212,6 +212,8 @@ def _fast_in_half(device: str) -> bool:
 def _machine(ways: Makers) -> str:
     """Name what trials depend on, beside the model."""
     parts = [platform.machine(), platform.processor(), cores(), torch.__version__, *ways]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
     return " ".join(map(str, [*parts, _processor()]))
 
 
