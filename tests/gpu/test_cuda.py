@@ -73,7 +73,8 @@ def test_lanes_compute_at_once(
 def test_what_is_not_captured_is_computed_all_the_same(
     model: SentenceTransformer, batch: list[list[int]], expected: Rows
 ) -> None:
-    forward, stream = halved(model, torch.float16), torch.cuda.Stream()
+    forward = halved(model, torch.float16)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     shapes = Shapes(lambda *size: Eager(forward, size, stream), 0, 256)
     assert least_cosine(shapes.compute(batch), expected) > 0.9999
 

@@ -119,7 +119,8 @@ _capturing = threading.Lock()
 
 def _stream(forward: Forward) -> Callable[[int, int], Shape]:
     """Return what captures shapes for a stream, and a pool of memory, of their own."""
-    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+    stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    pool = torch.cuda.graph_pool_handle()
 
     def make(rows: int, length: int) -> Shape:
         try:

@@ -56,7 +56,7 @@ def test_a_batch_is_padded_to_its_longest() -> None:
     ids, mask = padded([[5, 6, 7], [8]], 9)
     assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert (ids.dtype, mask.dtype) == (np.int64, np.int64)
+    assert ids.dtype == mask.dtype == np.dtype(np.int64)
 
 
 @pytest.mark.parametrize(
