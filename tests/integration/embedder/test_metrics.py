@@ -61,9 +61,9 @@ def test_a_call_is_counted_with_its_tokens_batches_and_seconds(observed: Observe
     assert seen["memetwin_embed_inputs_total"] == 101
     assert seen["memetwin_tokens_total"] == sum(reply.tokens[:100])
     assert seen["memetwin_batch_inputs_sum"] == 100
-    assert seen["memetwin_queue_seconds_count"] == 100
     assert seen["memetwin_preprocess_seconds_count"] == 1
     batches = seen["memetwin_batch_inputs_count"]
+    assert batches <= seen["memetwin_queue_seconds_count"] <= 100
     assert seen["memetwin_batch_fill_count"] == seen["memetwin_inference_seconds_count"] == batches
     assert 0 < seen["memetwin_batch_fill_sum"] <= batches
     assert seen["memetwin_inference_seconds_sum"] >= seen["memetwin_model_seconds_total"] > 0
