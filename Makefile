@@ -15,7 +15,7 @@ GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
 	$(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
 	$$(find memetwin -name '*.proto' | sort) 2> >(grep -v '^Writing mypy' >&2)
 
-.PHONY: help install protos format lint fresh check test bench up tour down images
+.PHONY: help install protos format lint fresh check test bench bench-gpu up tour down images
 
 help: ## Show the targets, in the order of a day
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: install ## Run all tests against a real Redis
 
 bench: install ## Measure, as ratios, and print the tables of tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-gpu: install ## Measure the embedder on the GPU of this machine
+	$(BIN)/python -m tests.bench.gpu
 
 up: install ## Start the stack here, load the demo (and MEMES=FOLDER), say where it is
 	$(BIN)/python -m deploy.local up

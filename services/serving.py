@@ -67,12 +67,16 @@ class Face:
         register: adds the servicer to a server.
         ready: says whether the service can do its work now; an exception means no.
         admit: lets a caller in by the ``authorization`` of the call, or raises; None lets all in.
+        parts: says of parts of the service whether they can do their work; ``name/part`` in health.
+        reload: reads anew what has changed on disk; called at SIGHUP.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
     ready: Callable[[], Awaitable[bool]]
     admit: Callable[[str], None] | None = None
+    parts: Callable[[], Mapping[str, bool]] = dict
+    reload: Callable[[], None] | None = None
 
 
 def dial(address: str) -> grpc.aio.Channel:
@@ -170,6 +174,8 @@ class Server:
         ready = await asyncio.gather(*(_is_ready(face) for face in self._faces))
         for face, yes in zip(self._faces, ready, strict=True):
             await self._set(face.name, yes)
+            for part, serves in face.parts().items():
+                await self._set(f"{face.name}/{part}", serves)
         await self._set("readiness", any(ready))
         await self._set("", all(ready))
 
@@ -196,10 +202,19 @@ async def serve(faces: Sequence[Face], listen: str, settings: CommonSettings) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if any(face.reload for face in faces):
+        loop.add_signal_handler(signal.SIGHUP, _reload, faces)
     async with Server(faces, listen, shutdown_delay=settings.shutdown_delay):
         log.info("serving", extra={"listen": listen, "services": [face.name for face in faces]})
         await stop.wait()
         log.info("stopping")
+
+
+def _reload(faces: Sequence[Face]) -> None:
+    log.info("reloading")
+    for face in faces:
+        if face.reload:
+            face.reload()
 
 
 Admit = Callable[[str], None] | None

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class EmbedderProcess:
-    """Runs until stopped; ready once it is made, after ``start`` seconds."""
+    """Runs until stopped; ready once it is made, after ``start`` seconds.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    Models that are named in ``unready`` are not waited for.
+    """
+
+    def __init__(self, environment: Mapping[str, str], unready: Collection[str] = ()) -> None:
+        self._unready = unready
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -54,7 +58,7 @@ class EmbedderProcess:
     def _ready(self) -> bool:
         assert self.process.poll() is None, "the embedder has ended"
         models = self.stub.ListModels(embedder_pb2.ListModelsRequest()).models
-        return all(model.ready for model in models)
+        return all(model.ready for model in models if model.name not in self._unready)
 
 
 def request(batch: Sequence[str], **options: Any) -> embedder_pb2.EmbedRequest:

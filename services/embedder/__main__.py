@@ -1,8 +1,9 @@
 """Wires the embedder and runs it: ``python -m services.embedder``."""
 
 import contextlib
+import functools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import uvloop
@@ -30,34 +31,44 @@ def specs(settings: Settings) -> list[Spec]:
     """
     if settings.runtime not in RUNTIMES:
         raise SettingError(f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {RUNTIMES}")
-    runtimes = Runtimes(settings.runtime, Path(settings.exports))
-    names = {
+    defaults = {
         "image": settings.image_model,
         "text": settings.text_model,
         "audio": settings.audio_model,
+        "pair": settings.rerank_model,
     }
-    found = [
+    lazy = _names(settings.lazy_models)
+    started = [*filter(None, defaults.values()), *_names(settings.models)]
+    return [
         Spec(
-            name, frozenset(kind for kind in names if names[kind] == name), _loader(name, runtimes)
+            name,
+            frozenset(kind for kind in defaults if defaults[kind] == name),
+            functools.partial(_load, name, settings),
+            lazy=name not in started,
         )
-        for name in dict.fromkeys(names.values())
-        if name
+        for name in dict.fromkeys([*started, *lazy])
     ]
-    rerank = settings.rerank_model
-    pairs = Spec(rerank, frozenset({"pair"}), lambda: CrossEncoders.load(rerank))
-    return [*found, pairs] if rerank else found
 
 
-def _loader(name: str, runtimes: Runtimes) -> Callable[[], Model]:
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _load(name: str, settings: Settings) -> Model:
+    trusted = name in _names(settings.trusted_models)
     if OwnNetwork.owns(name):
-        return lambda: OwnNetwork.load(name)
-    return lambda: Sentences.load(name, runtimes)
+        return OwnNetwork.load(name)
+    embeds = name in (settings.text_model, settings.image_model, settings.audio_model)
+    if name == settings.rerank_model or (not embeds and CrossEncoders.owns(name)):
+        return CrossEncoders.load(name, trusted=trusted)
+    return Sentences.load(name, Runtimes(settings.runtime, Path(settings.exports)), trusted=trusted)
 
 
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
     """Build the service and begin to load its models; at the end let go of them."""
-    async with Models(specs(settings), settings.queue_tokens) as models:
+    exports = Path(settings.exports)
+    async with Models(specs(settings), settings.queue_tokens, exports) as models:
         embedding = Embedding(models, settings.embed_cache)
         servicer = EmbedderServicer(models, embedding)
         yield [
@@ -67,6 +78,8 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
                     servicer, server
                 ),
                 models.ready,
+                parts=models.serving,
+                reload=models.reload,
             )
         ]
         embedding.close()

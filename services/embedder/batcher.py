@@ -58,7 +58,7 @@ class Batcher:
         self._turn = 0
         self._lanes = model.card.lanes
         self._speed = 5_000.0  # tokens a second of one worker, measured as batches run
-        self.metrics = Metrics(model.card)
+        self.metrics = Metrics(model.card, self._age)
         self._arrived = threading.Condition()  # guards the queues
         self._closed, self._free = False, 0  # free threads
 
@@ -186,6 +186,7 @@ class Batcher:
             _deliver(entry, outcome, started, seconds)
         self.metrics.waiting.set(self._interactive.tokens + self._bulk.tokens)
         self.metrics.count(batch, started, seconds)
+        self.metrics.effort.compute(seconds)
 
     def _form(self) -> list[Entry]:
         """Take the next batch out of the queues."""
@@ -201,6 +202,12 @@ class Batcher:
         least, parts = (LEAST_SHARE, self._free) if self._free > 1 else (LEAST_ALONE, self._lanes)
         share = max(least, -(-queue.inputs // parts))
         return queue.take(min(BATCH_INPUTS, share), self._model.card.batch_tokens)
+
+    def _age(self) -> float:
+        """Return the seconds that the oldest input has waited; any thread may ask."""
+        with self._arrived:
+            oldest = min(self._interactive.oldest, self._bulk.oldest)
+        return max(0.0, time.monotonic() - oldest)
 
     def _compute(self, items: Sequence[Prepared]) -> Outcomes:
         """Compute a batch, each different input once; one that fails fails alone."""

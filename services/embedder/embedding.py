@@ -16,7 +16,8 @@ from services.embedder.encodings import Packed
 from services.embedder.memory import Memory
 from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
 from services.embedder.orders import Order, Ranking, SoundFile
-from services.embedder.served import Models, Served
+from services.embedder.served import Models
+from services.embedder.versions import Version
 from services.errors import InvalidArgument
 
 # Shorter texts are tokenised at once: sending them to another thread would take longer.
@@ -71,7 +72,13 @@ class Embedding:
     async def embed(self, order: Order) -> Embedded:
         """Embed a batch, all or nothing; equal inputs are computed once."""
         orders.check(order)
-        model, batcher = self._choose(order).ready()
+        kind = min(map(orders.modality, order.inputs))
+        with await self._models.version(order.model, kind) as version:
+            orders.check_kinds(order, version.model)
+            return await self._embed(version, order)
+
+    async def _embed(self, version: Version, order: Order) -> Embedded:
+        model, batcher = version.model, version.batcher
         encodings.check_dimensions(order.dimensions, model.card.dimensions)
         keys = self._keys(model.card, order)
         found = self._memory.recall(keys) if self._memory else {}
@@ -81,7 +88,8 @@ class Embedding:
             kept = ((n, found[key]) for n, key in enumerate(keys) if key in found)
             orders.refuse_cut(kept, model)
         task = _Task(order, model, batcher, list(places.values()))
-        items, computed = await task.compute(self._threads)
+        with batcher.metrics.effort.in_hand(len(places)):
+            items, computed = await task.compute(self._threads)
         batcher.metrics.asked(len(keys), len(found), task.preprocess)
         fresh = dict(zip(places, items, strict=True))
         new = dict(zip(places, computed.rows, strict=True))
@@ -94,7 +102,11 @@ class Embedding:
         seen = [found.get(key) or fresh[key] for key in keys]
         return Embedded(
             card=model.card,
-            packed=encodings.pack(rows, order.encoding),
+            packed=encodings.pack(
+                rows,
+                order.encoding,
+                version.ranges.scale(order.dimensions, normalize=order.normalize),
+            ),
             encoding=order.encoding,
             tokens=[one.tokens for one in seen],
             truncated=[one.truncated for one in seen],
@@ -105,16 +117,22 @@ class Embedding:
     async def rerank(self, ranking: Ranking) -> Ranked:
         """Score texts by a cross-encoder, which reads each together with the question."""
         orders.check_ranking(ranking)
-        model, batcher = self._models.find(ranking.model, "pair").ready()
+        with await self._models.version(ranking.model, "pair") as version:
+            return await self._rerank(version, ranking)
+
+    async def _rerank(self, version: Version, ranking: Ranking) -> Ranked:
+        model, batcher = version.model, version.batcher
         if "pair" not in model.card.modalities:
             raise orders.not_taken(model, "pair of texts", "model")
         batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=serving.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        items = await loop.run_in_executor(self._threads, model.prepare, pairs, "")
-        preprocess = time.perf_counter() - started
-        computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())
+        with batcher.metrics.effort.in_hand(len(pairs)):
+            items = await loop.run_in_executor(self._threads, model.prepare, pairs, "")
+            preprocess = time.perf_counter() - started
+            batcher.metrics.asked(len(pairs), 0, preprocess)
+            computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())
         return Ranked(
             card=model.card,
             scores=computed.rows[:, 0].tolist(),
@@ -128,28 +146,13 @@ class Embedding:
             raise InvalidArgument("EMPTY_BATCH", "texts is empty.", field="texts")
         if len(texts) > orders.INPUTS_LIMIT:
             raise orders.too_many("texts")
-        model, _ = self._models.find(name).ready()
-        if "text" not in model.card.modalities:
-            raise orders.not_taken(model, "text", "model")
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, lambda: list(map(model.tokenize, texts)))
-        return model.card, found
-
-    def _choose(self, order: Order) -> Served:
-        kinds = {orders.modality(value) for value in order.inputs}
-        served = self._models.find(order.model, min(kinds))
-        card = served.model.card if served.model else None
-        for number, value in enumerate(order.inputs):
-            if card and orders.modality(value) not in card.modalities:
-                place = f"inputs[{number}]"
-                if len(kinds) > 1:
-                    raise InvalidArgument(
-                        "MIXED_MODALITIES",
-                        f"{card.name} does not take all of these kinds.",
-                        field=place,
-                    )
-                raise orders.not_taken(served.model, orders.modality(value), place)
-        return served
+        with await self._models.version(name) as version:
+            model = version.model
+            if "text" not in model.card.modalities:
+                raise orders.not_taken(model, "text", "model")
+            loop = asyncio.get_running_loop()
+            call = loop.run_in_executor(self._threads, lambda: list(map(model.tokenize, texts)))
+            return model.card, await call
 
     def _keys(self, card: Card, order: Order) -> Sequence[Hashable]:
         """Return what is equal for equal inputs; without a memory, the inputs themselves."""

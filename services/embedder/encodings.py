@@ -44,22 +44,18 @@ def shape(rows: Rows, dimensions: int, *, normalize: bool) -> Rows:
     return unit_rows
 
 
-def pack(rows: Rows, encoding: str) -> Packed:
-    """Pack vectors as ``float32``, ``float16``, ``int8`` or ``binary``."""
+def pack(rows: Rows, encoding: str, scale: float) -> Packed:
+    """Pack vectors as ``float32``, ``float16``, ``int8`` or ``binary``.
+
+    INT8 codes are multiples of ``scale``, the same for all dimensions, around zero: codes compare
+    as the vectors do, by cosine, inner product or distance. What they cannot reach is clipped.
+    """
     count = rows.shape[1]
     if encoding == "float16":
         return Packed(rows.astype("<f2").tobytes(), count, [], [])
     if encoding == "binary":
         return Packed(np.packbits(rows > 0, axis=1).tobytes(), count, [], [])
     if encoding == "int8":
-        return _int8(rows)
+        codes = np.clip(np.rint(rows / np.float32(scale)), -127, 127).astype(np.int8)
+        return Packed(codes.tobytes(), count, [scale] * count, [0.0] * count)
     return Packed(rows.astype("<f4", copy=False).tobytes(), count, [], [])
-
-
-def _int8(rows: Rows) -> Packed:
-    """Spread each dimension's range in this batch over -127 to 127."""
-    low, high = rows.min(0), rows.max(0)
-    offset = (low + high) / 2
-    scale = np.maximum((high - low) / 254, np.finfo(np.float32).tiny)
-    values = np.clip(np.round((rows - offset) / scale), -127, 127).astype(np.int8)
-    return Packed(values.tobytes(), rows.shape[1], scale.tolist(), offset.tolist())

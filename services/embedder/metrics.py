@@ -1,6 +1,9 @@
 """What the embedder measures of itself, for each model."""
 
-from collections.abc import Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -10,7 +13,7 @@ from services.embedder.models.model import Card, Prepared
 _SECONDS = [0.0005 * 2**step for step in range(15)]
 _MODEL = ["model"]
 WAITING = Gauge("memetwin_queue_tokens", "Tokens that wait for a model.", _MODEL)
-AGE = Gauge("memetwin_queue_age_seconds", "Seconds the oldest of the last batch waited.", _MODEL)
+AGE = Gauge("memetwin_queue_age_seconds", "Seconds the oldest input has waited so far.", _MODEL)
 QUEUE = Histogram(
     "memetwin_queue_seconds",
     "Seconds that inputs of one batch and call waited.",
@@ -37,6 +40,19 @@ RECALLED = Counter(
     "memetwin_embed_recalled_total", "Different inputs whose vector was remembered.", _MODEL
 )
 TOKENS = Counter("memetwin_tokens_total", "Tokens computed.", _MODEL)
+COMPUTED = Counter("memetwin_model_seconds_total", "Seconds in which lanes computed.", _MODEL)
+WANTED = Counter(
+    "memetwin_wanted_seconds_total",
+    "Seconds in which lanes had inputs to compute, from a call's arrival to its vectors.",
+    _MODEL,
+)
+EFFICIENCY = Gauge(
+    "memetwin_efficiency",
+    "Share of the model's own speed that callers got lately: computed by wanted seconds.",
+    _MODEL,
+)
+# Efficiency forgets what is so many wanted seconds ago.
+_LATELY = 10.0
 
 
 class Entry(Protocol):
@@ -46,12 +62,51 @@ class Entry(Protocol):
     arrived: float
 
 
-class Metrics:
-    """The metrics of one model."""
+class Effort:
+    """What part of the time in which a model was wanted it computed: the server's efficiency.
+
+    One input wants one lane, more inputs want more, up to all. For one thread alone.
+    """
 
     def __init__(self, card: Card) -> None:
+        self._lanes, self._inputs, self._since = card.lanes, 0, 0.0
+        self._computed, self._wanted = COMPUTED.labels(card.name), WANTED.labels(card.name)
+        self._share = EFFICIENCY.labels(card.name)
+        self._lately = [0.0, 0.0]
+
+    @contextlib.contextmanager
+    def in_hand(self, inputs: int) -> Iterator[None]:
+        """Count inputs as wanted, from here to the end."""
+        self._change(inputs)
+        try:
+            yield
+        finally:
+            self._change(-inputs)
+
+    def compute(self, seconds: float) -> None:
+        """Count a batch that one lane has computed."""
+        self._computed.inc(seconds)
+        self._change(0, seconds)
+
+    def _change(self, inputs: int, computed: float = 0.0) -> None:
+        now = time.monotonic()
+        wanted = min(self._lanes, self._inputs) * (now - self._since)
+        self._since, self._inputs = now, self._inputs + inputs
+        self._wanted.inc(wanted)
+        kept = math.exp(-wanted / _LATELY)
+        self._lately = [self._lately[0] * kept + computed, self._lately[1] * kept + wanted]
+        if self._lately[1]:
+            self._share.set(min(1.0, self._lately[0] / self._lately[1]))
+
+
+class Metrics:
+    """The metrics of one model; ``age`` says how long the oldest input in its queue has waited."""
+
+    def __init__(self, card: Card, age: Callable[[], float]) -> None:
         self.waiting = WAITING.labels(card.name)
-        self._age, self._queue = AGE.labels(card.name), QUEUE.labels(card.name)
+        self.effort = Effort(card)
+        AGE.labels(card.name).set_function(age)
+        self._queue = QUEUE.labels(card.name)
         self._size, self._fill = SIZE.labels(card.name), FILL.labels(card.name)
         self._inputs, self._recalled = INPUTS.labels(card.name), RECALLED.labels(card.name)
         self._preprocess = PREPROCESS.labels(card.name)
@@ -71,6 +126,5 @@ class Metrics:
         self._inference.observe(seconds)
         self._tokens.inc(sum(costs))
         self._fill.observe(sum(costs) / (max(costs) * len(costs)))
-        self._age.set(max(waited))
         for wait in set(waited):  # the inputs of a call came together, a batch may have hundreds
             self._queue.observe(wait)

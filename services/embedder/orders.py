@@ -66,6 +66,22 @@ def check(order: Order) -> None:
             check_text(value, f"inputs[{number}].text")
 
 
+def check_kinds(order: Order, model: Model) -> None:
+    """Raise InvalidArgument if the model does not take an input's kind."""
+    several = len(set(map(modality, order.inputs))) > 1
+    for number, value in enumerate(order.inputs):
+        if modality(value) in model.card.modalities:
+            continue
+        place = f"inputs[{number}]"
+        if several:
+            raise InvalidArgument(
+                "MIXED_MODALITIES",
+                f"{model.card.name} does not take all of these kinds.",
+                field=place,
+            )
+        raise not_taken(model, modality(value), place)
+
+
 def check_text(text: str, place: str) -> None:
     """Raise InvalidArgument for a text that is empty or too large."""
     if not text.strip():
@@ -99,12 +115,10 @@ def too_many(place: str) -> InvalidArgument:
     )
 
 
-def not_taken(model: Model | None, modality: str, place: str) -> InvalidArgument:
+def not_taken(model: Model, kind: str, place: str) -> InvalidArgument:
     """Say that a model takes no such input."""
-    name = model.card.name if model else ""
-    return InvalidArgument(
-        "WRONG_MODALITY", f"{name} takes no {modality}.", field=place, model=name
-    )
+    name = model.card.name
+    return InvalidArgument("WRONG_MODALITY", f"{name} takes no {kind}.", field=place, model=name)
 
 
 def check_ranking(ranking: Ranking) -> None:

@@ -1,13 +1,16 @@
 """The models that are served, side by side, each behind its batcher."""
 
 import asyncio
-import contextlib
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from services.embedder.batcher import Batcher
 from services.embedder.models.model import CannotLoad, Model
+from services.embedder.ranges import Ranges
+from services.embedder.versions import Version
 from services.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -15,31 +18,49 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Spec:
-    """A model to serve: its name, what it is the default for, and how to load it."""
+    """A model to serve.
+
+    Attributes:
+        name: by which calls ask for it: a folder, or a name that ``load`` knows.
+        default_for: the modalities for which an empty name means this one.
+        load: loads it, anew each time.
+        lazy: whether it is loaded when it is first asked for, not at the start.
+    """
 
     name: str
     default_for: frozenset[str]
     load: Callable[[], Model]
+    lazy: bool = False
 
 
 @dataclass
 class Served:
-    """A model that is served, is loading (no model, no problem), or could not be loaded."""
+    """A model that is served, is loading (no version, no problem), or could not be loaded."""
 
     spec: Spec
-    model: Model | None = None
-    batcher: Batcher | None = None
+    version: Version | None = None
     problem: str = ""
+    asked: bool = False
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ready(self) -> tuple[Model, Batcher]:
-        """Return the model and its queue.
+    @property
+    def model(self) -> Model | None:
+        """The model, if it is loaded."""
+        return self.version.model if self.version else None
+
+    @property
+    def serving(self) -> bool:
+        """Say whether calls are answered; the first one of a lazy model waits for its load."""
+        return bool(self.version) or (self.spec.lazy and not self.problem)
+
+    def ready(self) -> Version:
+        """Return the version at work.
 
         Raises:
             Unavailable: it is being loaded, or could not be.
         """
-        if self.model and self.batcher:
-            return self.model, self.batcher
+        if self.version:
+            return self.version
         if self.problem:
             raise Unavailable(
                 "MODEL_FAILED",
@@ -52,26 +73,43 @@ class Served:
 
 
 class Models:
-    """All models. Use as ``async with Models(specs, queue_tokens) as models``."""
+    """All models. Use as ``async with Models(specs, queue_tokens) as models``.
 
-    def __init__(self, specs: Sequence[Spec], queue_tokens: int) -> None:
+    Args:
+        specs: which; they are loaded one after another.
+        queue_tokens: tokens that may wait for each.
+        exports: folder in which what was found out about a model is kept; None keeps nothing.
+    """
+
+    def __init__(
+        self, specs: Sequence[Spec], queue_tokens: int, exports: Path | None = None
+    ) -> None:
         self._served = {spec.name: Served(spec) for spec in specs}
-        self._queue_tokens = queue_tokens
-        self._stack = contextlib.AsyncExitStack()
+        self._queue_tokens, self._exports = queue_tokens, exports
+        self._one_at_a_time = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Models":
-        self._loading = asyncio.create_task(self._load_all())
+        for served in self._served.values():
+            if not served.spec.lazy:
+                self._ask_for(served)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._loading
-        await self._stack.aclose()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for served in self._served.values():
+            if served.version:
+                await served.version.close()
 
     async def ready(self) -> bool:
-        """Say whether every model is loaded."""
-        return all(served.model for served in self._served.values())
+        """Say whether every model that is the default for something is loaded."""
+        return all(one.version for one in self._served.values() if one.spec.default_for)
+
+    def serving(self) -> dict[str, bool]:
+        """Say of each model whether its calls are answered."""
+        return {name: served.serving for name, served in self._served.items()}
 
     def everything(self) -> list[Served]:
         """Return all models in the order of their names."""
@@ -101,6 +139,24 @@ class Models:
             modality=modality,
         )
 
+    async def version(self, name: str, modality: str = "text") -> Version:
+        """Return the version at work, to be held at once; load what nobody asked for before.
+
+        Raises:
+            Unavailable: the model is being loaded, or could not be.
+        """
+        served = self.find(name, modality)
+        if served.spec.lazy:
+            self._ask_for(served)
+            await served.loaded.wait()
+        return served.ready()
+
+    def reload(self) -> None:
+        """Load what has failed, and what has changed on disk since it was loaded."""
+        for served in self._served.values():
+            if served.loaded.is_set():
+                self._start(self._load_changed(served))
+
     def _named(self, name: str) -> Served:
         if name in self._served:
             return self._served[name]
@@ -111,18 +167,33 @@ class Models:
             model=name,
         )
 
-    async def _load_all(self) -> None:
-        for served in self._served.values():
-            await self._load(served)
+    def _ask_for(self, served: Served) -> None:
+        if not served.asked:
+            served.asked = True
+            self._start(self._load_changed(served))
 
-    async def _load(self, served: Served) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _load_changed(self, served: Served) -> None:
+        async with self._one_at_a_time:
+            fingerprint = await asyncio.to_thread(_fingerprint, served.spec.name)
+            if served.version is None or served.version.fingerprint != fingerprint:
+                await self._load(served, fingerprint)
+
+    async def _load(self, served: Served, fingerprint: str) -> None:
+        """Load a model; what went before it serves on, until it is there or if it fails."""
         name = served.spec.name
         try:
             model = await asyncio.to_thread(served.spec.load)
-            served.batcher = await self._stack.enter_async_context(
-                Batcher(model, self._queue_tokens)
-            )
-            served.model = model
+            ranges = await asyncio.to_thread(Ranges.of, model, self._exports)
+            version = Version(model, ranges, self._queue_tokens, fingerprint)
+            await version.open()
+            before, served.version = served.version, version
+            if before:
+                self._start(before.drain())
             log.info("model loaded", extra={"model": name, "digest": model.card.digest})
         except CannotLoad as error:
             served.problem = str(error)
@@ -132,3 +203,15 @@ class Models:
             log.exception("a model cannot be loaded", extra={"model": name})
         finally:
             served.loaded.set()
+
+
+def _fingerprint(name: str) -> str:
+    """Name the state of a model's folder, by its files' sizes and times; of others, nothing."""
+    folder, total = Path(name).resolve(), hashlib.sha256(name.encode())
+    if not folder.is_dir():
+        return ""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found = path.stat()
+            total.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return total.hexdigest()

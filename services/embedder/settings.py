@@ -31,6 +31,22 @@ class Settings(CommonSettings):
         "",
         "Cross-encoder that reranks: a sentence-transformers name, or a folder; empty: none.",
     )
+    models: str = setting(
+        "MEMETWIN_MODELS",
+        "",
+        "Further models, names or folders, separated by commas; they are loaded at the start.",
+    )
+    lazy_models: str = setting(
+        "MEMETWIN_LAZY_MODELS",
+        "",
+        "Further models that are loaded when they are first asked for.",
+    )
+    trusted_models: str = setting(
+        "MEMETWIN_TRUSTED_MODELS",
+        "",
+        "Models, of those named elsewhere, whose folders may bring code that is run; of no others"
+        " is it ever run.",
+    )
     embed_cache: int = setting(
         "MEMETWIN_EMBED_CACHE",
         67_108_864,

@@ -68,6 +68,11 @@ class Waiting:
         self.tokens += entry.item.cost
         self.inputs += 1
 
+    @property
+    def oldest(self) -> float:
+        """When the oldest input came, on the monotonic clock; infinity if none waits."""
+        return min((line[0].arrived for line in self._lines.values()), default=float("inf"))
+
     def take(self, most: int, budget: int) -> list[Entry]:
         """Take the oldest input and those most like it in length.
 

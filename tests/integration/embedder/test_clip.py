@@ -2,6 +2,7 @@
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ async def test_texts_and_pictures_share_a_request(folder: Path) -> None:
     assert reply.card.modalities == {"text", "image"}
     assert rows[:2] == pytest.approx(np.array(expected), abs=1e-4)
     assert np.abs(rows[0] - rows[2]).max() > 1e-3
+
+
+def test_threads_prepare_pictures_while_others_compute(folder: Path) -> None:
+    model = Sentences.load(str(folder))
+    pictures = [Image.linear_gradient("L").rotate(n).convert("RGB") for n in range(64)]
+    expected = model.encode(model.prepare(pictures, ""))
+    with ThreadPoolExecutor(8) as pool:
+        prepared = pool.map(lambda one: model.prepare([one], ""), pictures)
+        texts = pool.map(lambda n: model.encode(model.prepare([f"cat {n}"], "")), range(64))
+        assert len(list(texts)) == 64
+        rows = model.encode([one for [one] in prepared])
+    assert rows == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_model_that_is_not_there_is_named() -> None:

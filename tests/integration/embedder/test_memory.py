@@ -52,3 +52,10 @@ async def test_a_remembered_text_that_was_cut_is_still_refused(embedding: Embedd
     assert (await embedding.embed(Order([long]))).truncated == [True]
     with pytest.raises(InvalidArgument, match="256 tokens"):
         await embedding.embed(Order([long], truncate=False))
+
+
+async def test_a_text_has_the_same_int8_bytes_in_every_batch(embedding: Embedding) -> None:
+    alone = await embedding.embed(Order(["a cat"], encoding="int8"))
+    batch = await embedding.embed(Order(["a dog", "a cat", "a far away land"], encoding="int8"))
+    assert batch.packed.scale == alone.packed.scale
+    assert batch.packed.data[384 : 2 * 384] == alone.packed.data

@@ -80,6 +80,21 @@ def test_encodings_carry_the_same_vectors(stub: Stub) -> None:
     assert (unpacked == (whole > 0)).all()
 
 
+def test_int8_codes_of_all_calls_compare(stub: Stub) -> None:
+    def codes(*texts: str, **options: Any) -> tuple[Any, list[float]]:
+        reply = embed(stub, *texts, encoding=embedder_pb2.ENCODING_INT8, **options)
+        values = np.frombuffer(reply.vectors, np.int8).reshape(len(texts), -1).astype(np.float32)
+        return values / np.linalg.norm(values, axis=1, keepdims=True), list(reply.scale)
+
+    for cut in (0, 64):
+        alone, scale = codes(TEXTS[0], dimensions=cut)
+        others, same = codes(*TEXTS[1:], TEXTS[0], dimensions=cut)
+        whole = rows(embed(stub, *TEXTS, dimensions=cut))
+        assert scale == same
+        assert float(alone[0] @ others[-1]) > 0.999
+        assert alone @ others[:3].T == pytest.approx(whole[:1] @ whole[1:].T, abs=0.01)
+
+
 def test_dimensions_are_cut_and_normalised(stub: Stub) -> None:
     whole, cut = rows(embed(stub, *TEXTS)), rows(embed(stub, *TEXTS, dimensions=64))
     assert np.linalg.norm(cut, axis=1) == pytest.approx(1, abs=1e-5)

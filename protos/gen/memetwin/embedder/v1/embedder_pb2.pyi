@@ -84,7 +84,9 @@ class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.Val
     ENCODING_FLOAT16: _Encoding.ValueType  # 2
     """ENCODING_FLOAT16 is two bytes a number (IEEE half precision)."""
     ENCODING_INT8: _Encoding.ValueType  # 3
-    """ENCODING_INT8 is one signed byte a number: value = byte * scale + offset."""
+    """ENCODING_INT8 is one signed byte a number: value = byte * scale + offset. Scales are the model's own, the same in
+    every reply of one model_digest, dimensions and normalize; what lies beyond is clipped.
+    """
     ENCODING_BINARY: _Encoding.ValueType  # 4
     """ENCODING_BINARY is one bit a number, its sign, most significant bit first: ceil(dimensions / 8) bytes a row."""
 
@@ -98,7 +100,9 @@ ENCODING_FLOAT32: Encoding.ValueType  # 1
 ENCODING_FLOAT16: Encoding.ValueType  # 2
 """ENCODING_FLOAT16 is two bytes a number (IEEE half precision)."""
 ENCODING_INT8: Encoding.ValueType  # 3
-"""ENCODING_INT8 is one signed byte a number: value = byte * scale + offset."""
+"""ENCODING_INT8 is one signed byte a number: value = byte * scale + offset. Scales are the model's own, the same in
+every reply of one model_digest, dimensions and normalize; what lies beyond is clipped.
+"""
 ENCODING_BINARY: Encoding.ValueType  # 4
 """ENCODING_BINARY is one bit a number, its sign, most significant bit first: ceil(dimensions / 8) bytes a row."""
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015

@@ -1,0 +1,87 @@
+"""The CUDA runtime on a real GPU, held against float32 torch on the processor."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from services.embedder.models.cuda import Eager, Graphs, Shapes, halved
+from services.embedder.models.runtimes import Rows, Torch
+from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.trials import LEAST_COSINE, Runtimes
+
+pytestmark = pytest.mark.gpu
+TEXTS = [f"{'what is a meme and who drew it ' * (n % 9)}number {n}?" for n in range(400)]
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformer:
+    return read(DEFAULT_TEXT_MODEL)[0]
+
+
+@pytest.fixture(scope="module")
+def batch(model: SentenceTransformer) -> list[list[int]]:
+    tokenizer = model.tokenizer.backend_tokenizer
+    return [one.ids for one in tokenizer.encode_batch(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def expected(model: SentenceTransformer, batch: list[list[int]]) -> Rows:
+    return Torch(model, 0).compute(batch)
+
+
+def least_cosine(rows: Rows, expected: Rows) -> float:
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return float((unit * expected).sum(1).min())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_graphs_agree_with_float32(
+    model: SentenceTransformer, batch: list[list[int]], expected: Rows, dtype: torch.dtype
+) -> None:
+    rows = Graphs(model, 0, dtype).compute(batch)
+    assert least_cosine(rows, expected) > (0.9999 if dtype == torch.float16 else 0.999)
+
+
+def test_graphs_are_captured_and_replayed_with_new_inputs(
+    model: SentenceTransformer,
+    batch: list[list[int]],
+    expected: Rows,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runtime = Graphs(model, 0, torch.float16)
+    for first in range(0, 64, 8):
+        rows = runtime.compute(batch[first : first + 8])
+        assert least_cosine(rows, expected[first : first + 8]) > 0.9999
+    assert not caplog.records  # a graph that cannot be captured is logged
+
+
+def test_lanes_compute_at_once(
+    model: SentenceTransformer, batch: list[list[int]], expected: Rows
+) -> None:
+    runtime = Graphs(model, 0, torch.float16)
+    parts = [range(first, first + 16) for first in range(0, 400, 16)] * 8
+    with ThreadPoolExecutor(runtime.lanes) as pool:
+        found = list(pool.map(lambda part: runtime.compute([batch[n] for n in part]), parts))
+    for part, rows in zip(parts, found, strict=True):
+        assert least_cosine(rows, expected[list(part)]) > 0.9999
+
+
+def test_what_is_not_captured_is_computed_all_the_same(
+    model: SentenceTransformer, batch: list[list[int]], expected: Rows
+) -> None:
+    forward = halved(model, torch.float16)
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    shapes = Shapes(lambda *size: Eager(forward, size, stream), 0, 256)
+    assert least_cosine(shapes.compute(batch), expected) > 0.9999
+
+
+def test_a_model_chooses_its_runtime_by_trial(tmp_path: Path) -> None:
+    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", tmp_path))
+    tried = {(trial.runtime, trial.dtype) for trial in model.card.trials}
+    assert {("torch", "float32"), ("cuda", "float16")} <= tried
+    assert (model.card.runtime, model.card.device[:4]) == ("cuda", "cuda")
+    assert max(trial.least_cosine for trial in model.card.trials) >= LEAST_COSINE
