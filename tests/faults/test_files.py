@@ -123,6 +123,8 @@ RIGHT: dict[str, tuple[bytes, Image.Image]] = {
     "CMYK JPEG": (saved(scene().convert("CMYK"), "JPEG", quality=95), scene()),
     "grey JPEG": (saved(GREY.convert("L"), "JPEG", quality=95), GREY),
     "JPEG with more behind it": (saved(scene(), "JPEG", quality=95) + b"more" * 99, scene()),
+    "two pictures of a phone in one": (
+        saved(scene(), "MPO", quality=95, save_all=True, append_images=[GREY]), scene()),
     "JPEG with broken notes": (
         saved(scene(), "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), scene()),
     "palette": (saved(scene().quantize(256), "PNG"), scene()),
