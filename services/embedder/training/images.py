@@ -58,7 +58,8 @@ def train(task: Task, architecture: Path, *, labelled: bool | None) -> str:
     network = Network.load(task.out)  # as it will be served, rounded to what is stored
     card = "\n".join([
         _FIRST.format(network=network),
-        task.data_section("pictures", len(seen), len(unseen)),
+        task.data_section("pictures", len(seen), len(unseen), "pictures of a label, by name"
+                          if album.labels[0] else "pictures, by name"),
         task.training_section(_METHOD[type(lesson)], progress),
         _figures(task, network, lesson, seen, unseen),
         _drawn(task, network, unseen if len(unseen) else seen),

@@ -49,9 +49,9 @@ class Task:
                 f" batch {progress.batch + 1}"
             )
 
-    def data_section(self, what: str, seen: int, unseen: int) -> str:
-        """Return the card's section on the data and their split."""
-        held_out = f"the first of every {self.hold_out} by name" if unseen else "none"
+    def data_section(self, what: str, seen: int, unseen: int, unit: str) -> str:
+        """Return the card's section on the data and their split by ``unit``."""
+        held_out = f"the first of every {self.hold_out} {unit}" if unseen else "none"
         return (
             f"## Data\n\nLearned from {seen} {what} of `{self.data.resolve().name}`; {unseen} were"
             f" held out ({held_out}).\n"

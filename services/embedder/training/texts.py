@@ -73,7 +73,7 @@ def train(task: Task, base: str) -> str:
     name = task.out.resolve().name
     card = "\n".join([
         _FIRST.format(name=name, base=base, digest=folder_digest(str(task.out), model)),
-        task.data_section("pairs", len(seen), len(unseen)),
+        task.data_section("pairs", len(seen), len(unseen), "groups of pairs that share texts"),
         task.training_section(_METHOD + labelled, progress),
         _figures(unseen, before, measure(model, unseen)),
         task.licence_section(
@@ -92,12 +92,12 @@ def measure(model: Any, rows: Sequence[Pair]) -> Figures | None:
     Where no pair is labelled false, the texts of one pair and the next are taken for such.
     """
     rows = rows[:_MOST]
-    if len(rows) < 2:  # noqa: PLR2004 - one alone is always found
+    same = np.array([pair.same for pair in rows])
+    if len(rows) < 2 or not same.any():  # noqa: PLR2004 - one alone is always found
         return None
     options = {"normalize_embeddings": True, "show_progress_bar": False}
     a = model.encode_query([pair.a for pair in rows], **options)
     b = model.encode_document([pair.b for pair in rows], **options)
-    same = np.array([pair.same for pair in rows])
     group = pairs.groups_of_texts([pair for pair in rows if pair.same])
     order = (-a[same] @ b.T + 4 * _equal(rows, same)).argsort(1, kind="stable")[:, :5]
     right_group = np.array([group.get(pair.b, -1) for pair in rows])[order]
