@@ -127,6 +127,28 @@ class Network:
             vectors = (vectors + self._stack(planes.flip(3))) / 2
         return vectors
 
+    def seen(self, prepared: NDArray[np.uint8]) -> list[Tensor]:
+        """Return what each declared layer makes of a prepared picture.
+
+        Args:
+            prepared: uint8 array [side, side, 3].
+
+        Returns:
+            For each layer float32 [channels, height, width], or [length] where it is a vector.
+        """
+        colours, layers = self._stack
+        values = torch.tensor(prepared, device=self._device).permute(2, 0, 1)[None].float()
+        values, found = colours(values), []
+        with torch.inference_mode():
+            for layer in layers:
+                values = layer(values)
+                found.append(values[0].cpu())
+        return found
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the learned tensors, ``<layer's position>.<weight or bias>``."""
+        return {name: tensor.cpu() for name, tensor in self._layers.state_dict().items()}
+
     def save(self, folder: Path) -> None:
         """Write the declaration and the weights (as float16) into a folder, made if need be."""
         folder.mkdir(parents=True, exist_ok=True)

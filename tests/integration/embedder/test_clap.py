@@ -1,7 +1,6 @@
 """The real loading path of CLAP-like models, on one with two layers and random weights."""
 
 import io
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,58 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from sentence_transformers import SentenceTransformer
-from transformers import (
-    ClapAudioConfig,
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    ClapProcessor,
-    ClapTextConfig,
-    RobertaTokenizer,
-)
 
 from services.embedder.embedding import Embedded, Embedding
 from services.embedder.models.sentences import Sentences
 from services.embedder.orders import Order, SoundFile
 from services.embedder.served import Models, Spec
 from services.errors import InvalidArgument
-
-LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+from tests import small_models
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clap")
-    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *LETTERS]
-    (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    make: Any = RobertaTokenizer
-    tokenizer = make(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=32)
-    text: Any = ClapTextConfig
-    audio: Any = ClapAudioConfig
-    config: Any = ClapConfig
-    torch.manual_seed(0)
-    model = ClapModel(
-        config(
-            text_config=text(
-                vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                num_attention_heads=2, max_position_embeddings=40, projection_dim=24,
-            ).to_dict(),
-            audio_config=audio(
-                hidden_size=64, patch_embeds_hidden_size=8, depths=[1, 1, 1, 1],
-                num_attention_heads=[1, 1, 2, 2], projection_dim=24,
-            ).to_dict(),
-            projection_dim=24,
-        )
-    )  # fmt: skip
-    model.save_pretrained(folder / "plain")
-    process: Any = ClapProcessor
-    sounds = ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
-    process(sounds, tokenizer).save_pretrained(folder / "plain")
-    SentenceTransformer(str(folder / "plain"), device="cpu").save(str(folder / "model"))
-    return folder / "model"
+    return small_models.clap(tmp_path_factory.mktemp("clap"))
 
 
 @pytest.fixture

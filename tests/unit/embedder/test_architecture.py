@@ -1,10 +1,12 @@
 import json
+import re
 from typing import Any
 
 import pytest
 
 from services.embedder.models.architecture import Architecture, parse
 from services.embedder.models.layers import Convolution
+from tests.conftest import ROOT
 
 
 def declaration(**changes: Any) -> dict[str, Any]:
@@ -109,3 +111,8 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, Any], complaint: str
 def test_what_is_no_declaration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="architecture"):
         parse(text)
+
+
+def test_the_example_of_the_readme_can_be_built() -> None:
+    [example] = re.findall(r"```json\n(\{\"format\".*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert parse(example).dimensions == 64

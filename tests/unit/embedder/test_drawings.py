@@ -2,7 +2,7 @@ from random import Random
 
 import numpy as np
 
-from services.embedder import drawings
+from services.embedder.training import drawings
 
 
 def photos() -> drawings.Pictures:

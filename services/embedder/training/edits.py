@@ -1,6 +1,6 @@
 """Six ways in which a picture comes back changed: what the twin must survive.
 
-Written for evaluation alone: training has its own views (services/embedder/augmentations.py).
+For evaluation alone: what is learned from are other views (augmentations.py).
 """
 
 import io
@@ -31,14 +31,15 @@ def rotate(picture: Image.Image, chance: random.Random) -> Image.Image:
     """Turn by 8 to 16 degrees to either side; the corners become white, black or grey."""
     angle = chance.uniform(8, 16) * chance.choice((-1, 1))
     corner = chance.choice(("white", "black", "grey"))
-    return picture.rotate(angle, Image.Resampling.BICUBIC, chance.random() < 0.5, fillcolor=corner)
+    whole = chance.random() < 0.5  # noqa: PLR2004 - as often as not
+    return picture.rotate(angle, Image.Resampling.BICUBIC, whole, fillcolor=corner)
 
 
 def caption(picture: Image.Image, chance: random.Random) -> Image.Image:
     """Draw one line of capitals at the top and one at the bottom, white with a black outline."""
     drawn = picture.copy()
     pen = ImageDraw.Draw(drawn)
-    size = round(picture.height * chance.uniform(0.09, 0.14))
+    size = max(1, round(picture.height * chance.uniform(0.09, 0.14)))
     font = ImageFont.load_default(size)
     for height, anchor in ((0.02, "ma"), (0.98, "md")):
         text = " ".join(chance.choices(_WORDS, k=chance.randint(2, 5))).upper()
@@ -64,7 +65,8 @@ def screenshot(picture: Image.Image, chance: random.Random) -> Image.Image:
     top = chance.randint(0, height - picture.height)
     page.paste(picture, (left, top))
     blurred = page.filter(ImageFilter.GaussianBlur(chance.uniform(0.6, 1.4)))
-    return blurred.resize((width // 2, height // 2), Image.Resampling.BICUBIC)
+    half = (max(1, width // 2), max(1, height // 2))
+    return blurred.resize(half, Image.Resampling.BICUBIC)
 
 
 EDITS: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
@@ -72,17 +74,17 @@ EDITS: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
 }
 
 
-def edited(picture: Image.Image, edit: str, seed: str) -> Image.Image:
-    """Apply one of ``EDITS`` and save as JPEG of quality 45 to 80, as it would be sent.
+def edited(picture: Image.Image, edit: str, seed: str) -> bytes:
+    """Apply one of ``EDITS``; return it as JPEG of quality 45 to 80, as it would be sent.
 
     Args:
         picture: any mode; transparent parts become white.
         edit: a key of ``EDITS``.
         seed: the same seed gives the same bytes.
     """
-    chance = random.Random(f"{seed}/{edit}")
+    chance = random.Random(f"{seed}/{edit}")  # noqa: S311 - no secrets here
     layer = picture.convert("RGBA")
     opaque = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     buffer = io.BytesIO()
     EDITS[edit](opaque, chance).save(buffer, "JPEG", quality=chance.randint(45, 80))
-    return Image.open(io.BytesIO(buffer.getvalue()))
+    return buffer.getvalue()

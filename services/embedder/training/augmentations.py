@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from services.embedder import drawings
+from services.embedder.training import drawings
 
 _CAPTIONS = 600
 _PAGES = 200
@@ -25,11 +25,14 @@ class Views:
     Args:
         side: pixels of each side of the pictures that will come in.
         seed: the same seed gives the same views in the same order.
+
+    Attributes:
+        chance: where every choice comes from.
     """
 
     def __init__(self, side: int, seed: int) -> None:
         chance = Random(seed)  # noqa: S311 - no secrets here
-        self._random = torch.Generator().manual_seed(seed)
+        self.chance = torch.Generator().manual_seed(seed)
         self._captions = torch.from_numpy(drawings.captions(_CAPTIONS, side, chance))
         self._pages = torch.from_numpy(drawings.pages(_PAGES, side, chance))
 
@@ -55,7 +58,7 @@ class Views:
         self, views: Tensor, probability: float, change: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Change a random part of the batch."""
-        chosen = (torch.rand(len(views), generator=self._random) < probability).nonzero().flatten()
+        chosen = (torch.rand(len(views), generator=self.chance) < probability).nonzero().flatten()
         if len(chosen):
             views[chosen] = change(views[chosen])
         return views
@@ -126,26 +129,26 @@ class Views:
     def _degrade(self, views: Tensor) -> Tensor:
         """Lose detail as strong compression does: blur and noise."""
         noise = torch.randn(
-            views.shape[0], 3, views.shape[2] // 2, views.shape[3] // 2, generator=self._random
+            views.shape[0], 3, views.shape[2] // 2, views.shape[3] // 2, generator=self.chance
         )
         amount = self._between(0, 6, 1, len(views)).view(-1, 1, 1, 1)
         return _blur(views) + F.interpolate(noise * amount, size=views.shape[2:])
 
     def _ground(self, count: int) -> Tensor:
         """A plain colour for each picture: often white or black."""
-        colours = torch.rand(count, 3, 1, 1, generator=self._random) * 255
+        colours = torch.rand(count, 3, 1, 1, generator=self.chance) * 255
         plain = self._flags(count, 0.6).view(-1, 1, 1, 1)
         return torch.where(plain, (colours[:, :1] > 127).float() * 255, colours)  # noqa: PLR2004
 
     def _drawn(self, bank: Tensor, count: int) -> Tensor:
-        chosen = torch.randint(len(bank), (count,), generator=self._random)
+        chosen = torch.randint(len(bank), (count,), generator=self.chance)
         return bank[chosen].permute(0, 3, 1, 2).float()
 
     def _flags(self, count: int, probability: float) -> Tensor:
-        return torch.rand(count, generator=self._random) < probability
+        return torch.rand(count, generator=self.chance) < probability
 
     def _between(self, low: float, high: float, rows: int, count: int) -> Tensor:
-        return torch.rand(rows, count, generator=self._random) * (high - low) + low
+        return torch.rand(rows, count, generator=self.chance) * (high - low) + low
 
 
 def _blur(views: Tensor) -> Tensor:
