@@ -28,6 +28,7 @@ from services.gateway.refusals import Refusals
 from services.gateway.server import CacheServicer, ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.twins import Twins
+from services.gateway.uploads import Uploads
 from services.gateway.upstream import Upstream
 from services.gateway.verifier import Verifier
 from services.serving import Face
@@ -91,6 +92,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
         ingest = Ingest(book, neighbours)
+        routes = OpenAiApi(chat, neighbours.embedder, upstream).routes() + Uploads(ingest).routes()
         rag = RagServicer(ingest, answers, refusals, has_model=bool(settings.llm_base_url))
         yield Gateway(
             [
@@ -125,7 +127,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     functools.partial(keys.admit, "twin"),
                 ),
             ],
-            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready, keys),
+            web.app(twins, answers, routes, ready, keys),
         )
 
 

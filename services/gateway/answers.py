@@ -4,13 +4,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.errors import FailedPrecondition, NotFound
-from services.gateway import retrieval
+from services.gateway import reranking, retrieval
 from services.gateway.cache import Cache
 from services.gateway.clients import Hit, Neighbours, Query, Vectors
 from services.gateway.entries import Context, Decision, Request
@@ -32,6 +32,7 @@ class Timings:
     embed: float = 0.0
     search: float = 0.0
     arrange: float = 0.0
+    rerank: float = 0.0
     generate: float = 0.0
     total: float = 0.0
     begun: float = field(default_factory=time.perf_counter)
@@ -112,8 +113,7 @@ class Answers:
             vectors = await self._neighbours.embedder.questions([question.text])
         with timings.stage("search"):
             found = await self._find(question, vectors)
-        with timings.stage("arrange"):
-            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        passages = await self._arrange(question, found, timings)
         return passages, found.verdict, timings.ended()
 
     async def ask(self, question: Question) -> Answer:
@@ -142,8 +142,7 @@ class Answers:
             yield decision.entry.response
             yield _kept(decision, timings)
             return
-        with timings.stage("arrange"):
-            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        passages = await self._arrange(question, found, timings)
         if found.verdict.refused or not passages:
             yield Answer("", [], passages, decision, timings.ended(), refusal=found.verdict)
             return
@@ -172,6 +171,7 @@ class Answers:
             "filter": question.filter_key.hex(),
             "limit": str(question.limit),
             "diversity": str(question.diversity),
+            "rerank": str(question.rerank),
             "prompt_tokens": str(question.prompt_tokens),
         }
         context = Context(
@@ -202,7 +202,7 @@ class Answers:
             question.collections,
             question.text if question.by_words else "",
             vectors,
-            question.limit,
+            max(question.limit, reranking.READ) if question.rerank else question.limit,
             filter=question.filter,
             with_vector=question.diversity > 0,
         )
@@ -217,6 +217,16 @@ class Answers:
                 raise
             return await self._look(replace(question, by_words=False), vectors, near)
         return found[: len(near)], found[len(near) :]
+
+    async def _arrange(self, question: Question, found: _Found, timings: Timings) -> list[Passage]:
+        """Make passages of hits; a cross-encoder orders them if the question asks for it."""
+        with timings.stage("arrange"):
+            ranked: Iterable[Passage] = retrieval.candidates(found.hits)
+        if question.rerank:
+            with timings.stage("rerank"):
+                ranked = await reranking.rerank(self._neighbours.embedder, question.text, ranked)
+        with timings.stage("arrange"):
+            return retrieval.choose(ranked, question.limit, question.diversity)
 
     async def _choose(
         self,

@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
+from typing import Protocol
 
-from services.gateway.clients import Embedder
+from services.gateway.clients import TextModel
 from services.gateway.formats.extract import SECTION_SEPARATOR, Block, Extract
 from services.gateway.passages import Span, lines, sentences
 
@@ -21,6 +22,18 @@ LEAD_CHARACTERS = 300
 OVERLAP_TOKENS = 32
 _TOKENIZE_CHARACTERS = 2**18
 _TOKENIZE_TEXTS = 256
+
+
+class Tokenizer(Protocol):
+    """Counts as the embedding model does."""
+
+    async def text_model(self) -> TextModel:
+        """Return what there is to know of the model."""
+        ...
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Return where the tokens of each text begin, in code points."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,14 +67,14 @@ class _Unit:
     tokens: int
 
 
-async def cut(extract: Extract, title: str, embedder: Embedder) -> list[Chunk]:
+async def cut(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]:
     """Return the chunks of an extract in order; they cover all its blocks."""
     text, blocks = extract.text, extract.blocks
     leads = list(dict.fromkeys(_lead(title, block.section) for block in blocks))
     pieces = [text[block.start : block.end] for block in blocks]
-    starts = await _token_starts([*pieces, *leads], embedder)
+    starts = await _token_starts([*pieces, *leads], tokenizer)
     lead_tokens = dict(zip(leads, map(len, starts[len(blocks) :]), strict=True))
-    most = min((await embedder.text_model()).max_tokens, CHUNK_TOKENS) - SPECIAL_TOKENS
+    most = min((await tokenizer.text_model()).max_tokens, CHUNK_TOKENS) - SPECIAL_TOKENS
     chunks = []
     numbered = zip(blocks, starts, strict=False)
     for (section, page), group in groupby(numbered, lambda one: (one[0].section, one[0].page)):
@@ -82,7 +95,7 @@ def _lead(title: str, section: str) -> str:
     return SECTION_SEPARATOR.join(parts)[:LEAD_CHARACTERS]
 
 
-async def _token_starts(texts: Sequence[str], embedder: Embedder) -> list[Sequence[int]]:
+async def _token_starts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequence[int]]:
     """Return where the tokens of each text begin, asking in bounded batches."""
     found: list[Sequence[int]] = []
     first, size = 0, 0
@@ -90,7 +103,7 @@ async def _token_starts(texts: Sequence[str], embedder: Embedder) -> list[Sequen
         size += len(text)
         full = size >= _TOKENIZE_CHARACTERS or number - first >= _TOKENIZE_TEXTS
         if full or number == len(texts):
-            found += await embedder.token_starts(texts[first:number])
+            found += await tokenizer.token_starts(texts[first:number])
             first, size = number, 0
     return found
 

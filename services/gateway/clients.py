@@ -144,6 +144,18 @@ class Embedder:
             priority=priority,
         )
 
+    async def rerank(self, question: str, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return how well texts answer a question, by a cross-encoder: scores [n].
+
+        Raises:
+            FailedPrecondition: no cross-encoder is served.
+        """
+        async with _calling("embedder"):
+            reply = await self._stub.Rerank(
+                embedder_pb2.RerankRequest(query=question, texts=texts), timeout=serving.time_left()
+            )
+        return np.array(reply.scores)
+
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Return where the tokens of each text begin, in code points."""
         async with _calling("embedder"):

@@ -180,16 +180,20 @@ class Ledger:
             )
         return {_bytes(one).decode() for one in found}
 
-    async def announce_chunks(self, collection: str, key: str, ids: Sequence[str]) -> None:
+    async def announce_chunks(self, collection: str, key: str, ids: Sequence[str]) -> set[str]:
         """Note which chunks a document will get, and count the change before it happens.
 
         So whatever is written can be found and deleted, and no cached answer outlives the change.
+        Returns the ids of all that search may have held before.
         """
+        held = self._key("chunks", collection, key)
         async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.smembers(held)
             if ids:
-                pipe.sadd(self._key("chunks", collection, key), *ids)
+                pipe.sadd(held, *ids)
             pipe.incr(self._key("epoch", collection))
-            await pipe.execute()
+            before = (await pipe.execute())[0]
+        return {_bytes(one).decode() for one in before}
 
     async def write_document(
         self, collection: str, key: str, record: Record, chunks: Sequence[str]

@@ -62,6 +62,7 @@ def question(
         "filter": request.filter,
         "filter_key": request.filter.SerializeToString(deterministic=True),
         "diversity": request.diversity,
+        "rerank": request.rerank,
     }
     if isinstance(request, rag_pb2.RetrieveRequest):
         return Question(**common)  # type: ignore[arg-type]
@@ -122,6 +123,7 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
         embed=value.embed,
         search=value.search,
         arrange=value.arrange,
+        rerank=value.rerank,
         generate=value.generate,
         total=value.total,
     )

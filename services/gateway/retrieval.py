@@ -98,15 +98,22 @@ def nearest(name: str, vectors: Vectors) -> list[Query]:
 
 def arrange(found: Sequence[Sequence[Hit]], limit: int, diversity: float = 0.0) -> list[Passage]:
     """Return readable passages from the hits of each collection, best first."""
+    return choose(candidates(found), limit, diversity)
+
+
+def candidates(found: Sequence[Sequence[Hit]]) -> Iterator[Passage]:
+    """Yield readable passages from the hits of each collection, best first, none said twice."""
     scale = _scale(found)
     joined = [one for hits in found for one in _join([_passage(hit, scale) for hit in hits], scale)]
-    ranked = sorted(joined, key=lambda one: (-one.score, one.document, one.start))
+    return _distinct(sorted(joined, key=lambda one: (-one.score, one.document, one.start)))
+
+
+def choose(ranked: Iterable[Passage], limit: int, diversity: float = 0.0) -> list[Passage]:
+    """Return the best of passages that are ranked; ``diversity`` prefers those that differ."""
     if diversity:
-        chosen = _diverse(
-            list(islice(_distinct(ranked), limit * HITS_PER_PASSAGE)), limit, diversity
-        )
+        chosen = _diverse(list(islice(ranked, limit * HITS_PER_PASSAGE)), limit, diversity)
     else:
-        chosen = list(islice(_distinct(ranked), limit))
+        chosen = list(islice(ranked, limit))
     return [replace(passage, vector=None) for passage in chosen]
 
 
@@ -236,6 +243,8 @@ def _diverse(ranked: Sequence[Passage], limit: int, diversity: float) -> list[Pa
         return []
     rows = np.stack([passage.vector for passage in ranked if passage.vector is not None])
     scores = np.array([passage.score for passage in ranked])
+    # Whatever they are made of, they weigh against cosines.
+    scores = (scores - scores.min()) / (float(np.ptp(scores)) or 1.0)
     nearest = np.zeros(len(ranked))
     left = list(range(len(ranked)))
     chosen: list[Passage] = []

@@ -3,46 +3,20 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
-import torch
 from sentence_transformers import CrossEncoder
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.models.model import CannotLoad
 from services.embedder.models.pairs import CrossEncoders
+from tests.cross_encoder import build
 from tests.embedder_process import EmbedderProcess
 from tests.refusals import refusal
 from tests.stack import Stack
 
-LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 TEXTS = ["a cat sat", "dogs", "the number of tokens is far beyond what it reads " * 9, "a cat sat"]
-
-
-def build(folder: Path, labels: int) -> str:
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *LETTERS,
-        *(f"##{one}" for one in LETTERS),
-    ]
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(words))
-    torch.manual_seed(0)
-    make: Any = BertConfig
-    config = make(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
-    )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(folder)
-    BertTokenizer(str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
