@@ -3,9 +3,7 @@
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,35 +18,9 @@ from services.gateway.passages import Span
 from services.gateway.questions import Question
 from services.gateway.refusals import Refusals, Verdict
 from services.gateway.retrieval import Passage
+from services.gateway.timings import Timings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Timings:
-    """Seconds by stage."""
-
-    cache: float = 0.0
-    embed: float = 0.0
-    search: float = 0.0
-    arrange: float = 0.0
-    rerank: float = 0.0
-    generate: float = 0.0
-    total: float = 0.0
-    begun: float = field(default_factory=time.perf_counter)
-
-    def ended(self) -> "Timings":
-        """Return these at the end of the call."""
-        return replace(self, total=time.perf_counter() - self.begun)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of what runs inside to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, name, getattr(self, name) + time.perf_counter() - started)
 
 
 @dataclass
@@ -202,7 +174,7 @@ class Answers:
             question.collections,
             question.text if question.by_words else "",
             vectors,
-            max(question.limit, reranking.READ) if question.rerank else question.limit,
+            reranking.depth(question.limit) if question.rerank else question.limit,
             filter=question.filter,
             with_vector=question.diversity > 0,
         )
@@ -224,7 +196,9 @@ class Answers:
             ranked: Iterable[Passage] = retrieval.candidates(found.hits)
         if question.rerank:
             with timings.stage("rerank"):
-                ranked = await reranking.rerank(self._neighbours.embedder, question.text, ranked)
+                ranked = await reranking.rerank(
+                    self._neighbours.embedder, question.text, ranked, question.limit
+                )
         with timings.stage("arrange"):
             return retrieval.choose(ranked, question.limit, question.diversity)
 

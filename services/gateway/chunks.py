@@ -40,10 +40,13 @@ class Tokenizer(Protocol):
 class Chunk:
     """A piece of an extract; ``lead``, its title and section, is embedded and indexed before it.
 
-    ``gap`` is the white space up to the next chunk, or None if more lies between.
+    Attributes:
+        around: the piece with its neighbours in the same section and page.
+        gap: the white space up to the next chunk, or None if more lies between.
     """
 
     span: Span
+    around: Span
     lead: str
     section: str
     page: int
@@ -51,8 +54,20 @@ class Chunk:
     gap: str | None = None
 
     def text(self, extract: Extract) -> str:
-        """Return what is embedded and indexed: what it is about, and its words."""
+        """Return what is embedded: what it is about, and its words."""
         return self.before() + self.span.of(extract.text)
+
+    def words(self, extract: Extract) -> str:
+        """Return what it is found by in words: what it is about, and its words in their context.
+
+        A cut falls where a chunk is full, not where a subject ends: what is asked for is often
+        said on both sides of it (Callan, "Passage-level evidence in document retrieval", 1994).
+        """
+        return self.before() + self.around.of(extract.text)
+
+    def place(self) -> int:
+        """Return where its own words begin in ``words``."""
+        return len(self.before()) + self.span.start - self.around.start
 
     def before(self) -> str:
         """Return what goes before its words."""
@@ -81,7 +96,10 @@ async def cut(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]
         lead = _lead(title, section)
         room = max(most // 2, most - lead_tokens[lead])
         units = [unit for block, at in group for unit in _units(text, block, at, room)]
-        chunks += [Chunk(span, lead, section, page) for span in _pack(units, room)]
+        spans = _pack(units, room)
+        for at, span in enumerate(spans):
+            around = Span(spans[max(0, at - 1)].start, spans[min(at + 1, len(spans) - 1)].end)
+            chunks.append(Chunk(span, around, lead, section, page))
     return [
         replace(one, number=number, gap=_gap(text, one, other))
         for number, (one, other) in enumerate(zip_longest(chunks, chunks[1:]))

@@ -80,7 +80,7 @@ class _Prepared:
             "version": self.kept.version,
             "start": chunk.span.start,
             "end": chunk.span.end,
-            "lead": len(chunk.before()),
+            "lead": chunk.place(),
             "number": chunk.number,
             "section": chunk.section,
             "page": chunk.page,
@@ -90,7 +90,7 @@ class _Prepared:
             id=key,
             vector=row,
             fields=self.fields | {DOCUMENT_FIELD: self.kept.id},
-            text=chunk.text(self.extract),
+            text=chunk.words(self.extract),
             payload=json.dumps(place, ensure_ascii=False).encode(),
         )
 

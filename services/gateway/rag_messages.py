@@ -2,7 +2,7 @@
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
 from services.gateway import clients, messages
-from services.gateway.answers import Answer, Event, Retrieved, Timings
+from services.gateway.answers import Answer, Event, Retrieved
 from services.gateway.entries import Bound
 from services.gateway.generator import Citation
 from services.gateway.ingest import Kept, Receipt
@@ -10,6 +10,7 @@ from services.gateway.questions import DEFAULT_PASSAGES, Question
 from services.gateway.refusals import Labelled, Measured, Verdict
 from services.gateway.retrieval import Passage
 from services.gateway.sources import Source
+from services.gateway.timings import Timings
 
 
 def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:

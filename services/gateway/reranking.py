@@ -12,17 +12,24 @@ import numpy as np
 from services.gateway.clients import Embedder
 from services.gateway.retrieval import Passage
 
-# So many of the best are read; a cross-encoder reads each anew for every question.
-READ = 50
+# At least so many of the best are read; a cross-encoder reads each anew for every question.
+_READ = 50
 
 
-async def rerank(embedder: Embedder, question: str, ranked: Iterable[Passage]) -> list[Passage]:
+def depth(limit: int) -> int:
+    """Return how many passages are read to choose ``limit`` of them."""
+    return max(limit, _READ)
+
+
+async def rerank(
+    embedder: Embedder, question: str, ranked: Iterable[Passage], limit: int
+) -> list[Passage]:
     """Return the best passages in the order of their scores by the embedder's cross-encoder.
 
     Raises:
         FailedPrecondition: the embedder has none.
     """
-    read = list(islice(ranked, READ))
+    read = list(islice(ranked, depth(limit)))
     if not read:
         return []
     scores = await embedder.rerank(question, [_told(passage) for passage in read])

@@ -149,7 +149,7 @@ def _passage(hit: Hit, scale: Scale) -> Passage:
     return Passage(
         document=place["document"],
         chunk=hit.id,
-        text=hit.text[place["lead"] :],
+        text=hit.text[place["lead"] : place["lead"] + place["end"] - place["start"]],
         score=scale.of(hit.similarity, hit.text_score),
         similarity=hit.similarity,
         text_score=hit.text_score,
