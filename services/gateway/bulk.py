@@ -20,6 +20,8 @@ from services.gateway.trips import Known, Shared
 
 Row = NDArray[np.float32]
 CHUNKS_A_TRIP = 64
+# Every chunk says of every field whether it has it, so documents cannot bring any number of them.
+FIELDS_LIMIT = 64
 _CHARACTERS_A_TRIP = 2**18
 # A text costs as much as so many characters, so that a trip is not of thousands of headings.
 _CHARACTERS_A_TEXT = 2**10
@@ -58,9 +60,17 @@ class Bulk:
     async def declared(
         self, collection: str, none: Vectors, fields: dict[str, Value]
     ) -> dict[str, str]:
-        """Return the fields of a collection; the first document of all makes it with its own."""
+        """Return the fields of a collection; it is made if need be, and gets what it lacks."""
+        name, types = search_collection(collection), field_types(fields)
         known = self._fields.setdefault(collection, Known())
-        return await known.ask(partial(self._declare, search_collection(collection), none, fields))
+        make = partial(self._make, name, none, types)
+        declared = await known.ask(make)
+        more = {one: type_ for one, type_ in types.items() if one not in declared}
+        if more and len(declared) + len(more) <= FIELDS_LIMIT:
+            await self._search.declare(name, more)
+            known.forget()
+            declared = await known.ask(make)
+        return declared
 
     async def rows(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
         """Embed chunks; return of each its row, float32 [dimensions], and its model's digest."""
@@ -78,11 +88,11 @@ class Bulk:
             documents
         )
 
-    async def _declare(self, name: str, none: Vectors, fields: dict[str, Value]) -> dict[str, str]:
+    async def _make(self, name: str, none: Vectors, types: dict[str, str]) -> dict[str, str]:
         declared = await self._search.declared(name)
         if declared is None:
-            types = field_types(fields) | {DOCUMENT_FIELD: "tag"}
-            await self._search.ensure(name, none, types, index_text=True)
+            types = types if len(types) < FIELDS_LIMIT else {}
+            await self._search.ensure(name, none, types | {DOCUMENT_FIELD: "tag"}, index_text=True)
             declared = await self._search.declared(name)
         return declared or {}
 

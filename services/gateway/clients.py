@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import serving, status
-from services.errors import AlreadyExists, NotFound, Unavailable
+from services.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 
 METRICS = {
     "cosine": search_pb2.METRIC_COSINE,
@@ -329,6 +329,19 @@ class Search:
             return None
         kinds = {number: name for name, number in _FIELD_TYPES.items()}
         return {one.name: kinds.get(one.type, "text") for one in reply.collection.fields}
+
+    async def declare(self, collection: str, fields: dict[str, str]) -> None:
+        """Declare more fields of a collection, unless it has them with other types, or too many."""
+        request = search_pb2.UpdateCollectionRequest(
+            name=collection,
+            add_fields=[
+                search_pb2.Field(name=name, type=_FIELD_TYPES[kind])
+                for name, kind in fields.items()
+            ],
+        )
+        with contextlib.suppress(AlreadyExists, InvalidArgument):
+            async with _calling("search"):
+                await self._stub.UpdateCollection(request, timeout=serving.time_left())
 
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
         """Return which of these documents do not exist."""

@@ -106,6 +106,10 @@ class Known(Generic[Told]):
         self._until = 0.0
         self._turn = asyncio.Lock()
 
+    def forget(self) -> None:
+        """Believe nothing any more."""
+        self._told = []
+
     async def ask(self, trip: Callable[[], Awaitable[Told]]) -> Told:
         """Return what was told, by this trip if it is too long ago."""
         async with self._turn:

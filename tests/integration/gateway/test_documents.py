@@ -81,12 +81,24 @@ def test_fields_of_a_front_matter_filter(rag: Any, name: str) -> None:
     assert reply.passages[0].section.startswith("Note 1")
 
 
-def test_a_field_that_came_too_late_is_kept_and_named(rag: Any, name: str) -> None:
+def test_fields_that_come_later_filter_too(rag: Any, name: str) -> None:
     ingest(rag, name, [note(1)])
     late = ingest_one(rag, name, "late.md", "---\ncolour: red\nyear: soon\n---\nText.\n")
     assert late.status == CREATED
-    assert len(late.warnings) == 2
-    assert read(rag, name, "late.md").fields["colour"].string == "red"
+    [warning] = late.warnings
+    assert "'year'" in warning
+    assert read(rag, name, "late.md").fields["year"].string == "soon"
+    red = search_pb2.Filter(tag=search_pb2.TagCondition(field="colour", any_of=["red"]))
+    assert [one.document_id for one in retrieve(rag, name, "text", filter=red).passages] == [
+        "late.md"
+    ]
+    many = "".join(f"field{number}: 1\n" for number in range(300))
+    assert len(ingest_one(rag, name, "many.md", f"---\n{many}---\nText.\n").warnings) == 300
+    place = search_pb2.FieldValue(geo=search_pb2.GeoPoint(lat=48.2, lon=16.4))
+    ingest_one(rag, name, "here", "The otter is here.", fields={"place": place})
+    near = search_pb2.GeoCondition(field="place", centre=place.geo, radius_m=10)
+    found = retrieve(rag, name, "Where is the otter?", filter=search_pb2.Filter(geo=near))
+    assert [one.document_id for one in found.passages] == ["here"]
 
 
 def test_what_is_gone_is_deleted(stack: Stack, rag: Any, name: str) -> None:
