@@ -22,11 +22,11 @@ from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
 from services.gateway.keys import Keys
 from services.gateway.leases import Leases
-from services.gateway.ledger import Ledger
 from services.gateway.openai_api import OpenAiApi
 from services.gateway.refusals import Refusals
 from services.gateway.server import CacheServicer, ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
+from services.gateway.shelf import Shelf
 from services.gateway.twins import Twins
 from services.gateway.uploads import Uploads
 from services.gateway.upstream import Upstream
@@ -54,7 +54,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         redis = ledger.connect(settings.redis_url)
         stack.push_async_callback(addresses.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
-        book = Ledger(redis, settings.redis_prefix)
+        book = Shelf(redis, settings.redis_prefix)
         verifier = Verifier.load()
         cache = Cache(
             book,

@@ -20,8 +20,8 @@ from services.gateway.chunks import Chunk
 from services.gateway.clients import Document, Neighbours, Value
 from services.gateway.formats import files
 from services.gateway.formats.extract import Extract
-from services.gateway.ledger import Ledger
 from services.gateway.places import Places
+from services.gateway.shelf import Shelf, TurnLost
 from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
 CHUNKS_AT_ONCE = 512
@@ -98,8 +98,8 @@ class _Prepared:
 class Ingest:
     """Takes documents in and out, and reads them."""
 
-    def __init__(self, ledger: Ledger, neighbours: Neighbours) -> None:
-        self._ledger = ledger
+    def __init__(self, shelf: Shelf, neighbours: Neighbours) -> None:
+        self._shelf = shelf
         self._neighbours = neighbours
         self._chunks = Places(CHUNKS_AT_ONCE)
         self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -141,7 +141,7 @@ class Ingest:
 
     async def get(self, collection: str, key: str) -> Kept:
         """Read a document. Raises NotFound if it is not there."""
-        record = await self._ledger.document(collection, key)
+        record = await self._shelf.document(collection, key)
         if record is None:
             raise NotFound("DOCUMENT_NOT_FOUND", "There is no such document.", field="id", id=key)
         return Kept(**record)
@@ -149,25 +149,27 @@ class Ingest:
     async def delete(self, collection: str, key: str) -> int:
         """Delete a document and its chunks; return how many those were."""
         async with self._alone(collection, key):
-            kept = await self.get(collection, key)
-            await self._ledger.announce_chunks(collection, key, [])
-            held = await self._ledger.chunks(collection, key)
-            await self._neighbours.search.delete(search_collection(collection), sorted(held))
-            await self._ledger.delete_document(collection, key)
-        return kept.chunks
+            return await _patiently(lambda: self._delete(collection, key), TurnLost)
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Kept], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        records, following = await self._ledger.documents(collection, size, token)
+        records, following = await self._shelf.documents(collection, size, token)
         return [Kept(**record) for record in records], following
 
     def _alone(self, collection: str, key: str) -> asyncio.Lock:
         """Return the lock of a document: its versions are taken in one after the other."""
         return self._busy.setdefault((collection, key), asyncio.Lock())
 
+    async def _delete(self, collection: str, key: str) -> int:
+        kept = await self.get(collection, key)
+        turn = await self._shelf.begin(collection, key, [])
+        await self._neighbours.search.delete(search_collection(collection), sorted(turn.held))
+        await self._shelf.delete_document(turn)
+        return kept.chunks
+
     async def _bring(self, source: Source, bulk: Bulk) -> Receipt:
         kind, version = source.kind(), source.version()
-        earlier = await self._ledger.document(source.collection, source.id)
+        earlier = await self._shelf.document(source.collection, source.id)
         if earlier and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await asyncio.to_thread(files.read, kind, source.content)
@@ -182,15 +184,15 @@ class Ingest:
         """Bring search and the ledger to a document's new state; return how many were embedded."""
         name, key = prepared.source.collection, prepared.source.id
         ids = list(prepared.chunks)
-        held = await self._ledger.announce_chunks(name, key, ids)
-        stored = await self._stored(name, [one for one in ids if one in held])
+        turn = await self._shelf.begin(name, key, ids)
+        stored = await self._stored(name, [one for one in ids if one in turn.held])
         batches = [
             ids[first : first + CHUNKS_A_TRIP] for first in range(0, len(ids), CHUNKS_A_TRIP)
         ]
         embedded = await _all(self._store_some(prepared, batch, stored, bulk) for batch in batches)
-        gone = await self._ledger.chunks(name, key) - prepared.chunks.keys()
+        gone = await self._shelf.held(turn) - prepared.chunks.keys()
         await self._neighbours.search.delete(search_collection(name), sorted(gone))
-        await self._ledger.write_document(name, key, asdict(prepared.kept), ids)
+        await self._shelf.write_document(turn, asdict(prepared.kept), ids)
         return sum(embedded)
 
     async def _stored(self, name: str, ids: Sequence[str]) -> dict[str, Row]:
