@@ -1,5 +1,6 @@
 """The other services, as the documents of one ingest ask them: together (see ``trips``)."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ class Bulk:
         self._embedder, self._search = neighbours.embedder, neighbours.search
         self._model: Known[TextModel] = Known()
         self._fields: dict[str, Known[dict[str, str]]] = {}
+        self._declaring = asyncio.Lock()
         self._writes: dict[tuple[str, str], Shared[Document, None]] = {}
         self._tokens: Shared[str, Sequence[int]] = Shared(
             self._embedder.token_starts,
@@ -65,12 +67,16 @@ class Bulk:
         known = self._fields.setdefault(collection, Known())
         make = partial(self._make, name, none, types)
         declared = await known.ask(make)
-        more = {one: type_ for one, type_ in types.items() if one not in declared}
-        if more and len(declared) + len(more) <= FIELDS_LIMIT:
-            await self._search.declare(name, more)
-            known.forget()
+        if types.keys() <= declared.keys():
+            return declared
+        async with self._declaring:  # of many documents with a new field, one declares it
             declared = await known.ask(make)
-        return declared
+            more = {one: type_ for one, type_ in types.items() if one not in declared}
+            if more and len(declared) + len(more) <= FIELDS_LIMIT:
+                await self._search.declare(name, more)
+                known.forget()
+                declared = await known.ask(make)
+            return declared
 
     async def rows(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
         """Embed chunks; return of each its row, float32 [dimensions], and its model's digest."""

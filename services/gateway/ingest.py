@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from services.errors import Failure, NotFound, Overloaded, Unavailable
+from services.errors import Aborted, Failure, NotFound, Overloaded, Unavailable
 from services.gateway import chunks, clients, entries
 from services.gateway.bulk import CHUNKS_A_TRIP, Bulk, Row
 from services.gateway.chunks import Chunk
@@ -135,7 +135,7 @@ class Ingest:
         """Take one document in; a failure is a receipt, and the earlier version stands."""
         try:
             async with self._alone(source.collection, source.id):
-                return await _patiently(lambda: self._bring(source, bulk), Unavailable)
+                return await _patiently(lambda: self._bring(source, bulk), Aborted, Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
 

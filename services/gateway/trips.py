@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.errors import Overloaded, Unavailable
+from services.errors import Aborted, Overloaded, Unavailable
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
+_OF_ALL = (Aborted, Overloaded, Unavailable)
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Shared(Generic[Asked, Told]):
         try:
             told = iter(await self._call([item for one in together for item in one.items]))
         except Exception as error:
-            of_all = len(together) == 1 or isinstance(error, (Overloaded, Unavailable))
+            of_all = len(together) == 1 or isinstance(error, _OF_ALL)
             for one in together:
                 if not of_all:
                     await self._trip([one])
