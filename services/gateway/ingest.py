@@ -20,8 +20,8 @@ from services.gateway.chunks import Chunk
 from services.gateway.clients import Document, Neighbours, Value
 from services.gateway.formats import files
 from services.gateway.formats.extract import Extract
+from services.gateway.library import Library, TurnLost
 from services.gateway.places import Places
-from services.gateway.shelf import Shelf, TurnLost
 from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
 CHUNKS_AT_ONCE = 512
@@ -98,8 +98,8 @@ class _Prepared:
 class Ingest:
     """Takes documents in and out, and reads them."""
 
-    def __init__(self, shelf: Shelf, neighbours: Neighbours) -> None:
-        self._shelf = shelf
+    def __init__(self, library: Library, neighbours: Neighbours) -> None:
+        self._library = library
         self._neighbours = neighbours
         self._chunks = Places(CHUNKS_AT_ONCE)
         self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -141,7 +141,7 @@ class Ingest:
 
     async def get(self, collection: str, key: str) -> Kept:
         """Read a document. Raises NotFound if it is not there."""
-        record = await self._shelf.document(collection, key)
+        record = await self._library.document(collection, key)
         if record is None:
             raise NotFound("DOCUMENT_NOT_FOUND", "There is no such document.", field="id", id=key)
         return Kept(**record)
@@ -153,7 +153,7 @@ class Ingest:
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Kept], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        records, following = await self._shelf.documents(collection, size, token)
+        records, following = await self._library.documents(collection, size, token)
         return [Kept(**record) for record in records], following
 
     def _alone(self, collection: str, key: str) -> asyncio.Lock:
@@ -162,14 +162,14 @@ class Ingest:
 
     async def _delete(self, collection: str, key: str) -> int:
         kept = await self.get(collection, key)
-        turn = await self._shelf.begin(collection, key, [])
+        turn = await self._library.begin(collection, key, [])
         await self._neighbours.search.delete(search_collection(collection), sorted(turn.held))
-        await self._shelf.delete_document(turn)
+        await self._library.delete_document(turn)
         return kept.chunks
 
     async def _bring(self, source: Source, bulk: Bulk) -> Receipt:
         kind, version = source.kind(), source.version()
-        earlier = await self._shelf.document(source.collection, source.id)
+        earlier = await self._library.document(source.collection, source.id)
         if earlier and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await asyncio.to_thread(files.read, kind, source.content)
@@ -184,15 +184,15 @@ class Ingest:
         """Bring search and the ledger to a document's new state; return how many were embedded."""
         name, key = prepared.source.collection, prepared.source.id
         ids = list(prepared.chunks)
-        turn = await self._shelf.begin(name, key, ids)
+        turn = await self._library.begin(name, key, ids)
         stored = await self._stored(name, [one for one in ids if one in turn.held])
         batches = [
             ids[first : first + CHUNKS_A_TRIP] for first in range(0, len(ids), CHUNKS_A_TRIP)
         ]
         embedded = await _all(self._store_some(prepared, batch, stored, bulk) for batch in batches)
-        gone = await self._shelf.held(turn) - prepared.chunks.keys()
+        gone = await self._library.held(turn) - prepared.chunks.keys()
         await self._neighbours.search.delete(search_collection(name), sorted(gone))
-        await self._shelf.write_document(turn, asdict(prepared.kept), ids)
+        await self._library.write_document(turn, asdict(prepared.kept), ids)
         return sum(embedded)
 
     async def _stored(self, name: str, ids: Sequence[str]) -> dict[str, Row]:

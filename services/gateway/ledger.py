@@ -1,4 +1,4 @@
-"""The gateway's own records in Redis: cached answers, pictures, epochs (documents: ``shelf``).
+"""The gateway's own records in Redis: cached answers, pictures, epochs (documents: ``library``).
 
 Keys, all under the prefix of the settings:
 
@@ -14,19 +14,14 @@ Keys, all under the prefix of the settings:
 - ``twins``                        sorted set of the ids of the twins
 """
 
-import contextlib
-import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from redis import exceptions
 from redis.asyncio import Redis
 
-from services import addresses
-from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
+from services.gateway.records import Record, as_bytes, asking, dump, load, page
 
-Record = dict[str, Any]
 _WRITE_ENTRY = """
 if ARGV[4] ~= '' and ARGV[4] ~= (redis.call('GET', KEYS[3]) or '0') then return 0 end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
@@ -35,32 +30,6 @@ redis.call('ZADD', KEYS[2], 0, ARGV[3])
 return 1
 """
 REQUEST_ID_SECONDS = 86400
-PAGE_LIMIT = 1000
-
-
-def connect(url: str) -> Redis:
-    """Open a client. Raises InvalidArgument for what is no address."""
-    redis: Redis = addresses.connect(url, connections=64, patience=5)
-    return redis
-
-
-@contextlib.asynccontextmanager
-async def asking() -> AsyncIterator[None]:
-    """Turn what Redis says into failures of ours."""
-    try:
-        yield
-    except exceptions.OutOfMemoryError as error:
-        raise Overloaded(
-            "REDIS_OUT_OF_MEMORY", "Redis has no memory left; nothing was stored.", retry_after=5.0
-        ) from error
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.BusyLoadingError,
-    ) as error:
-        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0) from error
-    except exceptions.RedisError as error:
-        raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
 
 
 class Ledger:
@@ -85,7 +54,7 @@ class Ledger:
             key = self._key("secret")
             async with asking():
                 await self._redis.set(key, secrets.token_bytes(32), nx=True)
-                self._secret = in_bytes(await self._redis.get(key))
+                self._secret = as_bytes(await self._redis.get(key))
         return self._secret
 
     async def entry(self, key: str) -> Record | None:
@@ -128,7 +97,7 @@ class Ledger:
     async def entries(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of a partition's answers by id; those that expired are forgotten."""
         listed = self._key("entries", partition)
-        keys, following = await self._page(listed, size, token)
+        keys, following = await page(self._redis, listed, size, token)
         if not keys:
             return [], following
         async with asking():
@@ -149,14 +118,14 @@ class Ledger:
         """Return a partition's counters."""
         async with asking():
             found = await self._redis.hgetall(self._key("stats", partition))
-        return {in_bytes(name).decode(): float(value) for name, value in found.items()}
+        return {as_bytes(name).decode(): float(value) for name, value in found.items()}
 
     async def claim_request(self, partition: str, request: str, entry: str) -> str:
         """Note which entry a request id creates; return the entry that its first call created."""
         key = self._key("request", partition, request)
         async with asking():
             first = await self._redis.set(key, entry, nx=True, get=True, ex=REQUEST_ID_SECONDS)
-        return in_bytes(first).decode() or entry
+        return as_bytes(first).decode() or entry
 
     async def epochs(self, collections: Sequence[str]) -> list[int]:
         """Return how often each collection of documents has changed."""
@@ -212,33 +181,8 @@ class Ledger:
 
     async def list_twins(self, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
-        keys, following = await self._page(self._key("twins"), size, token)
+        keys, following = await page(self._redis, self._key("twins"), size, token)
         return [record for record in await self.twins(keys) if record], following
-
-    async def _page(self, key: str, size: int, token: str) -> tuple[list[str], str]:
-        if size < 0:
-            raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
-        size = min(size or 100, PAGE_LIMIT)
-        start = f"({token}" if token else "-"
-        async with asking():
-            found = await self._redis.zrangebylex(key, start, "+", start=0, num=size + 1)
-        names = [in_bytes(name).decode() for name in found]
-        return names[:size], names[size - 1] if len(names) > size else ""
 
     def _key(self, *parts: str) -> str:
         return self._prefix + "gateway:" + ":".join(parts)
-
-
-def dump(record: Record) -> bytes:
-    """Return a record as it is stored."""
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def load(value: bytes | str | None) -> Record | None:
-    """Return a record that was stored, or None."""
-    return json.loads(value) if value else None
-
-
-def in_bytes(value: object) -> bytes:
-    """Return what Redis replied, which is bytes or nothing: the client decodes no replies."""
-    return value if isinstance(value, bytes) else b""

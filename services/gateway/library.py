@@ -1,9 +1,10 @@
-"""The ledger's documents: their texts, and which chunks of them search may hold.
+"""Documents in Redis: their texts, and which chunks of them search may hold.
 
-Keys, besides those of the ledger:
+Keys, all under the prefix of the settings:
 
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
 - ``documents:<collection>``       sorted set of the ids of the documents
+- ``epoch:<collection>``           counts changes to a collection of documents
 - ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
 - ``turns:<collection>``           hash by document: the epoch in which its last change began
 
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
+
 from services.errors import Unavailable
-from services.gateway.ledger import Ledger, Record, asking, dump, in_bytes, load
+from services.gateway.records import Record, as_bytes, asking, dump, load, page
 
 # Keys of all three: chunks, epoch, turns. ARGV: id, then ids of chunks.
 _ANNOUNCE = """
@@ -61,8 +64,15 @@ class Turn:
     held: frozenset[str]
 
 
-class Shelf(Ledger):
-    """The ledger, with documents."""
+class Library:
+    """Reads and writes documents.
+
+    Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
+    """
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = prefix + "gateway:"
 
     async def document(self, collection: str, key: str) -> Record | None:
         """Read an ingested document."""
@@ -71,7 +81,7 @@ class Shelf(Ledger):
 
     async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        keys, following = await self._page(self._key("documents", collection), size, token)
+        keys, following = await page(self._redis, self._key("documents", collection), size, token)
         async with asking():
             values = (
                 await self._redis.mget([self._key("document", collection, key) for key in keys])
@@ -86,7 +96,7 @@ class Shelf(Ledger):
         So whatever is written can be found and deleted, and no cached answer outlives the change.
         """
         held, number = await self._call(_ANNOUNCE, collection, key, [key, *chunks])
-        return Turn(collection, key, number, frozenset(in_bytes(one).decode() for one in held))
+        return Turn(collection, key, number, frozenset(as_bytes(one).decode() for one in held))
 
     async def held(self, turn: Turn) -> set[str]:
         """Return the ids of all chunks that search may hold. Raises TurnLost.
@@ -98,8 +108,8 @@ class Shelf(Ledger):
             pipe.smembers(chunks)
             pipe.hget(turns, turn.document)
             held, number = await pipe.execute()
-        _check(in_bytes(number) == b"%d" % turn.number)
-        return {in_bytes(one).decode() for one in held}
+        _check(as_bytes(number) == b"%d" % turn.number)
+        return {as_bytes(one).decode() for one in held}
 
     async def write_document(self, turn: Turn, record: Record, chunks: Sequence[str]) -> None:
         """Write a document whose chunks are in search; count the change. Raises TurnLost."""
@@ -125,6 +135,9 @@ class Shelf(Ledger):
             self._key("document", collection, key),
             self._key("documents", collection),
         ]
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + ":".join(parts)
 
 
 def _check(ours: Any) -> None:
