@@ -169,8 +169,8 @@ class Ingest:
 
     async def _bring(self, source: Source, bulk: Bulk) -> Receipt:
         kind, version = source.kind(), source.version()
-        earlier = await self._library.document(source.collection, source.id)
-        if earlier and earlier["version"] == version:
+        earlier, whole = await self._library.state(source.collection, source.id)
+        if earlier and whole and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await asyncio.to_thread(files.read, kind, source.content)
         prepared, warnings = await _prepare(source, kind, extract, bulk)

@@ -6,10 +6,11 @@ Keys, all under the prefix of the settings:
 - ``documents:<collection>``       sorted set of the ids of the documents
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
-- ``turns:<collection>``           hash by document: the epoch in which its last change began
+- ``turns:<collection>``           hash by document: the epoch in which a change of it began
 
-Who changes a document is given a turn; it ends when another replica begins to change the document,
-and who has lost it begins again. So of two versions at once one stays, whole.
+Who changes a document is given a turn; it is lost when another replica begins to change the
+document, and who has lost it begins again. So of two versions at once one stays, whole. A turn that
+is still there when nobody changes the document tells that a change has died midway.
 """
 
 import random
@@ -37,6 +38,7 @@ redis.call('SET', KEYS[4], ARGV[3])
 redis.call('ZADD', KEYS[5], 0, ARGV[1])
 redis.call('DEL', KEYS[1])
 for at = 4, #ARGV do redis.call('SADD', KEYS[1], ARGV[at]) end
+redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('INCR', KEYS[2])
 return 1
 """
@@ -78,6 +80,14 @@ class Library:
         """Read an ingested document."""
         async with asking():
             return load(await self._redis.get(self._key("document", collection, key)))
+
+    async def state(self, collection: str, key: str) -> tuple[Record | None, bool]:
+        """Read a document, and whether it is whole: no change of it was begun and has not ended."""
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._key("document", collection, key))
+            pipe.hexists(self._key("turns", collection), key)
+            record, changing = await pipe.execute()
+        return load(record), not changing
 
     async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
