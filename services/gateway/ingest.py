@@ -1,7 +1,7 @@
 """Takes documents in: their text, cut into chunks, embedded, stored with their place in the source.
 
 A chunk's id is a digest of what is embedded, so what has not changed is not embedded again. The
-ledger learns of chunks before search does and of the document at the very end: an ingest that dies
+library learns of chunks before search does and of the document at the very end: an ingest that dies
 anywhere is done again, and ends as if it never had.
 """
 
@@ -20,7 +20,7 @@ from services.gateway.chunks import Chunk
 from services.gateway.clients import Document, Neighbours, Value
 from services.gateway.formats import files
 from services.gateway.formats.extract import Extract
-from services.gateway.library import Library, TurnLost
+from services.gateway.library import Library, Turn, TurnLost
 from services.gateway.places import Places
 from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
@@ -181,42 +181,36 @@ class Ingest:
         return Receipt(source.id, status, version, count, embedded, warnings=warnings)
 
     async def _store(self, prepared: _Prepared, bulk: Bulk) -> int:
-        """Bring search and the ledger to a document's new state; return how many were embedded."""
+        """Bring search and the library to a document's new state; return how many were embedded."""
         name, key = prepared.source.collection, prepared.source.id
         ids = list(prepared.chunks)
         turn = await self._library.begin(name, key, ids)
-        stored = await self._stored(name, [one for one in ids if one in turn.held])
         batches = [
             ids[first : first + CHUNKS_A_TRIP] for first in range(0, len(ids), CHUNKS_A_TRIP)
         ]
-        embedded = await _all(self._store_some(prepared, batch, stored, bulk) for batch in batches)
+        embedded = await _all(self._store_some(prepared, some, turn, bulk) for some in batches)
         gone = await self._library.held(turn) - prepared.chunks.keys()
         await self._neighbours.search.delete(search_collection(name), sorted(gone))
         await self._library.write_document(turn, asdict(prepared.kept), ids)
         return sum(embedded)
 
-    async def _stored(self, name: str, ids: Sequence[str]) -> dict[str, Row]:
-        """Return the vectors of those chunks that search holds."""
-        rows: dict[str, Row] = {}
-        for first in range(0, len(ids), CHUNKS_AT_ONCE):
-            some = ids[first : first + CHUNKS_AT_ONCE]
-            rows |= await self._neighbours.search.vectors(search_collection(name), some)
-        return rows
-
     async def _store_some(
-        self, prepared: _Prepared, ids: Sequence[str], stored: dict[str, Row], bulk: Bulk
+        self, prepared: _Prepared, ids: Sequence[str], turn: Turn, bulk: Bulk
     ) -> int:
-        """Embed the chunks that are not stored, write all; return how many were embedded."""
-        new = [key for key in ids if key not in stored]
-        texts = [prepared.chunks[key].text(prepared.extract) for key in new]
+        """Embed the chunks that search does not hold, write all; return how many were embedded."""
         taken = await self._chunks.take(len(ids))
         try:
+            rows = await self._neighbours.search.vectors(
+                search_collection(turn.collection), [key for key in ids if key in turn.held]
+            )
+            new = [key for key in ids if key not in rows]
+            texts = [prepared.chunks[key].text(prepared.extract) for key in new]
             fresh = await _patiently(lambda: bulk.rows(texts), Overloaded, Unavailable)
             if any(digest != prepared.digest for _, digest in fresh):
                 raise Unavailable("MODEL_CHANGED", "The embedder has another model now.")
-            rows = stored | {key: row for key, (row, _) in zip(new, fresh, strict=True)}
+            rows |= {key: row for key, (row, _) in zip(new, fresh, strict=True)}
             documents = [prepared.document(key, rows[key]) for key in ids]
-            await bulk.write(prepared.source.collection, documents, prepared.digest)
+            await bulk.write(turn.collection, documents, prepared.digest)
         finally:
             self._chunks.give(taken)
         return len(new)
