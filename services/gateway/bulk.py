@@ -21,6 +21,8 @@ from services.gateway.trips import Known, Shared
 
 Row = NDArray[np.float32]
 CHUNKS_A_TRIP = 64
+# Redis answers nobody else while it writes them, some milliseconds each in a large collection.
+_WRITES_A_TRIP = 16
 # Every chunk says of every field whether it has it, so documents cannot bring any number of them.
 FIELDS_LIMIT = 64
 _CHARACTERS_A_TRIP = 2**18
@@ -90,9 +92,9 @@ class Bulk:
             await self._search.upsert(name, together, digest)
             return [None] * len(together)
 
-        await self._writes.setdefault((name, digest), Shared(upsert, CHUNKS_A_TRIP, 2)).ask(
-            documents
-        )
+        writes = self._writes.setdefault((name, digest), Shared(upsert, _WRITES_A_TRIP, 2))
+        for first in range(0, len(documents), _WRITES_A_TRIP):
+            await writes.ask(documents[first : first + _WRITES_A_TRIP])
 
     async def _make(self, name: str, none: Vectors, types: dict[str, str]) -> dict[str, str]:
         declared = await self._search.declared(name)
