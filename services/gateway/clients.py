@@ -71,7 +71,7 @@ class Query:
     """A question to one collection; ``vector`` is float32 [dimensions].
 
     ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides. With a ``text``
-    it is asked by words too.
+    it is asked by words too, and ``depth`` hits of each are joined.
     """
 
     collection: str
@@ -81,6 +81,7 @@ class Query:
     filter: Any = None
     with_text: bool = False
     text: str = ""
+    depth: int = 100
     with_vector: bool = False
 
 
@@ -399,6 +400,7 @@ def _to_query(query: Query) -> search_pb2.Query:
     )
     if query.text:
         message.hybrid.vector, message.hybrid.text = vector, query.text
+        message.hybrid.depth = query.depth
     else:
         message.vector = vector
     if conditions:

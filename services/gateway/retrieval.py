@@ -19,6 +19,8 @@ from services.gateway.sources import DOCUMENT_FIELD, search_collection
 # Hits asked for per passage wanted: neighbours join, and duplicates go.
 HITS_PER_PASSAGE = 3
 HITS_LIMIT = 3000
+# A chunk beyond the words' hits counts as if it had none of them, so those go deep.
+DEPTH = 300
 JOINED_LIMIT = 3
 VECTOR_WEIGHT = 0.6
 WORDS_LIMIT = 4000
@@ -84,6 +86,7 @@ def queries(
             vectors.rows[0],
             min(limit * HITS_PER_PASSAGE, HITS_LIMIT),
             text=text[:WORDS_LIMIT],
+            depth=DEPTH,
             with_text=True,
             **options,
         )
