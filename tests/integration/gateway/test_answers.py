@@ -13,7 +13,7 @@ from tests.documents import ingest, ingest_one, read
 from tests.injections import INJECTIONS
 from tests.language_model import LanguageModel
 from tests.refusals import refusal
-from tests.stack import Stack, wait_until
+from tests.stack import Stack, wait_until, wait_until_ready
 
 MISS, EXACT = cache_pb2.DECISION_KIND_MISS, cache_pb2.DECISION_KIND_EXACT
 
@@ -279,6 +279,7 @@ def test_an_answer_leaves_with_its_document(
     ingest_one(rag, name, "b", "The heron waits.")
     wait_until(lambda: ask(rag, name, question).decision.kind == EXACT)
     other = Stack(redis_url, prefix)
+    wait_until_ready(other)
     replica = rag_pb2_grpc.RagServiceStub(other.gateway)
     wait_until(lambda: ask(replica, name, question).decision.kind == EXACT)
     rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="a"))
