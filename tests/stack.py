@@ -23,10 +23,17 @@ LIMIT = 64 * 2**20
 
 
 class Stack:
-    """Runs until closed; addresses and channels are there once it is made."""
+    """Runs until closed; addresses and channels are there once it is made.
 
-    def __init__(self, redis_url: str, prefix: str, **gateway: Any) -> None:
+    ``embedder`` and what else is given are settings of the embedder and the gateway.
+    """
+
+    def __init__(
+        self, redis_url: str, prefix: str, embedder: dict[str, Any] | None = None, **gateway: Any
+    ) -> None:
         self._redis_url, self._prefix, self._gateway = redis_url, prefix, gateway
+        # Nothing is remembered, so that the tests' vectors are always computed.
+        self._embedder = EmbedderSettings(**{"embed_cache": 0} | (embedder or {}))
         self._started: Future[tuple[int, int, int, int]] = Future()
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -63,8 +70,7 @@ class Stack:
             wire_search(SearchSettings(redis_url=self._redis_url, redis_prefix=self._prefix))
         )
         search_port = (await enter(serving.Server(search, "127.0.0.1:0"))).port
-        # Nothing is remembered, so that the tests' vectors are always computed.
-        embedder = await enter(wire_embedder(EmbedderSettings(embed_cache=0)))
+        embedder = await enter(wire_embedder(self._embedder))
         embedder_port = (await enter(serving.Server(embedder, "127.0.0.1:0"))).port
         settings = GatewaySettings(
             embedder_address=f"127.0.0.1:{embedder_port}",

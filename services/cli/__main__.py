@@ -114,6 +114,7 @@ def ingest(gateway: str, folder: Path, collection: str) -> None:
 @click.option("--qrels", type=FILE, required=True, help="Judgements: query, document, relevance.")
 @click.option("--unanswerable", type=FILE, help="Questions to refuse: JSON lines of text.")
 @click.option("--calibrate", is_flag=True, help="First learn from these questions when to refuse.")
+@click.option("--rerank", is_flag=True, help="Let the embedder's cross-encoder order passages.")
 @click.option("--collection", help="Collection to use; by default one of the corpus's own.")
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"))
 @click.pass_obj

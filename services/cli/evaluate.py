@@ -21,7 +21,7 @@ from services.cli.documents import Outgoing, send
 from services.cli.load import Report
 
 DEPTH = 100
-STAGES = ("embed", "search", "arrange", "total")
+STAGES = ("embed", "search", "arrange", "rerank", "total")
 Judgements = dict[str, dict[str, float]]
 
 
@@ -45,6 +45,10 @@ class Figures:
     answerable_refused: int = 0
     unanswerable_refused: int = 0
     unanswerable: int = 0
+
+    def stages(self) -> list[str]:
+        """Return the stages that took any time."""
+        return [stage for stage in STAGES if any(one.seconds[stage] for one in self.asked)]
 
     def mean(self, name: str) -> float:
         """Return the mean of a list of figures."""
@@ -81,7 +85,7 @@ class Figures:
                 ("refusal precision", f"{precision:.4f}"),
                 ("refusal recall", f"{recall:.4f}"),
             ]
-        for stage in STAGES:
+        for stage in self.stages():
             times = " / ".join(f"{self.latency(stage, at) * 1000:.1f}" for at in (0.5, 0.95))
             rows.append((f"{stage}, ms p50 / p95", times))
         return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
@@ -97,6 +101,7 @@ class Task:
     unanswerable: Path | None = None
     collection: str | None = None
     calibrate: bool = False
+    rerank: bool = False
 
 
 def run(channel: grpc.Channel, task: Task, say: Callable[[str], Any], picture: Path) -> Figures:
@@ -109,7 +114,7 @@ def run(channel: grpc.Channel, task: Task, say: Callable[[str], Any], picture: P
     if task.calibrate:
         known = [row["text"] for row in queries if row["id"] in judged]
         say(told(calibrate(stub, name, known, unanswerable)))
-    figures = measure(stub, name, queries, judged)
+    figures = measure(stub, name, queries, judged, rerank=task.rerank)
     measure_refusals(stub, name, unanswerable, figures)
     say(figures.table())
     draw(figures, picture)
@@ -164,9 +169,9 @@ def ingest(channel: grpc.Channel, collection: str, rows: Sequence[dict[str, Any]
     return Report("documents").of(send(channel, outgoing, "documents"))
 
 
-def ask(stub: Any, collection: str, question: str, limit: int = DEPTH) -> Asked:
+def ask(stub: Any, collection: str, question: str, limit: int = DEPTH, **more: Any) -> Asked:
     """Ask one question."""
-    request = rag_pb2.RetrieveRequest(collection=collection, question=question, limit=limit)
+    request = rag_pb2.RetrieveRequest(collection=collection, question=question, limit=limit, **more)
     started = time.perf_counter()
     reply = stub.Retrieve(request, timeout=60)
     seconds = {stage: getattr(reply.timings, stage) for stage in STAGES[:-1]}
@@ -176,14 +181,19 @@ def ask(stub: Any, collection: str, question: str, limit: int = DEPTH) -> Asked:
 
 
 def measure(
-    stub: Any, collection: str, queries: Sequence[dict[str, Any]], judged: Judgements
+    stub: Any,
+    collection: str,
+    queries: Sequence[dict[str, Any]],
+    judged: Judgements,
+    *,
+    rerank: bool = False,
 ) -> Figures:
     """Ask every judged question, and score what comes back."""
     figures = Figures()
     for row in tqdm(
         [one for one in queries if one["id"] in judged], desc="questions", unit="", disable=None
     ):
-        asked, relevant = ask(stub, collection, row["text"]), judged[row["id"]]
+        asked, relevant = ask(stub, collection, row["text"], rerank=rerank), judged[row["id"]]
         figures.asked.append(asked)
         figures.answerable_refused += asked.refused
         figures.ndcg.append(ndcg(asked.documents, relevant))
@@ -234,8 +244,9 @@ def draw(figures: Figures, file: Path) -> None:
     quality.hist(figures.ndcg, bins=20, range=(0, 1), color="tab:blue")
     quality.set(title=f"nDCG@10, mean {figures.mean('ndcg'):.3f}", xlabel="nDCG@10")
     quality.set_ylabel("questions")
-    times = [[one.seconds[stage] * 1000 for one in figures.asked] for stage in STAGES]
-    time_spent.boxplot(times, tick_labels=STAGES, showfliers=False)
+    stages = figures.stages()
+    times = [[one.seconds[stage] * 1000 for one in figures.asked] for stage in stages]
+    time_spent.boxplot(times, tick_labels=stages, showfliers=False)
     time_spent.set(title="Where the time goes", ylabel="ms")
     picture.savefig(file, dpi=120)
     pyplot.close(picture)

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from memetwin.gateway.v1 import cache_pb2_grpc, chat_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
 from services import addresses, serving, telemetry
-from services.gateway import ledger, web
+from services.gateway import records, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
 from services.gateway.calibration import Calibration
@@ -23,11 +23,13 @@ from services.gateway.ingest import Ingest
 from services.gateway.keys import Keys
 from services.gateway.leases import Leases
 from services.gateway.ledger import Ledger
+from services.gateway.library import Library
 from services.gateway.openai_api import OpenAiApi
 from services.gateway.refusals import Refusals
 from services.gateway.server import CacheServicer, ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.twins import Twins
+from services.gateway.uploads import Uploads
 from services.gateway.upstream import Upstream
 from services.gateway.verifier import Verifier
 from services.serving import Face
@@ -50,7 +52,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             await stack.enter_async_context(serving.dial(address))
             for address in (settings.embedder_address, settings.search_address)
         ]
-        redis = ledger.connect(settings.redis_url)
+        redis = records.connect(settings.redis_url)
         stack.push_async_callback(addresses.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
@@ -90,7 +92,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         async def can_chat() -> bool:
             return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
-        ingest = Ingest(book, neighbours)
+        ingest = Ingest(Library(redis, settings.redis_prefix), neighbours)
+        routes = OpenAiApi(chat, neighbours.embedder, upstream).routes() + Uploads(ingest).routes()
         rag = RagServicer(ingest, answers, refusals, has_model=bool(settings.llm_base_url))
         yield Gateway(
             [
@@ -125,7 +128,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
                     functools.partial(keys.admit, "twin"),
                 ),
             ],
-            web.app(twins, answers, OpenAiApi(chat, neighbours.embedder, upstream), ready, keys),
+            web.app(twins, answers, routes, ready, keys),
         )
 
 

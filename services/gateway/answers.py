@@ -3,14 +3,12 @@
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.errors import FailedPrecondition, NotFound
-from services.gateway import retrieval
+from services.gateway import reranking, retrieval
 from services.gateway.cache import Cache
 from services.gateway.clients import Hit, Neighbours, Query, Vectors
 from services.gateway.entries import Context, Decision, Request
@@ -20,34 +18,9 @@ from services.gateway.passages import Span
 from services.gateway.questions import Question
 from services.gateway.refusals import Refusals, Verdict
 from services.gateway.retrieval import Passage
+from services.gateway.timings import Timings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Timings:
-    """Seconds by stage."""
-
-    cache: float = 0.0
-    embed: float = 0.0
-    search: float = 0.0
-    arrange: float = 0.0
-    generate: float = 0.0
-    total: float = 0.0
-    begun: float = field(default_factory=time.perf_counter)
-
-    def ended(self) -> "Timings":
-        """Return these at the end of the call."""
-        return replace(self, total=time.perf_counter() - self.begun)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of what runs inside to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, name, getattr(self, name) + time.perf_counter() - started)
 
 
 @dataclass
@@ -112,8 +85,7 @@ class Answers:
             vectors = await self._neighbours.embedder.questions([question.text])
         with timings.stage("search"):
             found = await self._find(question, vectors)
-        with timings.stage("arrange"):
-            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        passages = await self._arrange(question, found, timings)
         return passages, found.verdict, timings.ended()
 
     async def ask(self, question: Question) -> Answer:
@@ -142,8 +114,7 @@ class Answers:
             yield decision.entry.response
             yield _kept(decision, timings)
             return
-        with timings.stage("arrange"):
-            passages = retrieval.arrange(found.hits, question.limit, question.diversity)
+        passages = await self._arrange(question, found, timings)
         if found.verdict.refused or not passages:
             yield Answer("", [], passages, decision, timings.ended(), refusal=found.verdict)
             return
@@ -172,6 +143,7 @@ class Answers:
             "filter": question.filter_key.hex(),
             "limit": str(question.limit),
             "diversity": str(question.diversity),
+            "rerank": str(question.rerank),
             "prompt_tokens": str(question.prompt_tokens),
         }
         context = Context(
@@ -202,7 +174,7 @@ class Answers:
             question.collections,
             question.text if question.by_words else "",
             vectors,
-            question.limit,
+            reranking.depth(question.limit) if question.rerank else question.limit,
             filter=question.filter,
             with_vector=question.diversity > 0,
         )
@@ -217,6 +189,18 @@ class Answers:
                 raise
             return await self._look(replace(question, by_words=False), vectors, near)
         return found[: len(near)], found[len(near) :]
+
+    async def _arrange(self, question: Question, found: _Found, timings: Timings) -> list[Passage]:
+        """Make passages of hits; a cross-encoder orders them if the question asks for it."""
+        with timings.stage("arrange"):
+            ranked: Iterable[Passage] = retrieval.candidates(found.hits)
+        if question.rerank:
+            with timings.stage("rerank"):
+                ranked = await reranking.rerank(
+                    self._neighbours.embedder, question.text, ranked, question.limit
+                )
+        with timings.stage("arrange"):
+            return retrieval.choose(ranked, question.limit, question.diversity)
 
     async def _choose(
         self,

@@ -32,7 +32,8 @@ from services.gateway.entries import (
     too_old,
     unpacked,
 )
-from services.gateway.ledger import Ledger, Record
+from services.gateway.ledger import Ledger
+from services.gateway.records import Record
 from services.gateway.signs import Text
 from services.gateway.tally import Tally
 from services.gateway.verifier import Side, Verifier, by_cosine

@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
+from typing import Protocol
 
-from services.gateway.clients import Embedder
+from services.gateway.clients import TextModel
 from services.gateway.formats.extract import SECTION_SEPARATOR, Block, Extract
 from services.gateway.passages import Span, lines, sentences
 
@@ -23,14 +24,29 @@ _TOKENIZE_CHARACTERS = 2**18
 _TOKENIZE_TEXTS = 256
 
 
+class Tokenizer(Protocol):
+    """Counts as the embedding model does."""
+
+    async def text_model(self) -> TextModel:
+        """Return what there is to know of the model."""
+        ...
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Return where the tokens of each text begin, in code points."""
+        ...
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A piece of an extract; ``lead``, its title and section, is embedded and indexed before it.
 
-    ``gap`` is the white space up to the next chunk, or None if more lies between.
+    Attributes:
+        around: the piece with its neighbours in the same section and page.
+        gap: the white space up to the next chunk, or None if more lies between.
     """
 
     span: Span
+    around: Span
     lead: str
     section: str
     page: int
@@ -38,8 +54,20 @@ class Chunk:
     gap: str | None = None
 
     def text(self, extract: Extract) -> str:
-        """Return what is embedded and indexed: what it is about, and its words."""
+        """Return what is embedded: what it is about, and its words."""
         return self.before() + self.span.of(extract.text)
+
+    def words(self, extract: Extract) -> str:
+        """Return what it is found by in words: what it is about, and its words in their context.
+
+        A cut falls where a chunk is full, not where a subject ends: what is asked for is often
+        said on both sides of it (Callan, "Passage-level evidence in document retrieval", 1994).
+        """
+        return self.before() + self.around.of(extract.text)
+
+    def place(self) -> int:
+        """Return where its own words begin in ``words``."""
+        return len(self.before()) + self.span.start - self.around.start
 
     def before(self) -> str:
         """Return what goes before its words."""
@@ -54,21 +82,24 @@ class _Unit:
     tokens: int
 
 
-async def cut(extract: Extract, title: str, embedder: Embedder) -> list[Chunk]:
+async def cut(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]:
     """Return the chunks of an extract in order; they cover all its blocks."""
     text, blocks = extract.text, extract.blocks
     leads = list(dict.fromkeys(_lead(title, block.section) for block in blocks))
     pieces = [text[block.start : block.end] for block in blocks]
-    starts = await _token_starts([*pieces, *leads], embedder)
+    starts = await _token_starts([*pieces, *leads], tokenizer)
     lead_tokens = dict(zip(leads, map(len, starts[len(blocks) :]), strict=True))
-    most = min((await embedder.text_model()).max_tokens, CHUNK_TOKENS) - SPECIAL_TOKENS
+    most = min((await tokenizer.text_model()).max_tokens, CHUNK_TOKENS) - SPECIAL_TOKENS
     chunks = []
     numbered = zip(blocks, starts, strict=False)
     for (section, page), group in groupby(numbered, lambda one: (one[0].section, one[0].page)):
         lead = _lead(title, section)
         room = max(most // 2, most - lead_tokens[lead])
         units = [unit for block, at in group for unit in _units(text, block, at, room)]
-        chunks += [Chunk(span, lead, section, page) for span in _pack(units, room)]
+        spans = _pack(units, room)
+        for at, span in enumerate(spans):
+            around = Span(spans[max(0, at - 1)].start, spans[min(at + 1, len(spans) - 1)].end)
+            chunks.append(Chunk(span, around, lead, section, page))
     return [
         replace(one, number=number, gap=_gap(text, one, other))
         for number, (one, other) in enumerate(zip_longest(chunks, chunks[1:]))
@@ -82,7 +113,7 @@ def _lead(title: str, section: str) -> str:
     return SECTION_SEPARATOR.join(parts)[:LEAD_CHARACTERS]
 
 
-async def _token_starts(texts: Sequence[str], embedder: Embedder) -> list[Sequence[int]]:
+async def _token_starts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequence[int]]:
     """Return where the tokens of each text begin, asking in bounded batches."""
     found: list[Sequence[int]] = []
     first, size = 0, 0
@@ -90,7 +121,7 @@ async def _token_starts(texts: Sequence[str], embedder: Embedder) -> list[Sequen
         size += len(text)
         full = size >= _TOKENIZE_CHARACTERS or number - first >= _TOKENIZE_TEXTS
         if full or number == len(texts):
-            found += await embedder.token_starts(texts[first:number])
+            found += await tokenizer.token_starts(texts[first:number])
             first, size = number, 0
     return found
 

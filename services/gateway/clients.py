@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import serving, status
-from services.errors import AlreadyExists, NotFound, Unavailable
+from services.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 
 METRICS = {
     "cosine": search_pb2.METRIC_COSINE,
@@ -71,7 +71,7 @@ class Query:
     """A question to one collection; ``vector`` is float32 [dimensions].
 
     ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides. With a ``text``
-    it is asked by words too.
+    it is asked by words too, and ``depth`` hits of each are joined.
     """
 
     collection: str
@@ -81,6 +81,7 @@ class Query:
     filter: Any = None
     with_text: bool = False
     text: str = ""
+    depth: int = 100
     with_vector: bool = False
 
 
@@ -143,6 +144,18 @@ class Embedder:
             task=embedder_pb2.TASK_DOCUMENT,
             priority=priority,
         )
+
+    async def rerank(self, question: str, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return how well texts answer a question, by a cross-encoder: scores [n].
+
+        Raises:
+            FailedPrecondition: no cross-encoder is served.
+        """
+        async with _calling("embedder"):
+            reply = await self._stub.Rerank(
+                embedder_pb2.RerankRequest(query=question, texts=texts), timeout=serving.time_left()
+            )
+        return np.array(reply.scores)
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Return where the tokens of each text begin, in code points."""
@@ -318,6 +331,19 @@ class Search:
         kinds = {number: name for name, number in _FIELD_TYPES.items()}
         return {one.name: kinds.get(one.type, "text") for one in reply.collection.fields}
 
+    async def declare(self, collection: str, fields: dict[str, str]) -> None:
+        """Declare more fields of a collection, unless it has them with other types, or too many."""
+        request = search_pb2.UpdateCollectionRequest(
+            name=collection,
+            add_fields=[
+                search_pb2.Field(name=name, type=_FIELD_TYPES[kind])
+                for name, kind in fields.items()
+            ],
+        )
+        with contextlib.suppress(AlreadyExists, InvalidArgument):
+            async with _calling("search"):
+                await self._stub.UpdateCollection(request, timeout=serving.time_left())
+
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
         """Return which of these documents do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
@@ -374,6 +400,7 @@ def _to_query(query: Query) -> search_pb2.Query:
     )
     if query.text:
         message.hybrid.vector, message.hybrid.text = vector, query.text
+        message.hybrid.depth = query.depth
     else:
         message.vector = vector
     if conditions:

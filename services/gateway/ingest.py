@@ -1,7 +1,7 @@
 """Takes documents in: their text, cut into chunks, embedded, stored with their place in the source.
 
 A chunk's id is a digest of what is embedded, so what has not changed is not embedded again. The
-ledger learns of chunks before search does and of the document at the very end: an ingest that dies
+library learns of chunks before search does and of the document at the very end: an ingest that dies
 anywhere is done again, and ends as if it never had.
 """
 
@@ -13,27 +13,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
-from services.errors import Failure, NotFound, Overloaded, Unavailable
+from services.errors import Aborted, Failure, NotFound, Overloaded, Unavailable
 from services.gateway import chunks, clients, entries
+from services.gateway.bulk import CHUNKS_A_TRIP, Bulk, Row
 from services.gateway.chunks import Chunk
-from services.gateway.clients import Document, Neighbours, Value, Vectors
+from services.gateway.clients import Document, Neighbours, Value
 from services.gateway.formats import files
 from services.gateway.formats.extract import Extract
-from services.gateway.ledger import Ledger
+from services.gateway.library import Library, Turn, TurnLost
 from services.gateway.places import Places
 from services.gateway.sources import DOCUMENT_FIELD, Source, search_collection
 
-BATCH = 64
 CHUNKS_AT_ONCE = 512
 # A stream's documents in work at once: so many small ones, or as many bytes of large ones.
 DOCUMENTS_AT_ONCE = 128
 _BYTES_A_PLACE = 2**19
 PATIENCE = 30
 
-Row = NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -84,7 +80,7 @@ class _Prepared:
             "version": self.kept.version,
             "start": chunk.span.start,
             "end": chunk.span.end,
-            "lead": len(chunk.before()),
+            "lead": chunk.place(),
             "number": chunk.number,
             "section": chunk.section,
             "page": chunk.page,
@@ -94,7 +90,7 @@ class _Prepared:
             id=key,
             vector=row,
             fields=self.fields | {DOCUMENT_FIELD: self.kept.id},
-            text=chunk.text(self.extract),
+            text=chunk.words(self.extract),
             payload=json.dumps(place, ensure_ascii=False).encode(),
         )
 
@@ -102,23 +98,22 @@ class _Prepared:
 class Ingest:
     """Takes documents in and out, and reads them."""
 
-    def __init__(self, ledger: Ledger, neighbours: Neighbours) -> None:
-        self._ledger = ledger
-        self._search = neighbours.search
-        self._embedder = neighbours.embedder
+    def __init__(self, library: Library, neighbours: Neighbours) -> None:
+        self._library = library
+        self._neighbours = neighbours
         self._chunks = Places(CHUNKS_AT_ONCE)
         self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def take_all(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
         """Take documents in, some at once; receipts come in the order of the documents."""
         queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue()
-        places = Places(DOCUMENTS_AT_ONCE)
+        places, bulk = Places(DOCUMENTS_AT_ONCE), Bulk(self._neighbours)
 
         async def feed() -> None:
             try:
                 async for source in sources:
                     taken = await places.take(1 + len(source.content) // _BYTES_A_PLACE)
-                    task = asyncio.create_task(self.take(source))
+                    task = asyncio.create_task(self._take(source, bulk))
                     task.add_done_callback(lambda _, taken=taken: places.give(taken))  # type: ignore[misc]
                     queue.put_nowait(task)
             finally:
@@ -134,18 +129,19 @@ class Ingest:
             while not queue.empty():
                 if task := queue.get_nowait():
                     task.cancel()
+            bulk.close()
 
-    async def take(self, source: Source) -> Receipt:
+    async def _take(self, source: Source, bulk: Bulk) -> Receipt:
         """Take one document in; a failure is a receipt, and the earlier version stands."""
         try:
             async with self._alone(source.collection, source.id):
-                return await _patiently(lambda: self._take(source), Unavailable)
+                return await _patiently(lambda: self._bring(source, bulk), Aborted, Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
 
     async def get(self, collection: str, key: str) -> Kept:
         """Read a document. Raises NotFound if it is not there."""
-        record = await self._ledger.document(collection, key)
+        record = await self._library.document(collection, key)
         if record is None:
             raise NotFound("DOCUMENT_NOT_FOUND", "There is no such document.", field="id", id=key)
         return Kept(**record)
@@ -153,96 +149,91 @@ class Ingest:
     async def delete(self, collection: str, key: str) -> int:
         """Delete a document and its chunks; return how many those were."""
         async with self._alone(collection, key):
-            kept = await self.get(collection, key)
-            await self._ledger.announce_chunks(collection, key, [])
-            held = await self._ledger.chunks(collection, key)
-            await self._search.delete(search_collection(collection), sorted(held))
-            await self._ledger.delete_document(collection, key)
-        return kept.chunks
+            return await _patiently(lambda: self._delete(collection, key), TurnLost)
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Kept], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        records, following = await self._ledger.documents(collection, size, token)
+        records, following = await self._library.documents(collection, size, token)
         return [Kept(**record) for record in records], following
 
     def _alone(self, collection: str, key: str) -> asyncio.Lock:
         """Return the lock of a document: its versions are taken in one after the other."""
         return self._busy.setdefault((collection, key), asyncio.Lock())
 
-    async def _take(self, source: Source) -> Receipt:
+    async def _delete(self, collection: str, key: str) -> int:
+        kept = await self.get(collection, key)
+        turn = await self._library.begin(collection, key, [])
+        await self._neighbours.search.delete(search_collection(collection), sorted(turn.held))
+        await self._library.delete_document(turn)
+        return kept.chunks
+
+    async def _bring(self, source: Source, bulk: Bulk) -> Receipt:
         kind, version = source.kind(), source.version()
-        earlier = await self._ledger.document(source.collection, source.id)
-        if earlier and earlier["version"] == version:
+        earlier, whole = await self._library.state(source.collection, source.id)
+        if earlier and whole and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await asyncio.to_thread(files.read, kind, source.content)
-        prepared, warnings = await self._prepare(source, kind, extract)
-        embedded = await self._store(prepared)
+        prepared, warnings = await _prepare(source, kind, extract, bulk)
+        embedded = await self._store(prepared, bulk)
         status = "updated" if earlier else "created"
         count = len(prepared.chunks)
         warnings = [*extract.warnings, *warnings]
         return Receipt(source.id, status, version, count, embedded, warnings=warnings)
 
-    async def _prepare(
-        self, source: Source, kind: str, extract: Extract
-    ) -> tuple[_Prepared, list[str]]:
-        title = source.title or extract.title
-        none = (await self._embedder.text_model()).none
-        pieces = _named(source.id, await chunks.cut(extract, title, self._embedder), extract)
-        fields = extract.fields | source.fields
-        declared = await self._declare(source.collection, none, fields)
-        unfit = {
-            name: f"The field {name!r} is kept, but not to filter by: the collection lacks it."
-            for name, type_ in clients.field_types(extract.fields).items()
-            if name not in source.fields and declared.get(name) != type_
-        }
-        filterable = {name: value for name, value in fields.items() if name not in unfit}
-        kept = Kept(source.id, title, source.version(), extract.text, len(pieces), kind, fields)
-        prepared = _Prepared(source, kept, filterable, extract, pieces, none.digest)
-        return prepared, list(unfit.values())
-
-    async def _declare(self, name: str, none: Vectors, fields: dict[str, Value]) -> dict[str, str]:
-        """Return the fields of a collection; the first document of all makes it with its own."""
-        collection = search_collection(name)
-        declared = await self._search.declared(collection)
-        if declared is None:
-            types = clients.field_types(fields) | {DOCUMENT_FIELD: "tag"}
-            await self._search.ensure(collection, none, types, index_text=True)
-            declared = await self._search.declared(collection)
-        return declared or {}
-
-    async def _store(self, prepared: _Prepared) -> int:
-        """Bring search and the ledger to a document's new state; return how many were embedded."""
+    async def _store(self, prepared: _Prepared, bulk: Bulk) -> int:
+        """Bring search and the library to a document's new state; return how many were embedded."""
         name, key = prepared.source.collection, prepared.source.id
         ids = list(prepared.chunks)
-        await self._ledger.announce_chunks(name, key, ids)
-        batches = [ids[first : first + BATCH] for first in range(0, len(ids), BATCH)]
-        embedded = await _all(self._store_some(prepared, batch) for batch in batches)
-        gone = await self._ledger.chunks(name, key) - prepared.chunks.keys()
-        await self._search.delete(search_collection(name), sorted(gone))
-        await self._ledger.write_document(name, key, asdict(prepared.kept), ids)
+        turn = await self._library.begin(name, key, ids)
+        batches = [
+            ids[first : first + CHUNKS_A_TRIP] for first in range(0, len(ids), CHUNKS_A_TRIP)
+        ]
+        embedded = await _all(self._store_some(prepared, some, turn, bulk) for some in batches)
+        gone = await self._library.held(turn) - prepared.chunks.keys()
+        await self._neighbours.search.delete(search_collection(name), sorted(gone))
+        await self._library.write_document(turn, asdict(prepared.kept), ids)
         return sum(embedded)
 
-    async def _store_some(self, prepared: _Prepared, ids: Sequence[str]) -> int:
+    async def _store_some(
+        self, prepared: _Prepared, ids: Sequence[str], turn: Turn, bulk: Bulk
+    ) -> int:
+        """Embed the chunks that search does not hold, write all; return how many were embedded."""
         taken = await self._chunks.take(len(ids))
         try:
-            return await self._embed_and_write(prepared, ids)
+            rows = await self._neighbours.search.vectors(
+                search_collection(turn.collection), [key for key in ids if key in turn.held]
+            )
+            new = [key for key in ids if key not in rows]
+            texts = [prepared.chunks[key].text(prepared.extract) for key in new]
+            fresh = await _patiently(lambda: bulk.rows(texts), Overloaded, Unavailable)
+            if any(digest != prepared.digest for _, digest in fresh):
+                raise Unavailable("MODEL_CHANGED", "The embedder has another model now.")
+            rows |= {key: row for key, (row, _) in zip(new, fresh, strict=True)}
+            documents = [prepared.document(key, rows[key]) for key in ids]
+            await bulk.write(turn.collection, documents, prepared.digest)
         finally:
             self._chunks.give(taken)
-
-    async def _embed_and_write(self, prepared: _Prepared, ids: Sequence[str]) -> int:
-        """Embed the chunks that search does not hold, write all; return how many were embedded."""
-        collection = search_collection(prepared.source.collection)
-        rows = await self._search.vectors(collection, ids)
-        new = [key for key in ids if key not in rows]
-        if new:
-            texts = [prepared.chunks[key].text(prepared.extract) for key in new]
-            vectors = await _patiently(
-                lambda: self._embedder.passages(texts, bulk=True), Overloaded, Unavailable
-            )
-            rows |= dict(zip(new, vectors.rows, strict=True))
-        documents = [prepared.document(key, rows[key]) for key in ids]
-        await self._search.upsert(collection, documents, prepared.digest)
         return len(new)
+
+
+async def _prepare(
+    source: Source, kind: str, extract: Extract, bulk: Bulk
+) -> tuple[_Prepared, list[str]]:
+    """Cut a document; return it, and warnings of fields that its collection cannot filter by."""
+    title = source.title or extract.title
+    none = (await bulk.text_model()).none
+    pieces = _named(source.id, await chunks.cut(extract, title, bulk), extract)
+    fields = extract.fields | source.fields
+    declared = await bulk.declared(source.collection, none, fields)
+    unfit = {
+        name: f"The field {name!r} is kept, but not to filter by: the collection lacks it."
+        for name, type_ in clients.field_types(extract.fields).items()
+        if name not in source.fields and declared.get(name) != type_
+    }
+    filterable = {name: value for name, value in fields.items() if name not in unfit}
+    kept = Kept(source.id, title, source.version(), extract.text, len(pieces), kind, fields)
+    prepared = _Prepared(source, kept, filterable, extract, pieces, none.digest)
+    return prepared, list(unfit.values())
 
 
 async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

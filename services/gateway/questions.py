@@ -32,6 +32,7 @@ class Question:
     bound: Bound = field(default_factory=Bound)
     diversity: float = 0.0
     by_words: bool = True
+    rerank: bool = False
     prompt_tokens: int = 0
 
     def check(self) -> None:

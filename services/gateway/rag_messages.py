@@ -2,7 +2,7 @@
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
 from services.gateway import clients, messages
-from services.gateway.answers import Answer, Event, Retrieved, Timings
+from services.gateway.answers import Answer, Event, Retrieved
 from services.gateway.entries import Bound
 from services.gateway.generator import Citation
 from services.gateway.ingest import Kept, Receipt
@@ -10,6 +10,7 @@ from services.gateway.questions import DEFAULT_PASSAGES, Question
 from services.gateway.refusals import Labelled, Measured, Verdict
 from services.gateway.retrieval import Passage
 from services.gateway.sources import Source
+from services.gateway.timings import Timings
 
 
 def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
@@ -62,6 +63,7 @@ def question(
         "filter": request.filter,
         "filter_key": request.filter.SerializeToString(deterministic=True),
         "diversity": request.diversity,
+        "rerank": request.rerank,
     }
     if isinstance(request, rag_pb2.RetrieveRequest):
         return Question(**common)  # type: ignore[arg-type]
@@ -122,6 +124,7 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
         embed=value.embed,
         search=value.search,
         arrange=value.arrange,
+        rerank=value.rerank,
         generate=value.generate,
         total=value.total,
     )

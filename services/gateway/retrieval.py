@@ -19,6 +19,8 @@ from services.gateway.sources import DOCUMENT_FIELD, search_collection
 # Hits asked for per passage wanted: neighbours join, and duplicates go.
 HITS_PER_PASSAGE = 3
 HITS_LIMIT = 3000
+# A chunk beyond the words' hits counts as if it had none of them, so those go deep.
+DEPTH = 300
 JOINED_LIMIT = 3
 VECTOR_WEIGHT = 0.6
 WORDS_LIMIT = 4000
@@ -84,6 +86,7 @@ def queries(
             vectors.rows[0],
             min(limit * HITS_PER_PASSAGE, HITS_LIMIT),
             text=text[:WORDS_LIMIT],
+            depth=DEPTH,
             with_text=True,
             **options,
         )
@@ -98,15 +101,22 @@ def nearest(name: str, vectors: Vectors) -> list[Query]:
 
 def arrange(found: Sequence[Sequence[Hit]], limit: int, diversity: float = 0.0) -> list[Passage]:
     """Return readable passages from the hits of each collection, best first."""
+    return choose(candidates(found), limit, diversity)
+
+
+def candidates(found: Sequence[Sequence[Hit]]) -> Iterator[Passage]:
+    """Yield readable passages from the hits of each collection, best first, none said twice."""
     scale = _scale(found)
     joined = [one for hits in found for one in _join([_passage(hit, scale) for hit in hits], scale)]
-    ranked = sorted(joined, key=lambda one: (-one.score, one.document, one.start))
+    return _distinct(sorted(joined, key=lambda one: (-one.score, one.document, one.start)))
+
+
+def choose(ranked: Iterable[Passage], limit: int, diversity: float = 0.0) -> list[Passage]:
+    """Return the best of passages that are ranked; ``diversity`` prefers those that differ."""
     if diversity:
-        chosen = _diverse(
-            list(islice(_distinct(ranked), limit * HITS_PER_PASSAGE)), limit, diversity
-        )
+        chosen = _diverse(list(islice(ranked, limit * HITS_PER_PASSAGE)), limit, diversity)
     else:
-        chosen = list(islice(_distinct(ranked), limit))
+        chosen = list(islice(ranked, limit))
     return [replace(passage, vector=None) for passage in chosen]
 
 
@@ -142,7 +152,7 @@ def _passage(hit: Hit, scale: Scale) -> Passage:
     return Passage(
         document=place["document"],
         chunk=hit.id,
-        text=hit.text[place["lead"] :],
+        text=hit.text[place["lead"] : place["lead"] + place["end"] - place["start"]],
         score=scale.of(hit.similarity, hit.text_score),
         similarity=hit.similarity,
         text_score=hit.text_score,
@@ -236,6 +246,8 @@ def _diverse(ranked: Sequence[Passage], limit: int, diversity: float) -> list[Pa
         return []
     rows = np.stack([passage.vector for passage in ranked if passage.vector is not None])
     scores = np.array([passage.score for passage in ranked])
+    # Whatever they are made of, they weigh against cosines.
+    scores = (scores - scores.min()) / (float(np.ptp(scores)) or 1.0)
     nearest = np.zeros(len(ranked))
     left = list(range(len(ranked)))
     chosen: list[Passage] = []

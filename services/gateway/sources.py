@@ -12,7 +12,7 @@ DOCUMENT_BYTES = 32 * 2**20
 ID_BYTES = 256
 DOCUMENT_FIELD = "memetwin_document"
 # Part of every version: documents are taken in again when the way of cutting them changes.
-_CUTTING = 2
+_CUTTING = 3
 _COLLECTION = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 

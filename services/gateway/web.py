@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from services.gateway.clients import METRICS
 from services.gateway.keys import Keys
 from services.gateway.openai_api import (
     STATUS,
-    OpenAiApi,
     cache_control,
     cache_headers,
     error_body,
@@ -54,11 +53,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 def app(
     twins: Twins,
     answers: Answers,
-    openai_api: OpenAiApi,
+    others: Sequence[Route],
     ready: Callable[[], Awaitable[bool]],
     keys: Keys,
 ) -> Starlette:
-    """Return the ASGI application."""
+    """Return the ASGI application; ``others`` are the routes of other faces."""
     face = _Face(twins, answers, ready)
     return Starlette(
         routes=[
@@ -67,7 +66,7 @@ def app(
             Route("/v1/twins", face.find_twin, methods=["POST"]),
             Route("/v1/twins/{id:path}/picture", face.picture),
             Route("/v1/ask", face.ask, methods=["POST"]),
-            *openai_api.routes(),
+            *others,
             Route("/healthz", face.alive),
             Route("/readyz", face.is_ready),
             Route("/metrics", face.metrics),
@@ -295,7 +294,7 @@ class _Doorkeeper:
         await reply(scope, receive, send)
 
 
-_RIGHTS = {"twins": "twin", "ask": "rag"}
+_RIGHTS = {"twins": "twin", "ask": "rag", "documents": "rag"}
 
 
 class _Headers:

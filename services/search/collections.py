@@ -265,11 +265,20 @@ class Collections:
         plain: list[Query] = []
         for query in queries:
             plain += ranking.halves(query) if query.fusion else (query,)
-        results = iter(await self._search(plain))
-        return [
-            ranking.join(query, next(results), next(results)) if query.fusion else next(results)
+        found = iter(await self._search(plain))
+        results = [
+            ranking.join(query, next(found), next(found)) if query.fusion else next(found)
             for query in queries
         ]
+        pairs = zip(queries, results, strict=True)
+        await asyncio.gather(*(self._read(*pair) for pair in pairs if ranking.reads(pair[0])))
+        return results
+
+    async def _read(self, query: Query, result: Result) -> None:
+        """Read what a hybrid query asks for of its page, not of all hits that were joined."""
+        record = await self._records.get(query.collection.name)
+        ids = [hit.id for hit in result.hits]
+        ranking.fill(query, result, await self._documents.get(record, ids) if ids else [])
 
     async def _search(self, queries: Sequence[Query]) -> list[Result]:
         """Answer queries in one trip for each engine that they need."""

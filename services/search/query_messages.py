@@ -124,6 +124,7 @@ def _asked(message: search_pb2.Query, collection: Collection, place: str) -> dic
         "fusion": named(_FUSIONS, hybrid.fusion, f"{place}.hybrid.fusion"),
         "vector_weight": hybrid.vector_weight if hybrid.HasField("vector_weight") else weight,
         "rrf_constant": hybrid.rrf_constant if hybrid.HasField("rrf_constant") else constant,
+        "depth": hybrid.depth or default.depth,
     }
 
 

@@ -11,16 +11,24 @@ from dataclasses import replace
 import numpy as np
 
 from services.search import lifts
-from services.search.schema import Hit, Query, Result
-
-# How many hits of each ranking are joined, unless more are asked for.
-DEPTH = 100
+from services.search.schema import HITS_LIMIT, Document, Hit, Query, Result
 
 
 def halves(query: Query) -> tuple[Query, Query]:
-    """Return the query by vector and the query by words that a hybrid query is made of."""
-    depth = min(max(DEPTH, query.offset + query.limit), 10_000)
-    both = replace(query, fusion="", limit=depth, offset=0, min_similarity=None)
+    """Return the query by vector and the query by words that a hybrid query is made of.
+
+    They ask for no more of the documents than ranks them.
+    """
+    depth = min(max(query.depth, query.offset + query.limit), HITS_LIMIT)
+    both = replace(
+        query,
+        fusion="",
+        limit=depth,
+        offset=0,
+        min_similarity=None,
+        return_fields=frozenset(),
+        return_text=False,
+    )
     return replace(both, text=""), replace(both, vector=None, return_vector=True)
 
 
@@ -42,6 +50,30 @@ def join(query: Query, near: Result, worded: Result) -> Result:
     reasons = [one.partial_reason for one in (near, worded) if one.partial_reason]
     explanation = near.explanation + worded.explanation
     return Result(page, near.took, "; ".join(reasons), explanation)
+
+
+def reads(query: Query) -> bool:
+    """Say whether a hybrid query asks for more of its hits than ``halves`` have read."""
+    return bool(query.fusion) and (query.return_text or query.return_fields != frozenset())
+
+
+def fill(query: Query, result: Result, documents: Sequence[Document | None]) -> None:
+    """Give hits what is asked for of their documents; those that are gone by now are dropped."""
+    pairs = zip(result.hits, documents, strict=True)
+    found = [(hit, document) for hit, document in pairs if document]
+    if len(found) < len(result.hits):
+        lost = f"{len(result.hits) - len(found)} hits were deleted while the search ran"
+        result.partial_reason = result.partial_reason or lost
+    chosen = query.return_fields
+    for hit, document in found:
+        hit.fields = {
+            name: value
+            for name, value in document.fields.items()
+            if chosen is None or name in chosen
+        }
+        if query.return_text:
+            hit.text, hit.payload = document.text, document.payload
+    result.hits = [hit for hit, _ in found]
 
 
 def _compare(hits: Sequence[Hit], query: Query) -> None:

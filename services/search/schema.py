@@ -210,6 +210,7 @@ class Query:
         fusion: ``rrf`` or ``linear`` if vector and text are both asked by.
         vector_weight: in [0, 1], of a linear fusion; the rest is the words'.
         rrf_constant: what is added to ranks.
+        depth: how many hits of each ranking are joined, at least as many as are asked for.
         group_by: field by which hits are put together, ``group_hits`` of each value; ``limit`` and
             ``offset`` then count groups.
     """
@@ -221,6 +222,7 @@ class Query:
     fusion: str = ""
     vector_weight: float = 0.6
     rrf_constant: float = 60.0
+    depth: int = 100
     condition: Condition | None = None
     limit: int = 10
     offset: int = 0
@@ -291,6 +293,7 @@ class Query:
                 f"rrf_constant is more than 0, at most {RRF_CONSTANT_LIMIT}.",
                 field=f"{place}.hybrid.rrf_constant",
             )
+        _within(self.depth, 1, HITS_LIMIT, f"{place}.hybrid.depth")
 
 
 @dataclass

@@ -70,12 +70,16 @@ def test_node(loaded: Stack, tmp_path: Path) -> None:
 def test_curl(loaded: Stack) -> None:
     if not shutil.which("curl"):
         leave_out("no curl for its example")
-    twin, question = [
+    twin, question, upload = [
         line for code in example("sh") for line in code.splitlines() if line.startswith("curl")
     ]
     # --json needs curl 7.82; older ones say the same at greater length.
     question = question.replace("--json", "-H 'Content-Type: application/json' -d")
-    for command, expected in ((twin, "Cat With A Deadline"), (question, "Christopher Torres")):
+    for command, expected in (
+        (twin, "Cat With A Deadline"),
+        (question, "Christopher Torres"),
+        (upload, "RECEIPT_STATUS_CREATED"),
+    ):
         local = command.replace("127.0.0.1:8080", loaded.http_address)
         assert expected in run("bash", "-c", local)
 

@@ -74,6 +74,23 @@ def test_a_question_shows_its_answer_and_then_the_cache(page: Any) -> None:
     shows(page, "#answer", "Nothing here")
 
 
+def test_a_document_that_is_dropped_can_be_asked_about(page: Any) -> None:
+    page.evaluate(
+        """() => {
+            const dropped = new DataTransfer();
+            const add = (text, name) => dropped.items.add(new File([text], name));
+            add("The warden of valley nine is called Ottilie.", "wardens.txt");
+            add("%PDF-1.7 no more", "broken.pdf");
+            dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, cancelable: true }));
+        }"""
+    )
+    shows(page, "#answer", "wardens.txt: 1 passages to ask about")
+    shows(page, "#answer .error", "broken.pdf")
+    page.fill("#question", "What is the warden of valley nine called?")
+    page.click("#ask button")
+    shows(page, "#answer blockquote", "Ottilie")
+
+
 def test_what_is_no_picture_is_said(page: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")

@@ -1,12 +1,14 @@
-"""Services are killed while documents are taken in; done again, nothing is lost or doubled."""
+"""A service or Redis is killed while a library is taken in; resumed, nothing is lost or doubled."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -16,22 +18,25 @@ from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.documents import Outgoing, send
 from tests.conftest import ROOT
-from tests.documents import ingest, read
-from tests.redis_server import free_port
+from tests.documents import read
+from tests.library import BROKEN, NOTES, PAGES, library, note, page
+from tests.pdf import pdf
+from tests.redis_server import RedisServer, free_port
 from tests.stack import channel, wait_until
 
 SERVICES = ("embedder", "search", "gateway")
 
 
 class Processes:
-    """The three services, each its own process, to be killed and started again."""
+    """Redis and the three services, each its own process, to be killed and started again."""
 
-    def __init__(self, redis_url: str, prefix: str) -> None:
+    def __init__(self, redis: RedisServer) -> None:
+        self._redis = redis
         self.ports = {name: free_port() for name in SERVICES}
+        self.metrics = f"127.0.0.1:{free_port()}"
         self._settings = {
             "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
-            "MEMETWIN_REDIS_URL": redis_url,
-            "MEMETWIN_REDIS_PREFIX": prefix,
+            "MEMETWIN_REDIS_URL": redis.url,
         }
         for name, port in self.ports.items():
             self._settings[f"MEMETWIN_{name.upper()}_LISTEN"] = f"127.0.0.1:{port}"
@@ -40,9 +45,14 @@ class Processes:
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", f"services.{name}"]
-        return subprocess.Popen(words, cwd=ROOT, env=os.environ | self._settings)
+        watched = {"MEMETWIN_METRICS_LISTEN": self.metrics} if name == "embedder" else {}
+        return subprocess.Popen(words, cwd=ROOT, env=os.environ | self._settings | watched)
 
     def kill(self, name: str) -> None:
+        if name == "redis":
+            self._redis.kill()
+            self._redis.start()
+            return
         self.running[name].send_signal(signal.SIGKILL)
         self.running[name].wait()
         self.running[name] = self.start(name)
@@ -50,38 +60,80 @@ class Processes:
     def channel(self, name: str) -> grpc.Channel:
         return channel(f"127.0.0.1:{self.ports[name]}")
 
+    def embedded(self) -> float:
+        """Texts that the embedder was asked for since it was started."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        asked = [one for one in lines if one.startswith("memetwin_embed_inputs_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in asked)
+
     def close(self) -> None:
         for process in self.running.values():
             process.kill()
             process.wait()
 
 
+@dataclass
+class Content:
+    """What a collection holds: of every chunk its place and its text, and every document."""
+
+    chunks: dict[str, tuple[bytes, str]]
+    documents: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def processes(redis_url: str, prefix: str) -> Iterator[Processes]:
-    running = Processes(redis_url, f"{prefix}killed:")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    redis = RedisServer(tmp_path_factory.mktemp("redis"))
+    running = Processes(redis)
     yield running
     running.close()
+    redis.stop()
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    """Forty documents of twenty sections."""
-    return [
-        {
-            "id": f"{number}.md",
-            "title": f"Book {number}",
-            "content": "\n".join(
-                f"# Part {part}\n\nSentence {part} of book {number} says {number * part}.\n"
-                for part in range(20)
-            ),
-        }
-        for number in range(40)
+    return library([page(number) for number in range(PAGES)])
+
+
+@pytest.fixture(scope="module")
+def calm(processes: Processes, documents: list[dict[str, Any]]) -> Content:
+    """What a collection holds when nothing was killed."""
+    name = f"calm-{uuid.uuid4()}"
+    assert_taken(take(processes, name, documents), documents)
+    return content(processes, name)
+
+
+def take(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
+    """Send documents as ``memetwin ingest`` does; it goes on when the gateway has died."""
+    outgoing = [
+        Outgoing(rag_pb2.IngestHeader(collection=name, id=one["id"]), lambda one=one: bytes_of(one))  # type: ignore[misc]
+        for one in documents
     ]
+    with processes.channel("gateway") as dialled:
+        return list(send(dialled, outgoing, "documents"))
 
 
-def held(processes: Processes, name: str) -> dict[str, tuple[bytes, str]]:
-    """Every chunk that search holds: its place and its text."""
-    found: dict[str, tuple[bytes, str]] = {}
+def bytes_of(document: dict[str, Any]) -> bytes:
+    content = document["content"]
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def assert_taken(receipts: list[Any], documents: list[dict[str, Any]]) -> None:
+    assert [one.id for one in receipts] == [one["id"] for one in documents]
+    failed = [one for one in receipts if one.status == rag_pb2.RECEIPT_STATUS_FAILED]
+    assert [(one.id, one.reason) for one in failed] == [(BROKEN, "BROKEN_PDF")]
+
+
+def count(processes: Processes, name: str) -> int:
+    with processes.channel("search") as dialled:
+        stub = search_pb2_grpc.SearchServiceStub(dialled)
+        request = search_pb2.GetCollectionRequest(name=f"documents-{name}")
+        found: int = stub.GetCollection(request, timeout=5).collection.document_count
+        return found
+
+
+def content(processes: Processes, name: str) -> Content:
+    chunks: dict[str, tuple[bytes, str]] = {}
     with processes.channel("search") as dialled:
         stub, token = search_pb2_grpc.SearchServiceStub(dialled), ""
         while True:
@@ -89,57 +141,40 @@ def held(processes: Processes, name: str) -> dict[str, tuple[bytes, str]]:
                 collection=f"documents-{name}", page_size=1000, page_token=token
             )
             reply = stub.ListDocuments(request, timeout=60, wait_for_ready=True)
-            found |= {one.id: (one.payload, one.text) for one in reply.documents}
+            chunks |= {one.id: (one.payload, one.text) for one in reply.documents}
             token = reply.next_page_token
             if not token:
-                return found
-
-
-def take(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
+                break
     with processes.channel("gateway") as dialled:
-        stub = rag_pb2_grpc.RagServiceStub(dialled)
-        wait_until(lambda: stub.ListDocuments(rag_pb2.ListDocumentsRequest(collection=name)))
-        return ingest(stub, name, documents)
+        rag = rag_pb2_grpc.RagServiceStub(dialled)
+        ids = ["animals.pdf", *(f"notes/{number}.md" for number in range(NOTES))]
+        return Content(chunks, {key: read(rag, name, key) for key in ids})
 
 
-@pytest.mark.parametrize("victim", SERVICES)
-def test_a_killed_service_loses_and_doubles_nothing(
-    processes: Processes, documents: list[dict[str, Any]], victim: str
+@pytest.mark.parametrize("victim", [*SERVICES, "redis"])
+def test_what_is_killed_loses_and_doubles_nothing(
+    processes: Processes, documents: list[dict[str, Any]], calm: Content, victim: str
 ) -> None:
-    calm, stormy = f"calm-{uuid.uuid4()}", f"stormy-{uuid.uuid4()}"
-    outdated = [one | {"content": one["content"][::-1]} for one in documents[:5]]
-    for name in (calm, stormy):
-        wait_until(lambda name=name: all_taken(take(processes, name, outdated)))
-    assert all_taken(take(processes, calm, documents))
+    name = f"stormy-{uuid.uuid4()}"
+    outdated = [page(number + 7) for number in range(PAGES // 3)]
+    earlier = [{"id": "animals.pdf", "content": pdf(outdated)}]
+    earlier += [note(number) | {"content": f"Was {number}."} for number in range(5)]
+    assert len(take(processes, name, earlier)) == 6
+    held = count(processes, name)
 
     receipts: list[Any] = []
-
-    def shaken() -> None:
-        outgoing = [
-            Outgoing(
-                rag_pb2.IngestHeader(collection=stormy, id=one["id"], title=one["title"]),
-                one["content"].encode,
-            )
-            for one in documents
-        ]
-        with processes.channel("gateway") as dialled:
-            receipts.extend(send(dialled, outgoing, "documents"))
-
-    ingesting = threading.Thread(target=shaken)
+    ingesting = threading.Thread(target=lambda: receipts.extend(take(processes, name, documents)))
     ingesting.start()
-    wait_until(lambda: len(held(processes, stormy)) > 150)
+    wait_until(lambda: count(processes, name) > held + PAGES)
     processes.kill(victim)
+    assert not receipts, "it was over before the kill"
     ingesting.join(120)
-    assert [one.id for one in receipts] == [one["id"] for one in documents]
-    assert all_taken(receipts)
-    again = take(processes, stormy, documents)
-    assert {one.status for one in again} == {rag_pb2.RECEIPT_STATUS_UNCHANGED}
-    assert held(processes, stormy) == held(processes, calm)
-    with processes.channel("gateway") as dialled:
-        stub = rag_pb2_grpc.RagServiceStub(dialled)
-        for one in documents:
-            assert read(stub, stormy, one["id"]) == read(stub, calm, one["id"])
+    assert_taken(receipts, documents)
 
-
-def all_taken(receipts: list[Any]) -> bool:
-    return all(one.status != rag_pb2.RECEIPT_STATUS_FAILED for one in receipts)
+    before = processes.embedded()
+    again = take(processes, name, documents)
+    assert_taken(again, documents)
+    unchanged = rag_pb2.RECEIPT_STATUS_UNCHANGED
+    assert {one.status for one in again if one.id != BROKEN} == {unchanged}
+    assert processes.embedded() == before
+    assert content(processes, name) == calm

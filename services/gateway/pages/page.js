@@ -1,4 +1,5 @@
-// The page: a photo goes to /v1/twins, a question to /v1/ask. Nothing is kept in the browser.
+// The page: a photo goes to /v1/twins, a question to /v1/ask, a document that is dropped to /v1/documents.
+// Nothing is kept in the browser.
 
 const $ = (id) => document.getElementById(id);
 let photo = null;
@@ -101,6 +102,24 @@ $("shoot").addEventListener("click", () => {
   canvas.toBlob(take, "image/jpeg", 0.9);
 });
 
+const COLLECTION = "memes";
+const DOCUMENT = /\.(txt|text|md|markdown|html?|pdf)$/i;
+
+async function takeIn(files) {
+  const form = new FormData();
+  form.append("collection", COLLECTION);
+  for (const file of files) form.append("file", file);
+  const told = (receipt) => `${receipt.id}: ${receipt.reason ? receipt.message : `${receipt.chunks} passages to ask about`}`;
+  $("answer").replaceChildren(element("p", "Reading …", { className: "meta" }));
+  try {
+    const { body } = await call("/v1/documents", { method: "POST", body: form });
+    $("answer").replaceChildren(...body.receipts.map((receipt) =>
+      element("p", told(receipt), { className: receipt.reason ? "error" : "" })));
+  } catch (error) {
+    $("answer").replaceChildren(element("p", error.message, { className: "error" }));
+  }
+}
+
 for (const kind of ["dragenter", "dragover"]) {
   addEventListener(kind, (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
 }
@@ -108,8 +127,10 @@ addEventListener("dragleave", () => document.body.classList.remove("dragging"));
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dragging");
-  const file = event.dataTransfer.files[0];
-  if (file) take(file);
+  const files = [...event.dataTransfer.files];
+  const documents = files.filter((file) => DOCUMENT.test(file.name));
+  if (documents.length) takeIn(documents);
+  else if (files[0]) take(files[0]);
 });
 
 const ORIGIN = {
@@ -148,7 +169,7 @@ $("ask").addEventListener("submit", async (event) => {
     const reply = await call("/v1/ask", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ collection: "memes", question: $("question").value }),
+      body: JSON.stringify({ collection: COLLECTION, question: $("question").value }),
     });
     $("answer").replaceChildren(...answerNodes(reply, (performance.now() - started) / 1000));
   } catch (error) {

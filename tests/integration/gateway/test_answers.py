@@ -13,7 +13,7 @@ from tests.documents import ingest, ingest_one, read
 from tests.injections import INJECTIONS
 from tests.language_model import LanguageModel
 from tests.refusals import refusal
-from tests.stack import Stack, wait_until
+from tests.stack import Stack, wait_until, wait_until_ready
 
 MISS, EXACT = cache_pb2.DECISION_KIND_MISS, cache_pb2.DECISION_KIND_EXACT
 
@@ -269,6 +269,27 @@ def test_a_change_on_one_replica_is_no_stale_hit_on_another(
     again.close()
     assert changed.decision.kind == MISS
     assert "secret" in changed.answer
+
+
+def test_an_answer_leaves_with_its_document(
+    rag: Any, name: str, redis_url: str, prefix: str
+) -> None:
+    question = "What is the code of the door?"
+    ingest_one(rag, name, "a", "The code of the door is 4711.")
+    ingest_one(rag, name, "b", "The heron waits.")
+    wait_until(lambda: ask(rag, name, question).decision.kind == EXACT)
+    other = Stack(redis_url, prefix)
+    wait_until_ready(other)
+    replica = rag_pb2_grpc.RagServiceStub(other.gateway)
+    wait_until(lambda: ask(replica, name, question).decision.kind == EXACT)
+    rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="a"))
+    for stub in (rag, replica):
+        reply = ask(stub, name, question)
+        assert reply.decision.kind == MISS
+        assert "4711" not in reply.answer
+        near = ask(stub, name, "What's the code of the door?")
+        assert "4711" not in near.answer
+    other.close()
 
 
 def test_a_key_has_filters_and_versions(rag: Any, name: str) -> None:

@@ -2,10 +2,12 @@ import uuid
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from tests.documents import ingest, ingest_one, read
+from tests.library import ANIMALS, PAGES, library, note, page
 from tests.pdf import pdf
 from tests.stack import Stack
 
@@ -15,7 +17,6 @@ CREATED, UPDATED, UNCHANGED, FAILED = (
     rag_pb2.RECEIPT_STATUS_UNCHANGED,
     rag_pb2.RECEIPT_STATUS_FAILED,
 )
-ANIMALS = "otter badger heron lynx marten stoat osprey beaver adder newt".split()
 
 
 @pytest.fixture(scope="module")
@@ -28,34 +29,21 @@ def name() -> str:
     return f"documents-{uuid.uuid4()}"
 
 
-def page(number: int) -> list[str]:
-    animal = ANIMALS[number % len(ANIMALS)]
-    return [
-        f"Page {number} is about the {animal} of valley {number}.",
-        f"In valley {number} the {animal} sleeps {number % 9 + 2} hours a day.",
-        f"Warden {number} counts every {animal} there in spring.",
-    ]
-
-
-def note(number: int) -> dict[str, Any]:
-    text = (
-        f"---\ntitle: Note {number}\nyear: {1900 + number % 100}\n---\n\n# Note {number}\n\n"
-        f"The code word of note {number} is {ANIMALS[number % 10]}-{number}.\n"
-    )
-    return {"id": f"notes/{number}.md", "content": text}
-
-
 def retrieve(rag: Any, name: str, question: str, **more: Any) -> Any:
     request = rag_pb2.RetrieveRequest(collection=name, question=question, **more)
     return rag.Retrieve(request, timeout=60)
 
 
+def asked_of_the_embedder() -> float:
+    """Inputs that the embedder was ever asked for; it runs in this process."""
+    labels = {"model": "all-MiniLM-L6-v2"}
+    return REGISTRY.get_sample_value("memetwin_embed_inputs_total", labels) or 0.0
+
+
 def test_a_thick_pdf_a_folder_and_a_broken_file_in_one_ingest(rag: Any, name: str) -> None:
     """300 pages, 1,000 Markdown files and a broken PDF; then again; then with one page changed."""
-    pages = [page(number) for number in range(300)]
-    documents = [{"id": "animals.pdf", "content": pdf(pages)}]
-    documents += [{"id": "broken.pdf", "content": b"%PDF-1.7\nno more"}]
-    documents += [note(number) for number in range(1000)]
+    pages = [page(number) for number in range(PAGES)]
+    documents = library(pages)
     receipts = ingest(rag, name, documents)
     assert [one.id for one in receipts] == [one["id"] for one in documents]
     assert [one.id for one in receipts if one.status == FAILED] == ["broken.pdf"]
@@ -68,13 +56,15 @@ def test_a_thick_pdf_a_folder_and_a_broken_file_in_one_ingest(rag: Any, name: st
     assert (found.document_id, found.page) == ("animals.pdf", 213)
     assert found.text == text[found.source_start : found.source_end]
 
+    before = asked_of_the_embedder()
     again = ingest(rag, name, documents)
     assert {one.status for one in again if one.id != "broken.pdf"} == {UNCHANGED}
-    assert sum(one.embedded for one in again) == 0
+    assert sum(one.embedded for one in again) == asked_of_the_embedder() - before == 0
 
     pages[212][1] = "In valley 212 the heron never sleeps."
     [changed] = ingest(rag, name, [{"id": "animals.pdf", "content": pdf(pages)}])
     assert (changed.status, changed.chunks, changed.embedded) == (UPDATED, 300, 1)
+    assert asked_of_the_embedder() - before == 1
     found = retrieve(rag, name, "How long does the heron of valley 212 sleep?").passages
     assert "never sleeps" in found[0].text
     assert not any("212 the heron sleeps" in one.text for one in found)
@@ -91,12 +81,24 @@ def test_fields_of_a_front_matter_filter(rag: Any, name: str) -> None:
     assert reply.passages[0].section.startswith("Note 1")
 
 
-def test_a_field_that_came_too_late_is_kept_and_named(rag: Any, name: str) -> None:
+def test_fields_that_come_later_filter_too(rag: Any, name: str) -> None:
     ingest(rag, name, [note(1)])
     late = ingest_one(rag, name, "late.md", "---\ncolour: red\nyear: soon\n---\nText.\n")
     assert late.status == CREATED
-    assert len(late.warnings) == 2
-    assert read(rag, name, "late.md").fields["colour"].string == "red"
+    [warning] = late.warnings
+    assert "'year'" in warning
+    assert read(rag, name, "late.md").fields["year"].string == "soon"
+    red = search_pb2.Filter(tag=search_pb2.TagCondition(field="colour", any_of=["red"]))
+    assert [one.document_id for one in retrieve(rag, name, "text", filter=red).passages] == [
+        "late.md"
+    ]
+    many = "".join(f"field{number}: 1\n" for number in range(300))
+    assert len(ingest_one(rag, name, "many.md", f"---\n{many}---\nText.\n").warnings) == 300
+    place = search_pb2.FieldValue(geo=search_pb2.GeoPoint(lat=48.2, lon=16.4))
+    ingest_one(rag, name, "here", "The otter is here.", fields={"place": place})
+    near = search_pb2.GeoCondition(field="place", centre=place.geo, radius_m=10)
+    found = retrieve(rag, name, "Where is the otter?", filter=search_pb2.Filter(geo=near))
+    assert [one.document_id for one in found.passages] == ["here"]
 
 
 def test_what_is_gone_is_deleted(stack: Stack, rag: Any, name: str) -> None:

@@ -101,6 +101,7 @@ def test_the_same_over_http(guarded: Stack) -> None:
             two.chat.completions.create(model="p", messages=asked, extra_headers=headers)  # type: ignore[arg-type]
     bearer = {"Authorization": "Bearer chatty"}
     assert httpx.post(f"{base}/v1/ask", json={}, headers=bearer).status_code == 403
+    assert httpx.post(f"{base}/v1/documents", headers=bearer).status_code == 403
     assert httpx.post(f"{base}/v1/twins").status_code == 401
     assert httpx.get(f"{base}/healthz").status_code == httpx.get(base).status_code == 200
 

@@ -130,6 +130,37 @@ def test_hits_of_words_alone_have_their_true_similarity(stub: Any) -> None:
     assert first.similarity == pytest.approx(-1 / 1.25**0.5, abs=1e-6)
 
 
+def test_rankings_are_joined_as_deep_as_is_asked(stub: Any) -> None:
+    """What comes second in both is the best of all, but not if only the first are joined."""
+    fields = [search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)]
+    name = create(stub, 2, fields=fields)
+    rows = [
+        ("near", [1.0, 0.0], "nothing of it"),
+        ("both", [1.0, 0.1], "needle in hay"),
+        ("worded", [-1.0, 0.1], "needle needle needle"),
+        ("neither", [-1.0, 0.0], "nothing at all"),
+    ]
+    documents = [
+        search_pb2.Document(
+            id=key,
+            vector=np.array(row, "<f4").tobytes(),
+            text=text,
+            payload=key.encode(),
+            fields={"n": search_pb2.FieldValue(number=number)},
+        )
+        for number, (key, row, text) in enumerate(rows)
+    ]
+    stub.UpsertDocuments(search_pb2.UpsertDocumentsRequest(collection=name, documents=documents))
+    hybrid = search_pb2.HybridQuery(vector=documents[0].vector, text="needle")
+    [best] = ask(stub, name, hybrid=hybrid, limit=1, return_text=True)
+    assert (best.id, best.text, best.payload) == ("both", "needle in hay", b"both")
+    assert best.fields["n"].number == 1
+    [bare] = ask(stub, name, hybrid=hybrid, limit=1, return_no_fields=True)
+    assert (bare.id, bare.text, dict(bare.fields)) == ("both", "", {})
+    hybrid.depth = 1
+    assert ids(ask(stub, name, hybrid=hybrid, limit=1)) == ["near"]
+
+
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
@@ -137,6 +168,10 @@ def test_hits_of_words_alone_have_their_true_similarity(stub: Any) -> None:
         ({"text": "x" * 10_001}, "BAD_TEXT"),
         ({"text": "x", "min_similarity": 0.1}, "NO_SIMILARITY"),
         ({"hybrid": search_pb2.HybridQuery(text="x")}, "WRONG_DIMENSIONS"),
+        (
+            {"hybrid": search_pb2.HybridQuery(text="x", vector=b"\0\0\x80?" * 4, depth=-1)},
+            "OUT_OF_RANGE",
+        ),
         (
             {"hybrid": search_pb2.HybridQuery(text="x", vector=b"\0\0\x80?" * 4, vector_weight=2)},
             "OUT_OF_RANGE",

@@ -50,6 +50,21 @@ async def test_chunks_keep_to_the_limit_and_repeat_the_end_of_the_one_before() -
         assert 0 < tokens(text[other.span.start : one.span.end]) <= OVERLAP_TOKENS
 
 
+async def test_a_chunk_is_found_by_its_neighbours_words_too_but_not_by_other_sections() -> None:
+    long = " ".join(sentence(number) for number in range(30))
+    text = f"# A\n\n{long}\n\n# B\n\nThe end."
+    extract = markdown.read(text.encode())
+    *of_a, of_b = await cut(extract, "Book")
+    assert len(of_a) > 3
+    for before, one, after in zip(of_a, of_a[1:], of_a[2:], strict=False):
+        assert one.around.of(text) == text[before.span.start : after.span.end]
+    assert (of_a[0].around.start, of_a[-1].around.end) == (of_a[0].span.start, of_a[-1].span.end)
+    assert of_b.words(extract) == of_b.text(extract) == "Book › B\n# B\n\nThe end."
+    for one in (*of_a, of_b):
+        own = one.span.of(text)
+        assert one.words(extract)[one.place() :].startswith(own)
+
+
 async def test_sections_are_not_mixed_and_lead_their_chunks() -> None:
     extract = markdown.read(b"# A\n\nOne.\n\n## B\n\nTwo.\n\n# C\n\nThree.")
     found = await cut(extract, "Book")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_neighbours_join_across_white_space_and_overlaps() -> None:
     assert (passage.chunk, passage.section) == ("d#1", "S")
     assert passage.score == pytest.approx(0.9)
     assert passage.fields == {"year": 2012.0}
+
+
+def test_a_passage_is_its_own_words_not_those_around_it() -> None:
+    one = hit(13, 26, 0, 0.9)
+    place = json.loads(one.payload) | {"lead": len("T\n") + 13}
+    found = replace(one, text="T\n" + SOURCE, payload=json.dumps(place).encode())
+    assert [passage.text for passage in arrange([[found]], 5)] == ["Two is there."]
 
 
 def test_joined_chunks_score_as_one_document_would() -> None:

@@ -513,7 +513,9 @@ class Passage(_message.Message):
     text: _builtins.str
     """text of the passage, as it stands in the extracted text."""
     score: _builtins.float
-    """score by which passages are ranked, higher is better: a mixture of meaning and words."""
+    """score by which passages are ranked, higher is better: a mixture of meaning and words, or the cross-encoder's if
+    they were reranked; its range is that model's own.
+    """
     similarity: _builtins.float
     """similarity of the passage to the question: their cosine."""
     title: _builtins.str
@@ -568,6 +570,7 @@ class RetrieveRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to look in."""
     question: _builtins.str
@@ -576,6 +579,10 @@ class RetrieveRequest(_message.Message):
     """limit is the most passages; 0 means 8, at most 1,000."""
     diversity: _builtins.float
     """diversity in [0, 1] prefers passages that differ from those before (maximal marginal relevance); 0 ranks by score."""
+    rerank: _builtins.bool
+    """rerank lets the embedder's cross-encoder, which reads question and passage together, order the passages;
+    FAILED_PRECONDITION with NO_RERANK_MODEL without one.
+    """
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must meet."""
@@ -593,10 +600,11 @@ class RetrieveRequest(_message.Message):
         limit: _builtins.int = ...,
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
         diversity: _builtins.float = ...,
+        rerank: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "limit", b"limit", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "limit", b"limit", "question", b"question", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -650,6 +658,7 @@ class RagTimings(_message.Message):
     GENERATE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     ARRANGE_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     cache: _builtins.float
     """cache is the time spent looking for an answer given before."""
     embed: _builtins.float
@@ -662,6 +671,8 @@ class RagTimings(_message.Message):
     """total is the time of the whole call."""
     arrange: _builtins.float
     """arrange is the time spent merging neighbours and dropping duplicates."""
+    rerank: _builtins.float
+    """rerank is the time spent by the cross-encoder."""
     def __init__(
         self,
         *,
@@ -671,10 +682,11 @@ class RagTimings(_message.Message):
         generate: _builtins.float = ...,
         total: _builtins.float = ...,
         arrange: _builtins.float = ...,
+        rerank: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrange", b"arrange", "cache", b"cache", "embed", b"embed", "generate", b"generate", "search", b"search", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrange", b"arrange", "cache", b"cache", "embed", b"embed", "generate", b"generate", "rerank", b"rerank", "search", b"search", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -738,6 +750,7 @@ class AskRequest(_message.Message):
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to answer from."""
     question: _builtins.str
@@ -750,6 +763,8 @@ class AskRequest(_message.Message):
     """diversity in [0, 1] prefers passages that differ from those before; 0 ranks by score."""
     max_prompt_tokens: _builtins.int
     """max_prompt_tokens bounds what is sent to the language model; 0 means the service's default."""
+    rerank: _builtins.bool
+    """rerank lets the embedder's cross-encoder order the passages, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must meet."""
@@ -784,10 +799,11 @@ class AskRequest(_message.Message):
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
         diversity: _builtins.float = ...,
         max_prompt_tokens: _builtins.int = ...,
+        rerank: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,6 +826,7 @@ class StreamAskRequest(_message.Message):
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    RERANK_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to answer from."""
     question: _builtins.str
@@ -822,6 +839,8 @@ class StreamAskRequest(_message.Message):
     """diversity in [0, 1] prefers passages that differ from those before; 0 ranks by score."""
     max_prompt_tokens: _builtins.int
     """max_prompt_tokens bounds what is sent to the language model; 0 means the service's default."""
+    rerank: _builtins.bool
+    """rerank lets the embedder's cross-encoder order the passages, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must meet."""
@@ -856,10 +875,11 @@ class StreamAskRequest(_message.Message):
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
         diversity: _builtins.float = ...,
         max_prompt_tokens: _builtins.int = ...,
+        rerank: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1877,6 +1877,7 @@ class HybridQuery(_message.Message):
     FUSION_FIELD_NUMBER: _builtins.int
     VECTOR_WEIGHT_FIELD_NUMBER: _builtins.int
     RRF_CONSTANT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     vector: _builtins.bytes
     """vector is little-endian float32."""
     text: _builtins.str
@@ -1887,6 +1888,10 @@ class HybridQuery(_message.Message):
     """vector_weight in [0, 1] for LINEAR, the rest is the words'; default .6."""
     rrf_constant: _builtins.float
     """rrf_constant for RRF; default 60."""
+    depth: _builtins.int
+    """depth is how many hits of each ranking are joined, at most 10,000; 0 means 100, and never fewer than are asked for.
+    What is found by words alone is compared by vector too; what is beyond the depth of the words counts as without them.
+    """
     def __init__(
         self,
         *,
@@ -1895,10 +1900,11 @@ class HybridQuery(_message.Message):
         fusion: Global___Fusion.ValueType = ...,
         vector_weight: _builtins.float | None = ...,
         rrf_constant: _builtins.float | None = ...,
+        depth: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rrf_constant", b"_rrf_constant", "_vector_weight", b"_vector_weight", "rrf_constant", b"rrf_constant", "vector_weight", b"vector_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rrf_constant", b"_rrf_constant", "_vector_weight", b"_vector_weight", "fusion", b"fusion", "rrf_constant", b"rrf_constant", "text", b"text", "vector", b"vector", "vector_weight", b"vector_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rrf_constant", b"_rrf_constant", "_vector_weight", b"_vector_weight", "depth", b"depth", "fusion", b"fusion", "rrf_constant", b"rrf_constant", "text", b"text", "vector", b"vector", "vector_weight", b"vector_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rrf_constant: _TypeAlias = _typing.Literal["rrf_constant"]  # noqa: Y015
     _WhichOneofArgType__rrf_constant: _TypeAlias = _typing.Literal["_rrf_constant", b"_rrf_constant"]  # noqa: Y015
