@@ -1,13 +1,8 @@
-"""The gateway's own records in Redis: cached answers, ingested documents, pictures, epochs.
+"""The gateway's own records in Redis: documents, pictures, epochs; ``shelf`` has the cache's.
 
 Keys, all under the prefix of the settings:
 
 - ``secret``                       32 random bytes that key the cache's partitions, made once
-- ``entry:<id>``                   a cached answer, JSON
-- ``entries:<partition>``          sorted set of the ids of a partition's answers
-- ``purges:<partition>``           counts purges of a partition
-- ``stats:<partition>``            hash of a partition's counters
-- ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``epoch:<collection>``           counts changes to a collection of documents
 - ``document:<collection>:<id>``   a document's extracted text and version, JSON
 - ``documents:<collection>``       sorted set of the ids of the documents
@@ -17,53 +12,13 @@ Keys, all under the prefix of the settings:
 - ``twins``                        sorted set of the ids of the twins
 """
 
-import contextlib
-import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Sequence
+from typing import cast
 
-from redis import exceptions
 from redis.asyncio import Redis
 
-from services import addresses
-from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
-
-Record = dict[str, Any]
-_WRITE_ENTRY = """
-if ARGV[4] ~= '' and ARGV[4] ~= (redis.call('GET', KEYS[3]) or '0') then return 0 end
-if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
-else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-redis.call('ZADD', KEYS[2], 0, ARGV[3])
-return 1
-"""
-REQUEST_ID_SECONDS = 86400
-PAGE_LIMIT = 1000
-
-
-def connect(url: str) -> Redis:
-    """Open a client. Raises InvalidArgument for what is no address."""
-    redis: Redis = addresses.connect(url, connections=64, patience=5)
-    return redis
-
-
-@contextlib.asynccontextmanager
-async def _asking() -> AsyncIterator[None]:
-    """Turn what Redis says into failures of ours."""
-    try:
-        yield
-    except exceptions.OutOfMemoryError as error:
-        raise Overloaded(
-            "REDIS_OUT_OF_MEMORY", "Redis has no memory left; nothing was stored.", retry_after=5.0
-        ) from error
-    except (
-        exceptions.ConnectionError,
-        exceptions.TimeoutError,
-        exceptions.BusyLoadingError,
-    ) as error:
-        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0) from error
-    except exceptions.RedisError as error:
-        raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
+from services.gateway.records import Record, as_bytes, asking, dump, load, page
 
 
 class Ledger:
@@ -79,113 +34,43 @@ class Ledger:
 
     async def ready(self) -> bool:
         """Say whether Redis answers."""
-        async with _asking():
+        async with asking():
             return bool(await self._redis.ping())
 
     async def secret(self) -> bytes:
         """Return the secret that all replicas share; made at the first call of all."""
         if not self._secret:
             key = self._key("secret")
-            async with _asking():
+            async with asking():
                 await self._redis.set(key, secrets.token_bytes(32), nx=True)
-                self._secret = _bytes(await self._redis.get(key))
+                self._secret = as_bytes(await self._redis.get(key))
         return self._secret
-
-    async def entry(self, key: str) -> Record | None:
-        """Read a cached answer."""
-        async with _asking():
-            return _load(await self._redis.get(self._key("entry", key)))
-
-    async def write_entry(
-        self, partition: str, record: Record, ttl: float, purges: int | None = None
-    ) -> bool:
-        """Write a cached answer, for ``ttl`` seconds if that is not 0.
-
-        It is not written, and the reply is False, if the partition was purged after ``purges``.
-        """
-        names = [("entry", record["id"]), ("entries", partition), ("purges", partition)]
-        known = "" if purges is None else str(purges)
-        words = [_dump(record), round(ttl * 1000), record["id"], known]
-        keys = [self._key(*name) for name in names]
-        async with _asking():
-            call: Any = self._redis.eval(_WRITE_ENTRY, 3, *keys, *words)
-            return bool(await call)
-
-    async def purges(self, partition: str) -> int:
-        """Return how often a partition was purged."""
-        async with _asking():
-            return int(await self._redis.get(self._key("purges", partition)) or 0)
-
-    async def begin_purge(self, partition: str) -> None:
-        """Count a purge before it happens, so that no answer on its way outlives it."""
-        async with _asking():
-            await self._redis.incr(self._key("purges", partition))
-
-    async def delete_entries(self, partition: str, keys: Sequence[str]) -> None:
-        """Delete cached answers."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(*(self._key("entry", key) for key in keys))
-            pipe.zrem(self._key("entries", partition), *keys)
-            await pipe.execute()
-
-    async def entries(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
-        """Return a page of a partition's answers by id; those that expired are forgotten."""
-        listed = self._key("entries", partition)
-        keys, following = await self._page(listed, size, token)
-        if not keys:
-            return [], following
-        async with _asking():
-            values = await self._redis.mget([self._key("entry", key) for key in keys])
-            gone = [key for key, value in zip(keys, values, strict=True) if value is None]
-            if gone:
-                await self._redis.zrem(listed, *gone)
-        return [record for record in map(_load, values) if record], following
-
-    async def count(self, partition: str, counts: dict[str, float]) -> None:
-        """Add to a partition's counters."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
-            for name, value in counts.items():
-                pipe.hincrbyfloat(self._key("stats", partition), name, value)
-            await pipe.execute()
-
-    async def counters(self, partition: str) -> dict[str, float]:
-        """Return a partition's counters."""
-        async with _asking():
-            found = await self._redis.hgetall(self._key("stats", partition))
-        return {_bytes(name).decode(): float(value) for name, value in found.items()}
-
-    async def claim_request(self, partition: str, request: str, entry: str) -> str:
-        """Note which entry a request id creates; return the entry that its first call created."""
-        key = self._key("request", partition, request)
-        async with _asking():
-            first = await self._redis.set(key, entry, nx=True, get=True, ex=REQUEST_ID_SECONDS)
-        return _bytes(first).decode() or entry
 
     async def epochs(self, collections: Sequence[str]) -> list[int]:
         """Return how often each collection of documents has changed."""
-        async with _asking():
+        async with asking():
             values = await self._redis.mget([self._key("epoch", name) for name in collections])
         return [int(value or 0) for value in values]
 
     async def document(self, collection: str, key: str) -> Record | None:
         """Read an ingested document."""
-        async with _asking():
-            return _load(await self._redis.get(self._key("document", collection, key)))
+        async with asking():
+            return load(await self._redis.get(self._key("document", collection, key)))
 
     async def chunks(self, collection: str, key: str) -> set[str]:
         """Return the ids of all chunks of a document that search may hold."""
-        async with _asking():
+        async with asking():
             found = await cast(
                 Awaitable[set[bytes]], self._redis.smembers(self._key("chunks", collection, key))
             )
-        return {_bytes(one).decode() for one in found}
+        return {as_bytes(one).decode() for one in found}
 
     async def announce_chunks(self, collection: str, key: str, ids: Sequence[str]) -> None:
         """Note which chunks a document will get, and count the change before it happens.
 
         So whatever is written can be found and deleted, and no cached answer outlives the change.
         """
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
             if ids:
                 pipe.sadd(self._key("chunks", collection, key), *ids)
             pipe.incr(self._key("epoch", collection))
@@ -196,8 +81,8 @@ class Ledger:
     ) -> None:
         """Write an ingested document, all of whose chunks are in search, and count the change."""
         held = self._key("chunks", collection, key)
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(self._key("document", collection, key), _dump(record))
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(self._key("document", collection, key), dump(record))
             pipe.zadd(self._key("documents", collection), {key: 0})
             pipe.delete(held)
             pipe.sadd(held, *chunks)
@@ -206,7 +91,7 @@ class Ledger:
 
     async def delete_document(self, collection: str, key: str) -> None:
         """Delete an ingested document, whose chunks are gone, and count the change."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key("document", collection, key))
             pipe.delete(self._key("chunks", collection, key))
             pipe.zrem(self._key("documents", collection), key)
@@ -215,88 +100,65 @@ class Ledger:
 
     async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        keys, following = await self._page(self._key("documents", collection), size, token)
-        async with _asking():
+        keys, following = await page(self._redis, self._key("documents", collection), size, token)
+        async with asking():
             values = (
                 await self._redis.mget([self._key("document", collection, key) for key in keys])
                 if keys
                 else []
             )
-        return [record for record in map(_load, values) if record], following
+        return [record for record in map(load, values) if record], following
 
     async def calibrations(self, collections: Sequence[str], digest: str) -> list[Record | None]:
         """Return what was learnt about refusals for each collection and a model."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for name in collections:
                 pipe.hget(self._key("calibration", name), digest)
-            return [_load(value) for value in await pipe.execute()]
+            return [load(value) for value in await pipe.execute()]
 
     async def write_calibration(self, collection: str, digest: str, record: Record) -> None:
         """Keep what was learnt about refusals; answers kept before it are not served."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key("calibration", collection), digest, _dump(record))
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("calibration", collection), digest, dump(record))
             pipe.incr(self._key("epoch", collection))
             await pipe.execute()
 
     async def twin(self, key: str) -> Record | None:
         """Read what is known of a twin."""
-        async with _asking():
-            return _load(await self._redis.hget(self._key("twin", key), "record"))
+        async with asking():
+            return load(await self._redis.hget(self._key("twin", key), "record"))
 
     async def twins(self, keys: Sequence[str]) -> list[Record | None]:
         """Read what is known of several twins, in their order."""
-        async with _asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hget(self._key("twin", key), "record")
-            return [_load(value) for value in await pipe.execute()]
+            return [load(value) for value in await pipe.execute()]
 
     async def picture(self, key: str) -> bytes | None:
         """Read a twin's picture file."""
-        async with _asking():
+        async with asking():
             value = await self._redis.hget(self._key("twin", key), "picture")
         return value if isinstance(value, bytes) else None
 
     async def write_twin(self, key: str, record: Record, picture: bytes) -> None:
         """Write a twin and its picture."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._key("twin", key), mapping={"record": _dump(record), "picture": picture})
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("twin", key), mapping={"record": dump(record), "picture": picture})
             pipe.zadd(self._key("twins"), {key: 0})
             await pipe.execute()
 
     async def delete_twin(self, key: str) -> None:
         """Delete a twin and its picture."""
-        async with _asking(), self._redis.pipeline(transaction=True) as pipe:
+        async with asking(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._key("twin", key))
             pipe.zrem(self._key("twins"), key)
             await pipe.execute()
 
     async def list_twins(self, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
-        keys, following = await self._page(self._key("twins"), size, token)
+        keys, following = await page(self._redis, self._key("twins"), size, token)
         return [record for record in await self.twins(keys) if record], following
-
-    async def _page(self, key: str, size: int, token: str) -> tuple[list[str], str]:
-        if size < 0:
-            raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
-        size = min(size or 100, PAGE_LIMIT)
-        start = f"({token}" if token else "-"
-        async with _asking():
-            found = await self._redis.zrangebylex(key, start, "+", start=0, num=size + 1)
-        names = [_bytes(name).decode() for name in found]
-        return names[:size], names[size - 1] if len(names) > size else ""
 
     def _key(self, *parts: str) -> str:
         return self._prefix + "gateway:" + ":".join(parts)
-
-
-def _dump(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _load(value: bytes | str | None) -> Record | None:
-    return json.loads(value) if value else None
-
-
-def _bytes(value: object) -> bytes:
-    """Return what Redis replied, which is bytes or nothing: the client decodes no replies."""
-    return value if isinstance(value, bytes) else b""

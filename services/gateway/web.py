@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -23,10 +21,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
 from services import serving
 from services.errors import Failure, InvalidArgument
-from services.gateway import event_stream, messages, rag_messages
+from services.gateway import bodies, event_stream, messages, rag_messages, stats
 from services.gateway.answers import Answer, Answers
 from services.gateway.clients import METRICS
-from services.gateway.keys import Keys
+from services.gateway.entries import Scope as CacheScope
+from services.gateway.keys import Keys, tenant
 from services.gateway.openai_api import (
     STATUS,
     OpenAiApi,
@@ -34,11 +33,10 @@ from services.gateway.openai_api import (
     cache_headers,
     error_body,
 )
+from services.gateway.tally import Tally
 from services.gateway.twins import Twins
 
 PAGES = Path(__file__).parent / "pages"
-PHOTO_BYTES = 20 * 2**20
-JSON_BYTES = 2**20
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
@@ -51,22 +49,25 @@ _SECURITY = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def app(
+def app(  # noqa: PLR0913, PLR0917 - wired once
     twins: Twins,
     answers: Answers,
     openai_api: OpenAiApi,
+    tally: Tally,
     ready: Callable[[], Awaitable[bool]],
     keys: Keys,
 ) -> Starlette:
     """Return the ASGI application."""
-    face = _Face(twins, answers, ready)
+    face = _Face(twins, answers, tally, ready)
     return Starlette(
         routes=[
             Route("/", face.page),
+            Route("/cache", face.cache_page),
             Mount("/pages", StaticFiles(directory=PAGES)),
             Route("/v1/twins", face.find_twin, methods=["POST"]),
             Route("/v1/twins/{id:path}/picture", face.picture),
             Route("/v1/ask", face.ask, methods=["POST"]),
+            Route("/v1/cache/stats", face.stats),
             *openai_api.routes(),
             Route("/healthz", face.alive),
             Route("/readyz", face.is_ready),
@@ -79,25 +80,40 @@ def app(
 
 class _Face:
     def __init__(
-        self, twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]
+        self, twins: Twins, answers: Answers, tally: Tally, ready: Callable[[], Awaitable[bool]]
     ) -> None:
         self._twins = twins
         self._answers = answers
+        self._tally = tally
         self._ready = ready
 
     async def page(self, request: Request) -> Response:
         return FileResponse(PAGES / "index.html")
+
+    async def cache_page(self, request: Request) -> Response:
+        return FileResponse(PAGES / "cache.html")
+
+    async def stats(self, request: Request) -> Response:
+        """Tell what the cache has done for all of a tenant, and a day's history."""
+        scope = CacheScope(tenant(request.query_params.get("tenant", "")))
+        with _deadline(serving.DEFAULT_DEADLINE) as limit:
+            async with asyncio.timeout(limit):
+                counts = await self._tally.stats(scope, whole_tenant=True)
+                history = await self._tally.history(scope, whole_tenant=True)
+        return JSONResponse(
+            _plain(stats.written(counts, history)), headers={"Cache-Control": "no-store"}
+        )
 
     async def find_twin(self, request: Request) -> Response:
         """Find the twin of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
         with _deadline(serving.DEFAULT_DEADLINE) as limit:
             async with asyncio.timeout(limit):
                 options = dict(request.query_params)
-                if _content_type(request) == "application/json":
-                    options |= await _json(request)
+                if bodies.content_type(request) == "application/json":
+                    options |= await bodies.json_object(request)
                     photo = b""
                 else:
-                    photo, form = await _photo(request)
+                    photo, form = await bodies.photo(request)
                     options |= form
                 metric, limit_ = _metric(options), _limit(options)
                 if photo or "text" not in options:
@@ -122,7 +138,7 @@ class _Face:
         """Answer the AskRequest that the body is: as JSON, or as events if those are accepted."""
         message = rag_pb2.AskRequest()
         try:
-            json_format.ParseDict(await _json(request), message)
+            json_format.ParseDict(await bodies.json_object(request), message)
         except json_format.ParseError as error:
             raise InvalidArgument(
                 "BAD_JSON", "The body is no AskRequest as JSON: a field is wrong."
@@ -169,60 +185,6 @@ def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
 def _deadline(seconds: float) -> Iterator[float]:
     with serving.within(seconds):
         yield seconds
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    body = await _body(request, JSON_BYTES)
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise InvalidArgument("BAD_JSON", "The body is no JSON.") from error
-    if not isinstance(value, dict):
-        raise InvalidArgument("BAD_JSON", "The body is no JSON object.")
-    return value
-
-
-async def _photo(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """Return the photo of a request, and the other fields of its form if it has one."""
-    if _content_type(request) != "multipart/form-data":
-        return await _body(request, PHOTO_BYTES), {}
-    try:
-        form = await _InMemory(request.headers, _counted(request, PHOTO_BYTES)).parse()
-    except MultiPartException as error:
-        raise InvalidArgument("BAD_FORM", "The form cannot be read.") from error
-    fields: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str)}
-    upload = form.get("image")
-    photo = b"" if upload is None or isinstance(upload, str) else await upload.read()
-    await form.close()
-    return photo, fields
-
-
-class _InMemory(MultiPartParser):
-    """Keeps uploads in memory: a visitor's photo never reaches a disk."""
-
-    spool_max_size = PHOTO_BYTES + 1
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _counted(request, limit)])
-
-
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise InvalidArgument(
-                    "BODY_TOO_LARGE", f"The body has more than {limit} bytes.", limit=limit
-                )
-            yield chunk
-    except ClientDisconnect as error:
-        raise InvalidArgument("BODY_CUT", "The body ended early.") from error
-
-
-def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _metric(options: dict[str, Any]) -> str:
@@ -295,7 +257,7 @@ class _Doorkeeper:
         await reply(scope, receive, send)
 
 
-_RIGHTS = {"twins": "twin", "ask": "rag"}
+_RIGHTS = {"twins": "twin", "ask": "rag", "cache": "cache"}
 
 
 class _Headers:
