@@ -83,7 +83,9 @@ class Load:
         await asyncio.gather(worker(), worker())
 
     async def _write(self, numbers: range) -> None:
-        partition, documents = await self._partitions.of(OWN), []
+        partition = await self._partitions.of(OWN)
+        documents: list[search_pb2.Document] = []
+        entries: list[Entry] = []
         for number in numbers:
             asked = Request(OWN, CONTEXT, prompt(number))
             tags = {"partition": partition, "fingerprint": CONTEXT.fingerprint}
@@ -107,7 +109,10 @@ class Load:
                 vector=packed(np.frombuffer(document.vector, "<f4")),
                 digest=self._digest,
             )
-            await self._shelf.write(partition, asdict(entry), TTL)
+            entries.append(entry)
+        await asyncio.gather(
+            *(self._shelf.write(partition, asdict(entry), TTL) for entry in entries)
+        )
         request = search_pb2.UpsertDocumentsRequest(
             collection=collection(self._digest), documents=documents
         )

@@ -1,4 +1,5 @@
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,12 @@ def test_the_key_tells_apart_what_answers_depend_on(client: openai.OpenAI, asked
         assert ask(client, asked, **options)[0] == "miss", options
 
 
+def age(client: openai.OpenAI, text: str) -> int:
+    messages: Any = [{"role": "user", "content": text}]
+    raw = client.chat.completions.with_raw_response.create(model="parrot", messages=messages)
+    return int(raw.headers["age"])
+
+
 def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) -> None:
     no_store = {"Cache-Control": "no-store"}
     assert ask(client, asked, extra_headers=no_store)[0] == "miss"
@@ -196,6 +203,9 @@ def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) ->
     before = upstream.calls[asked]
     assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
     assert upstream.calls[asked] == before + 1
+    time.sleep(1.1)
+    assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
+    wait_until(lambda: age(client, asked) == 0, 2)  # the new answer has replaced the old one
     wait_until(
         lambda: ask(client, asked, extra_headers={"Cache-Control": "max-age=0"})[0] == "miss", 10
     )
