@@ -104,6 +104,7 @@ def _cache(
     stack: contextlib.AsyncExitStack,
 ) -> CacheParts:
     shelf = Shelf(redis, settings.redis_prefix)
+    stack.push_async_callback(shelf.close)
     eviction = Eviction(shelf, neighbours.search, settings.cache_memory)
     stack.push_async_callback(eviction.settle)
     tally = Tally(partitions, shelf, Prices.read(settings.llm_prices))

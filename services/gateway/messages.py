@@ -1,6 +1,7 @@
 """Translates between the gateway's messages and its core's plain data."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 
@@ -23,6 +24,8 @@ _MODES = {
     cache_pb2.LOOKUP_MODE_SEMANTIC: "semantic",
     cache_pb2.LOOKUP_MODE_EXACT_THEN_SEMANTIC: "exact_then_semantic",
 }
+# Contexts up to this size are remembered, so that few fingerprints are computed.
+_REMEMBERED_BYTES = 4096
 _KINDS = {
     "miss": cache_pb2.DECISION_KIND_MISS,
     "exact": cache_pb2.DECISION_KIND_EXACT,
@@ -57,6 +60,18 @@ def scope(message: cache_pb2.Scope) -> Scope:
 
 def context(message: cache_pb2.RequestContext) -> Context:
     """Read the context of a prompt."""
+    if message.ByteSize() > _REMEMBERED_BYTES:
+        return _context(message)
+    return _remembered(message.SerializeToString(deterministic=True))
+
+
+@functools.lru_cache(1024)
+def _remembered(data: bytes) -> Context:
+    """Read a context, or return the one that was read: its fingerprint is known then."""
+    return _context(cache_pb2.RequestContext.FromString(data))
+
+
+def _context(message: cache_pb2.RequestContext) -> Context:
     return Context(
         model=message.model,
         parameters=dict(message.parameters),

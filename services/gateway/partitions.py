@@ -2,7 +2,6 @@
 
 import functools
 import hmac
-from dataclasses import astuple
 
 from services.gateway.entries import Scope, canonical
 from services.gateway.ledger import Ledger
@@ -16,7 +15,7 @@ class Partitions:
 
     async def of(self, scope: Scope) -> str:
         """Return the partition of a scope (HMAC-SHA256, hexadecimal)."""
-        return _named(await self._ledger.secret(), astuple(scope))
+        return _named(await self._ledger.secret(), (scope.tenant, scope.user, scope.namespace))
 
     async def of_tenant(self, tenant: str) -> str:
         """Return the place of what is counted for all scopes of a tenant."""

@@ -1,21 +1,29 @@
-"""Reads keys of Redis: what many ask for at once is one command."""
+"""Reads keys of Redis: what many ask for at once is one command, on a connection of its own."""
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.gateway.records import as_bytes
+
+PATIENCE = 5.0
 
 
 class Reads:
     """While a command is on its way, those who ask next wait for the one after it.
 
-    So one caller waits for one trip, and many cost a trip for all of them.
+    So one caller waits for one trip, and many cost a trip for all of them. The connection is a
+    plain one of the client's kind: its pool, and a timer for each step, would cost more than the
+    trip itself.
     """
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        pool = redis.connection_pool
+        settings: dict[str, Any] = {**pool.connection_kwargs, "socket_timeout": None}
+        self._connection: Connection = pool.connection_class(**settings)
         self._waiting: list[tuple[str, asyncio.Future[bytes]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -27,15 +35,34 @@ class Reads:
             self._task = asyncio.create_task(self._run())
         return await future
 
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._task:
+            self._task.cancel()
+        await self._connection.disconnect()
+
     async def _run(self) -> None:
         while self._waiting:
             asked, self._waiting = self._waiting, []
             try:
-                values = await self._redis.mget([key for key, _ in asked])
-            except Exception as error:  # whoever asked is told
-                _answer(asked, error)
+                async with asyncio.timeout(PATIENCE):
+                    await self._connection.send_command("MGET", *(key for key, _ in asked))
+                    values = await self._connection.read_response()
+            except BaseException as error:  # whoever asked is told
+                await self._connection.disconnect(nowait=True)
+                _answer(asked, _told(error))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
             else:
                 _answer(asked, values)
+
+
+def _told(error: BaseException) -> Exception:
+    if isinstance(error, TimeoutError):
+        return RedisTimeoutError("no reply in time")
+    if isinstance(error, Exception):
+        return error
+    return RedisTimeoutError("closed")
 
 
 def _answer(

@@ -41,6 +41,10 @@ class Shelf:
             redis.register_script, (worth.WRITE, worth.DELETE, worth.EVICT, worth.TOUCH)
         )
 
+    async def close(self) -> None:
+        """Close the connection that entries are read on."""
+        await self._reads.close()
+
     async def entry(self, key: str) -> Record | None:
         """Read a cached answer."""
         async with asking():

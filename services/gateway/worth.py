@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 # What an entry takes besides its record and its vector: keys, lists, links of the index. Measured
 # on Redis 8.0.2 with 100,000 entries.
-_OVERHEAD = 2_000
+_OVERHEAD = 2_700
 # A model reads tokens for about a quarter of what it writes them for.
 _READING = 0.25
 _BYTES_A_TOKEN = 4

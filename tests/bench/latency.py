@@ -37,7 +37,7 @@ from tests.redis_server import RedisServer, free_port
 from tests.service_process import ServiceProcess
 from tests.stack import channel
 
-ENTRIES, DIMENSIONS, CENTRES, AT_ONCE = 100_000, 384, 5_000, 64
+ENTRIES, DIMENSIONS, FREEDOM, CENTRES, AT_ONCE = 100_000, 384, 32, 5_000, 64
 TEXTS, CALLS, SECONDS, ROUNDS = 300, 1_000, 3.0, 3
 PREFIX = "bench-latency:"
 OWN, CONTEXT, TTL, BATCH = Scope(tenant="bench"), Context(), 86400.0, 64
@@ -48,16 +48,19 @@ Lookup = cache_pb2.LookupEntryRequest
 
 
 class Vectors:
-    """Unit vectors in clusters, as questions lie."""
+    """Unit vectors in clusters and of few degrees of freedom, as those of questions are."""
 
     def __init__(self) -> None:
-        self._centres = np.random.default_rng(0).standard_normal((CENTRES, DIMENSIONS))
+        random = np.random.default_rng(0)
+        self._centres = random.standard_normal((CENTRES, FREEDOM))
+        self._spread = random.standard_normal((FREEDOM, DIMENSIONS))
 
     def one(self, number: int, noise: float = 0.0) -> bytes:
         """The vector of an entry, or one near it: float32, little-endian."""
         random = np.random.default_rng(number)
-        vector = self._centres[number % CENTRES] + 0.7 * random.standard_normal(DIMENSIONS)
-        vector += noise * random.standard_normal(DIMENSIONS)
+        latent = self._centres[number % CENTRES] + 0.7 * random.standard_normal(FREEDOM)
+        latent += noise * random.standard_normal(FREEDOM)
+        vector = latent @ self._spread + 0.3 * random.standard_normal(DIMENSIONS)
         return bytes((vector / np.linalg.norm(vector)).astype("<f4").tobytes())
 
 
@@ -73,12 +76,12 @@ class Load:
         self._shelf, self._search = Shelf(store, PREFIX), search
         self._vectors, self._digest = Vectors(), digest
 
-    async def run(self) -> None:
-        batches = iter(range(TEXTS, ENTRIES, BATCH))
+    async def run(self, first: int) -> None:
+        batches = iter(range(first, ENTRIES, BATCH))
 
         async def worker() -> None:
-            for first in batches:
-                await self._write(range(first, min(first + BATCH, ENTRIES)))
+            for start in batches:
+                await self._write(range(start, min(start + BATCH, ENTRIES)))
 
         await asyncio.gather(worker(), worker())
 
@@ -119,9 +122,9 @@ class Load:
         await self._search.UpsertDocuments(request, timeout=120)
 
 
-async def load(gateway: Any, search: str, url: str, digest: str) -> None:
+async def load(gateway: Any, search: str, url: str, digest: str, first: int) -> None:
     """Create entries: the first ones as callers do, which makes the collection, then the others."""
-    for number in range(TEXTS):
+    for number in range(first, TEXTS):
         usage = cache_pb2.Usage(prompt_tokens=20, completion_tokens=100)
         request = cache_pb2.CreateEntryRequest(
             scope=SCOPE, prompt=prompt(number), response=ANSWER, usage=usage
@@ -129,7 +132,8 @@ async def load(gateway: Any, search: str, url: str, digest: str) -> None:
         gateway.CreateEntry(request, timeout=60)
     store = records.connect(url)
     async with grpc.aio.insecure_channel(search) as to:
-        await Load(store, search_pb2_grpc.SearchServiceStub(to), digest).run()
+        stub = search_pb2_grpc.SearchServiceStub(to)
+        await Load(store, stub, digest).run(max(first, TEXTS))
     await store.aclose()
 
 
@@ -267,13 +271,13 @@ def run(stack: contextlib.ExitStack, url: str) -> None:
     bare = stack.enter_context(echo())
     store: Any = stack.enter_context(redis.Redis.from_url(url, protocol=2))
     digest = embedder.stub.GetModel(embedder_pb2.GetModelRequest()).model.digest
-    if not any(store.scan_iter(f"{PREFIX}gateway:entry:*", count=10_000)):
+    there = max(0, store.hlen(f"{PREFIX}gateway:weights") - 2 * BATCH)
+    if there < ENTRIES - 2 * BATCH:
         started = time.perf_counter()
         stub = cache_pb2_grpc.CacheServiceStub(gateway.channel)
-        asyncio.run(load(stub, search.address, url, digest))
-        print(
-            f"{ENTRIES} entries created, {ENTRIES / (time.perf_counter() - started):.0f} a second\n"
-        )
+        asyncio.run(load(stub, search.address, url, digest, there))
+        created = (ENTRIES - there) / (time.perf_counter() - started)
+        print(f"{ENTRIES - there} entries created, {created:.0f} a second\n", flush=True)
     with channel(bare) as to:
         measure(Calls(gateway.channel, to, store, digest), embedder)
     measure_rates(gateway.address, bare)
