@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 # How many entries are judged: the nearest may be an opposite, the next one may answer.
 CANDIDATES = 4
+# What is near enough to answer is found with few candidates: `tests/bench/latency.py` shows it.
+EFFORT = 64
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
 # It becomes a part of a collection's name.
 _DIGEST = re.compile(r"[A-Za-z0-9._-]{1,256}")
@@ -105,11 +107,10 @@ class Cache:
 
     async def queries(self, request: Request, vectors: Vectors) -> list[Query]:
         """Return the query of the semantic tier."""
-        here = {
-            "partition": await self._partitions.of(request.scope),
-            "fingerprint": request.context.fingerprint,
-        }
-        return [Query(collection(vectors.digest), vectors.rows[0], limit=CANDIDATES, tags=here)]
+        partition = await self._partitions.of(request.scope)
+        here = {"partition": partition, "fingerprint": request.context.fingerprint}
+        name, row = collection(vectors.digest, partition), vectors.rows[0]
+        return [Query(name, row, limit=CANDIDATES, tags=here, effort=EFFORT)]
 
     async def choose(
         self,
@@ -193,7 +194,7 @@ class Cache:
             fields={"partition": partition, "fingerprint": entry.fingerprint},
             ttl=lives,
         )
-        name, search = collection(vectors.digest), self._neighbours.search
+        name, search = collection(vectors.digest, partition), self._neighbours.search
         try:
             await search.upsert(name, [document], vectors.digest)
         except NotFound:
@@ -236,8 +237,9 @@ class Cache:
         return Decision("miss", None, similarity, None, "context_differs", differing)
 
     async def _anywhere(self, request: Request, vectors: Vectors) -> list[Hit]:
-        tags = {"partition": await self._partitions.of(request.scope)}
-        query = Query(collection(vectors.digest), vectors.rows[0], limit=1, tags=tags)
+        partition = await self._partitions.of(request.scope)
+        name, row = collection(vectors.digest, partition), vectors.rows[0]
+        query = Query(name, row, limit=1, tags={"partition": partition}, effort=EFFORT)
         try:
             [hits] = await self._neighbours.search.search([query], vectors.digest)
         except NotFound:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import defaultdict
 
 from prometheus_client import Counter, Gauge
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 ROOM = 0.02
 # What has expired is forgotten that often while answers are written.
 PERIOD = 10.0
+COLLECTIONS = 32
 BYTES = Gauge("memetwin_cache_bytes", "Bytes that cached answers take, about, on all replicas.")
 EVICTED = Counter("memetwin_cache_evicted_total", "Cached answers evicted to keep within memory.")
 
@@ -59,14 +61,19 @@ class Eviction:
 
     async def _leave(self) -> None:
         """Delete from search what was evicted, also by a replica that died since."""
-        leaving = await self._shelf.leaving()
-        for digest in set(leaving.values()):
-            ids = [key for key, one in leaving.items() if one == digest]
+        leaving: defaultdict[str, list[str]] = defaultdict(list)
+        for key, (digest, partition) in (await self._shelf.leaving()).items():
+            leaving[collection(digest, partition)].append(key)
+        for name, ids in leaving.items():
             for first in range(0, len(ids), AT_ONCE):
-                await self._search.delete(collection(digest), ids[first : first + AT_ONCE])
+                await self._search.delete(name, ids[first : first + AT_ONCE])
                 await self._shelf.left(ids[first : first + AT_ONCE])
 
 
-def collection(digest: str) -> str:
-    """Return the name of the collection of search that holds the prompts of a model."""
-    return f"cache-{digest[:16]}"
+def collection(digest: str, partition: str) -> str:
+    """Return the name of the collection of search that holds the prompts of a model and partition.
+
+    A search for what few of very many documents meet has to look at all of them. So partitions
+    are spread over collections, and small ones are not lost in the crowd.
+    """
+    return f"cache-{digest[:16]}-{int(partition[:8], 16) % COLLECTIONS}"

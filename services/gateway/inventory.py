@@ -38,7 +38,7 @@ class Inventory:
 
     async def delete(self, scope: Scope, key: str) -> None:
         """Delete an entry of a scope."""
-        await self._forget([await self.get(scope, key)])
+        await self._forget(scope, [await self.get(scope, key)])
 
     async def page(self, scope: Scope, size: int, token: str) -> tuple[list[Entry], str]:
         """Return a page of a scope's entries by id, and the next page's token."""
@@ -63,7 +63,7 @@ class Inventory:
             count += len(met)
             sample += met[: SAMPLE - len(sample)]
             if met and wanted.force:
-                await self._forget(met)
+                await self._forget(scope, met)
             if not token:
                 break
         log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
@@ -88,12 +88,13 @@ class Inventory:
         ):
             await self._shelf.count(place, counts)
         if not correct:
-            await self._forget([entry])
+            await self._forget(scope, [entry])
         return not correct
 
-    async def _forget(self, entries: Sequence[Entry]) -> None:
+    async def _forget(self, scope: Scope, entries: Sequence[Entry]) -> None:
         """Delete entries, from the ledger first: what is not there is never served."""
         await self._shelf.delete([entry.id for entry in entries])
+        partition = await self._partitions.of(scope)
         for digest in {entry.digest for entry in entries}:
             ids = [entry.id for entry in entries if entry.digest == digest]
-            await self._search.delete(collection(digest), ids)
+            await self._search.delete(collection(digest, partition), ids)

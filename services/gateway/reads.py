@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio import Connection, Redis
+from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.gateway.records import as_bytes
@@ -23,7 +23,7 @@ class Reads:
     def __init__(self, redis: Redis) -> None:
         pool = redis.connection_pool
         settings: dict[str, Any] = {**pool.connection_kwargs, "socket_timeout": None}
-        self._connection: Connection = pool.connection_class(**settings)
+        self._connection: Any = pool.connection_class(**settings)
         self._waiting: list[tuple[str, asyncio.Future[bytes]]] = []
         self._task: asyncio.Task[None] | None = None
 

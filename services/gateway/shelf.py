@@ -78,11 +78,12 @@ class Shelf:
         """Count hits of entries, which makes them worth more."""
         await self._run(self._touch, [word for hit in hits.items() for word in hit])
 
-    async def leaving(self) -> dict[str, str]:
-        """Return the digests of models by the ids of evicted entries that search may still have."""
+    async def leaving(self) -> dict[str, tuple[str, str]]:
+        """Return evicted entries that search may still have: model's digest and partition by id."""
         async with asking():
             found = await self._redis.hgetall(self._prefix + "leaving")
-        return {as_bytes(key).decode(): as_bytes(value).decode() for key, value in found.items()}
+        told = {as_bytes(key).decode(): as_bytes(one).decode() for key, one in found.items()}
+        return {key: (one.partition(" ")[0], one.partition(" ")[2]) for key, one in told.items()}
 
     async def left(self, keys: Sequence[str]) -> None:
         """Note that evicted entries are gone from search too."""

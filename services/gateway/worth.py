@@ -10,7 +10,7 @@ much grows old. Keys, under the prefix that every script gets:
 - ``ends``      sorted set of the ids of entries that expire, by that time in ms
 - ``bytes``     how much all take
 - ``floor``     the worth of what was evicted last
-- ``leaving``   hash of evicted ids that search may still have: the digest of the model
+- ``leaving``   hash of evicted ids that search may still have: the model's digest and partition
 """
 
 from collections.abc import Mapping
@@ -103,7 +103,7 @@ while count < {AT_ONCE} and taken() > tonumber(ARGV[1]) do
   if not least[1] then break end
   redis.call('SET', prefix .. 'floor', least[2])
   local w = drop(least[1])
-  redis.call('HSET', prefix .. 'leaving', least[1], w and w[5] or '')
+  if w then redis.call('HSET', prefix .. 'leaving', least[1], w[5] .. ' ' .. w[4]) end
   count = count + 1
 end
 return count

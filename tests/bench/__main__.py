@@ -5,7 +5,7 @@ import sys
 
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag"),
-    *("embedder", "overload", "cache", "verifier", "tenants", "twins"),
+    *("embedder", "overload", "cache", "latency", "verifier", "tenants", "twins"),
 )
 
 

@@ -117,7 +117,7 @@ class Load:
             *(self._shelf.write(partition, asdict(entry), TTL) for entry in entries)
         )
         request = search_pb2.UpsertDocumentsRequest(
-            collection=collection(self._digest), documents=documents
+            collection=collection(self._digest, partition), documents=documents
         )
         await self._search.UpsertDocuments(request, timeout=120)
 

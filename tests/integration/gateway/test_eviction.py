@@ -93,9 +93,9 @@ def test_what_is_worth_least_leaves_ledger_and_search_(small: Any, store: Any) -
 def test_an_eviction_that_was_cut_short_is_ended_by_the_next(small: Any, store: Any) -> None:
     stack, prefix = small
     lost = keep(stack, "What was lost?")
-    digest = store.hget(f"{prefix}gateway:weights", lost).split()[4]
+    *_, partition, digest = store.hget(f"{prefix}gateway:weights", lost).split()
     store.delete(f"{prefix}gateway:entry:{lost}")
-    store.hset(f"{prefix}gateway:leaving", lost, digest)
+    store.hset(f"{prefix}gateway:leaving", lost, digest + b" " + partition)
     assert found(stack, [lost]) == {lost}
     for _ in range(40):
         keep(stack, f"What is {uuid.uuid4()}?")
