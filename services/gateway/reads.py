@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.gateway.records import as_bytes
@@ -45,16 +46,30 @@ class Reads:
         while self._waiting:
             asked, self._waiting = self._waiting, []
             try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._connection.send_command("MGET", *(key for key, _ in asked))
-                    values = await self._connection.read_response()
+                values = await self._read([key for key, _ in asked])
             except BaseException as error:  # whoever asked is told
-                await self._connection.disconnect(nowait=True)
                 _answer(asked, _told(error))
                 if isinstance(error, asyncio.CancelledError):
                     raise
             else:
                 _answer(asked, values)
+
+    async def _read(self, keys: Sequence[str]) -> Sequence[object]:
+        """Read keys; a connection that was closed while it lay idle is opened again."""
+        try:
+            return await self._ask(keys)
+        except (RedisConnectionError, OSError):
+            return await self._ask(keys)
+
+    async def _ask(self, keys: Sequence[str]) -> Sequence[object]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._connection.send_command("MGET", *keys)
+                values: Sequence[object] = await self._connection.read_response()
+        except BaseException:
+            await self._connection.disconnect(nowait=True)
+            raise
+        return values
 
 
 def _told(error: BaseException) -> Exception:
