@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 # How many entries are judged: the nearest may be an opposite, the next one may answer.
 CANDIDATES = 4
+# Prompts of one conversation are near each other by what was said before them; so they must be
+# that likely the same: of 32 follow-ups tried, it parts all that a cosine of .95 does not.
+IN_CONTEXT = 0.8
 # What is near enough to answer is found with few candidates: `tests/bench/latency.py` shows it.
 EFFORT = 64
 _FIELDS = {"partition": "tag", "fingerprint": "tag"}
@@ -78,7 +81,7 @@ class Cache:
             decision = await self.recall(request, bound)
             if decision.kind == "exact" or mode == "exact":
                 return decision
-        vectors = await self._neighbours.embedder.questions([request.prompt])
+        vectors = await self._neighbours.embedder.questions([request.in_context])
         return await self.nearest(request, vectors, bound)
 
     async def key(self, request: Request, bound: Bound) -> str:
@@ -122,11 +125,12 @@ class Cache:
         """Decide on what the query found: the nearest entry that may answer, or why none."""
         nearest_miss: Decision | None = None
         asked = _side(request.prompt, vectors)
+        least = IN_CONTEXT if request.context.history else 0.0
         for hit in found[0]:
             entry = await self._read(hit.id)
             if entry is None or too_old(entry, bound):
                 continue
-            decision = self._judge(asked, entry, hit.similarity, bound)
+            decision = self._judge(asked, entry, hit.similarity, bound, least)
             if decision.entry:
                 return decision
             nearest_miss = nearest_miss or decision
@@ -160,7 +164,7 @@ class Cache:
             if kept is not None and (kept.response == response or first != key):
                 return kept
         if vectors is None:
-            vectors = await self._neighbours.embedder.questions([request.prompt])
+            vectors = await self._neighbours.embedder.questions([request.in_context])
         entry = Entry(
             id=key,
             prompt=request.prompt,
@@ -201,7 +205,9 @@ class Cache:
             await search.ensure(name, vectors, _FIELDS)
             await search.upsert(name, [document], vectors.digest)
 
-    def _judge(self, asked: Side, entry: Entry, similarity: float, bound: Bound) -> Decision:
+    def _judge(
+        self, asked: Side, entry: Entry, similarity: float, bound: Bound, least: float
+    ) -> Decision:
         similarity = min(1.0, max(-1.0, similarity))
         if not asked.text.raw:  # a lookup by vector: there are no words to compare
             probability = by_cosine(similarity)
@@ -210,6 +216,7 @@ class Cache:
             kept = Side(Text(entry.prompt), unpacked(entry.vector), entry.digest)
             probability = self._verifier.probability(asked, kept, similarity)
             refused = self._verifier.refuses(asked, kept, similarity, probability)
+            refused = refused or probability < least
         if not self._near_enough(similarity, probability, bound):
             return Decision("miss", None, similarity, probability, "not_similar")
         if refused:

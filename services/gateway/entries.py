@@ -16,6 +16,9 @@ from services.errors import InvalidArgument
 PROMPT_LIMIT = 32768
 RESPONSE_LIMIT = 4 * 2**20
 TTL_LIMIT = 2**31
+# So many turns of the user's before a prompt are embedded with it, and so many of their characters,
+# so that a model that cuts texts sees the prompt.
+TURNS, CONTEXT_LIMIT = 2, 400
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,13 @@ class Request:
     scope: Scope
     context: Context
     prompt: str
+
+    @property
+    def in_context(self) -> str:
+        """The prompt after what the user said before it: "And in Paris?" alone means nothing."""
+        said = [text for role, text in self.context.history if role.startswith("user")]
+        before = "\n".join(said[-TURNS:])[-CONTEXT_LIMIT:]
+        return f"{before}\n{self.prompt}" if before else self.prompt
 
     def check(self) -> None:
         """Raise InvalidArgument for a prompt that is empty or too long."""

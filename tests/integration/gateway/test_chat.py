@@ -189,6 +189,39 @@ def test_the_key_tells_apart_what_answers_depend_on(client: openai.OpenAI, asked
         assert ask(client, asked, **options)[0] == "miss", options
 
 
+TALK = [
+    {"role": "user", "content": "Which hotels in Rome have a pool?"},
+    {"role": "assistant", "content": "The Grand, and the Excelsior."},
+]
+
+
+@pytest.mark.parametrize(
+    ("kept_one", "same", "other"),
+    [
+        ("And in Paris?", "What about Paris?", "And in Madrid?"),
+        ("How long does it take?", "How much time does that take?", "How much does it cost?"),
+        ("And the second one?", "What about the second one?", "And the first one?"),
+        ("And on my phone?", "How about on a phone?", "And on my tablet?"),
+    ],
+)
+def test_a_question_is_meant_in_its_context(
+    client: openai.OpenAI, kept_one: str, same: str, other: str
+) -> None:
+    headers = {"X-Memetwin-Namespace": uuid.uuid4().hex}
+
+    def after(*talk: dict[str, str], text: str) -> str:
+        messages = [*talk, {"role": "user", "content": text}]
+        return ask(client, "", messages=messages, extra_headers=headers)[0]
+
+    after(*TALK, text=kept_one)
+    wait_until(lambda: after(*TALK, text=kept_one) == "hit-exact", 10)
+    assert after(*TALK, text=same) == "hit-semantic"
+    assert after(*TALK, text=other) == "miss"
+    talk = [{"role": "user", "content": "Which hotels in Oslo have a sauna?"}, TALK[1]]
+    assert after(*talk, text=kept_one) == "miss"
+    assert after(text=same) == "miss"
+
+
 def age(client: openai.OpenAI, text: str) -> int:
     messages: Any = [{"role": "user", "content": text}]
     raw = client.chat.completions.with_raw_response.create(model="parrot", messages=messages)
