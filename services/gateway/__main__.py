@@ -18,6 +18,7 @@ from services.gateway import records, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
 from services.gateway.cache_server import CacheParts, CacheServicer
+from services.gateway.cache_web import CacheWeb
 from services.gateway.calibration import Calibration
 from services.gateway.chat import Bounds, Chat
 from services.gateway.clients import Embedder, Neighbours, Search
@@ -92,8 +93,9 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             _face("Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys),
             _face("Twin", TwinServicer(twins), ready, keys),
         ]
-        openai_api = OpenAiApi(chat, neighbours.embedder, upstream)
-        yield Gateway(faces, web.app(twins, answers, openai_api, kept.tally, ready, keys))
+        routes = OpenAiApi(chat, neighbours.embedder, upstream).routes()
+        routes += CacheWeb(kept.tally).routes()
+        yield Gateway(faces, web.app(twins, answers, routes, ready, keys))
 
 
 def _cache(

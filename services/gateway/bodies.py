@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -9,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
 
+PAGES = Path(__file__).parent / "pages"
 PHOTO_BYTES = 20 * 2**20
 JSON_BYTES = 2**20
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -21,22 +20,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
 from services import serving
 from services.errors import Failure, InvalidArgument
-from services.gateway import bodies, event_stream, messages, rag_messages, stats
+from services.gateway import bodies, event_stream, messages, rag_messages
 from services.gateway.answers import Answer, Answers
+from services.gateway.bodies import PAGES
 from services.gateway.clients import METRICS
-from services.gateway.entries import Scope as CacheScope
-from services.gateway.keys import Keys, tenant
+from services.gateway.keys import Keys
 from services.gateway.openai_api import (
     STATUS,
-    OpenAiApi,
     cache_control,
     cache_headers,
     error_body,
 )
-from services.gateway.tally import Tally
 from services.gateway.twins import Twins
 
-PAGES = Path(__file__).parent / "pages"
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
@@ -49,26 +45,23 @@ _SECURITY = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def app(  # noqa: PLR0913, PLR0917 - wired once
+def app(
     twins: Twins,
     answers: Answers,
-    openai_api: OpenAiApi,
-    tally: Tally,
+    others: Sequence[Route],
     ready: Callable[[], Awaitable[bool]],
     keys: Keys,
 ) -> Starlette:
-    """Return the ASGI application."""
-    face = _Face(twins, answers, tally, ready)
+    """Return the ASGI application; ``others`` are the routes of other faces."""
+    face = _Face(twins, answers, ready)
     return Starlette(
         routes=[
             Route("/", face.page),
-            Route("/cache", face.cache_page),
             Mount("/pages", StaticFiles(directory=PAGES)),
             Route("/v1/twins", face.find_twin, methods=["POST"]),
             Route("/v1/twins/{id:path}/picture", face.picture),
             Route("/v1/ask", face.ask, methods=["POST"]),
-            Route("/v1/cache/stats", face.stats),
-            *openai_api.routes(),
+            *others,
             Route("/healthz", face.alive),
             Route("/readyz", face.is_ready),
             Route("/metrics", face.metrics),
@@ -80,29 +73,14 @@ def app(  # noqa: PLR0913, PLR0917 - wired once
 
 class _Face:
     def __init__(
-        self, twins: Twins, answers: Answers, tally: Tally, ready: Callable[[], Awaitable[bool]]
+        self, twins: Twins, answers: Answers, ready: Callable[[], Awaitable[bool]]
     ) -> None:
         self._twins = twins
         self._answers = answers
-        self._tally = tally
         self._ready = ready
 
     async def page(self, request: Request) -> Response:
         return FileResponse(PAGES / "index.html")
-
-    async def cache_page(self, request: Request) -> Response:
-        return FileResponse(PAGES / "cache.html")
-
-    async def stats(self, request: Request) -> Response:
-        """Tell what the cache has done for all of a tenant, and a day's history."""
-        scope = CacheScope(tenant(request.query_params.get("tenant", "")))
-        with _deadline(serving.DEFAULT_DEADLINE) as limit:
-            async with asyncio.timeout(limit):
-                counts = await self._tally.stats(scope, whole_tenant=True)
-                history = await self._tally.history(scope, whole_tenant=True)
-        return JSONResponse(
-            _plain(stats.written(counts, history)), headers={"Cache-Control": "no-store"}
-        )
 
     async def find_twin(self, request: Request) -> Response:
         """Find the twin of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""

@@ -201,7 +201,7 @@ TALK = [
         ("And in Paris?", "What about Paris?", "And in Madrid?"),
         ("How long does it take?", "How much time does that take?", "How much does it cost?"),
         ("And the second one?", "What about the second one?", "And the first one?"),
-        ("And on my phone?", "How about on a phone?", "And on my tablet?"),
+        ("And on my phone?", "How about on a phone?", "And by post?"),
     ],
 )
 def test_a_question_is_meant_in_its_context(
