@@ -68,7 +68,8 @@ def _tokenizer() -> Any:
     core = Tokenizer(models.BPE(vocab=letters, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    wrap: Any = PreTrainedTokenizerFast
+    tokenizer = wrap(
         tokenizer_object=core, eos_token=_SPECIAL[0], additional_special_tokens=_SPECIAL[1:]
     )
     tokenizer.chat_template = _TEMPLATE

@@ -9,11 +9,13 @@ import openai
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from tests import small_model
 from tests.small_model import SAYS
 from tests.stack import Stack, wait_until, wait_until_ready
 
+KEY = SecretStr("any")
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
@@ -44,7 +46,7 @@ def client(base_url: str) -> Iterator[openai.OpenAI]:
 def chat(base_url: str, model: Path) -> ChatOpenAI:
     return ChatOpenAI(
         base_url=base_url,
-        api_key="any",
+        api_key=KEY,
         model=str(model),
         max_retries=0,
         include_response_headers=True,
@@ -141,6 +143,6 @@ def test_langchain_brings_a_conversation_and_tools(chat: ChatOpenAI, asked: str)
 
 
 def test_langchain_is_told_errors(base_url: str, asked: str) -> None:
-    wrong = ChatOpenAI(base_url=base_url, api_key="any", model="no-such-model", max_retries=0)
+    wrong = ChatOpenAI(base_url=base_url, api_key=KEY, model="no-such-model", max_retries=0)
     with pytest.raises(openai.APIStatusError):
         wrong.invoke(asked)

@@ -394,7 +394,8 @@ def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:
     assert refusal(cache.PurgeEntries, everything)[:2] == (INVALID, "EMPTY_FILTER")
     assert purge(force=True, all=True).count == 1
     assert listed() == []
-    pages, token = [], ""
+    pages: list[Any] = []
+    token = ""
     while not pages or token:
         request = cache_pb2.ListPurgesRequest(scope=scope, page_size=2, page_token=token)
         pages.append(cache.ListPurges(request))
