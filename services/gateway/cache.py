@@ -94,7 +94,7 @@ class Cache:
         partition = await self._partitions.of(request.scope)
         entry = await self._read(entry_id(partition, request))
         if entry is None or too_old(entry, bound):
-            return Decision("miss", miss_reason="not_exact")
+            return Decision("miss", miss_reason="too_old" if entry else "not_exact")
         return Decision("exact", entry, similarity=1.0, probability=1.0)
 
     async def nearest(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
@@ -236,6 +236,8 @@ class Cache:
         entry = await self._read(anywhere[0].id) if anywhere else None
         if entry is None:
             return Decision("miss", miss_reason="empty")
+        if too_old(entry, bound):
+            return Decision("miss", miss_reason="too_old")
         similarity = anywhere[0].similarity
         if not self._near_enough(similarity, by_cosine(similarity), bound):
             return Decision("miss", None, similarity, None, "not_similar")

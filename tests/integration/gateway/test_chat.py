@@ -24,7 +24,8 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def chatting(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Stack]:
-    running_stack = Stack(redis_url, prefix, llm_base_url=upstream.url, llm_model="parrot")
+    model = {"llm_base_url": upstream.url, "llm_model": "parrot"}
+    running_stack = Stack(redis_url, prefix, **model, cache_stale=60.0)
     wait_until_ready(running_stack)
     yield running_stack
     running_stack.close()
@@ -270,6 +271,17 @@ def test_embeddings_and_models(client: openai.OpenAI) -> None:
         client.embeddings.create(model="nothing", input="cat")
     with pytest.raises(openai.BadRequestError):
         client.embeddings.create(model=names[1], input=[])
+
+
+def test_a_lookup_serves_nothing_stale_and_says_so(chatting: Stack, asked: str) -> None:
+    cache = cache_pb2_grpc.CacheServiceStub(chatting.gateway)
+    scope = cache_pb2.Scope(namespace=asked)
+    create = cache_pb2.CreateEntryRequest(scope=scope, prompt=asked, response="!", ttl=0.3)
+    cache.CreateEntry(create)
+    too_old = cache_pb2.MISS_REASON_TOO_OLD
+    for mode in (cache_pb2.LOOKUP_MODE_EXACT, cache_pb2.LOOKUP_MODE_SEMANTIC):
+        look = cache_pb2.LookupEntryRequest(scope=scope, prompt=asked, mode=mode)
+        wait_until(lambda look=look: cache.LookupEntry(look).decision.miss_reason == too_old, 5)
 
 
 def message(text: str, **fields: Any) -> chat_pb2.Chat:

@@ -99,6 +99,8 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+    MISS_REASON_TOO_OLD: _MissReason.ValueType  # 8
+    """MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 
 class MissReason(_MissReason, metaclass=_MissReasonEnumTypeWrapper):
     """MissReason is why a lookup missed."""
@@ -117,6 +119,8 @@ MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
 """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+MISS_REASON_TOO_OLD: MissReason.ValueType  # 8
+"""MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015
 
 @_typing.final
