@@ -149,5 +149,5 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         """Tell what the cache has done."""
         scope, whole = messages.scope(request.scope), request.whole_tenant
         counts = await self._tally.stats(scope, whole_tenant=whole)
-        history = await self._tally.history(scope, whole_tenant=whole) if request.history else []
+        history = await self._tally.history(scope.tenant) if request.history else []
         return stats.written(counts, history)

@@ -35,7 +35,7 @@ class CacheWeb:
         with serving.within(serving.DEFAULT_DEADLINE):
             async with asyncio.timeout(serving.DEFAULT_DEADLINE):
                 counts = await self._tally.stats(scope, whole_tenant=True)
-                history = await self._tally.history(scope, whole_tenant=True)
+                history = await self._tally.history(scope.tenant)
         told = json_format.MessageToDict(
             stats.written(counts, history),
             preserving_proto_field_name=True,

@@ -82,11 +82,9 @@ class Inventory:
         """Note whether an entry answered rightly; delete it if not, and say if it is gone."""
         entry = await self.get(scope, key)
         counts = {"right" if correct else "wrong": 1}
-        for place in (
-            await self._partitions.of(scope),
-            await self._partitions.of_tenant(scope.tenant),
-        ):
-            await self._shelf.count(place, counts)
+        whole = await self._partitions.of_tenant(scope.tenant)
+        await self._shelf.count(await self._partitions.of(scope), counts, history=False)
+        await self._shelf.count(whole, counts, history=True)
         if not correct:
             await self._forget(scope, [entry])
         return not correct

@@ -7,7 +7,7 @@ Keys, all under the prefix of the settings:
 - ``purges:<partition>``           counts purges of a partition
 - ``audit:<partition>``            stream of what was purged, and by whom
 - ``stats:<place>``                hash of the counters of a partition, or of a whole tenant
-- ``history:<place>:<slot>``       hash of its counters in five minutes, for a day
+- ``history:<place>:<slot>``       hash of a tenant's counters in five minutes, for a day
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``worth``, ``weights``, ``ends``, ``bytes``, ``floor``, ``leaving``: see ``worth``
 """
@@ -130,14 +130,16 @@ class Shelf:
                 await self._redis.zrem(listed, *gone)
         return [record for record in map(load, values) if record], following
 
-    async def count(self, place: str, counts: Mapping[str, float]) -> None:
-        """Add to the counters of a place, and to those of these five minutes."""
+    async def count(self, place: str, counts: Mapping[str, float], *, history: bool) -> None:
+        """Add to the counters of a place, and to those of these five minutes if they are kept."""
         slot = f"{self._prefix}history:{place}:{int(time.time()) // SLOT_SECONDS}"
         async with asking(), self._redis.pipeline(transaction=False) as pipe:
             for name, value in counts.items():
                 pipe.hincrbyfloat(f"{self._prefix}stats:{place}", name, value)
-                pipe.hincrbyfloat(slot, name, value)
-            pipe.expire(slot, SLOT_SECONDS * (SLOTS + 1))
+                if history:
+                    pipe.hincrbyfloat(slot, name, value)
+            if history:
+                pipe.expire(slot, SLOT_SECONDS * (SLOTS + 1))
             await pipe.execute()
 
     async def counters(self, place: str) -> dict[str, float]:

@@ -65,27 +65,26 @@ class Tally:
         await self.flush()
         return await self._shelf.counters(await self._place(scope, whole_tenant))
 
-    async def history(
-        self, scope: Scope, *, whole_tenant: bool
-    ) -> list[tuple[float, dict[str, float]]]:
-        """Return a day's counters, each with its beginning in seconds since 1970."""
-        return await self._shelf.history(await self._place(scope, whole_tenant))
+    async def history(self, tenant: str) -> list[tuple[float, dict[str, float]]]:
+        """Return a tenant's counters of a day, each with its beginning in seconds since 1970."""
+        return await self._shelf.history(await self._partitions.of_tenant(tenant))
 
     async def flush(self) -> None:
         """Write what was counted; what cannot be written is lost: numbers are no answers."""
         noted, self._noted = self._noted, []
-        places: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        places: defaultdict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
         hits: Counter[str] = Counter()
         for number, one in enumerate(noted, 1):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)  # so that lookups go on
             counts = self._counts(one)
             for whole_tenant in (False, True):
-                places[await self._place(one.scope, whole_tenant)].update(counts)
+                place = await self._place(one.scope, whole_tenant)
+                places[place, whole_tenant].update(counts)
             if one.decision.entry:
                 hits[one.decision.entry.id] += 1
-        for place, counts in places.items():
-            await self._shelf.count(place, counts)
+        for (place, whole_tenant), counts in places.items():
+            await self._shelf.count(place, counts, history=whole_tenant)
         if hits:
             await self._shelf.touch(hits)
 

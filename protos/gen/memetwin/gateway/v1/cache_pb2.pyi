@@ -993,7 +993,7 @@ class GetStatsRequest(_message.Message):
     whole_tenant: _builtins.bool
     """whole_tenant tells of all scopes of the scope's tenant together."""
     history: _builtins.bool
-    """history asks for a day's numbers, five minutes each."""
+    """history asks for a day's numbers of the whole tenant, five minutes each."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope to tell of."""
