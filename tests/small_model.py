@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 _SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"]
-_STEPS = 100
+_STEPS = 300
 
 
 def make(folder: Path) -> None:
@@ -42,8 +43,11 @@ def make(folder: Path) -> None:
     )
     model = LlamaForCausalLM(config)
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
+    words = random.Random(0)
     for step in range(_STEPS):
-        asked = [{"role": "user", "content": f"What is {step}?" * (1 + step % 3)}]
+        text = " ".join(f"{words.getrandbits(64):x}" for _ in range(1 + step % 5))
+        asked = [{"role": "user", "content": f"What is {text}?"}]
+        asked = asked * 2 if step % 3 == 0 else asked
         text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         ids = torch.tensor([tokenizer(f"{text}{SAYS}<|end|>")["input_ids"]])
         learnt = ids.clone()
