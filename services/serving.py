@@ -117,6 +117,23 @@ def within(seconds: float) -> Any:
         _deadline.reset(token)
 
 
+class _ByName:
+    """Takes what generated code registers, but no method one by one.
+
+    For each of those the server keeps a task of its own and waits for all of them with every call:
+    with the gateway's thirty methods a quarter of what a call costs.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Do nothing: the generic handlers know the same methods."""
+
+
 class Server:
     """A running gRPC server with health and reflection.
 
@@ -137,9 +154,10 @@ class Server:
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],
         )
+        by_name: Any = _ByName(self._server)
         for face in faces:
-            face.register(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            face.register(by_name)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
         names = [face.name for face in faces]
         reflection.enable_server_reflection(
             [
@@ -147,7 +165,7 @@ class Server:
                 health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
                 reflection.SERVICE_NAME,
             ],
-            self._server,
+            by_name,
         )
         self.port = self._server.add_insecure_port(listen)
 

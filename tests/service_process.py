@@ -15,11 +15,15 @@ class ServiceProcess:
     def __init__(self, name: str, **settings: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         given = {f"{name.upper()}_LISTEN": self.address, "LOG_LEVEL": "ERROR", **settings}
-        given["HTTP_LISTEN"] = f"127.0.0.1:{free_port()}"
+        self.http_address = given["HTTP_LISTEN"] = f"127.0.0.1:{free_port()}"
         self._environment = os.environ | {f"MEMETWIN_{key}": given[key] for key in given}
         self._words = [sys.executable, "-m", f"services.{name}"]
         self.channel = channel(self.address)
         self.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._words, cwd=ROOT, env=self._environment)

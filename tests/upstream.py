@@ -1,7 +1,7 @@
 """An OpenAI-compatible server on a socket of its own; the question says how it is to behave.
 
 ``cut`` ends a stream early, ``length`` runs out of tokens, ``tool`` calls one, ``refuse`` refuses,
-``busy`` says 429, ``slow`` takes two seconds. It counts the calls of each question.
+``busy`` says 429, ``slow`` takes two seconds and ``crawl`` five. It counts each question's calls.
 """
 
 import asyncio
@@ -61,8 +61,8 @@ class Upstream:
         if "busy" in asked:
             error = {"error": {"message": "Too busy.", "type": "overload", "code": "busy"}}
             return JSONResponse(error, 429, {"Retry-After": "3"})
-        if "slow" in asked and not body.get("stream"):
-            await asyncio.sleep(2)
+        if not body.get("stream"):
+            await asyncio.sleep(_seconds(asked))
         if body.get("stream"):
             return StreamingResponse(self._stream(asked, body), media_type="text/event-stream")
         choice: dict[str, Any] = {"index": 0, "message": _message(asked), "finish_reason": "stop"}
@@ -82,8 +82,7 @@ class Upstream:
         yield chunk({"role": "assistant", "content": ""})
         for place, word in enumerate(WORDS):
             if place == 3:
-                if "slow" in asked:
-                    await asyncio.sleep(2)
+                await asyncio.sleep(_seconds(asked))
                 if "cut" in asked:
                     return
             yield chunk({"content": word or asked})
@@ -94,6 +93,10 @@ class Upstream:
         if (body.get("stream_options") or {}).get("include_usage"):
             yield f"data: {json.dumps({**head, 'choices': [], 'usage': USAGE})}\n\n"
         yield "data: [DONE]\n\n"
+
+
+def _seconds(asked: str) -> float:
+    return 5 if "crawl" in asked else 2 if "slow" in asked else 0
 
 
 def _message(asked: str) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import uvloop
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from memetwin.gateway.v1 import cache_pb2_grpc, chat_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
@@ -14,20 +17,28 @@ from services import addresses, serving, telemetry
 from services.gateway import records, web
 from services.gateway.answers import Answers
 from services.gateway.cache import Cache
+from services.gateway.cache_server import CacheParts, CacheServicer
+from services.gateway.cache_web import CacheWeb
 from services.gateway.calibration import Calibration
-from services.gateway.chat import Chat
+from services.gateway.chat import Bounds, Chat
 from services.gateway.clients import Embedder, Neighbours, Search
+from services.gateway.eviction import Eviction
 from services.gateway.flights import Flights
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
+from services.gateway.inventory import Inventory
 from services.gateway.keys import Keys
 from services.gateway.leases import Leases
 from services.gateway.ledger import Ledger
 from services.gateway.library import Library
 from services.gateway.openai_api import OpenAiApi
+from services.gateway.partitions import Partitions
+from services.gateway.prices import Prices
 from services.gateway.refusals import Refusals
-from services.gateway.server import CacheServicer, ChatServicer, RagServicer, TwinServicer
+from services.gateway.server import ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
+from services.gateway.shelf import Shelf
+from services.gateway.tally import Tally
 from services.gateway.twins import Twins
 from services.gateway.uploads import Uploads
 from services.gateway.upstream import Upstream
@@ -56,34 +67,22 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(addresses.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
-        verifier = Verifier.load()
-        cache = Cache(
-            book,
-            neighbours,
-            verifier,
-            min_similarity=settings.cache_min_similarity,
-            ttl=settings.cache_ttl,
-        )
-        stack.push_async_callback(cache.settle)
-        writer: Extractive | LanguageModel = Extractive(neighbours.embedder)
-        if settings.llm_base_url:
-            writer = LanguageModel(
-                settings.llm_base_url,
-                settings.llm_model,
-                settings.llm_api_key,
-                prompt_tokens=settings.rag_prompt_tokens,
-            )
-            stack.push_async_callback(writer.close)
+        kept = _cache(settings, redis, Partitions(book), neighbours, stack)
+        writer = _writer(settings, neighbours.embedder, stack)
         refusals = Refusals(book, neighbours, min_score=settings.rag_min_score)
-        answers = Answers(neighbours, book, cache, writer, refusals)
+        answers = Answers(neighbours, book, kept.cache, writer, refusals)
         stack.push_async_callback(answers.settle)
-        twins = Twins(book, neighbours)
+        twins, ingest = (
+            Twins(book, neighbours),
+            Ingest(Library(redis, settings.redis_prefix), neighbours),
+        )
 
         keys = Keys.load(settings.api_keys_file)
         upstream = Upstream(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
         stack.push_async_callback(upstream.close)
-        leases = Leases(redis, settings.redis_prefix, settings.chat_lease)
-        chat = Chat(cache, upstream, Flights(leases), settings.chat_max_temperature)
+        flights = Flights(Leases(redis, settings.redis_prefix, settings.chat_lease))
+        bounds = Bounds(settings.chat_max_temperature, settings.cache_stale)
+        chat = Chat(kept.cache, kept.tally, upstream, flights, bounds)
         stack.push_async_callback(chat.close)
 
         async def ready() -> bool:
@@ -92,44 +91,78 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         async def can_chat() -> bool:
             return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
-        ingest = Ingest(Library(redis, settings.redis_prefix), neighbours)
-        routes = OpenAiApi(chat, neighbours.embedder, upstream).routes() + Uploads(ingest).routes()
-        rag = RagServicer(ingest, answers, refusals, has_model=bool(settings.llm_base_url))
-        yield Gateway(
-            [
-                Face(
-                    "memetwin.gateway.v1.CacheService",
-                    lambda server: cache_pb2_grpc.add_CacheServiceServicer_to_server(
-                        CacheServicer(cache, Calibration(neighbours.embedder, verifier)), server
-                    ),
-                    ready,
-                    functools.partial(keys.admit, "cache"),
-                ),
-                Face(
-                    "memetwin.gateway.v1.ChatService",
-                    lambda server: chat_pb2_grpc.add_ChatServiceServicer_to_server(
-                        ChatServicer(chat), server
-                    ),
-                    can_chat,
-                    functools.partial(keys.admit, "chat"),
-                ),
-                Face(
-                    "memetwin.gateway.v1.RagService",
-                    lambda server: rag_pb2_grpc.add_RagServiceServicer_to_server(rag, server),
-                    ready,
-                    functools.partial(keys.admit, "rag"),
-                ),
-                Face(
-                    "memetwin.gateway.v1.TwinService",
-                    lambda server: twin_pb2_grpc.add_TwinServiceServicer_to_server(
-                        TwinServicer(twins), server
-                    ),
-                    ready,
-                    functools.partial(keys.admit, "twin"),
-                ),
-            ],
-            web.app(twins, answers, routes, ready, keys),
-        )
+        has_model = bool(settings.llm_base_url)
+        faces = [
+            _face("Cache", CacheServicer(kept), ready, keys),
+            _face("Chat", ChatServicer(chat), can_chat, keys),
+            _face("Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys),
+            _face("Twin", TwinServicer(twins), ready, keys),
+        ]
+        routes = OpenAiApi(chat, neighbours.embedder, upstream).routes()
+        routes += CacheWeb(kept.tally).routes() + Uploads(ingest).routes()
+        yield Gateway(faces, web.app(twins, answers, routes, ready, keys))
+
+
+def _cache(
+    settings: Settings,
+    redis: Redis,
+    partitions: Partitions,
+    neighbours: Neighbours,
+    stack: contextlib.AsyncExitStack,
+) -> CacheParts:
+    shelf = Shelf(redis, settings.redis_prefix)
+    stack.push_async_callback(shelf.close)
+    eviction = Eviction(shelf, neighbours.search, settings.cache_memory)
+    stack.push_async_callback(eviction.settle)
+    tally = Tally(partitions, shelf, Prices.read(settings.llm_prices))
+    stack.push_async_callback(tally.close)
+    verifier = Verifier.load()
+    cache = Cache(
+        partitions,
+        shelf,
+        neighbours,
+        verifier,
+        eviction,
+        min_similarity=settings.cache_min_similarity,
+        ttl=settings.cache_ttl,
+        stale=settings.cache_stale,
+    )
+    inventory = Inventory(partitions, shelf, neighbours.search)
+    return CacheParts(cache, inventory, tally, Calibration(neighbours.embedder, verifier))
+
+
+def _writer(
+    settings: Settings, embedder: Embedder, stack: contextlib.AsyncExitStack
+) -> Extractive | LanguageModel:
+    """Return who writes answers from documents: a language model if one is set."""
+    if not settings.llm_base_url:
+        return Extractive(embedder)
+    model = LanguageModel(
+        settings.llm_base_url,
+        settings.llm_model,
+        settings.llm_api_key,
+        prompt_tokens=settings.rag_prompt_tokens,
+    )
+    stack.push_async_callback(model.close)
+    return model
+
+
+_ADD: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
+    "Cache": cache_pb2_grpc.add_CacheServiceServicer_to_server,
+    "Chat": chat_pb2_grpc.add_ChatServiceServicer_to_server,
+    "Rag": rag_pb2_grpc.add_RagServiceServicer_to_server,
+    "Twin": twin_pb2_grpc.add_TwinServiceServicer_to_server,
+}
+
+
+def _face(name: str, servicer: Any, ready: Callable[[], Awaitable[bool]], keys: Keys) -> Face:
+    """Return the face of a service; the right to it has its name."""
+    return Face(
+        f"memetwin.gateway.v1.{name}Service",
+        functools.partial(_ADD[name], servicer),
+        ready,
+        functools.partial(keys.admit, name.lower()),
+    )
 
 
 async def main() -> None:

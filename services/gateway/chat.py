@@ -5,8 +5,10 @@ could not be kept is not kept.
 """
 
 import asyncio
-import contextlib
+import dataclasses
 import logging
+import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -15,9 +17,10 @@ from services.gateway import replies
 from services.gateway.breaker import Breaker
 from services.gateway.cache import Cache
 from services.gateway.conversations import Controls, Conversation, read
-from services.gateway.entries import Decision
+from services.gateway.entries import Decision, Entry
 from services.gateway.flights import Flight, Flights, Item
 from services.gateway.replies import Json
+from services.gateway.tally import Tally
 from services.gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -57,14 +60,30 @@ class Answering:
                     yield chunk
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What is cached, and how long it is served.
+
+    Attributes:
+        hottest: temperature of sampling above which nothing is cached.
+        stale: seconds past its end for which an answer is served while another is made.
+    """
+
+    hottest: float
+    stale: float
+
+
 class Chat:
     """Answers conversations."""
 
-    def __init__(self, cache: Cache, upstream: Upstream, flights: Flights, hottest: float) -> None:
+    def __init__(
+        self, cache: Cache, tally: Tally, upstream: Upstream, flights: Flights, bounds: Bounds
+    ) -> None:
         self._cache = cache
+        self._tally = tally
         self._upstream = upstream
         self._flights = flights
-        self._hottest = hottest
+        self._bounds = bounds
         self._breaker = Breaker()
 
     async def open(self, body: Json, controls: Controls) -> Answering:
@@ -77,19 +96,32 @@ class Chat:
         """
         self._upstream.check()
         body = {**body, "model": self._upstream.model(str(body.get("model") or ""))}
-        conversation = read(body, controls, hottest=self._hottest)
-        if conversation.request is None:
-            return Answering(conversation, Decision("bypass"), self._ask(conversation))
+        conversation = read(body, controls, hottest=self._bounds.hottest)
+        started = time.perf_counter()
         decision = await self._look(conversation)
-        with contextlib.suppress(Failure):
-            await self._cache.note(controls.scope, decision)
+        self._tally.note(controls.scope, decision, time.perf_counter() - started)
+        return Answering(conversation, decision, self._items(conversation, decision))
+
+    def _items(self, conversation: Conversation, decision: Decision) -> AsyncIterator[Item]:
+        """Return the items of an answer from where it is to come."""
+        controls = conversation.controls
         if decision.kind == "bypass":
-            return Answering(conversation, decision, self._ask(conversation))
+            return self._ask(conversation)
         if decision.entry:
-            return Answering(conversation, decision, _kept(decision))
-        if controls.no_cache or controls.no_store:
-            return Answering(conversation, decision, self._make(conversation))
-        return Answering(conversation, decision, self._share(conversation))
+            if decision.entry.is_stale and not controls.no_store:
+                self._refresh(conversation, decision.entry)
+            return _kept(decision)
+        if controls.no_store:
+            return self._ask(conversation)
+        if controls.no_cache:  # a call of its own, which is kept even if its caller leaves
+            return self._flights.join(
+                secrets.token_hex(8), lambda: self._make(conversation)
+            ).follow()
+        return self._share(conversation)
+
+    def _refresh(self, conversation: Conversation, entry: Entry) -> None:
+        """Make a stale answer anew off the path: one of all replicas does."""
+        self._flights.join(f"refresh:{entry.id}", lambda: self._lead(conversation))
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -98,14 +130,14 @@ class Chat:
     async def _look(self, conversation: Conversation) -> Decision:
         """Ask the cache; if it fails or is slow, do without."""
         request, controls = conversation.request, conversation.controls
-        assert request is not None  # noqa: S101 - the caller has just asked
-        if not self._breaker.allows():
+        if request is None or not self._breaker.allows():
             return Decision("bypass")
         if controls.no_cache:
             return Decision("miss")
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                decision = await self._cache.lookup(request, "exact_then_semantic", controls.bound)
+                bound = dataclasses.replace(controls.bound, stale=self._bounds.stale)
+                decision = await self._cache.lookup(request, "exact_then_semantic", bound)
         except (Failure, TimeoutError):
             self._breaker.note(worked=False)
             log.warning("the cache was not asked", exc_info=True)
@@ -157,17 +189,16 @@ class Chat:
     async def _make(self, conversation: Conversation) -> AsyncIterator[Item]:
         """Ask the model, then keep the answer if it is whole and plain."""
         done: Item = {}
-        purges = await self._purges(conversation)
+        purges, started = await self._purges(conversation), time.perf_counter()
         async for item in self._ask(conversation):
             yield item
             done = item if "done" in item else done
+            took = time.perf_counter() - started
         if done.get("done") and purges is not None:
-            await self._keep(conversation, done, purges)
+            await self._keep(conversation, {**done, "seconds": took}, purges)
 
     async def _purges(self, conversation: Conversation) -> int | None:
-        """Return how often the scope was purged, or None if the answer is not to be kept."""
-        if conversation.controls.no_store:
-            return None
+        """Return how often the scope was purged, or None if nobody can say."""
         try:
             return await self._cache.purges(conversation.controls.scope)
         except Failure:
@@ -200,6 +231,7 @@ class Chat:
                 usage=replies.usage(reply),
                 detail=detail,
                 purges=purges,
+                seconds=done["seconds"],
             )
         except Failure:
             log.warning("an answer was not kept", exc_info=True)

@@ -71,7 +71,8 @@ class Query:
     """A question to one collection; ``vector`` is float32 [dimensions].
 
     ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides. With a ``text``
-    it is asked by words too, and ``depth`` hits of each are joined.
+    it is asked by words too, and ``depth`` hits of each are joined. ``effort`` is how many
+    candidates are looked at, 0 for as many as the collection says.
     """
 
     collection: str
@@ -83,6 +84,7 @@ class Query:
     text: str = ""
     depth: int = 100
     with_vector: bool = False
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -397,6 +399,7 @@ def _to_query(query: Query) -> search_pb2.Query:
         return_text=query.with_text,
         return_no_fields=not query.with_text,
         return_vector=query.with_vector,
+        ef=query.effort,
     )
     if query.text:
         message.hybrid.vector, message.hybrid.text = vector, query.text

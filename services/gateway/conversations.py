@@ -67,10 +67,12 @@ def read(body: Json, controls: Controls, *, hottest: float) -> Conversation:
             if name not in _NOT_IN_KEY and value is not None
         },
         system_prompt=canonical(
-            [_plain(one) for one in messages if one["role"] in _SYSTEM]
+            [(_who(one), _text(one["content"])) for one in messages if _is_system(one)]
         ).decode(),
         response_format=canonical(body.get("response_format")).decode(),
-        history=[(one["role"], _plain(one)) for one in messages[:-1] if one["role"] not in _SYSTEM],
+        history=[
+            (_who(one), _text(one["content"])) for one in messages[:-1] if not _is_system(one)
+        ],
     )
     request = Request(controls.scope, context, _text(asked["content"]))
     keyed = request.prompt.strip() and len(request.prompt.encode()) <= PROMPT_LIMIT
@@ -108,9 +110,14 @@ def _text(content: Any) -> str:
     return "\n".join(str(part.get("text", "")) for part in content)
 
 
-def _plain(message: Json) -> str:
-    """Return all of a message that an answer may depend on."""
-    return canonical([message.get("name", ""), _text(message["content"])]).decode()
+def _who(message: Json) -> str:
+    """Return who said a message: a role, and a name if it has one."""
+    role, name = message["role"], message.get("name")
+    return f"{role}:{name}" if name else str(role)
+
+
+def _is_system(message: Json) -> bool:
+    return message["role"] in _SYSTEM
 
 
 def _is_object(value: Any) -> bool:

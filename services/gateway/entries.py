@@ -1,10 +1,11 @@
 """What a cache keeps and what it is asked: plain data, and what is refused of it."""
 
 import base64
+import functools
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from services.errors import InvalidArgument
 PROMPT_LIMIT = 32768
 RESPONSE_LIMIT = 4 * 2**20
 TTL_LIMIT = 2**31
+# So many turns of the user's before a prompt are embedded with it, and so many of their characters,
+# so that a model that cuts texts sees the prompt.
+TURNS, CONTEXT_LIMIT = 2, 400
 
 
 @dataclass(frozen=True)
@@ -37,29 +41,44 @@ class Context:
     response_format: str = ""
     history: list[tuple[str, str]] = field(default_factory=list)
 
+    @functools.cached_property
     def parts(self) -> dict[str, str]:
-        """Return a digest of each part by its name."""
-        return {name: digest(value) for name, value in asdict(self).items()}
+        """A digest of each part by its name."""
+        return {
+            "model": digest(self.model),
+            "parameters": digest(self.parameters),
+            "system_prompt": digest(self.system_prompt),
+            "tools": digest(self.tools),
+            "response_format": digest(self.response_format),
+            "history": digest(self.history),
+        }
 
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """Return the digest of the whole (sha256, hexadecimal)."""
-        return digest(self.parts())
+        """The digest of the whole (sha256, hexadecimal)."""
+        return digest(self.parts)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How sure a semantic hit must be: a least cosine, or a largest share of wrong hits."""
+    """How sure a semantic hit must be: a least cosine, or a largest share of wrong hits.
+
+    Who names a ``max_age`` takes nothing older, and nothing whose time is over; others take what is
+    ``stale`` seconds past its end.
+    """
 
     min_similarity: float | None = None
     max_error_rate: float | None = None
     max_age: float | None = None
+    stale: float = 0.0
 
 
 @dataclass(frozen=True)
 class Entry:
     """A prompt and its answer; ``detail`` is plain data that belongs to the response.
 
-    ``vector`` is the prompt's packed unit vector by the model of ``digest``.
+    ``vector`` is the prompt's packed unit vector by the model of ``digest``; making the response
+    took ``seconds``.
     """
 
     id: str
@@ -75,6 +94,12 @@ class Entry:
     detail: dict[str, Any] = field(default_factory=dict)
     vector: str = ""
     digest: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its time is over."""
+        return 0 < self.ttl < self.age
 
     @property
     def age(self) -> float:
@@ -101,6 +126,13 @@ class Request:
     scope: Scope
     context: Context
     prompt: str
+
+    @property
+    def in_context(self) -> str:
+        """The prompt after what the user said before it: "And in Paris?" alone means nothing."""
+        said = [text for role, text in self.context.history if role.startswith("user")]
+        before = "\n".join(said[-TURNS:])[-CONTEXT_LIMIT:]
+        return f"{before}\n{self.prompt}" if before else self.prompt
 
     def check(self) -> None:
         """Raise InvalidArgument for a prompt that is empty or too long."""
@@ -143,6 +175,28 @@ class Purge:
             and self.prompt_contains.lower() in entry.prompt.lower()
         )
 
+    def told(self) -> dict[str, Any]:
+        """Return what was asked for as plain data."""
+        return {
+            "cites": sorted(self.cites),
+            "older_than": self.older_than,
+            "context_fingerprint": self.fingerprint,
+            "prompt_contains": self.prompt_contains,
+        }
+
+
+@dataclass(frozen=True)
+class Purged:
+    """A purge that was made: when, by the key of that name, what it was to delete, how many it did.
+
+    ``time`` is in seconds since 1970; ``key`` is empty where no keys are asked for.
+    """
+
+    time: float
+    key: str
+    filter: dict[str, Any]
+    count: int
+
 
 def check_answer(request: Request, response: str, ttl: float) -> None:
     """Raise InvalidArgument for what cannot be kept."""
@@ -162,7 +216,9 @@ def check_answer(request: Request, response: str, ttl: float) -> None:
 
 def too_old(entry: Entry, bound: Bound) -> bool:
     """Say whether an entry is older than the caller wants."""
-    return bound.max_age is not None and entry.age > bound.max_age
+    if bound.max_age is not None:
+        return entry.is_stale or entry.age > bound.max_age
+    return 0 < entry.ttl < entry.age - bound.stale
 
 
 def packed(vector: NDArray[np.float32]) -> str:
@@ -183,4 +239,7 @@ def digest(value: Any) -> str:
 
 def canonical(value: Any) -> bytes:
     """Return plain data as bytes that are the same for the same data."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))

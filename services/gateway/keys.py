@@ -20,10 +20,11 @@ RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a key belongs to, and what it may do."""
+    """Who a key belongs to, what it may do, and its name: how its hash begins."""
 
     tenant: str
     rights: frozenset[str]
+    name: str = ""
 
 
 _caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
@@ -93,8 +94,14 @@ def tenant(claimed: str) -> str:
     return caller.tenant
 
 
+def name() -> str:
+    """Return the name of the caller's key; empty if no keys are asked for."""
+    caller = _caller.get()
+    return caller.name if caller else ""
+
+
 def _caller_of(row: dict[str, object]) -> Caller:
     rights = row.get("rights", RIGHTS)
     if not isinstance(rights, list | frozenset) or not RIGHTS.issuperset(rights):
         raise ValueError("unknown rights")
-    return Caller(str(row["tenant"]), frozenset(map(str, rights)))
+    return Caller(str(row["tenant"]), frozenset(map(str, rights)), str(row["sha256"])[:8].lower())

@@ -1,6 +1,7 @@
 """Translates between the gateway's messages and its core's plain data."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable
 
@@ -13,9 +14,8 @@ from services.errors import InvalidArgument
 from services.gateway import clients, replies
 from services.gateway.calibration import Calibrated
 from services.gateway.conversations import Controls
-from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Scope
+from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Purged, Scope
 from services.gateway.keys import tenant
-from services.gateway.tally import wilson
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -23,6 +23,14 @@ _MODES = {
     cache_pb2.LOOKUP_MODE_EXACT: "exact",
     cache_pb2.LOOKUP_MODE_SEMANTIC: "semantic",
     cache_pb2.LOOKUP_MODE_EXACT_THEN_SEMANTIC: "exact_then_semantic",
+}
+# Contexts up to this size are remembered, so that few fingerprints are computed.
+_REMEMBERED_BYTES = 4096
+_KINDS = {
+    "miss": cache_pb2.DECISION_KIND_MISS,
+    "exact": cache_pb2.DECISION_KIND_EXACT,
+    "semantic": cache_pb2.DECISION_KIND_SEMANTIC,
+    "bypass": cache_pb2.DECISION_KIND_BYPASS,
 }
 _METRICS = {number: name for name, number in clients.METRICS.items()} | {
     search_pb2.METRIC_UNSPECIFIED: "cosine"
@@ -52,6 +60,18 @@ def scope(message: cache_pb2.Scope) -> Scope:
 
 def context(message: cache_pb2.RequestContext) -> Context:
     """Read the context of a prompt."""
+    if message.ByteSize() > _REMEMBERED_BYTES:
+        return _context(message)
+    return _remembered(message.SerializeToString(deterministic=True))
+
+
+@functools.lru_cache(1024)
+def _remembered(data: bytes) -> Context:
+    """Read a context, or return the one that was read: its fingerprint is known then."""
+    return _context(cache_pb2.RequestContext.FromString(data))
+
+
+def _context(message: cache_pb2.RequestContext) -> Context:
     return Context(
         model=message.model,
         parameters=dict(message.parameters),
@@ -100,35 +120,53 @@ def vector(data: bytes) -> NDArray[np.float32]:
 
 def entry(value: Entry) -> cache_pb2.Entry:
     """Write an entry."""
-    return cache_pb2.Entry(
-        id=value.id,
-        prompt=value.prompt,
-        response=value.response,
-        scope=cache_pb2.Scope(
-            tenant=value.scope.tenant, user=value.scope.user, namespace=value.scope.namespace
-        ),
-        context_fingerprint=value.fingerprint,
-        cites=value.cites,
-        usage=cache_pb2.Usage(**value.usage),
-        created_at=value.created_at,
-        ttl=value.ttl,
-    )
+    message = cache_pb2.Entry()
+    _fill(message, value)
+    return message
+
+
+def _fill(message: cache_pb2.Entry, value: Entry) -> None:
+    """Write an entry where it is to be: a message in a message would be copied."""
+    message.id = value.id
+    message.prompt = value.prompt
+    message.response = value.response
+    scope = message.scope
+    scope.tenant, scope.user = value.scope.tenant, value.scope.user
+    scope.namespace = value.scope.namespace
+    message.context_fingerprint = value.fingerprint
+    message.cites.extend(value.cites)
+    for name, tokens in value.usage.items():
+        setattr(message.usage, name, tokens)
+    message.usage.seconds = value.seconds
+    message.created_at = value.created_at
+    message.ttl = value.ttl
+
+
+def decided(value: Decision) -> cache_pb2.LookupEntryResponse:
+    """Write a decision as the reply to a lookup."""
+    message = cache_pb2.LookupEntryResponse()
+    _decide(message.decision, value)
+    return message
 
 
 def decision(value: Decision) -> cache_pb2.Decision:
     """Write a decision."""
-    message = cache_pb2.Decision(
-        kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{value.kind.upper()}"),
-        similarity=value.similarity,
-        probability_correct=value.probability,
-        differing_parts=value.differing,
-    )
+    message = cache_pb2.Decision()
+    _decide(message, value)
+    return message
+
+
+def _decide(message: cache_pb2.Decision, value: Decision) -> None:
+    message.kind = _KINDS[value.kind]
+    message.similarity = value.similarity
+    if value.probability is not None:
+        message.probability_correct = value.probability
+    message.differing_parts.extend(value.differing)
     if value.entry:
-        message.entry.CopyFrom(entry(value.entry))
+        _fill(message.entry, value.entry)
         message.age = value.entry.age
     elif value.miss_reason:
         message.miss_reason = cache_pb2.MissReason.Value(f"MISS_REASON_{value.miss_reason.upper()}")
-    return message
 
 
 def chat(message: chat_pb2.Chat) -> tuple[replies.Json, Controls]:
@@ -189,24 +227,13 @@ def purge(request: cache_pb2.PurgeEntriesRequest) -> Purge:
     )
 
 
-def stats(counts: dict[str, float]) -> cache_pb2.GetStatsResponse:
-    """Write counters."""
-
-    def number(name: str) -> int:
-        return round(counts.get(name, 0))
-
-    hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
-    return cache_pb2.GetStatsResponse(
-        exact=number("exact"),
-        semantic=number("semantic"),
-        misses=number("miss"),
-        bypasses=number("bypass"),
-        hit_ratio=_proportion(wilson(hits, hits + number("miss"))),
-        wrong_ratio=_proportion(wilson(number("wrong"), judged)),
-        expected_wrong=counts.get("expected_wrong", 0.0),
-        saved=cache_pb2.Usage(
-            prompt_tokens=number("prompt_tokens"), completion_tokens=number("completion_tokens")
-        ),
+def purged(value: Purged) -> cache_pb2.Purge:
+    """Write a purge that was made."""
+    return cache_pb2.Purge(
+        time=value.time,
+        key=value.key,
+        filter=cache_pb2.PurgeFilter(**value.filter),
+        count=value.count,
     )
 
 
@@ -214,8 +241,8 @@ def calibrated(found: Calibrated) -> cache_pb2.CalibratedBound:
     """Write a calibrated bound."""
     return cache_pb2.CalibratedBound(
         bound=found.bound,
-        precision=_proportion(found.precision),
-        recall=_proportion(found.recall),
+        precision=proportion(found.precision),
+        recall=proportion(found.recall),
         curve=[
             cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hits)
             for bound, precision, hits in found.curve
@@ -223,7 +250,8 @@ def calibrated(found: Calibrated) -> cache_pb2.CalibratedBound:
     )
 
 
-def _proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
+def proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
+    """Write a share and its interval."""
     value, low, high = share
     return cache_pb2.Proportion(value=value, low=low, high=high)
 

@@ -1,12 +1,10 @@
-"""The gateway's gRPC face: translates and calls, nothing else."""
+"""The gateway's gRPC face: translates and calls, nothing else; ``cache_server`` has the cache's."""
 
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from memetwin.gateway.v1 import (
-    cache_pb2,
-    cache_pb2_grpc,
     chat_pb2,
     chat_pb2_grpc,
     rag_pb2,
@@ -17,125 +15,11 @@ from memetwin.gateway.v1 import (
 from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway import messages, rag_messages, replies
 from services.gateway.answers import Answers
-from services.gateway.cache import Cache, given
-from services.gateway.calibration import Calibration
 from services.gateway.chat import Chat
-from services.gateway.entries import Request
 from services.gateway.ingest import Ingest
-from services.gateway.pairs import Pair
 from services.gateway.refusals import Refusals
 from services.gateway.sources import DOCUMENT_BYTES, Source
 from services.gateway.twins import Picture, Twins
-
-
-class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
-    """CacheService over the cache."""
-
-    def __init__(self, cache: Cache, calibration: Calibration) -> None:
-        self._cache = cache
-        self._calibration = calibration
-
-    async def LookupEntry(
-        self, request: cache_pb2.LookupEntryRequest, context: Any
-    ) -> cache_pb2.LookupEntryResponse:
-        """Look for an answer by prompt, or by a vector the caller already has."""
-        asked = Request(
-            messages.scope(request.scope), messages.context(request.context), request.prompt
-        )
-        mode, bound = messages.mode(request.mode), messages.bound(request)
-        if request.WhichOneof("question") == "vector":
-            vectors = given(messages.vector(request.vector), request.model_digest)
-            decision = await self._cache.nearest(asked, vectors, bound)
-        else:
-            decision = await self._cache.lookup(asked, mode, bound)
-        await self._cache.note(asked.scope, decision)
-        return cache_pb2.LookupEntryResponse(decision=messages.decision(decision))
-
-    async def CreateEntry(
-        self, request: cache_pb2.CreateEntryRequest, context: Any
-    ) -> cache_pb2.CreateEntryResponse:
-        """Keep an answer."""
-        vectors = None
-        if request.vector:
-            vectors = given(messages.vector(request.vector), request.model_digest)
-        entry = await self._cache.remember(
-            Request(
-                messages.scope(request.scope), messages.context(request.context), request.prompt
-            ),
-            request.response,
-            vectors=vectors,
-            ttl=request.ttl,
-            cites=list(request.cites),
-            usage={
-                "prompt_tokens": request.usage.prompt_tokens,
-                "completion_tokens": request.usage.completion_tokens,
-            },
-            request_id=request.request_id,
-        )
-        return cache_pb2.CreateEntryResponse(entry=messages.entry(entry))
-
-    async def GetEntry(
-        self, request: cache_pb2.GetEntryRequest, context: Any
-    ) -> cache_pb2.GetEntryResponse:
-        """Read an entry."""
-        entry = await self._cache.get(messages.scope(request.scope), request.id)
-        return cache_pb2.GetEntryResponse(entry=messages.entry(entry))
-
-    async def DeleteEntry(
-        self, request: cache_pb2.DeleteEntryRequest, context: Any
-    ) -> cache_pb2.DeleteEntryResponse:
-        """Delete an entry."""
-        await self._cache.delete(messages.scope(request.scope), request.id)
-        return cache_pb2.DeleteEntryResponse()
-
-    async def ListEntries(
-        self, request: cache_pb2.ListEntriesRequest, context: Any
-    ) -> cache_pb2.ListEntriesResponse:
-        """List entries."""
-        page, token = await self._cache.page(
-            messages.scope(request.scope), request.page_size, request.page_token
-        )
-        return cache_pb2.ListEntriesResponse(
-            entries=map(messages.entry, page), next_page_token=token
-        )
-
-    async def PurgeEntries(
-        self, request: cache_pb2.PurgeEntriesRequest, context: Any
-    ) -> cache_pb2.PurgeEntriesResponse:
-        """Delete the entries that meet a filter, or count them."""
-        wanted = messages.purge(request)
-        count, sample = await self._cache.purge(messages.scope(request.scope), wanted)
-        return cache_pb2.PurgeEntriesResponse(
-            count=count, deleted=wanted.force, sample=map(messages.entry, sample)
-        )
-
-    async def ReportFeedback(
-        self, request: cache_pb2.ReportFeedbackRequest, context: Any
-    ) -> cache_pb2.ReportFeedbackResponse:
-        """Take in whether an entry answered rightly."""
-        scope = messages.scope(request.scope)
-        gone = await self._cache.judge(scope, request.id, correct=request.correct)
-        return cache_pb2.ReportFeedbackResponse(deleted=gone)
-
-    async def Calibrate(
-        self, request_iterator: AsyncIterator[cache_pb2.CalibrateRequest], context: Any
-    ) -> cache_pb2.CalibrateResponse:
-        """Find bounds for a precision."""
-        rows, precision = [], 0.0
-        async for request in request_iterator:
-            precision = precision or request.precision
-            rows += [Pair(pair.one, pair.other, pair.same) for pair in request.pairs]
-        similarity, probability = await self._calibration.find(rows, precision)
-        return cache_pb2.CalibrateResponse(
-            min_similarity=messages.calibrated(similarity),
-            min_probability=messages.calibrated(probability),
-        )
-
-    async def GetStats(
-        self, request: cache_pb2.GetStatsRequest, context: Any
-    ) -> cache_pb2.GetStatsResponse:
-        """Tell what the cache has done."""
-        return messages.stats(await self._cache.stats(messages.scope(request.scope)))
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):

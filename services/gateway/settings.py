@@ -32,6 +32,11 @@ class Settings(CommonSettings):
     )
     llm_model: str = setting("MEMETWIN_LLM_MODEL", "", "Model that the language model server uses.")
     llm_api_key: str = setting("MEMETWIN_LLM_API_KEY", "", "Key for the language model server.")
+    llm_prices: str = setting(
+        "MEMETWIN_LLM_PRICES",
+        "",
+        "Money for a million tokens of prompt and of completion, as `0.15,0.60`: what hits save.",
+    )
     cache_min_similarity: float = setting(
         "MEMETWIN_CACHE_MIN_SIMILARITY",
         0.95,
@@ -39,6 +44,16 @@ class Settings(CommonSettings):
     )
     cache_ttl: float = setting(
         "MEMETWIN_CACHE_TTL", 86400.0, "Seconds that a cached answer is kept; 0 keeps it for good."
+    )
+    cache_stale: float = setting(
+        "MEMETWIN_CACHE_STALE",
+        0.0,
+        "Seconds past its end for which the chat serves an answer, while one call makes it anew.",
+    )
+    cache_memory: int = setting(
+        "MEMETWIN_CACHE_MEMORY",
+        2**30,
+        "Bytes of Redis that cached answers may take, about; those worth least go. 0: no bound.",
     )
     api_keys_file: str = setting(
         "MEMETWIN_API_KEYS_FILE",

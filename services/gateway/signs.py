@@ -50,6 +50,7 @@ STOP = frozenset(
 OPPOSITES = {
     frozenset(pair.split())
     for pair in """on off|enable disable|open close|start stop|begin end|first last|before after
+    |first second|second third|first third|second last
     |up down|increase decrease|raise lower|high low|more less|most least|best worst|good bad
     |buy sell|import export|add remove|install uninstall|login logout|lock unlock|true false
     |win lose|allow deny|accept reject|hot cold|old new|male female|man woman|men women|boy girl

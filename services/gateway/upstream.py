@@ -12,6 +12,9 @@ from services import serving
 from services.errors import FailedPrecondition, Failure, Unavailable
 from services.gateway.replies import Json
 
+# Headers by which an end is no accident (RFC 9112, section 6.3).
+_FRAMING = frozenset({"transfer-encoding", "content-length"})
+
 
 class Refused(Failure):
     """The language model's server refused; ``status`` and ``body`` are its own."""
@@ -70,19 +73,29 @@ class Upstream:
     async def stream(self, body: Json) -> AsyncIterator[Json]:
         """Yield chunks as they arrive.
 
+        Not all servers end with ``[DONE]``; then a reason to finish must have come, and HTTP itself
+        must say that nothing is missing.
+
         Raises:
             Refused: the server refuses.
             Unavailable: nobody answers, or the stream ends before it says that it is done.
         """
+        finished = False
         async with self._asking("POST", "/chat/completions", body) as response:
+            framed = not _FRAMING.isdisjoint(response.headers)
             async for line in response.aiter_lines():
                 name, _, value = line.partition(":")
                 if name != "data":
                     continue
                 if value.strip() == "[DONE]":
                     return
-                yield _chunk(value)
-        raise _cut()
+                chunk = _chunk(value)
+                finished = finished or any(
+                    choice.get("finish_reason") for choice in chunk.get("choices") or []
+                )
+                yield chunk
+        if not (framed and finished):
+            raise _cut()
 
     async def models(self) -> list[Json]:
         """Return the models of the server, or none if there is no server."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -12,9 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -23,8 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
 from services import serving
 from services.errors import Failure, InvalidArgument
-from services.gateway import event_stream, messages, rag_messages
+from services.gateway import bodies, event_stream, messages, rag_messages
 from services.gateway.answers import Answer, Answers
+from services.gateway.bodies import PAGES
 from services.gateway.clients import METRICS
 from services.gateway.keys import Keys
 from services.gateway.openai_api import (
@@ -35,9 +33,6 @@ from services.gateway.openai_api import (
 )
 from services.gateway.twins import Twins
 
-PAGES = Path(__file__).parent / "pages"
-PHOTO_BYTES = 20 * 2**20
-JSON_BYTES = 2**20
 _SECURITY = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:;"
@@ -92,11 +87,11 @@ class _Face:
         with _deadline(serving.DEFAULT_DEADLINE) as limit:
             async with asyncio.timeout(limit):
                 options = dict(request.query_params)
-                if _content_type(request) == "application/json":
-                    options |= await _json(request)
+                if bodies.content_type(request) == "application/json":
+                    options |= await bodies.json_object(request)
                     photo = b""
                 else:
-                    photo, form = await _photo(request)
+                    photo, form = await bodies.photo(request)
                     options |= form
                 metric, limit_ = _metric(options), _limit(options)
                 if photo or "text" not in options:
@@ -121,7 +116,7 @@ class _Face:
         """Answer the AskRequest that the body is: as JSON, or as events if those are accepted."""
         message = rag_pb2.AskRequest()
         try:
-            json_format.ParseDict(await _json(request), message)
+            json_format.ParseDict(await bodies.json_object(request), message)
         except json_format.ParseError as error:
             raise InvalidArgument(
                 "BAD_JSON", "The body is no AskRequest as JSON: a field is wrong."
@@ -168,60 +163,6 @@ def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
 def _deadline(seconds: float) -> Iterator[float]:
     with serving.within(seconds):
         yield seconds
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    body = await _body(request, JSON_BYTES)
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise InvalidArgument("BAD_JSON", "The body is no JSON.") from error
-    if not isinstance(value, dict):
-        raise InvalidArgument("BAD_JSON", "The body is no JSON object.")
-    return value
-
-
-async def _photo(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """Return the photo of a request, and the other fields of its form if it has one."""
-    if _content_type(request) != "multipart/form-data":
-        return await _body(request, PHOTO_BYTES), {}
-    try:
-        form = await _InMemory(request.headers, _counted(request, PHOTO_BYTES)).parse()
-    except MultiPartException as error:
-        raise InvalidArgument("BAD_FORM", "The form cannot be read.") from error
-    fields: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str)}
-    upload = form.get("image")
-    photo = b"" if upload is None or isinstance(upload, str) else await upload.read()
-    await form.close()
-    return photo, fields
-
-
-class _InMemory(MultiPartParser):
-    """Keeps uploads in memory: a visitor's photo never reaches a disk."""
-
-    spool_max_size = PHOTO_BYTES + 1
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _counted(request, limit)])
-
-
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise InvalidArgument(
-                    "BODY_TOO_LARGE", f"The body has more than {limit} bytes.", limit=limit
-                )
-            yield chunk
-    except ClientDisconnect as error:
-        raise InvalidArgument("BODY_CUT", "The body ended early.") from error
-
-
-def _content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _metric(options: dict[str, Any]) -> str:
@@ -294,7 +235,7 @@ class _Doorkeeper:
         await reply(scope, receive, send)
 
 
-_RIGHTS = {"twins": "twin", "ask": "rag", "documents": "rag"}
+_RIGHTS = {"twins": "twin", "ask": "rag", "documents": "rag", "cache": "cache"}
 
 
 class _Headers:

@@ -5,7 +5,7 @@ import sys
 
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag"),
-    *("embedder", "encodings", "overload", "cache", "verifier", "tenants", "twins"),
+    *("embedder", "encodings", "overload", "cache", "latency", "verifier", "tenants", "twins"),
 )
 
 

@@ -1,6 +1,5 @@
 """The page in a real browser."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,45 +7,16 @@ from typing import Any
 import pytest
 
 from services.cli.load import DEMO, load_pictures, load_texts
-from tests.conftest import leave_out
+from tests.browser import opened, shows
 from tests.stack import Stack
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 @pytest.fixture(scope="module")
 def page(stack: Stack) -> Iterator[Any]:
-    browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not browser_path:
-        leave_out("no Chromium for the page")
-    from playwright.sync_api import sync_playwright
-
     load_pictures(stack.gateway, DEMO / "pictures")
     load_texts(stack.gateway, DEMO / "memes.jsonl")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1100, "height": 1000})
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"http://{stack.http_address}/")
-        yield page
-        browser.close()
-    assert not problems
-
-
-def shows(page: Any, selector: str, text: str) -> None:
-    """Wait until an element shows a text."""
-    page.locator(selector).filter(has_text=text).wait_for(timeout=15_000)
+    with opened(f"http://{stack.http_address}/") as one:
+        yield one
 
 
 def test_a_photo_shows_its_twin_by_every_metric(page: Any) -> None:

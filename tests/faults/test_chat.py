@@ -30,8 +30,12 @@ def upstream() -> Iterator[Upstream]:
 def replicas(
     stack: Stack, redis_url: str, prefix: str, upstream: Upstream
 ) -> Iterator[list[tuple[ServiceProcess, Any]]]:
-    """Three gateways as processes of their own, and a stub of each."""
+    """Three gateways as processes of their own, and a stub of each.
+
+    Their answers are fresh for three seconds, and served for a minute more.
+    """
     settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix, "CHAT_LEASE": str(LEASE)}
+    settings |= {"CACHE_TTL": "3", "CACHE_STALE": "60"}
     settings |= {"LLM_BASE_URL": upstream.url, "LLM_MODEL": "parrot"}
     settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}
     started = [ServiceProcess("gateway", **settings) for _ in range(3)]
@@ -83,6 +87,45 @@ def test_a_leader_that_dies_hands_over_within_a_lease(replicas: Any, upstream: U
         with pytest.raises(grpc.RpcError):
             led.result(30)
     assert upstream.calls[text] == 2
+
+
+def test_a_hundred_callers_and_a_leader_that_dies_half_way_make_two_calls(
+    replicas: Any, upstream: Upstream
+) -> None:
+    text = f"crawl {uuid.uuid4()}"
+    with ThreadPoolExecutor(100) as pool:
+        led = pool.submit(complete, replicas[0][1], text)
+        wait_until(lambda: upstream.calls[text] == 1, 10)
+        followers = [pool.submit(complete, replicas[one % 3][1], text) for one in range(99)]
+        time.sleep(2.5)
+        replicas[0][0].kill()
+        heard = [one.result(60) for at, one in enumerate(followers) if at % 3]
+        assert heard == ["MISS"] * 66
+        for one in [led, *followers[::3]]:
+            with pytest.raises(grpc.RpcError):
+                one.result(60)
+    assert upstream.calls[text] == 2
+
+
+def test_a_stale_answer_is_served_by_all_while_one_call_makes_it_anew(
+    replicas: Any, upstream: Upstream
+) -> None:
+    text = f"slow {uuid.uuid4()}"
+    stubs = [stub for _, stub in replicas]
+    assert complete(stubs[0], text) == "MISS"
+    request = chat_pb2.CompleteRequest(chat=chat(text))
+    wait_until(lambda: stubs[0].Complete(request).decision.age > 3, 20)
+    with ThreadPoolExecutor(30) as pool:
+        started = time.monotonic()
+        served = list(pool.map(lambda one: complete(stubs[one % 3], text), range(30)))
+        assert time.monotonic() - started < 1.5  # nobody waits for the model
+    assert served == ["EXACT"] * 30
+    wait_until(lambda: stubs[1].Complete(request).decision.age < 3, 20)
+    assert upstream.calls[text] == 2
+    old = chat_pb2.CompleteRequest(chat=chat(text))
+    old.chat.cache.max_age = 3600  # who names an age takes nothing whose time is over
+    wait_until(lambda: stubs[2].Complete(request).decision.age > 3, 20)
+    assert stubs[2].Complete(old, timeout=30).decision.kind == cache_pb2.DECISION_KIND_MISS
 
 
 def test_a_stream_that_was_begun_is_aborted_with_a_hint(replicas: Any, upstream: Upstream) -> None:

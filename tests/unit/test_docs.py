@@ -40,7 +40,8 @@ def test_every_target_is_in_the_readme_and_in_help() -> None:
 def test_every_rpc_that_the_faces_promise_is_implemented() -> None:
     for proto in (ROOT / "protos/memetwin").rglob("*.proto"):
         service = proto.parts[-3]
-        face = (ROOT / f"services/{service}/server.py").read_text()
+        faces = (ROOT / f"services/{service}").glob("*server.py")
+        face = "".join(path.read_text() for path in faces)
         for rpc in re.findall(r"^  rpc (\w+)\(", proto.read_text(), re.M):
             assert f"async def {rpc}(" in face, f"{rpc} of {proto.name}"
 

@@ -11,7 +11,6 @@ from sentence_transformers import CrossEncoder
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.models.model import CannotLoad
 from services.embedder.models.pairs import CrossEncoders
-from tests.cross_encoder import build
 from tests.embedder_process import EmbedderProcess
 from tests.refusals import refusal
 from tests.small_models import cross_encoder

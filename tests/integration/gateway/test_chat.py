@@ -1,4 +1,5 @@
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def chatting(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Stack]:
-    running_stack = Stack(redis_url, prefix, llm_base_url=upstream.url, llm_model="parrot")
+    model: dict[str, Any] = {"llm_base_url": upstream.url, "llm_model": "parrot"}
+    running_stack = Stack(redis_url, prefix, **model, cache_stale=60.0)
     wait_until_ready(running_stack)
     yield running_stack
     running_stack.close()
@@ -188,6 +190,45 @@ def test_the_key_tells_apart_what_answers_depend_on(client: openai.OpenAI, asked
         assert ask(client, asked, **options)[0] == "miss", options
 
 
+TALK = [
+    {"role": "user", "content": "Which hotels in Rome have a pool?"},
+    {"role": "assistant", "content": "The Grand, and the Excelsior."},
+]
+
+
+@pytest.mark.parametrize(
+    ("kept_one", "same", "other"),
+    [
+        ("And in Paris?", "What about Paris?", "And in Madrid?"),
+        ("How long does it take?", "How much time does that take?", "How much does it cost?"),
+        ("And the second one?", "What about the second one?", "And the first one?"),
+        ("And on my phone?", "How about on a phone?", "And by post?"),
+    ],
+)
+def test_a_question_is_meant_in_its_context(
+    client: openai.OpenAI, kept_one: str, same: str, other: str
+) -> None:
+    headers = {"X-Memetwin-Namespace": uuid.uuid4().hex}
+
+    def after(*talk: dict[str, str], text: str) -> str:
+        messages = [*talk, {"role": "user", "content": text}]
+        return ask(client, "", messages=messages, extra_headers=headers)[0]
+
+    after(*TALK, text=kept_one)
+    wait_until(lambda: after(*TALK, text=kept_one) == "hit-exact", 10)
+    assert after(*TALK, text=same) == "hit-semantic"
+    assert after(*TALK, text=other) == "miss"
+    talk = [{"role": "user", "content": "Which hotels in Oslo have a sauna?"}, TALK[1]]
+    assert after(*talk, text=kept_one) == "miss"
+    assert after(text=same) == "miss"
+
+
+def age(client: openai.OpenAI, text: str) -> int:
+    messages: Any = [{"role": "user", "content": text}]
+    raw = client.chat.completions.with_raw_response.create(model="parrot", messages=messages)
+    return int(raw.headers["age"])
+
+
 def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) -> None:
     no_store = {"Cache-Control": "no-store"}
     assert ask(client, asked, extra_headers=no_store)[0] == "miss"
@@ -196,6 +237,9 @@ def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) ->
     before = upstream.calls[asked]
     assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
     assert upstream.calls[asked] == before + 1
+    time.sleep(1.1)
+    assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
+    wait_until(lambda: age(client, asked) == 0, 2)  # the new answer has replaced the old one
     wait_until(
         lambda: ask(client, asked, extra_headers={"Cache-Control": "max-age=0"})[0] == "miss", 10
     )
@@ -227,6 +271,17 @@ def test_embeddings_and_models(client: openai.OpenAI) -> None:
         client.embeddings.create(model="nothing", input="cat")
     with pytest.raises(openai.BadRequestError):
         client.embeddings.create(model=names[1], input=[])
+
+
+def test_a_lookup_serves_nothing_stale_and_says_so(chatting: Stack, asked: str) -> None:
+    cache = cache_pb2_grpc.CacheServiceStub(chatting.gateway)
+    scope = cache_pb2.Scope(namespace=asked)
+    create = cache_pb2.CreateEntryRequest(scope=scope, prompt=asked, response="!", ttl=0.3)
+    cache.CreateEntry(create)
+    too_old = cache_pb2.MISS_REASON_TOO_OLD
+    for mode in (cache_pb2.LOOKUP_MODE_EXACT, cache_pb2.LOOKUP_MODE_SEMANTIC):
+        look = cache_pb2.LookupEntryRequest(scope=scope, prompt=asked, mode=mode)
+        wait_until(lambda look=look: cache.LookupEntry(look).decision.miss_reason == too_old, 5)
 
 
 def message(text: str, **fields: Any) -> chat_pb2.Chat:

@@ -1,3 +1,4 @@
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,18 @@ def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:
     assert refusal(cache.PurgeEntries, everything)[:2] == (INVALID, "EMPTY_FILTER")
     assert purge(force=True, all=True).count == 1
     assert listed() == []
+    pages: list[Any] = []
+    token = ""
+    while not pages or token:
+        request = cache_pb2.ListPurgesRequest(scope=scope, page_size=2, page_token=token)
+        pages.append(cache.ListPurges(request))
+        token = pages[-1].next_page_token
+    told = [(one.count, list(one.filter.cites)) for page in pages for one in page.purges]
+    assert told == [(1, []), (1, []), (0, []), (3, ["documents/0", "documents/9"])]
+    newest = pages[0].purges[0]
+    assert newest.key == ""
+    assert 0 < time.time() - newest.time < 60
+    assert pages[0].purges[1].filter.prompt_contains == "QUESTION 1"
     kept = cache.LookupEntry(Lookup(scope=other, prompt="Question 0?")).decision
     assert kind(kept) == "EXACT"
 
@@ -404,7 +417,7 @@ def test_expired_entries_leave_the_list(cache: Any, scope: Any) -> None:
 
 
 def test_feedback_and_numbers(cache: Any, scope: Any) -> None:
-    usage = cache_pb2.Usage(prompt_tokens=7, completion_tokens=5)
+    usage = cache_pb2.Usage(prompt_tokens=7, completion_tokens=5, seconds=1.5)
     entry = keep(cache, scope, usage=usage)
     for prompt in (QUESTION, QUESTION, PARAPHRASE, "What is the weather?"):
         cache.LookupEntry(Lookup(scope=scope, prompt=prompt, min_similarity=0.9))
@@ -419,5 +432,27 @@ def test_feedback_and_numbers(cache: Any, scope: Any) -> None:
     assert 0 < stats.hit_ratio.low < 0.75 < stats.hit_ratio.high < 1
     assert stats.wrong_ratio.value == 0.5
     assert 0 < stats.expected_wrong < 1
-    assert (stats.saved.prompt_tokens, stats.saved.completion_tokens) == (21, 15)
+    assert stats.saved == cache_pb2.Usage(prompt_tokens=21, completion_tokens=15, seconds=4.5)
+    kinds = {one.kind: one for one in stats.latencies}
+    counted = {kind: sum(bucket.count for bucket in one.buckets) for kind, one in kinds.items()}
+    assert counted == {
+        cache_pb2.DECISION_KIND_EXACT: 2,
+        cache_pb2.DECISION_KIND_SEMANTIC: 1,
+        cache_pb2.DECISION_KIND_MISS: 1,
+    }
+    exact, semantic = list(kinds.values())[:2]
+    assert 0 < exact.p50 <= exact.p99
+    assert exact.p50 < semantic.p50 < 10
+    assert not stats.history
+    other = cache_pb2.Scope(tenant=scope.tenant, user="u")
+    cache.LookupEntry(Lookup(scope=other, prompt=QUESTION))
+    whole = cache_pb2.GetStatsRequest(scope=other, whole_tenant=True, history=True)
+    stats = cache.GetStats(whole)
+    assert (stats.exact, stats.semantic, stats.misses) == (2, 1, 2)
+    points = stats.history
+    assert 0 < len(points) <= 2
+    assert all(point.start % 300 == 0 for point in points)
+    assert sum(point.misses for point in points) == 2
+    assert (sum(one.right for one in points), sum(one.wrong for one in points)) == (1, 1)
+    assert sum(point.saved.seconds for point in points) == 4.5
     assert cache.GetStats(cache_pb2.GetStatsRequest()).wrong_ratio.high == 1

@@ -99,6 +99,8 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+    MISS_REASON_TOO_OLD: _MissReason.ValueType  # 8
+    """MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 
 class MissReason(_MissReason, metaclass=_MissReasonEnumTypeWrapper):
     """MissReason is why a lookup missed."""
@@ -117,6 +119,8 @@ MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
 """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+MISS_REASON_TOO_OLD: MissReason.ValueType  # 8
+"""MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015
 
 @_typing.final
@@ -251,19 +255,23 @@ class Usage(_message.Message):
 
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """prompt_tokens read."""
     completion_tokens: _builtins.int
     """completion_tokens written."""
+    seconds: _builtins.float
+    """seconds that the model took."""
     def __init__(
         self,
         *,
         prompt_tokens: _builtins.int = ...,
         completion_tokens: _builtins.int = ...,
+        seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,6 +832,102 @@ class PurgeEntriesResponse(_message.Message):
 Global___PurgeEntriesResponse: _TypeAlias = PurgeEntriesResponse  # noqa: Y015
 
 @_typing.final
+class ListPurgesRequest(_message.Message):
+    """ListPurgesRequest asks for a page of purges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """page_size is the most purges to return; 0 means 100, more than 1000 means 1000."""
+    page_token: _builtins.str
+    """page_token of the page before; empty for the first."""
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope they were made in."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPurgesRequest: _TypeAlias = ListPurgesRequest  # noqa: Y015
+
+@_typing.final
+class Purge(_message.Message):
+    """Purge is a purge that was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    time: _builtins.float
+    """time of its end in seconds since 1970."""
+    key: _builtins.str
+    """key names the API key that made it: the first eight digits of its hash; empty where no keys are asked for."""
+    count: _builtins.int
+    """count of the entries that were deleted."""
+    @_builtins.property
+    def filter(self) -> Global___PurgeFilter:
+        """filter that the entries met; an empty one: all."""
+
+    def __init__(
+        self,
+        *,
+        time: _builtins.float = ...,
+        key: _builtins.str = ...,
+        filter: Global___PurgeFilter | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "filter", b"filter", "key", b"key", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Purge: _TypeAlias = Purge  # noqa: Y015
+
+@_typing.final
+class ListPurgesResponse(_message.Message):
+    """ListPurgesResponse is a page of purges; the last 1000 or so are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token of the following page; empty at the end."""
+    @_builtins.property
+    def purges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purge]:
+        """purges of the page."""
+
+    def __init__(
+        self,
+        *,
+        purges: _abc.Iterable[Global___Purge] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "purges", b"purges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPurgesResponse: _TypeAlias = ListPurgesResponse  # noqa: Y015
+
+@_typing.final
 class ReportFeedbackRequest(_message.Message):
     """ReportFeedbackRequest judges an answer."""
 
@@ -884,6 +988,12 @@ class GetStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPE_FIELD_NUMBER: _builtins.int
+    WHOLE_TENANT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    whole_tenant: _builtins.bool
+    """whole_tenant tells of all scopes of the scope's tenant together."""
+    history: _builtins.bool
+    """history asks for a day's numbers of the whole tenant, five minutes each."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope to tell of."""
@@ -892,14 +1002,140 @@ class GetStatsRequest(_message.Message):
         self,
         *,
         scope: Global___Scope | None = ...,
+        whole_tenant: _builtins.bool = ...,
+        history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "scope", b"scope", "whole_tenant", b"whole_tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsRequest: _TypeAlias = GetStatsRequest  # noqa: Y015
+
+@_typing.final
+class Latency(_message.Message):
+    """Latency is how long lookups that came to one kind took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    kind: Global___DecisionKind.ValueType
+    """kind of the outcome."""
+    p50: _builtins.float
+    """p50 in seconds, to within its bucket."""
+    p99: _builtins.float
+    """p99 likewise."""
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___LatencyBucket]:
+        """buckets of the histogram."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___DecisionKind.ValueType = ...,
+        p50: _builtins.float = ...,
+        p99: _builtins.float = ...,
+        buckets: _abc.Iterable[Global___LatencyBucket] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "kind", b"kind", "p50", b"p50", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Latency: _TypeAlias = Latency  # noqa: Y015
+
+@_typing.final
+class LatencyBucket(_message.Message):
+    """LatencyBucket counts lookups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    most: _builtins.float
+    """most seconds that they took; infinite in the last bucket."""
+    count: _builtins.int
+    """count of those that took longer than the bucket before says."""
+    def __init__(
+        self,
+        *,
+        most: _builtins.float = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "most", b"most"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatencyBucket: _TypeAlias = LatencyBucket  # noqa: Y015
+
+@_typing.final
+class StatsPoint(_message.Message):
+    """StatsPoint is what the cache did in five minutes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    SEMANTIC_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    BYPASSES_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    WRONG_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    SAVED_MONEY_FIELD_NUMBER: _builtins.int
+    LATENCIES_FIELD_NUMBER: _builtins.int
+    start: _builtins.float
+    """start in seconds since 1970."""
+    exact: _builtins.int
+    """exact hits."""
+    semantic: _builtins.int
+    """semantic hits."""
+    misses: _builtins.int
+    """misses counted."""
+    bypasses: _builtins.int
+    """bypasses counted."""
+    right: _builtins.int
+    """right answers, as judged."""
+    wrong: _builtins.int
+    """wrong answers, as judged."""
+    saved_money: _builtins.float
+    """saved_money at the prices that are set."""
+    @_builtins.property
+    def saved(self) -> Global___Usage:
+        """saved tokens and seconds."""
+
+    @_builtins.property
+    def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Latency]:
+        """latencies by kind, without their buckets."""
+
+    def __init__(
+        self,
+        *,
+        start: _builtins.float = ...,
+        exact: _builtins.int = ...,
+        semantic: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        bypasses: _builtins.int = ...,
+        right: _builtins.int = ...,
+        wrong: _builtins.int = ...,
+        saved: Global___Usage | None = ...,
+        saved_money: _builtins.float = ...,
+        latencies: _abc.Iterable[Global___Latency] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsPoint: _TypeAlias = StatsPoint  # noqa: Y015
 
 @_typing.final
 class Proportion(_message.Message):
@@ -945,6 +1181,9 @@ class GetStatsResponse(_message.Message):
     WRONG_RATIO_FIELD_NUMBER: _builtins.int
     EXPECTED_WRONG_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
+    SAVED_MONEY_FIELD_NUMBER: _builtins.int
+    LATENCIES_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """exact hits."""
     semantic: _builtins.int
@@ -955,6 +1194,8 @@ class GetStatsResponse(_message.Message):
     """bypasses counted."""
     expected_wrong: _builtins.float
     """expected_wrong is the sum of the semantic hits' own probabilities to be wrong."""
+    saved_money: _builtins.float
+    """saved_money at the prices of MEMETWIN_LLM_PRICES."""
     @_builtins.property
     def hit_ratio(self) -> Global___Proportion:
         """hit_ratio of all lookups."""
@@ -965,7 +1206,15 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def saved(self) -> Global___Usage:
-        """saved tokens: what the answers served from the cache had taken to write."""
+        """saved tokens and seconds: what the answers served from the cache had taken to write."""
+
+    @_builtins.property
+    def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Latency]:
+        """latencies of lookups by kind."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsPoint]:
+        """history of a day, oldest first, if asked for; what nothing happened in is left out."""
 
     def __init__(
         self,
@@ -978,10 +1227,13 @@ class GetStatsResponse(_message.Message):
         wrong_ratio: Global___Proportion | None = ...,
         expected_wrong: _builtins.float = ...,
         saved: Global___Usage | None = ...,
+        saved_money: _builtins.float = ...,
+        latencies: _abc.Iterable[Global___Latency] | None = ...,
+        history: _abc.Iterable[Global___StatsPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "hit_ratio", b"hit_ratio", "misses", b"misses", "saved", b"saved", "semantic", b"semantic", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,11 @@ class CacheServiceStub(object):
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.SerializeToString,
                 response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.FromString,
                 _registered_method=True)
+        self.ListPurges = channel.unary_unary(
+                '/memetwin.gateway.v1.CacheService/ListPurges',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesResponse.FromString,
+                _registered_method=True)
         self.ReportFeedback = channel.unary_unary(
                 '/memetwin.gateway.v1.CacheService/ReportFeedback',
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ReportFeedbackRequest.SerializeToString,
@@ -134,6 +139,13 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPurges(self, request, context):
+        """ListPurges lists what was purged from a scope, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportFeedback(self, request, context):
         """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted.
         """
@@ -187,6 +199,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.PurgeEntries,
                     request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.FromString,
                     response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.SerializeToString,
+            ),
+            'ListPurges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPurges,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesResponse.SerializeToString,
             ),
             'ReportFeedback': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportFeedback,
@@ -370,6 +387,33 @@ class CacheService(object):
             '/memetwin.gateway.v1.CacheService/PurgeEntries',
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesRequest.SerializeToString,
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.PurgeEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPurges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.gateway.v1.CacheService/ListPurges',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.ListPurgesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class CacheServiceStub:
     """ListEntries lists the entries of a scope in the order of their ids."""
     PurgeEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PurgeEntriesRequest, _cache_pb2.PurgeEntriesResponse]
     """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+    ListPurges: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListPurgesRequest, _cache_pb2.ListPurgesResponse]
+    """ListPurges lists what was purged from a scope, newest first."""
     ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
     """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
     Calibrate: _grpc.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]
@@ -77,6 +79,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """ListEntries lists the entries of a scope in the order of their ids."""
     PurgeEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.PurgeEntriesRequest, _cache_pb2.PurgeEntriesResponse]  # type: ignore[assignment]
     """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+    ListPurges: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListPurgesRequest, _cache_pb2.ListPurgesResponse]  # type: ignore[assignment]
+    """ListPurges lists what was purged from a scope, newest first."""
     ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
     """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted."""
     Calibrate: _aio.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]  # type: ignore[assignment]
@@ -138,6 +142,14 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.PurgeEntriesResponse, _abc.Awaitable[_cache_pb2.PurgeEntriesResponse]]:
         """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some."""
+
+    @_abc_1.abstractmethod
+    def ListPurges(
+        self,
+        request: _cache_pb2.ListPurgesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListPurgesResponse, _abc.Awaitable[_cache_pb2.ListPurgesResponse]]:
+        """ListPurges lists what was purged from a scope, newest first."""
 
     @_abc_1.abstractmethod
     def ReportFeedback(

@@ -1,0 +1,72 @@
+"""The cache's page in a real browser: numbers and curves, behind a key where keys are asked for."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
+from tests.browser import opened, shows
+from tests.stack import Stack, wait_until_ready
+from tests.upstream import running
+
+KEY = "the key"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+
+
+@pytest.fixture(scope="module")
+def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]:
+    file: Path = tmp_path_factory.mktemp("keys") / "keys.json"
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    file.write_text(json.dumps([{"sha256": digest, "tenant": "page"}]))
+    with running() as upstream:
+        model: dict[str, Any] = {"llm_base_url": upstream.url, "llm_model": "parrot"}
+        model["llm_prices"] = "1000,10000"
+        one = Stack(redis_url, prefix, api_keys_file=str(file), **model)
+        wait_until_ready(one)
+        yield one
+        one.close()
+
+
+def fill(stack: Stack) -> None:
+    """A miss and three hits, one of which a caller calls wrong."""
+    url = f"http://{stack.http_address}/v1/chat/completions"
+    body = {"messages": [{"role": "user", "content": "What is slow?"}]}
+    for _ in range(4):
+        httpx.post(url, json=body, headers=HEADERS, timeout=30).raise_for_status()
+    stub: Any = cache_pb2_grpc.CacheServiceStub(stack.gateway)
+    metadata = (("authorization", f"Bearer {KEY}"),)
+    [entry] = stub.ListEntries(cache_pb2.ListEntriesRequest(), metadata=metadata).entries
+    stub.ReportFeedback(cache_pb2.ReportFeedbackRequest(id=entry.id), metadata=metadata)
+
+
+def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_path: Path) -> None:
+    fill(stack)
+    with opened(f"http://{stack.http_address}/cache") as page:
+        shows(page, "#status", "known API key")
+        assert page.locator("#tiles div").count() == 0
+        page.fill("#key", KEY)
+        page.click("#who button")
+        shows(page, "#status", "As of")
+        tiles = page.inner_text("#tiles")
+        for text in ("75.0 %", "exact hits\n3", "misses\n1", "100.0 %"):
+            assert text in tiles, tiles
+        assert "tokens saved\n36" in tiles  # three times 7 and 5
+        assert "money saved\n0.17" in tiles  # three times .057
+        assert "seconds of a model saved\n6" in tiles
+        assert page.locator("#curves svg").count() == 6
+        assert page.locator("#curves circle").count() >= 6
+        rows = page.locator("#latencies tr").all_inner_texts()
+        assert [row.split()[:2] for row in rows] == [["exact", "3"], ["miss", "1"]]
+        page.screenshot(path=tmp_path / "cache.png", full_page=True)
+
+
+def test_nobody_reads_the_numbers_without_a_key(stack: Stack) -> None:
+    url = f"http://{stack.http_address}/v1/cache/stats"
+    assert httpx.get(url).status_code == 401
+    assert httpx.get(url, headers=HEADERS, params={"tenant": "other"}).status_code == 403
+    assert httpx.get(f"http://{stack.http_address}/cache").status_code == 200

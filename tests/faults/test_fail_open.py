@@ -1,0 +1,97 @@
+"""The chat while search or the embedder is gone, or silent: the model answers, and soon."""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
+from tests.embedder_process import EmbedderProcess
+from tests.service_process import ServiceProcess
+from tests.stack import wait_until
+from tests.upstream import Upstream, running, said
+
+
+class Neighbours:
+    """A chat on neighbours of its own, which can be stopped."""
+
+    def __init__(self, redis_url: str, prefix: str, upstream: Upstream) -> None:
+        own = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}open-{uuid.uuid4()}:"}
+        self.embedder = EmbedderProcess(os.environ)
+        self.search = ServiceProcess("search", **own)
+        own |= {"LLM_BASE_URL": upstream.url, "LLM_MODEL": "parrot"}
+        own |= {"SEARCH_ADDRESS": self.search.address, "EMBEDDER_ADDRESS": self.embedder.address}
+        self.gateway = ServiceProcess("gateway", **own)
+        self._chat: Any = chat_pb2_grpc.ChatServiceStub(self.gateway.channel)
+        wait_until(lambda: self.ask("warm") == "EXACT", 120)
+
+    def ask(self, text: str) -> str:
+        """Return what the cache did; the answer is the model's in any case."""
+        message = cache_pb2.Message(role="user", content=text)
+        request = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message]))
+        reply = self._chat.Complete(request, timeout=30)
+        assert reply.message.content == said(text)
+        return cache_pb2.DecisionKind.Name(reply.decision.kind).rpartition("_")[2]
+
+    def process(self, name: str) -> int:
+        return self.embedder.process.pid if name == "embedder" else self.search.pid
+
+    def close(self) -> None:
+        for name in ("embedder", "search"):
+            os.kill(self.process(name), signal.SIGCONT)
+        self.gateway.close()
+        self.search.close()
+        self.embedder.stop()
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with running() as one:
+        yield one
+
+
+@pytest.fixture
+def neighbours(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Neighbours]:
+    one = Neighbours(redis_url, prefix, upstream)
+    yield one
+    one.close()
+
+
+def unknown() -> str:
+    return f"What is {uuid.uuid4()}?"
+
+
+@pytest.mark.parametrize("name", ["embedder", "search"])
+def test_the_model_answers_while_a_neighbour_is_silent(neighbours: Any, name: str) -> None:
+    assert neighbours.ask(unknown()) == "MISS"
+    os.kill(neighbours.process(name), signal.SIGSTOP)
+    assert neighbours.ask("warm") == "EXACT"  # Redis alone serves it
+    first = [_timed(neighbours) for _ in range(3)]
+    assert {kind for kind, _ in first} == {"BYPASS"}
+    assert max(seconds for _, seconds in first) < 4
+    rest = [_timed(neighbours) for _ in range(20)]
+    assert {kind for kind, _ in rest} == {"BYPASS"}
+    assert sum(seconds for _, seconds in rest) < 2  # the breaker asks no more
+    os.kill(neighbours.process(name), signal.SIGCONT)
+    wait_until(lambda: neighbours.ask(unknown()) == "MISS", 30)
+
+
+@pytest.mark.parametrize("name", ["embedder", "search"])
+def test_the_model_answers_while_a_neighbour_is_gone(neighbours: Any, name: str) -> None:
+    text = unknown()
+    assert neighbours.ask(text) == "MISS"
+    wait_until(lambda: neighbours.ask(text) == "EXACT", 10)
+    os.kill(neighbours.process(name), signal.SIGKILL)
+    assert neighbours.ask(text) == "EXACT"
+    asked = [_timed(neighbours) for _ in range(10)]
+    assert {kind for kind, _ in asked} == {"BYPASS"}
+    assert sum(seconds for _, seconds in asked) < 15
+
+
+def _timed(neighbours: Any) -> tuple[str, float]:
+    started = time.monotonic()
+    return neighbours.ask(unknown()), time.monotonic() - started

@@ -1,0 +1,148 @@
+"""The client libraries that people use, by base URL alone, in front of a real model server."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from tests import small_model
+from tests.small_model import SAYS
+from tests.stack import Stack, wait_until, wait_until_ready
+
+KEY = SecretStr("any")
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    small_model.make(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base_url(redis_url: str, prefix: str, model: Path) -> Iterator[str]:
+    """The gateway's, in front of the real server."""
+    with small_model.served(model) as url:
+        stack = Stack(redis_url, prefix, llm_base_url=url, llm_model=str(model))
+        wait_until_ready(stack)
+        yield f"http://{stack.http_address}/v1"
+        stack.close()
+
+
+@pytest.fixture(scope="module")
+def client(base_url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=base_url, api_key="any", max_retries=0) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def chat(base_url: str, model: Path) -> ChatOpenAI:
+    return ChatOpenAI(
+        base_url=base_url,
+        api_key=KEY,
+        model=str(model),
+        max_retries=0,
+        include_response_headers=True,
+    )
+
+
+@pytest.fixture
+def asked() -> str:
+    return f"What is {uuid.uuid4()}?"
+
+
+def cached(message: AIMessage) -> str:
+    return str(message.response_metadata["headers"]["x-memetwin-cache"])
+
+
+def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, asked: str) -> None:
+    def ask(**options: Any) -> Any:
+        messages: Any = [{"role": "user", "content": asked}]
+        return client.chat.completions.with_raw_response.create(
+            model=str(model), messages=messages, **options
+        )
+
+    first = ask()
+    assert first.headers["x-memetwin-cache"] == "miss"
+    assert first.parse().choices[0].message.content == SAYS
+    wait_until(lambda: ask().headers["x-memetwin-cache"] == "hit-exact", 20)
+    again = ask()
+    assert again.parse() == first.parse()
+    assert "age" in again.headers
+    counted = {"stream": True, "stream_options": {"include_usage": True}}
+    streamed = ask(**counted)
+    assert streamed.headers["x-memetwin-cache"] == "hit-exact"
+    chunks = list(streamed.parse())
+    said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(said) == SAYS
+    assert chunks[-1].usage == first.parse().usage
+
+
+def test_openai_records_a_real_stream(client: openai.OpenAI, model: Path, asked: str) -> None:
+    def ask() -> tuple[str, list[str]]:
+        messages: Any = [{"role": "user", "content": asked}]
+        raw = client.chat.completions.with_raw_response.create(
+            model=str(model), messages=messages, stream=True
+        )
+        pieces = [one.choices[0].delta.content for one in raw.parse() if one.choices]
+        return raw.headers["x-memetwin-cache"], [piece for piece in pieces if piece]
+
+    kind, pieces = ask()
+    assert (kind, "".join(pieces)) == ("miss", SAYS)
+    wait_until(lambda: ask()[0] == "hit-exact", 20)
+    assert ask()[1] == pieces
+
+
+def test_openai_is_told_errors_in_their_shape(client: openai.OpenAI, asked: str) -> None:
+    with pytest.raises(openai.APIStatusError) as theirs:
+        client.chat.completions.create(
+            model="no-such-model", messages=[{"role": "user", "content": asked}]
+        )
+    assert 400 <= theirs.value.status_code < 500
+    with pytest.raises(openai.BadRequestError) as ours:
+        client.chat.completions.create(model="any", messages=[])
+    assert (ours.value.code, ours.value.param) == ("no_messages", "messages")
+
+
+def test_openai_lists_the_models_of_both(client: openai.OpenAI) -> None:
+    assert "all-MiniLM-L6-v2" in [model.id for model in client.models.list()]
+
+
+def test_langchain_plain(chat: ChatOpenAI, asked: str) -> None:
+    first = chat.invoke(asked)
+    assert (first.content, cached(first)) == (SAYS, "miss")
+    wait_until(lambda: cached(chat.invoke(asked)) == "hit-exact", 20)
+    again = chat.invoke(asked)
+    assert again.content == SAYS
+    assert again.usage_metadata == first.usage_metadata
+
+
+async def test_langchain_streamed(chat: ChatOpenAI, asked: str) -> None:
+    assert "".join(str(chunk.content) for chunk in chat.stream(asked)) == SAYS
+    wait_until(lambda: cached(chat.invoke(asked)) == "hit-exact", 20)
+    pieces = [str(chunk.content) async for chunk in chat.astream(asked)]
+    assert "".join(pieces) == SAYS
+    assert len([piece for piece in pieces if piece]) > 1
+
+
+def test_langchain_brings_a_conversation_and_tools(chat: ChatOpenAI, asked: str) -> None:
+    talk = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", asked)]
+    assert chat.invoke(talk).content == SAYS
+    wait_until(lambda: cached(chat.invoke(talk)) == "hit-exact", 20)
+    assert cached(chat.invoke([talk[0], talk[-1]])) == "miss"
+    for _ in range(2):
+        with_tools = chat.bind_tools([TOOL]).invoke(asked)
+        assert cached(with_tools) == "bypass"
+
+
+def test_langchain_is_told_errors(base_url: str, asked: str) -> None:
+    wrong = ChatOpenAI(base_url=base_url, api_key=KEY, model="no-such-model", max_retries=0)
+    with pytest.raises(openai.APIStatusError):
+        wrong.invoke(asked)
