@@ -1104,7 +1104,6 @@ class StatsPoint(_message.Message):
     BYPASSES_FIELD_NUMBER: _builtins.int
     RIGHT_FIELD_NUMBER: _builtins.int
     WRONG_FIELD_NUMBER: _builtins.int
-    TENANT_WRONG_RATIO_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     SAVED_MONEY_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
@@ -1125,12 +1124,6 @@ class StatsPoint(_message.Message):
     saved_money: _builtins.float
     """saved_money at the prices that are set."""
     @_builtins.property
-    def tenant_wrong_ratio(self) -> Global___Proportion:
-        """tenant_wrong_ratio of the hits by max_error_rate, in all scopes of the tenant, that were judged (ReportFeedback) or
-        that ChatService has asked the model about again: an estimate of the share of wrong hits.
-        """
-
-    @_builtins.property
     def saved(self) -> Global___Usage:
         """saved tokens and seconds."""
 
@@ -1148,14 +1141,13 @@ class StatsPoint(_message.Message):
         bypasses: _builtins.int = ...,
         right: _builtins.int = ...,
         wrong: _builtins.int = ...,
-        tenant_wrong_ratio: Global___Proportion | None = ...,
         saved: Global___Usage | None = ...,
         saved_money: _builtins.float = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved", "tenant_wrong_ratio", b"tenant_wrong_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong", b"wrong"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1208,6 +1200,7 @@ class GetStatsResponse(_message.Message):
     SAVED_MONEY_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    TENANT_WRONG_RATIO_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """exact hits."""
     semantic: _builtins.int
@@ -1240,6 +1233,12 @@ class GetStatsResponse(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsPoint]:
         """history of a day, oldest first, if asked for; what nothing happened in is left out."""
 
+    @_builtins.property
+    def tenant_wrong_ratio(self) -> Global___Proportion:
+        """tenant_wrong_ratio of the hits by max_error_rate, in all scopes of the tenant, that were judged (ReportFeedback) or
+        that ChatService has asked the model about again: an estimate of the share of wrong hits.
+        """
+
     def __init__(
         self,
         *,
@@ -1254,10 +1253,11 @@ class GetStatsResponse(_message.Message):
         saved_money: _builtins.float = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         history: _abc.Iterable[Global___StatsPoint] | None = ...,
+        tenant_wrong_ratio: Global___Proportion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
