@@ -27,7 +27,7 @@ from tests.bench.published_rule import Observed
 from tests.bench.verifier import embed
 
 BUDGETS = (0.01, 0.02, 0.05)
-DELTAS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+DELTAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 SEEDS = 5
 
 
