@@ -23,6 +23,8 @@ from services.gateway.calibration import Calibration
 from services.gateway.chat import Bounds, Chat
 from services.gateway.clients import Embedder, Neighbours, Search
 from services.gateway.eviction import Eviction
+from services.gateway.evidence import Evidence
+from services.gateway.feedback import Feedback
 from services.gateway.flights import Flights
 from services.gateway.generator import Extractive, LanguageModel
 from services.gateway.ingest import Ingest
@@ -35,6 +37,7 @@ from services.gateway.openai_api import OpenAiApi
 from services.gateway.partitions import Partitions
 from services.gateway.prices import Prices
 from services.gateway.refusals import Refusals
+from services.gateway.samples import Samples
 from services.gateway.server import ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
 from services.gateway.shelf import Shelf
@@ -81,8 +84,10 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         upstream = Upstream(settings.llm_base_url, settings.llm_model, settings.llm_api_key)
         stack.push_async_callback(upstream.close)
         flights = Flights(Leases(redis, settings.redis_prefix, settings.chat_lease))
+        samples = Samples(kept.cache, kept.evidence, upstream)
+        stack.push_async_callback(samples.close)
         bounds = Bounds(settings.chat_max_temperature, settings.cache_stale)
-        chat = Chat(kept.cache, kept.tally, upstream, flights, bounds)
+        chat = Chat(kept.cache, kept.tally, upstream, flights, samples=samples, bounds=bounds)
         stack.push_async_callback(chat.close)
 
         async def ready() -> bool:
@@ -117,18 +122,28 @@ def _cache(
     tally = Tally(partitions, shelf, Prices.read(settings.llm_prices))
     stack.push_async_callback(tally.close)
     verifier = Verifier.load()
+    evidence = Evidence(partitions, shelf, neighbours.embedder, verifier)
+    stack.push_async_callback(evidence.close)
     cache = Cache(
         partitions,
         shelf,
         neighbours,
         verifier,
         eviction,
+        evidence=evidence,
         min_similarity=settings.cache_min_similarity,
         ttl=settings.cache_ttl,
         stale=settings.cache_stale,
     )
     inventory = Inventory(partitions, shelf, neighbours.search)
-    return CacheParts(cache, inventory, tally, Calibration(neighbours.embedder, verifier))
+    return CacheParts(
+        cache,
+        inventory,
+        tally,
+        Calibration(neighbours.embedder, verifier),
+        evidence,
+        Feedback(inventory, evidence, partitions, neighbours),
+    )
 
 
 def _writer(

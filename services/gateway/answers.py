@@ -106,7 +106,11 @@ class Answers:
             with timings.stage("embed"):
                 vectors = await self._neighbours.embedder.questions([question.text])
             with timings.stage("search"):
-                near = [] if question.no_cache else await self._cache.queries(request, vectors)
+                near = (
+                    []
+                    if question.no_cache
+                    else await self._cache.queries(request, vectors, question.bound)
+                )
                 found = await self._find(question, vectors, near)
             with timings.stage("cache"):
                 decision = await self._choose(request, question, found.near, vectors)

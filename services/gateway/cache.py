@@ -25,13 +25,14 @@ from services.gateway.entries import (
     Scope,
     canonical,
     check_answer,
+    entry_of,
     packed,
     too_old,
     unpacked,
 )
 from services.gateway.eviction import Eviction, collection
+from services.gateway.evidence import Evidence, Question, side_of
 from services.gateway.partitions import Partitions
-from services.gateway.records import Record
 from services.gateway.shelf import Shelf
 from services.gateway.signs import Text
 from services.gateway.verifier import Side, Verifier, by_cosine
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # How many entries are judged: the nearest may be an opposite, the next one may answer.
 CANDIDATES = 4
+# Under a budget the answers around the nearest speak for or against it.
+NEIGHBOURHOOD = 8
 # Prompts of one conversation are near each other by what was said before them; so they must be
 # that likely the same: of 32 follow-ups tried, it parts all that a cosine of .95 does not.
 IN_CONTEXT = 0.8
@@ -61,6 +64,7 @@ class Cache:
         verifier: Verifier,
         eviction: Eviction,
         *,
+        evidence: Evidence,
         min_similarity: float,
         ttl: float,
         stale: float = 0.0,
@@ -70,6 +74,7 @@ class Cache:
         self._shelf = shelf
         self._neighbours = neighbours
         self._eviction = eviction
+        self._evidence = evidence
         self._min_similarity = min_similarity
         self._ttl = ttl
         self._stale = stale
@@ -95,11 +100,13 @@ class Cache:
         entry = await self._read(entry_id(partition, request))
         if entry is None or too_old(entry, bound):
             return Decision("miss", miss_reason="too_old" if entry else "not_exact")
-        return Decision("exact", entry, similarity=1.0, probability=1.0)
+        decision = Decision("exact", entry, similarity=1.0, probability=1.0)
+        self._evidence.note(entry.id, decision)
+        return decision
 
     async def nearest(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
         """Ask the semantic tier with the prompt's vector."""
-        queries = await self.queries(request, vectors)
+        queries = await self.queries(request, vectors, bound)
         try:
             found = await self._neighbours.search.search(queries, vectors.digest)
         except NotFound:
@@ -108,12 +115,13 @@ class Cache:
             return Decision("miss", miss_reason="model_differs")
         return await self.choose(request, found, bound, vectors)
 
-    async def queries(self, request: Request, vectors: Vectors) -> list[Query]:
+    async def queries(self, request: Request, vectors: Vectors, bound: Bound) -> list[Query]:
         """Return the query of the semantic tier."""
         partition = await self._partitions.of(request.scope)
         here = {"partition": partition, "fingerprint": request.context.fingerprint}
         name, row = collection(vectors.digest, partition), vectors.rows[0]
-        return [Query(name, row, limit=CANDIDATES, tags=here, effort=EFFORT)]
+        limit = CANDIDATES if bound.max_error_rate is None else NEIGHBOURHOOD
+        return [Query(name, row, limit=limit, tags=here, effort=EFFORT)]
 
     async def choose(
         self,
@@ -124,8 +132,14 @@ class Cache:
     ) -> Decision:
         """Decide on what the query found: the nearest entry that may answer, or why none."""
         nearest_miss: Decision | None = None
-        asked = _side(request.prompt, vectors)
+        asked = side_of(request.prompt, vectors)
         least = IN_CONTEXT if request.context.history else 0.0
+        if bound.max_error_rate is not None:
+            key = await self.key(request, Bound())
+            decision = await self._evidence.choose(
+                Question(request, asked, key, least), found[0], bound
+            )
+            return decision or await self._explain(request, vectors, bound)
         for hit in found[0]:
             entry = await self._read(hit.id)
             if entry is None or too_old(entry, bound):
@@ -185,6 +199,7 @@ class Cache:
         await self._index(entry, vectors, partition, lives)
         taken = await self._shelf.write(partition, asdict(entry), lives, purges)
         self._eviction.note(taken)
+        self._evidence.answered(key, response)
         return entry
 
     async def purges(self, scope: Scope) -> int:
@@ -277,18 +292,6 @@ def given(vector: NDArray[np.float32], digest: str) -> Vectors:
             field="model_digest",
         )
     return Vectors(vector.reshape(1, -1), "", digest)
-
-
-def entry_of(record: Record) -> Entry:
-    """Read an entry as it is kept."""
-    return Entry(**{**record, "scope": Scope(**record["scope"])})
-
-
-def _side(prompt: str, vectors: Vectors | None) -> Side:
-    if vectors is None:
-        return Side(Text(prompt))
-    row = vectors.rows[0]
-    return Side(Text(prompt), row / max(float(np.linalg.norm(row)), 1e-12), vectors.digest)
 
 
 def entry_id(partition: str, request: Request) -> str:

@@ -10,6 +10,8 @@ from services.gateway import messages, stats
 from services.gateway.cache import Cache, given
 from services.gateway.calibration import Calibration
 from services.gateway.entries import Request
+from services.gateway.evidence import Evidence
+from services.gateway.feedback import Feedback
 from services.gateway.inventory import Inventory
 from services.gateway.pairs import Pair
 from services.gateway.tally import Tally
@@ -23,6 +25,8 @@ class CacheParts:
     inventory: Inventory
     tally: Tally
     calibration: Calibration
+    evidence: Evidence
+    feedback: Feedback
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
@@ -33,6 +37,8 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self._inventory = parts.inventory
         self._tally = parts.tally
         self._calibration = parts.calibration
+        self._evidence = parts.evidence
+        self._feedback = parts.feedback
 
     async def LookupEntry(
         self, request: cache_pb2.LookupEntryRequest, context: Any
@@ -126,7 +132,9 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.ReportFeedbackResponse:
         """Take in whether an entry answered rightly."""
         scope = messages.scope(request.scope)
-        gone = await self._inventory.judge(scope, request.id, correct=request.correct)
+        gone = await self._feedback.judge(
+            scope, request.id, request.prompt, correct=request.correct
+        )
         return cache_pb2.ReportFeedbackResponse(deleted=gone)
 
     async def Calibrate(
@@ -149,5 +157,6 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         """Tell what the cache has done."""
         scope, whole = messages.scope(request.scope), request.whole_tenant
         counts = await self._tally.stats(scope, whole_tenant=whole)
+        counts |= await self._evidence.counters(scope.tenant)
         history = await self._tally.history(scope.tenant) if request.history else []
         return stats.written(counts, history)

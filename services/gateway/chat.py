@@ -20,6 +20,7 @@ from services.gateway.conversations import Controls, Conversation, read
 from services.gateway.entries import Decision, Entry
 from services.gateway.flights import Flight, Flights, Item
 from services.gateway.replies import Json
+from services.gateway.samples import Samples
 from services.gateway.tally import Tally
 from services.gateway.upstream import Upstream
 
@@ -76,13 +77,21 @@ class Bounds:
 class Chat:
     """Answers conversations."""
 
-    def __init__(
-        self, cache: Cache, tally: Tally, upstream: Upstream, flights: Flights, bounds: Bounds
+    def __init__(  # noqa: PLR0913 - wired once
+        self,
+        cache: Cache,
+        tally: Tally,
+        upstream: Upstream,
+        flights: Flights,
+        *,
+        samples: Samples,
+        bounds: Bounds,
     ) -> None:
         self._cache = cache
         self._tally = tally
         self._upstream = upstream
         self._flights = flights
+        self._samples = samples
         self._bounds = bounds
         self._breaker = Breaker()
 
@@ -110,6 +119,8 @@ class Chat:
         if decision.entry:
             if decision.entry.is_stale and not controls.no_store:
                 self._refresh(conversation, decision.entry)
+            else:
+                self._samples.consider(conversation, decision)
             return _kept(decision)
         if controls.no_store:
             return self._ask(conversation)

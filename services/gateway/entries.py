@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
+from services.gateway.budget import Sighting
 
 PROMPT_LIMIT = 32768
 RESPONSE_LIMIT = 4 * 2**20
@@ -108,6 +109,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A decision under a tenant's budget whose outcome will teach it: on which entry, and why."""
+
+    tenant: str
+    entry: str
+    sighting: Sighting
+    probability: float
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a lookup came to: ``kind`` is ``miss``, ``exact`` or ``semantic``."""
 
@@ -117,6 +128,7 @@ class Decision:
     probability: float | None = None
     miss_reason: str = ""
     differing: list[str] = field(default_factory=list)
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +208,11 @@ class Purged:
     key: str
     filter: dict[str, Any]
     count: int
+
+
+def entry_of(record: dict[str, Any]) -> Entry:
+    """Read an entry as it is kept."""
+    return Entry(**{**record, "scope": Scope(**record["scope"])})
 
 
 def check_answer(request: Request, response: str, ttl: float) -> None:

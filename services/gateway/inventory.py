@@ -7,9 +7,8 @@ from dataclasses import asdict
 
 from services.errors import NotFound
 from services.gateway import keys
-from services.gateway.cache import entry_of
 from services.gateway.clients import Search
-from services.gateway.entries import Entry, Purge, Purged, Scope
+from services.gateway.entries import Entry, Purge, Purged, Scope, entry_of
 from services.gateway.eviction import collection
 from services.gateway.partitions import Partitions
 from services.gateway.shelf import Shelf

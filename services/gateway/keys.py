@@ -2,7 +2,8 @@
 
 The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects: ``sha256`` of the key (in
 hexadecimal, never the key), ``tenant`` and ``rights``. Rights are ``cache``, ``chat``, ``rag`` and
-``twin``; where none are named a key has all. Without a file callers name their tenant themselves.
+``twin``; where none are named a key has all. ``max_error_rate`` holds for the calls of a key that
+name no bound themselves. Without a file callers name their tenant themselves.
 """
 
 import contextvars
@@ -20,11 +21,12 @@ RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a key belongs to, what it may do, and its name: how its hash begins."""
+    """Who a key belongs to, what it may do, its name (how its hash begins), its error budget."""
 
     tenant: str
     rights: frozenset[str]
     name: str = ""
+    max_error_rate: float | None = None
 
 
 _caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
@@ -100,8 +102,18 @@ def name() -> str:
     return caller.name if caller else ""
 
 
+def max_error_rate() -> float | None:
+    """Return the largest share of wrong hits by the caller's key, or None if it names none."""
+    caller = _caller.get()
+    return caller.max_error_rate if caller else None
+
+
 def _caller_of(row: dict[str, object]) -> Caller:
     rights = row.get("rights", RIGHTS)
     if not isinstance(rights, list | frozenset) or not RIGHTS.issuperset(rights):
         raise ValueError("unknown rights")
-    return Caller(str(row["tenant"]), frozenset(map(str, rights)), str(row["sha256"])[:8].lower())
+    rate = row.get("max_error_rate")
+    if rate is not None and not (isinstance(rate, float) and 0 < rate < 1):
+        raise ValueError("max_error_rate lies in (0, 1)")
+    name = str(row["sha256"])[:8].lower()
+    return Caller(str(row["tenant"]), frozenset(map(str, rights)), name, rate)

@@ -15,7 +15,7 @@ from services.gateway import clients, replies
 from services.gateway.calibration import Calibrated
 from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Context, Decision, Entry, Purge, Purged, Scope
-from services.gateway.keys import tenant
+from services.gateway.keys import max_error_rate, tenant
 from services.gateway.twins import Twin
 
 _MODES = {
@@ -97,7 +97,7 @@ def bound(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
                 "BAD_ERROR_RATE", "max_error_rate lies in (0, 1).", field="max_error_rate"
             )
         return Bound(max_error_rate=request.max_error_rate)
-    return Bound()
+    return Bound(max_error_rate=max_error_rate())
 
 
 def least_cosine(value: float) -> float:

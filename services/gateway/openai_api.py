@@ -17,7 +17,7 @@ from services.gateway.chat import Chat
 from services.gateway.clients import Embedder
 from services.gateway.conversations import Controls
 from services.gateway.entries import Bound, Decision, Scope
-from services.gateway.keys import tenant
+from services.gateway.keys import max_error_rate, tenant
 from services.gateway.replies import Json
 from services.gateway.upstream import Refused, Upstream
 
@@ -120,7 +120,7 @@ def _controls(request: Request) -> Controls:
     no_cache, no_store, age = cache_control(request.headers.get("cache-control", ""))
     named = (request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace"))
     scope = Scope(tenant(request.headers.get("x-memetwin-tenant", "")), *named)
-    return Controls(scope, Bound(max_age=age), no_cache, no_store)
+    return Controls(scope, Bound(None, max_error_rate(), age), no_cache, no_store)
 
 
 async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:

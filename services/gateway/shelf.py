@@ -8,6 +8,7 @@ Keys, all under the prefix of the settings:
 - ``audit:<partition>``            stream of what was purged, and by whom
 - ``stats:<place>``                hash of the counters of a partition, or of a whole tenant
 - ``history:<place>:<slot>``       hash of a tenant's counters in five minutes, for a day
+- ``observations:<tenant>``        stream of what became of a tenant's answers, see ``evidence``
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 - ``worth``, ``weights``, ``ends``, ``bytes``, ``floor``, ``leaving``: see ``worth``
 """
@@ -49,6 +50,14 @@ class Shelf:
         """Read a cached answer."""
         async with asking():
             return load(await self._reads.get(f"{self._prefix}entry:{key}"))
+
+    async def named(self, keys: Sequence[str]) -> list[Record]:
+        """Read cached answers in the order of their keys; what is gone is left out."""
+        if not keys:
+            return []
+        async with asking():
+            values = await self._redis.mget([f"{self._prefix}entry:{key}" for key in keys])
+        return [record for record in map(load, values) if record]
 
     async def write(
         self, partition: str, record: Record, seconds: float, purges: int | None = None
@@ -157,6 +166,21 @@ class Shelf:
             found = await pipe.execute()
         starts = (float(slot * SLOT_SECONDS) for slot in slots)
         return [(start, _numbers(one)) for start, one in zip(starts, found, strict=True)]
+
+    async def observe(self, tenant: str, record: Record, most: int) -> str:
+        """Append an observation, and forget all but the latest; return its place."""
+        key = f"{self._prefix}observations:{tenant}"
+        async with asking():
+            place = await self._redis.xadd(key, {"o": dump(record)}, maxlen=most, approximate=False)
+        return as_bytes(place).decode()
+
+    async def observations(self, tenant: str, after: str) -> tuple[list[Record], str]:
+        """Return the observations after a place, all for an empty one, and the last one's place."""
+        key, start = f"{self._prefix}observations:{tenant}", f"({after}" if after else "-"
+        async with asking():
+            found = await self._redis.xrange(key, start)
+        records = [load(fields[b"o"]) or {} for _, fields in found]
+        return records, as_bytes(found[-1][0]).decode() if found else after
 
     async def claim_request(self, partition: str, request: str, entry: str) -> str:
         """Note which entry a request id creates; return the entry that its first call created."""

@@ -25,6 +25,7 @@ def written(
         bypasses=number("bypass"),
         hit_ratio=proportion(wilson(hits, hits + number("miss"))),
         wrong_ratio=proportion(wilson(number("wrong"), judged)),
+        tenant_wrong_ratio=proportion(wilson(number("found_wrong"), number("looked_at"))),
         expected_wrong=counts.get("expected_wrong", 0.0),
         saved=_saved(counts),
         saved_money=counts.get("money", 0.0),

@@ -5,7 +5,8 @@ import sys
 
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag"),
-    *("embedder", "encodings", "overload", "cache", "latency", "verifier", "tenants", "twins"),
+    *("embedder", "encodings", "overload"),
+    *("cache", "latency", "verifier", "budget", "tenants", "twins"),
 )
 
 

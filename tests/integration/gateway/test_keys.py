@@ -107,9 +107,12 @@ def test_the_same_over_http(guarded: Stack) -> None:
 
 
 STRANGE_RIGHTS = '[{"sha256": "x", "tenant": "t", "rights": ["all"]}]'
+STRANGE_RATE = '[{"sha256": "x", "tenant": "t", "max_error_rate": 1}]'
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '[{"sha256": "x"}]', "[1]", STRANGE_RIGHTS])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '[{"sha256": "x"}]', "[1]", STRANGE_RIGHTS, STRANGE_RATE]
+)
 def test_a_bad_file_of_keys_stops_the_start(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys.json"
     file.write_text(text)

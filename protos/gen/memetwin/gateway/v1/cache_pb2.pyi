@@ -99,6 +99,10 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+    MISS_REASON_EXPLORES: _MissReason.ValueType  # 7
+    """MISS_REASON_EXPLORES: the nearest answer is more likely right than wrong, but not surely enough for
+    max_error_rate; the answer that is created now will tell, so that later ones may be served.
+    """
     MISS_REASON_TOO_OLD: _MissReason.ValueType  # 8
     """MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 
@@ -119,6 +123,10 @@ MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
 """MISS_REASON_CONTRADICTS: the nearest prompt differs in a number, a name or a negation."""
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS: the prompts were embedded by another model."""
+MISS_REASON_EXPLORES: MissReason.ValueType  # 7
+"""MISS_REASON_EXPLORES: the nearest answer is more likely right than wrong, but not surely enough for
+max_error_rate; the answer that is created now will tell, so that later ones may be served.
+"""
 MISS_REASON_TOO_OLD: MissReason.ValueType  # 8
 """MISS_REASON_TOO_OLD: what would answer is older than max_age, or its ttl is over."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015
@@ -362,7 +370,9 @@ class LookupEntryRequest(_message.Message):
     min_similarity: _builtins.float
     """min_similarity is the least cosine of a hit, in [-1, 1]."""
     max_error_rate: _builtins.float
-    """max_error_rate is the largest share of wrong hits, in (0, 1)."""
+    """max_error_rate is the largest share of wrong hits, in (0, 1); what became of a tenant's answers (ReportFeedback,
+    entries created after misses, hits that ChatService asked again) says how much may be served within it.
+    """
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope to look in."""
@@ -936,10 +946,15 @@ class ReportFeedbackRequest(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     CORRECT_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the entry that was served."""
     correct: _builtins.bool
     """correct says whether it answered rightly."""
+    prompt: _builtins.str
+    """prompt that it was served for. Without it, only the replica that served the entry knows what max_error_rate can
+    learn from this.
+    """
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope the entry lives in."""
@@ -950,10 +965,11 @@ class ReportFeedbackRequest(_message.Message):
         scope: Global___Scope | None = ...,
         id: _builtins.str = ...,
         correct: _builtins.bool = ...,
+        prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correct", b"correct", "id", b"id", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correct", b"correct", "id", b"id", "prompt", b"prompt", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1184,6 +1200,7 @@ class GetStatsResponse(_message.Message):
     SAVED_MONEY_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    TENANT_WRONG_RATIO_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """exact hits."""
     semantic: _builtins.int
@@ -1216,6 +1233,12 @@ class GetStatsResponse(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatsPoint]:
         """history of a day, oldest first, if asked for; what nothing happened in is left out."""
 
+    @_builtins.property
+    def tenant_wrong_ratio(self) -> Global___Proportion:
+        """tenant_wrong_ratio of the hits by max_error_rate, in all scopes of the tenant, that were judged (ReportFeedback) or
+        that ChatService has asked the model about again: an estimate of the share of wrong hits.
+        """
+
     def __init__(
         self,
         *,
@@ -1230,10 +1253,11 @@ class GetStatsResponse(_message.Message):
         saved_money: _builtins.float = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         history: _abc.Iterable[Global___StatsPoint] | None = ...,
+        tenant_wrong_ratio: Global___Proportion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,7 +1407,7 @@ class CalibrateResponse(_message.Message):
 
     @_builtins.property
     def min_probability(self) -> Global___CalibratedBound:
-        """min_probability of the verifier; 1 minus it is the max_error_rate to look up with."""
+        """min_probability of the verifier; 1 minus it is the max_error_rate to look up with while a tenant has no labels."""
 
     def __init__(
         self,
