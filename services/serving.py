@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services import status, telemetry
 from services.errors import DeadlineExceeded, Failure
@@ -159,14 +159,9 @@ class Server:
             face.register(by_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
         names = [face.name for face in faces]
-        reflection.enable_server_reflection(
-            [
-                *names,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-                reflection.SERVICE_NAME,
-            ],
-            by_name,
-        )
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add(reflection.aio.ReflectionServicer([*names, health, reflection.SERVICE_NAME]), by_name)
         self.port = self._server.add_insecure_port(listen)
 
     async def __aenter__(self) -> "Server":

@@ -35,19 +35,25 @@ def look(
 ) -> tuple[int, Sighting] | None:
     """Return the place of the nearest candidate that may answer, and what is seen of it, or None.
 
-    The candidates come from near to far; to the verifier they must be ``least`` likely.
+    The candidates come from near to far. In a conversation the verifier must find them ``least``
+    likely, and their words must be the same.
     """
     for place, one in enumerate(candidates):
         probability = by_cosine(one.similarity)
         if asked.text.raw:  # else it is asked by vector: there are no words to compare
             probability = verifier.probability(asked, one.side, one.similarity)
-            if probability < least:
+            if least and not may_follow(asked, one.side, probability, least):
                 continue
             if probability < FLOOR_WITH_SIGN and contradiction(asked.text, one.side.text):
                 continue
         rest = [(other.similarity, other.answer) for other in candidates[place:]]
         return place, budget.look(rest, _log_odds(probability))
     return None
+
+
+def may_follow(asked: Side, kept: Side, probability: float, least: float) -> bool:
+    """Say whether one prompt of a conversation may be answered by the answer to another."""
+    return probability >= least and asked.text.says_as(kept.text)
 
 
 def answer_name(text: str) -> str:

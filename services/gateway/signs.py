@@ -99,6 +99,10 @@ class Text:
         """The stems of the words that carry meaning, in order."""
         return [stem(word) for word in self.words if word not in STOP]
 
+    def says_as(self, other: "Text") -> bool:
+        """Say whether both have the same words that carry meaning, in whatever order."""
+        return set(self.content) == set(other.content)
+
     @cached_property
     def numbers(self) -> frozenset[str]:
         """Its numbers, as digits; numerals count, "one" is a pronoun as often."""

@@ -11,7 +11,7 @@ import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.browser import opened, shows
-from tests.stack import Stack, wait_until_ready
+from tests.stack import Stack, wait_until, wait_until_ready
 from tests.upstream import running
 
 KEY = "the key"
@@ -36,11 +36,16 @@ def fill(stack: Stack) -> None:
     """A miss and three hits, one of which a caller calls wrong."""
     url = f"http://{stack.http_address}/v1/chat/completions"
     body = {"messages": [{"role": "user", "content": "What is slow?"}]}
-    for _ in range(4):
-        httpx.post(url, json=body, headers=HEADERS, timeout=30).raise_for_status()
     stub: Any = cache_pb2_grpc.CacheServiceStub(stack.gateway)
     metadata = (("authorization", f"Bearer {KEY}"),)
-    [entry] = stub.ListEntries(cache_pb2.ListEntriesRequest(), metadata=metadata).entries
+
+    def entries() -> list[Any]:
+        return list(stub.ListEntries(cache_pb2.ListEntriesRequest(), metadata=metadata).entries)
+
+    for _ in range(4):
+        httpx.post(url, json=body, headers=HEADERS, timeout=30).raise_for_status()
+        wait_until(entries)  # it is kept off the path
+    [entry] = entries()
     stub.ReportFeedback(cache_pb2.ReportFeedbackRequest(id=entry.id), metadata=metadata)
 
 

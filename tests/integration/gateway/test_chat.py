@@ -200,9 +200,10 @@ TALK = [
     ("kept_one", "same", "other"),
     [
         ("And in Paris?", "What about Paris?", "And in Madrid?"),
-        ("How long does it take?", "How much time does that take?", "How much does it cost?"),
+        ("How long does it take?", "And how long does that take?", "How much does it cost?"),
         ("And the second one?", "What about the second one?", "And the first one?"),
         ("And on my phone?", "How about on a phone?", "And by post?"),
+        ("And on my phone?", "How about on a phone?", "And on my tablet?"),
     ],
 )
 def test_a_question_is_meant_in_its_context(
