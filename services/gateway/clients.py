@@ -168,12 +168,18 @@ class Embedder:
         return [tokens.starts for tokens in reply.results]
 
     async def text_model(self) -> TextModel:
-        """Return what there is to know of the model that embeds texts."""
+        """Return what there is to know of the model that embeds texts.
+
+        Raises:
+            Unavailable: it is still being loaded.
+        """
         async with _calling("embedder"):
             reply = await self._stub.GetModel(
                 embedder_pb2.GetModelRequest(), timeout=serving.time_left()
             )
         model = reply.model
+        if not model.ready:
+            raise Unavailable("MODEL_LOADING", "The model is being loaded.", retry_after=1.0)
         none = np.zeros((0, model.dimensions), np.float32)
         return TextModel(model.max_tokens, Vectors(none, model.name, model.digest))
 
