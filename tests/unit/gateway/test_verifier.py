@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def test_networks_answer_for_the_vectors_of_their_model_alone(verifier: Verifier
 
     assert probability("other") == verifier.probability(Side(texts[0]), Side(texts[1]), 0.9)
     assert probability(digest) != probability("other")
+    own = hashlib.sha256(f"{digest} openvino int8".encode()).hexdigest()  # as the embedder says
+    assert probability(own) == probability(digest)
 
 
 def test_the_shipped_file_is_small_and_has_a_card() -> None:
