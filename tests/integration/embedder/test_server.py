@@ -47,7 +47,7 @@ def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (80, 6
 def test_vectors_are_those_of_sentence_transformers(stub: Stub) -> None:
     expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
     reply = embed(stub, *TEXTS)
-    # By default in 8 bits; `test_runtimes` holds what `exact` promises. A lone word is off the most.
+    # By default in 8 bits; `test_runtimes` holds what `exact` promises. A lone word is off most.
     cosines = (rows(reply) * expected).sum(1)
     assert cosines.mean() > 0.995
     assert cosines.min() > 0.99
