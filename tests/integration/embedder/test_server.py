@@ -1,4 +1,5 @@
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
+from tests.embedder_process import EmbedderProcess, request
 from tests.refusals import refusal
 from tests.stack import Stack
 
@@ -44,13 +46,12 @@ def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (80, 6
     return file.getvalue()
 
 
-def test_vectors_are_those_of_sentence_transformers(stub: Stub) -> None:
+def test_vectors_are_those_of_sentence_transformers() -> None:
     expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
-    reply = embed(stub, *TEXTS)
-    # By default in 8 bits; `test_runtimes` holds what `exact` promises. A lone word is off most.
-    cosines = (rows(reply) * expected).sum(1)
-    assert cosines.mean() > 0.995
-    assert cosines.min() > 0.99
+    exact = EmbedderProcess(os.environ | {"MEMETWIN_RUNTIME": "exact"})
+    reply = exact.stub.Embed(request(TEXTS), timeout=60)
+    exact.stop()
+    assert (rows(reply) * expected).sum(1).min() > 0.9999
     assert reply.model == DEFAULT_TEXT_MODEL
     assert list(reply.truncated) == [False, False, False, False]
     assert reply.tokens[1] == 3
