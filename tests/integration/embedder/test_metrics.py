@@ -86,8 +86,12 @@ def test_efficiency_is_the_share_of_wanted_seconds_that_were_computed(observed: 
 def test_what_waits_shows_its_tokens_and_its_age_and_is_gone_at_the_end(
     observed: Observed,
 ) -> None:
-    texts = [f"{n} {'many words that take time ' * 10}" for n in range(2048)]
-    call = threading.Thread(target=lambda: observed.process.stub.Embed(request(texts), timeout=60))
+    def load() -> None:
+        for turn in range(4):  # long enough that it is seen more than once
+            texts = [f"{turn} {n} {'many words that take time ' * 10}" for n in range(2048)]
+            observed.process.stub.Embed(request(texts), timeout=60)
+
+    call = threading.Thread(target=load)
     waiting = list[Seen]()
 
     def waits() -> bool:
@@ -100,6 +104,8 @@ def test_what_waits_shows_its_tokens_and_its_age_and_is_gone_at_the_end(
     wait_until(waits)
     call.join()
     assert max(seen["memetwin_queue_tokens"] for seen in waiting) > 1000
+    ages = [seen["memetwin_queue_age_seconds"] for seen in waiting]
+    assert max(ages) > ages[0]
     end = observed.of(observed.name)
     assert (end["memetwin_queue_tokens"], end["memetwin_queue_age_seconds"]) == (0, 0)
 
