@@ -22,7 +22,7 @@ from memetwin.embedder.v1 import embedder_pb2
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway import records
-from services.gateway.cache import entry_id
+from services.gateway.cache import CANDIDATES, EFFORT, entry_id
 from services.gateway.clients import to_field
 from services.gateway.entries import Context, Entry, Request, Scope, packed
 from services.gateway.eviction import collection
@@ -40,7 +40,7 @@ from tests.stack import channel
 ENTRIES, DIMENSIONS, FREEDOM, CENTRES, AT_ONCE = 100_000, 384, 32, 5_000, 64
 TEXTS, CALLS, SECONDS, ROUNDS = 300, 1_000, 3.0, 3
 PREFIX = "bench-latency:"
-EFFORT = 40
+CONSTRUCTION = 40
 OWN, CONTEXT, TTL, BATCH = Scope(tenant="bench"), Context(), 86400.0, 64
 SCOPE = cache_pb2.Scope(tenant="bench")
 ANSWER = "Open the settings, choose the account, and press the button. " * 8
@@ -131,7 +131,7 @@ async def create(search: str, url: str, digest: str) -> None:
     wanted = search_pb2.Collection(
         name=collection(digest, partition),
         dimensions=DIMENSIONS,
-        hnsw=search_pb2.HnswIndex(ef_construction=EFFORT),
+        hnsw=search_pb2.HnswIndex(ef_construction=CONSTRUCTION),
         fields=[search_pb2.Field(name=name, type=tag) for name in ("partition", "fingerprint")],
         model_digest=digest,
         index_text=False,
@@ -217,7 +217,7 @@ class Calls:
 
     def query(self, number: int) -> None:
         vector = self._vectors.one(number, 0.1)
-        words = ["WITHSCORES", "COUNT", 10, "EF", 200, "NOTHREAD"]
+        words = ["WITHSCORES", "COUNT", CANDIDATES, "EF", EFFORT, "NOTHREAD"]
         self._store.execute_command("VSIM", self._set, "FP32", vector, *words)
 
 
