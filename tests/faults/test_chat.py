@@ -66,7 +66,7 @@ def stream(stub: Any, text: str) -> str:
 def test_a_hundred_callers_of_three_replicas_make_one_call(
     replicas: Any, upstream: Upstream
 ) -> None:
-    text = f"slow {uuid.uuid4()}"
+    text = f"crawl {uuid.uuid4()}"
     with ThreadPoolExecutor(100) as pool:
         asked = [pool.submit(complete, replicas[one % 3][1], text) for one in range(60)]
         asked += [pool.submit(stream, replicas[one % 3][1], text) for one in range(40)]
