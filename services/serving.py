@@ -33,6 +33,9 @@ LONG_CALLS = (
 )
 GRACE = 20.0
 HEALTH_PERIOD = 1.0
+# Of calls that come faster than they are taken in, the library keeps 3,000 at most and ends others
+# with CANCELLED and no word why. Here all are taken in; who refuses some gives a reason and a hint.
+_PENDING_LIMIT = 2**30
 _LIMITS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -150,6 +153,8 @@ class Server:
             options=[
                 *_LIMITS,
                 ("grpc.so_reuseport", 0),
+                ("grpc.server.max_pending_requests", _PENDING_LIMIT),
+                ("grpc.server.max_pending_requests_hard_limit", _PENDING_LIMIT),
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],

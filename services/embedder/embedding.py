@@ -17,6 +17,7 @@ from services.embedder.memory import Memory
 from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
 from services.embedder.orders import Order, Ranking, SoundFile
 from services.embedder.served import Models
+from services.embedder.threads import preparing
 from services.embedder.versions import Version
 from services.errors import InvalidArgument
 
@@ -63,11 +64,12 @@ class Embedding:
     def __init__(self, models: Models, remembered: int = 0) -> None:
         self._models = models
         self._memory = Memory(remembered) if remembered else None
-        self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
+        self._threads, self._bulk_threads = preparing(bulk=False), preparing(bulk=True)
 
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown()
+        self._bulk_threads.shutdown()
 
     async def embed(self, order: Order) -> Embedded:
         """Embed a batch, all or nothing; equal inputs are computed once."""
@@ -89,7 +91,9 @@ class Embedding:
             orders.refuse_cut(kept, model)
         task = _Task(order, model, batcher, list(places.values()))
         with batcher.metrics.effort.in_hand(len(places)):
-            items, computed = await task.compute(self._threads)
+            items, computed = await task.compute(
+                self._bulk_threads if order.bulk else self._threads
+            )
         batcher.metrics.asked(len(keys), len(found), task.preprocess)
         fresh = dict(zip(places, items, strict=True))
         new = dict(zip(places, computed.rows, strict=True))
@@ -126,10 +130,11 @@ class Embedding:
             raise orders.not_taken(model, "pair of texts", "model")
         batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=serving.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
+        threads = self._bulk_threads if ranking.bulk else self._threads
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         with batcher.metrics.effort.in_hand(len(pairs)):
-            items = await loop.run_in_executor(self._threads, model.prepare, pairs, "")
+            items = await loop.run_in_executor(threads, model.prepare, pairs, "")
             preprocess = time.perf_counter() - started
             batcher.metrics.asked(len(pairs), 0, preprocess)
             computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())

@@ -5,16 +5,19 @@ import gc
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from services.embedder.models.model import CannotLoad, Model
 from services.embedder.ranges import Ranges
+from services.embedder.threads import give_way
 from services.embedder.versions import Version
 from services.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Models:
         self._served = {spec.name: Served(spec) for spec in specs}
         self._queue_tokens, self._exports = queue_tokens, exports
         self._one_at_a_time = asyncio.Lock()
+        # A thread of its own, because the threads that libraries start in it give way as it does.
+        self._loader = ThreadPoolExecutor(1, "load", initializer=give_way)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Models":
@@ -100,6 +105,7 @@ class Models:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._loader.shutdown(cancel_futures=True)
         for served in self._served.values():
             if served.version:
                 await served.version.close()
@@ -180,7 +186,7 @@ class Models:
 
     async def _load_changed(self, served: Served) -> None:
         async with self._one_at_a_time:
-            fingerprint = await asyncio.to_thread(_fingerprint, served.spec.name)
+            fingerprint = await self._apart(_fingerprint, served.spec.name)
             if served.version is None or served.version.fingerprint != fingerprint:
                 await self._load(served, fingerprint)
 
@@ -188,8 +194,8 @@ class Models:
         """Load a model; what went before it serves on, until it is there or if it fails."""
         name = served.spec.name
         try:
-            model = await asyncio.to_thread(served.spec.load)
-            ranges = await asyncio.to_thread(Ranges.of, model, self._exports)
+            model = await self._apart(served.spec.load)
+            ranges = await self._apart(Ranges.of, model, self._exports)
             version = Version(model, ranges, self._queue_tokens, fingerprint)
             await version.open()
             _set_apart()
@@ -205,6 +211,10 @@ class Models:
             log.exception("a model cannot be loaded", extra={"model": name})
         finally:
             served.loaded.set()
+
+    async def _apart(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call where it does not keep the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._loader, call, *arguments)
 
 
 async def _let_go(version: Version) -> None:

@@ -1,7 +1,6 @@
 """OpenVINO, on what torch's model was converted to; conversions are kept on disk."""
 
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -15,13 +14,13 @@ import numpy as np
 import torch
 
 from services.embedder.models.runtimes import Rows, TokenIds, padded
+from services.embedder.threads import cores
 
 log = logging.getLogger(__name__)
 
 _LANES_LIMIT = 16
 # Counted up when a conversion comes to mean something else.
 _VERSION = 1
-_CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
 class OpenVino:
@@ -146,12 +145,3 @@ def _keep(file: Path, save: Callable[[Path], None]) -> None:
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def cores() -> int:
-    """Return the cores that this process may use, by its affinity and its container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota, _, period = _CGROUP.read_text().partition(" ") if _CGROUP.is_file() else ("max", "", "")
-    if quota != "max":
-        count = min(count or 1, -(-int(quota) // int(period)))
-    return max(1, count or 1)

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.embedder.models.converted import OpenVino, convert, cores
+from services.embedder.models.converted import OpenVino, convert
 from services.embedder.models.cuda import Graphs
 from services.embedder.models.model import Trial
 from services.embedder.models.runtimes import Runtime, TokenIds, Torch
+from services.embedder.threads import cores
 
 log = logging.getLogger(__name__)
 

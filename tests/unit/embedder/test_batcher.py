@@ -140,7 +140,7 @@ async def test_bulk_does_not_make_interactive_calls_late() -> None:
         model.gate.set()
         assert (await quick).rows.tolist() == [[2000]]
         await asyncio.gather(*running)
-        assert (batcher._interactive.tokens, batcher._bulk.tokens) == (0, 0)
+        assert batcher._schedule.tokens == 0
 
 
 async def test_the_late_and_the_gone_are_dropped() -> None:

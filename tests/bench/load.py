@@ -1,0 +1,161 @@
+"""Callers of the embedder, in processes of their own: they have nothing to do with what it does.
+
+A caller's process shares the processors with the server, but not its interpreter, its libraries or
+its memory. No text is ever asked twice.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import uvloop
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from tests.embedder_process import request
+
+WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
+BULK = embedder_pb2.PRIORITY_BULK
+WARM_UP = 256
+_OPTIONS = [("grpc.max_receive_message_length", 64 * 2**20)]
+T = TypeVar("T")
+
+
+def texts(start: int = 0) -> Iterator[str]:
+    for n in itertools.count(start):
+        yield f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} {WORDS[n // 256 % 16]} to {n}?"
+
+
+@dataclass
+class Seen:
+    """What one kind of caller saw; times are seconds."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    hints: int = 0
+    times: list[float] = field(default_factory=list)
+    inference: list[float] = field(default_factory=list)
+    took: float = 0.0
+    cpu: float = 0.0
+
+    def p99(self, values: Sequence[float]) -> float:
+        return float(np.percentile(values, 99)) if values else float("nan")
+
+
+class Apart:
+    """A process for callers. Use as ``with Apart() as apart``."""
+
+    def __enter__(self) -> "Apart":
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self._pool.submit(os.getpid).result()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown()
+
+    def start(self, address: str, call: Callable[..., Awaitable[T]], *arguments: Any) -> Future[T]:
+        return self._pool.submit(_run, address, call, *arguments)
+
+
+def _run(address: str, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    async def connected() -> T:
+        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+            return await call(embedder_pb2_grpc.EmbedderServiceStub(channel), *arguments)
+
+    return uvloop.run(connected())
+
+
+async def callers(stub: Any, count: int, start: int, callers: int = 64) -> Seen:
+    """Let callers ask one question after another, ``count`` in all; some before do not count."""
+    await _callers(stub, texts(start + count), WARM_UP, callers)
+    return await _timed(_callers(stub, texts(start), count, callers))
+
+
+async def _callers(stub: Any, fresh: Iterator[str], count: int, callers: int) -> None:
+    waiting = itertools.islice(fresh, count)
+
+    async def caller() -> None:
+        for text in waiting:
+            await stub.Embed(request([text]), timeout=120)
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+
+
+async def batches(stub: Any, count: int, start: int, size: int = 256) -> Seen:
+    """Embed one batch after another."""
+    fresh = texts(start)
+
+    async def ask() -> None:
+        for _ in range(count // size):
+            await stub.Embed(request(list(itertools.islice(fresh, size))), timeout=120)
+
+    return await _timed(ask())
+
+
+async def stream(stub: Any, count: int, start: int, size: int = 256) -> Seen:
+    """Embed a stream of batches."""
+    fresh = texts(start)
+
+    async def requests() -> AsyncIterator[Any]:
+        for _ in range(count // size):
+            batch = request(list(itertools.islice(fresh, size)), priority=BULK)
+            yield embedder_pb2.EmbedStreamRequest(request=batch)
+
+    async def ask() -> None:
+        async for reply in stub.EmbedStream(requests()):
+            assert reply.HasField("response"), reply.error
+
+    return await _timed(ask())
+
+
+async def _timed(work: Awaitable[None]) -> Seen:
+    started, cpu = time.perf_counter(), time.process_time()
+    await work
+    return Seen(took=time.perf_counter() - started, cpu=time.process_time() - cpu)
+
+
+async def flow(
+    stub: Any, seconds: float, rate: float, size: int, start: int, *, bulk: bool = False
+) -> Seen:
+    """Call at a steady rate of texts a second, whatever becomes of the calls before."""
+    seen, calls, fresh, started = Seen(), set[asyncio.Task[None]](), texts(start), time.monotonic()
+    options = {"priority": BULK} if bulk else {}
+    for number in itertools.count():
+        due = started + number * size / rate
+        if due > started + seconds:
+            break
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        task = asyncio.create_task(_call(stub, list(itertools.islice(fresh, size)), seen, options))
+        calls.add(task)
+        task.add_done_callback(calls.discard)
+    await asyncio.gather(*calls)
+    return seen
+
+
+async def _call(stub: Any, batch: Sequence[str], seen: Seen, options: dict[str, Any]) -> None:
+    started = time.perf_counter()
+    try:
+        reply = await stub.Embed(request(batch, **options), timeout=30)
+    except grpc.aio.AioRpcError as error:
+        seen.codes[error.code().name] += 1
+        seen.hints += _has_hint(error)
+        return
+    seen.codes["OK"] += 1
+    seen.times.append(time.perf_counter() - started)
+    seen.inference.append(reply.timings.inference)
+
+
+def _has_hint(error: Any) -> bool:
+    status = rpc_status.from_call(error)
+    return bool(status) and any(
+        one.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for one in status.details
+    )
