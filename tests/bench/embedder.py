@@ -1,37 +1,30 @@
-"""The embedder over gRPC against SentenceTransformer.encode in process, on the same texts.
+"""The embedder over gRPC against SentenceTransformer.encode in process, on the same kind of texts.
 
-Client, server and model share the machine, so each measure is taken in turn, several times; what
-counts is the median of the ratios. torch may use one thread or all cores, whichever is faster in
-that round: beside other work, threads that wait for each other are ruinous. No text is ever embedded twice. Processor time a text, torch
-on one thread, is what other work on the machine disturbs least.
+Callers have a process of their own; they, the server and the model share the machine. Each measure
+is taken in turn, several times; what counts is the median of the ratios. torch may use one thread
+or all cores, whichever is faster in that round: beside other work, threads that wait for each other
+are ruinous. No text is ever embedded twice. Processor time a text, torch on one thread, is what
+other work on the machine disturbs least.
 """
 
-import asyncio
 import functools
 import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import torch
 
-from memetwin.embedder.v1 import embedder_pb2_grpc
 from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
-from tests.embedder_process import EmbedderProcess, request
+from tests.bench import load
+from tests.bench.load import Apart, Seen
+from tests.embedder_process import EmbedderProcess
 
-WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
-ROUNDS = 3
-COUNT = 512
-CALLERS = 64
-
-
-def texts() -> Iterator[str]:
-    for n in itertools.count():
-        yield f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} {WORDS[n // 256 % 16]} to {n}?"
+ROUNDS = 5
+COUNT = 1024
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -48,19 +41,6 @@ def on_one_thread(call: Callable[[], Any]) -> float:
         torch.set_num_threads(os.cpu_count() or 1)
 
 
-async def callers(address: str, batch: Sequence[str]) -> None:
-    """Let 64 callers ask one question after another."""
-    async with grpc.aio.insecure_channel(address) as open_channel:
-        stub: Any = embedder_pb2_grpc.EmbedderServiceStub(open_channel)
-        waiting = iter(batch)
-
-        async def caller() -> None:
-            for text in waiting:
-                await stub.Embed(request([text]), timeout=120)
-
-        await asyncio.gather(*(caller() for _ in range(CALLERS)))
-
-
 def raw(model: Sentences, batch: Sequence[str]) -> float:
     """Seconds of the runtime alone, on batches as the server would form them."""
     items = sorted(model.prepare(batch, ""), key=lambda item: item.cost)
@@ -71,50 +51,56 @@ def raw(model: Sentences, batch: Sequence[str]) -> float:
 
 
 def main() -> None:
-    fresh, server = texts(), EmbedderProcess(os.environ | {"MEMETWIN_EMBED_CACHE": "0"})
+    server = EmbedderProcess(os.environ | {"MEMETWIN_EMBED_CACHE": "0"})
+    with Apart() as apart:
+        rounds, model = measure(server, apart)
+    show(rounds, server, model)
+    server.stop()
+    show_memory(list(itertools.islice(load.texts(), 256)))
+
+
+def measure(server: EmbedderProcess, apart: Apart) -> tuple[list[dict[str, float]], Sentences]:
     encode, model = read(DEFAULT_TEXT_MODEL)[0].encode, Sentences.load(DEFAULT_TEXT_MODEL)
     torch.set_num_threads(os.cpu_count() or 1)
+    fresh, number = load.texts(), itertools.count(10)
 
     def take(count: int) -> list[str]:
         return list(itertools.islice(fresh, count))
 
-    def measures() -> dict[str, float]:
+    def served(name: str, call: Callable[..., Any], asked: int = COUNT) -> dict[str, float]:
+        """Let the callers apart embed COUNT texts, and ``asked`` in all: seconds, and of processor."""
+        before = server.cpu()
+        seen: Seen = apart.start(server.address, call, COUNT, next(number) * 10_000).result()
+        own, theirs = (server.cpu() - before) / asked, seen.cpu / COUNT
+        return {name: seen.took, f"{name} cpu": own + theirs, f"{name} client": theirs}
+
+    def one_round() -> dict[str, float]:
         own = [seconds(functools.partial(encode, text)) for text in take(30)]
         time.sleep(0.5)  # torch's threads look for work for a while: the server is to be idle
-        served = [seconds(functools.partial(server.embed, [text])) for text in take(30)]
+        one = [seconds(functools.partial(server.embed, [text])) for text in take(30)]
         alone = [on_one_thread(functools.partial(encode, text)) for text in take(30)]
         found = {
             "encode one": min(statistics.median(own), statistics.median(alone)),
-            "one": statistics.median(served),
+            "one": statistics.median(one),
             "encode": min(
                 seconds(lambda: encode(take(COUNT), batch_size=32)),
                 on_one_thread(lambda: encode(take(COUNT), batch_size=32)),
             ),
-            "callers": seconds(lambda: asyncio.run(callers(server.address, take(COUNT)))),
             "raw": raw(model, take(COUNT)),
         }
-        torch.set_num_threads(1)
-        found["encode cpu"] = cpu(lambda: encode(take(COUNT), batch_size=32))[1]
-        torch.set_num_threads(os.cpu_count() or 1)
-        found["callers cpu"] = sum(cpu(lambda: asyncio.run(callers(server.address, take(COUNT)))))
-        theirs, mine = cpu(lambda: found.update(bulk=seconds(load)))
-        return found | {"bulk cpu": theirs + mine, "server": theirs / (theirs + mine)}
+        before = time.process_time()
+        on_one_thread(lambda: encode(take(COUNT), batch_size=32))
+        found["encode cpu"] = (time.process_time() - before) / COUNT
+        time.sleep(0.5)
+        return {
+            **found,
+            **served("callers", load.callers, COUNT + load.WARM_UP),
+            **served("batches", load.batches),
+            **served("stream", load.stream),
+        }
 
-    def load() -> None:
-        for _ in range(COUNT // 256):
-            server.embed(take(256))
-
-    def cpu(call: Callable[[], Any]) -> tuple[float, float]:
-        """Seconds of processor time that the server and this process take."""
-        before = server.cpu(), time.process_time()
-        call()
-        return server.cpu() - before[0], time.process_time() - before[1]
-
-    measures()
-    rounds = [measures() for _ in range(ROUNDS)]
-    show(rounds, server, model)
-    server.stop()
-    show_memory(take(256))
+    one_round()
+    return [one_round() for _ in range(ROUNDS)], model
 
 
 def show(rounds: Sequence[dict[str, float]], server: EmbedderProcess, model: Sentences) -> None:
@@ -124,24 +110,32 @@ def show(rounds: Sequence[dict[str, float]], server: EmbedderProcess, model: Sen
     def ratio(over: str, under: str) -> float:
         return statistics.median(found[over] / found[under] for found in rounds)
 
+    served = (
+        ("64 callers", "callers"),
+        ("batches of 256", "batches"),
+        ("a stream of them", "stream"),
+    )
     print(f"{model.card.runtime} {model.card.dtype}, {model.card.lanes} lanes\n")
-    print("| | encode in process | through gRPC | ratio |\n|---|---|---|---|")
+    print("| | encode in process | through gRPC | ratio | share of raw |\n|---|---|---|---|---|")
     one, encode_one = middle("one") * 1e3, middle("encode one") * 1e3
     print(
-        f"| one short text, p50 ms | {encode_one:.1f} | {one:.1f} | {ratio('one', 'encode one'):.2f} |"
+        f"| one short text, p50 ms | {encode_one:.1f} | {one:.1f} | {ratio('one', 'encode one'):.2f} | |"
     )
-    for label, name in (("64 callers", "callers"), ("batches of 256", "bulk")):
+    for label, name in served:
         left, right = COUNT / middle("encode"), COUNT / middle(name)
-        print(f"| {label}, texts/s | {left:.0f} | {right:.0f} | {ratio('encode', name):.2f} |")
-    for label, name in (("64 callers", "callers cpu"), ("batches of 256", "bulk cpu")):
-        left, right = (middle(one) / COUNT * 1e3 for one in ("encode cpu", name))
         print(
-            f"| {label}, processor ms a text | {left:.2f} | {right:.2f} | {ratio('encode cpu', name):.2f} |"
+            f"| {label}, texts/s | {left:.0f} | {right:.0f} | {ratio('encode', name):.2f}"
+            f" | {ratio('raw', name):.2f} |"
         )
-    print(f"\nThe runtime alone: {COUNT / middle('raw'):.0f} texts/s; batches of 256 through gRPC")
-    print(f"reach {ratio('raw', 'bulk'):.2f} of it; the server takes {middle('server'):.2f} of the")
-    print(f"processor time, the client the rest. Ready after {server.start:.1f} s; resident")
-    print(f"memory {server.memory():.0f} MiB.")
+    for label, name in served:
+        left, right = middle("encode cpu") * 1e3, middle(f"{name} cpu") * 1e3
+        print(
+            f"| {label}, processor ms a text | {left:.2f} | {right:.2f}"
+            f" ({middle(f'{name} client') * 1e3:.2f} the client's)"
+            f" | {ratio('encode cpu', f'{name} cpu'):.2f} | |"
+        )
+    print(f"\nThe runtime alone: {COUNT / middle('raw'):.0f} texts/s. Ready after", end=" ")
+    print(f"{server.start:.1f} s; resident memory {server.memory():.0f} MiB.")
 
 
 def show_memory(batch: Sequence[str]) -> None:

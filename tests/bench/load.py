@@ -1,7 +1,7 @@
 """Callers of the embedder, in processes of their own: they have nothing to do with what it does.
 
 A caller's process shares the processors with the server, but not its interpreter, its libraries or
-its memory. No text is ever asked twice.
+its memory.
 """
 
 import asyncio
@@ -32,8 +32,10 @@ T = TypeVar("T")
 
 
 def texts(start: int = 0) -> Iterator[str]:
+    """Yield questions of about the same length: 900,000, then the same again."""
     for n in itertools.count(start):
-        yield f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} {WORDS[n // 256 % 16]} to {n}?"
+        words = WORDS[n % 16], WORDS[n // 16 % 16], WORDS[n // 256 % 16]
+        yield f"{words[0]} is the {words[1]} {words[2]} to {100_000 + n % 900_000}?"
 
 
 @dataclass

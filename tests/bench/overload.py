@@ -26,11 +26,11 @@ def capacity(server: EmbedderProcess, apart: Apart) -> float:
 def measure(server: EmbedderProcess, some: Apart, others: Apart) -> None:
     served = capacity(server, some)
     alone = (SECONDS, served * SHARE_INTERACTIVE, 1)
-    calm: Seen = some.start(server.address, load.flow, *alone, 10**6).result()
+    calm: Seen = some.start(server.address, load.flow, *alone, 100_000).result()
     flood = others.start(
-        server.address, flood_of_bulk, SECONDS, served * TIMES_BULK, BATCH, 2 * 10**6
+        server.address, flood_of_bulk, SECONDS, served * TIMES_BULK, BATCH, 400_000
     )
-    waiting = some.start(server.address, load.flow, *alone, 5 * 10**6)
+    waiting = some.start(server.address, load.flow, *alone, 200_000)
     time.sleep(SECONDS / 4)
     early = server.memory()
     time.sleep(SECONDS * 3 / 4)

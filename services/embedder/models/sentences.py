@@ -139,7 +139,7 @@ class Sentences:
         )
         digest = self._card.digest
         if trial.least_cosine < trials.LEAST_COSINE:
-            own = f"{digest} {trial.runtime} {trial.dtype}"
+            own = f"{digest} {trial.runtime} {trial.dtype} {trials.VERSION}"
             digest = hashlib.sha256(own.encode()).hexdigest()
         self._card = dataclasses.replace(
             self._card,

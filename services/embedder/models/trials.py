@@ -38,6 +38,8 @@ MEAN_COSINE = 0.99
 LEAST_COSINE = 0.9999
 # What both ask: the least cosine between a text alone and in a batch.
 INDEPENDENCE = 0.9995
+# Counted up when a runtime comes to compute other vectors, or at another speed.
+VERSION = 2
 RUNTIMES = ("auto", "exact", "torch")
 _CPUINFO = Path("/proc/cpuinfo")
 _ALONE = 12
@@ -212,7 +214,7 @@ def _fast_in_half(device: str) -> bool:
 
 def _machine(ways: Makers) -> str:
     """Name what trials depend on, beside the model."""
-    parts = [platform.machine(), platform.processor(), cores(), torch.__version__, *ways]
+    parts = [VERSION, platform.machine(), platform.processor(), cores(), torch.__version__, *ways]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return " ".join(map(str, [*parts, _processor()]))
