@@ -1,14 +1,10 @@
-"""Serves gRPC the same way everywhere, and dials it: limits, deadlines, errors, health, stop."""
+"""Serves gRPC the same way everywhere, and dials it: limits, balancing, health, stop."""
 
 import asyncio
-import contextlib
-import contextvars
-import functools
 import json
 import logging
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services import status, telemetry
-from services.errors import DeadlineExceeded, Failure
+from services import answering
+from services.answering import Admit
 from services.settings import CommonSettings
 
 log = logging.getLogger(__name__)
 
 MESSAGE_LIMIT = 64 * 2**20
-DEFAULT_DEADLINE = 30.0
-LONG_DEADLINE = 300.0
-LONG_CALLS = (
-    *("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream"),
-    *("Calibrate", "CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream"),
-    *("MeasureRecall", "TuneIndex", "ExportCollection", "ImportCollection"),
-)
 GRACE = 20.0
 HEALTH_PERIOD = 1.0
 # Of calls that come faster than they are taken in, the library keeps 3,000 at most and ends others
@@ -58,8 +47,6 @@ _SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }
 
-_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
-
 
 @dataclass(frozen=True)
 class Face:
@@ -77,7 +64,7 @@ class Face:
     name: str
     register: Callable[[grpc.aio.Server], None]
     ready: Callable[[], Awaitable[bool]]
-    admit: Callable[[str], None] | None = None
+    admit: Admit = None
     parts: Callable[[], Mapping[str, bool]] = dict
     reload: Callable[[], None] | None = None
 
@@ -93,45 +80,20 @@ def dial(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=options)
 
 
-def time_left(margin: float = 0.01) -> float | None:
-    """Return the seconds an outgoing call may take, so that it never outlives its caller's call.
+class _Registry:
+    """Takes what generated code registers, and wraps it; see ``answering``.
 
-    Outside of a call there is no limit. ``margin`` leaves time to pass the answer on.
-
-    Raises:
-        DeadlineExceeded: no time is left.
-    """
-    deadline = _deadline.get()
-    if deadline is None:
-        return None
-    left = deadline - time.monotonic() - margin
-    if left <= 0:
-        raise DeadlineExceeded("DEADLINE_EXCEEDED", "The call's deadline has passed.")
-    return left
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Any:
-    """Give what runs inside a deadline, as a gRPC call has one (for other faces)."""
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-class _ByName:
-    """Takes what generated code registers, but no method one by one.
-
-    For each of those the server keeps a task of its own and waits for all of them with every call:
-    with the gateway's thirty methods a quarter of what a call costs.
+    Methods are not registered one by one: for each of those the server keeps a task of its own and
+    waits for all of them with every call, with the gateway's thirty methods a quarter of what a
+    call costs. Nor is there an interceptor, which would be asked for the same handlers each time.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, server: grpc.aio.Server, admits: Mapping[str, Admit]) -> None:
+        self._server, self._admits = server, admits
 
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        self._server.add_generic_rpc_handlers(handlers)
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        wrapped = [_Handlers(one, self._admits.get(one.service_name())) for one in handlers]
+        self._server.add_generic_rpc_handlers(wrapped)
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """Do nothing: the generic handlers know the same methods."""
@@ -149,7 +111,6 @@ class Server:
         self._delay = shutdown_delay
         self._health = HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[_Interceptor({face.name: face.admit for face in faces})],
             options=[
                 *_LIMITS,
                 ("grpc.so_reuseport", 0),
@@ -159,14 +120,14 @@ class Server:
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],
         )
-        by_name: Any = _ByName(self._server)
+        registry: Any = _Registry(self._server, {face.name: face.admit for face in faces})
         for face in faces:
-            face.register(by_name)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_name)
+            face.register(registry)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
         names = [face.name for face in faces]
         health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-        add(reflection.aio.ReflectionServicer([*names, health, reflection.SERVICE_NAME]), by_name)
+        add(reflection.aio.ReflectionServicer([*names, health, reflection.SERVICE_NAME]), registry)
         self.port = self._server.add_insecure_port(listen)
 
     async def __aenter__(self) -> "Server":
@@ -235,136 +196,21 @@ def _reload(faces: Sequence[Face]) -> None:
             face.reload()
 
 
-Admit = Callable[[str], None] | None
+class _Handlers(grpc.ServiceRpcHandler):
+    """The methods of a service, wrapped when they are first called."""
 
-
-class _Interceptor(grpc.aio.ServerInterceptor):
-    """Gives every call a deadline, turns failures into statuses, counts and times calls."""
-
-    def __init__(self, admits: Mapping[str, Callable[[str], None] | None]) -> None:
-        self._admits = admits
+    def __init__(self, handlers: grpc.ServiceRpcHandler, admit: Admit) -> None:
+        self._handlers, self._admit = handlers, admit
         self._wrapped: dict[str, Any] = {}  # by method
 
-    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        method = str(details.method)
-        wrapped = self._wrapped.get(method)
-        if wrapped is None:
-            handler = await continuation(details)
+    def service_name(self) -> str:
+        return str(self._handlers.service_name())
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        method = str(handler_call_details.method)
+        if method not in self._wrapped:
+            handler = self._handlers.service(handler_call_details)
             if handler is None:
                 return None
-            admit = self._admits.get(method.split("/")[1])
-            wrapped = self._wrapped[method] = _wrap(method, admit, handler)
-        return wrapped
-
-
-def _wrap(method: str, admit: Admit, handler: Any) -> Any:
-    if handler.response_streaming:
-        wrap = _wrap_stream(method, admit, handler.unary_stream or handler.stream_stream)
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
-        )
-    else:
-        wrap = _wrap_unary(method, admit, handler.unary_unary or handler.stream_unary)
-        make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-    return make(wrap, handler.request_deserializer, handler.response_serializer)
-
-
-def _wrap_unary(method: str, admit: Admit, behaviour: Any) -> Any:
-    async def call(request: Any, context: Any) -> Any:
-        async with _Answering(method, context) as limit, asyncio.timeout(limit):
-            _admit(admit, context)
-            return await behaviour(request, context)
-
-    return call
-
-
-def _wrap_stream(method: str, admit: Admit, behaviour: Any) -> Any:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        async with _Answering(method, context) as limit, asyncio.timeout(limit):
-            _admit(admit, context)
-            async for response in behaviour(request, context):
-                yield response
-
-    return call
-
-
-class _Answering:
-    """Runs one call: its deadline set for those it calls, its failure told, its time taken.
-
-    A class, because every call pays for it, and a generator would cost three times as much.
-    """
-
-    __slots__ = ("_context", "_method", "_started")
-
-    def __init__(self, method: str, context: Any) -> None:
-        self._method, self._context = method, context
-
-    async def __aenter__(self) -> float | None:
-        self._started = time.monotonic()
-        return _begin(self._method, self._context)
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        code = grpc.StatusCode.OK
-        try:
-            if error is not None:
-                code, failure = _read(error, self._method, self._context)
-                if failure:
-                    await self._context.abort(code, failure.message, status.trailers(failure))
-        finally:
-            _count(self._method, code).inc()
-            _seconds(self._method).observe(time.monotonic() - self._started)
-
-
-def _read(
-    error: BaseException, method: str, context: Any
-) -> tuple[grpc.StatusCode, Failure | None]:
-    """Return the code of what a call has raised, and the failure to tell its caller, if any."""
-    if isinstance(error, Failure):
-        return error.code, error
-    if isinstance(error, TimeoutError):
-        late = _late()
-        return late.code, late
-    if isinstance(error, grpc.aio.AbortError):
-        return context.code(), None
-    if isinstance(error, Exception):
-        log.error("a call failed", extra={"method": method}, exc_info=error)
-        failure = Failure("INTERNAL", "The service failed; its log says why.")
-        return grpc.StatusCode.INTERNAL, failure
-    return grpc.StatusCode.CANCELLED, None
-
-
-@functools.cache
-def _count(method: str, code: grpc.StatusCode) -> Any:
-    return telemetry.CALLS.labels(method, code.name)
-
-
-@functools.cache
-def _seconds(method: str) -> Any:
-    return telemetry.SECONDS.labels(method)
-
-
-def _admit(admit: Admit, context: Any) -> None:
-    if admit is not None:
-        admit(str(dict(context.invocation_metadata() or ()).get("authorization", "")))
-
-
-def _begin(method: str, context: Any) -> float | None:
-    """Set the deadline of a call; return the seconds after which it must end, if any."""
-    name = method.rpartition("/")[2]
-    if "grpc.health" in method or "grpc.reflection" in method:
-        return None  # Watch lasts for as long as its caller likes
-    default = LONG_DEADLINE if name in LONG_CALLS else DEFAULT_DEADLINE
-    left = context.time_remaining()
-    seconds = default if left is None else left
-    _deadline.set(time.monotonic() + seconds)
-    return seconds
-
-
-def _late() -> Failure:
-    return DeadlineExceeded("DEADLINE_EXCEEDED", "The call's deadline has passed.")
+            self._wrapped[method] = answering.wrap(method, self._admit, handler)
+        return self._wrapped[method]

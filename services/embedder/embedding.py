@@ -9,7 +9,7 @@ from itertools import repeat
 
 import numpy as np
 
-from services import serving
+from services import deadlines
 from services.embedder import encodings, memory, orders, pictures, sounds
 from services.embedder.batcher import Batcher, Computed
 from services.embedder.encodings import Packed
@@ -85,7 +85,7 @@ class Embedding:
         keys = self._keys(model.card, order)
         found = self._memory.recall(keys) if self._memory else {}
         places = {key: n for n, key in enumerate(keys) if key not in found}
-        batcher.refuse_if_full(len(places), bulk=order.bulk, within=serving.time_left())
+        batcher.refuse_if_full(len(places), bulk=order.bulk, within=deadlines.time_left())
         if not order.truncate:
             kept = ((n, found[key]) for n, key in enumerate(keys) if key in found)
             orders.refuse_cut(kept, model)
@@ -128,7 +128,7 @@ class Embedding:
         model, batcher = version.model, version.batcher
         if "pair" not in model.card.modalities:
             raise orders.not_taken(model, "pair of texts", "model")
-        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=serving.time_left())
+        batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=deadlines.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
         threads = self._bulk_threads if ranking.bulk else self._threads
         started = time.perf_counter()
@@ -137,7 +137,7 @@ class Embedding:
             items = await loop.run_in_executor(threads, model.prepare, pairs, "")
             preprocess = time.perf_counter() - started
             batcher.metrics.asked(len(pairs), 0, preprocess)
-            computed = await batcher.submit(items, bulk=ranking.bulk, within=serving.time_left())
+            computed = await batcher.submit(items, bulk=ranking.bulk, within=deadlines.time_left())
         return Ranked(
             card=model.card,
             scores=computed.rows[:, 0].tolist(),
@@ -187,7 +187,7 @@ class _Task:
         Many are prepared in parts, by threads; the first are computed while the last are prepared.
         """
         self._started = time.perf_counter()
-        bulk, within = self.order.bulk, serving.time_left()
+        bulk, within = self.order.bulk, deadlines.time_left()
         if self._is_short():
             items = self._checked(self._prepare(self.places), self.places)
             return items, await self.batcher.submit(items, bulk=bulk, within=within)

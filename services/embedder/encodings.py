@@ -39,7 +39,7 @@ def shape(rows: Rows, dimensions: int, *, normalize: bool) -> Rows:
         rows, normalize = rows[:, :dimensions], normalize or bool(whole)
     if not normalize:
         return rows
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    norms = np.sqrt(np.vecdot(rows, rows))
     unit_rows: Rows = rows / np.maximum(norms, _TINY)[:, None]
     return unit_rows
 

@@ -73,6 +73,7 @@ class Effort:
         self._computed, self._wanted = COMPUTED.labels(card.name), WANTED.labels(card.name)
         self._share = EFFICIENCY.labels(card.name)
         self._lately = [0.0, 0.0]
+        self._new = 0.0  # wanted seconds that no metric shows yet
 
     @contextlib.contextmanager
     def in_hand(self, inputs: int) -> Iterator[None]:
@@ -82,16 +83,23 @@ class Effort:
             yield
         finally:
             self._change(-inputs)
+            if not self._inputs:
+                self._show(0.0)
 
     def compute(self, seconds: float) -> None:
         """Count a batch that one lane has computed."""
         self._computed.inc(seconds)
-        self._change(0, seconds)
+        self._change(0)
+        self._show(seconds)
 
-    def _change(self, inputs: int, computed: float = 0.0) -> None:
+    def _change(self, inputs: int) -> None:
         now = time.monotonic()
-        wanted = min(self._lanes, self._inputs) * (now - self._since)
+        self._new += min(self._lanes, self._inputs) * (now - self._since)
         self._since, self._inputs = now, self._inputs + inputs
+
+    def _show(self, computed: float) -> None:
+        """Bring the metrics up to date; not with every call, because it costs."""
+        wanted, self._new = self._new, 0.0
         self._wanted.inc(wanted)
         kept = math.exp(-wanted / _LATELY)
         self._lately = [self._lately[0] * kept + computed, self._lately[1] * kept + wanted]
@@ -115,7 +123,8 @@ class Metrics:
     def asked(self, inputs: int, recalled: int, preprocess: float) -> None:
         """Count a call: its inputs, those remembered, and the seconds to prepare the others."""
         self._inputs.inc(inputs)
-        self._recalled.inc(recalled)
+        if recalled:
+            self._recalled.inc(recalled)
         self._preprocess.observe(preprocess)
 
     def count(self, batch: Sequence[Entry], started: float, seconds: float) -> None:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from services import serving
+from services import deadlines
 from services.gateway import stats
 from services.gateway.bodies import PAGES
 from services.gateway.entries import Scope
@@ -32,8 +32,8 @@ class CacheWeb:
     async def stats(self, request: Request) -> Response:
         """Tell what the cache has done for all of a tenant, and a day's history."""
         scope = Scope(tenant(request.query_params.get("tenant", "")))
-        with serving.within(serving.DEFAULT_DEADLINE):
-            async with asyncio.timeout(serving.DEFAULT_DEADLINE):
+        with deadlines.within(deadlines.DEFAULT_DEADLINE):
+            async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
                 counts = await self._tally.stats(scope, whole_tenant=True)
                 history = await self._tally.history(scope.tenant)
         told = json_format.MessageToDict(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services import serving, status
+from services import deadlines, status
 from services.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 
 METRICS = {
@@ -155,7 +155,8 @@ class Embedder:
         """
         async with _calling("embedder"):
             reply = await self._stub.Rerank(
-                embedder_pb2.RerankRequest(query=question, texts=texts), timeout=serving.time_left()
+                embedder_pb2.RerankRequest(query=question, texts=texts),
+                timeout=deadlines.time_left(),
             )
         return np.array(reply.scores)
 
@@ -163,7 +164,7 @@ class Embedder:
         """Return where the tokens of each text begin, in code points."""
         async with _calling("embedder"):
             reply = await self._stub.Tokenize(
-                embedder_pb2.TokenizeRequest(texts=texts), timeout=serving.time_left()
+                embedder_pb2.TokenizeRequest(texts=texts), timeout=deadlines.time_left()
             )
         return [tokens.starts for tokens in reply.results]
 
@@ -175,7 +176,7 @@ class Embedder:
         """
         async with _calling("embedder"):
             reply = await self._stub.GetModel(
-                embedder_pb2.GetModelRequest(), timeout=serving.time_left()
+                embedder_pb2.GetModelRequest(), timeout=deadlines.time_left()
             )
         model = reply.model
         if not model.ready:
@@ -209,7 +210,7 @@ class Embedder:
                     model=model,
                     dimensions=dimensions,
                 ),
-                timeout=serving.time_left(),
+                timeout=deadlines.time_left(),
             )
         rows = np.frombuffer(reply.vectors, "<f4").reshape(len(texts), reply.dimensions)
         return Vectors(rows, reply.model, reply.model_digest), sum(reply.tokens)
@@ -218,14 +219,14 @@ class Embedder:
         """Return the names of the models that take texts."""
         async with _calling("embedder"):
             reply = await self._stub.ListModels(
-                embedder_pb2.ListModelsRequest(), timeout=serving.time_left()
+                embedder_pb2.ListModelsRequest(), timeout=deadlines.time_left()
             )
         return [one.name for one in reply.models if embedder_pb2.MODALITY_TEXT in one.modalities]
 
     async def _picture_model(self) -> embedder_pb2.Model:
         async with _calling("embedder"):
             reply = await self._stub.ListModels(
-                embedder_pb2.ListModelsRequest(), timeout=serving.time_left()
+                embedder_pb2.ListModelsRequest(), timeout=deadlines.time_left()
             )
         for model in reply.models:
             if embedder_pb2.MODALITY_IMAGE in model.default_for and model.digest:
@@ -237,7 +238,7 @@ class Embedder:
     async def _embed(self, inputs: Sequence[embedder_pb2.Input], **options: Any) -> Vectors:
         async with _calling("embedder"):
             reply = await self._stub.Embed(
-                embedder_pb2.EmbedRequest(inputs=inputs, **options), timeout=serving.time_left()
+                embedder_pb2.EmbedRequest(inputs=inputs, **options), timeout=deadlines.time_left()
             )
         rows = np.frombuffer(reply.vectors, "<f4").reshape(len(inputs), reply.dimensions)
         return Vectors(rows, reply.model, reply.model_digest)
@@ -282,7 +283,7 @@ class Search:
             async with _calling("search"):
                 await self._stub.CreateCollection(
                     search_pb2.CreateCollectionRequest(collection=collection),
-                    timeout=serving.time_left(),
+                    timeout=deadlines.time_left(),
                 )
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
@@ -303,7 +304,7 @@ class Search:
             ],
         )
         async with _calling("search"):
-            await self._stub.UpsertDocuments(request, timeout=serving.time_left())
+            await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete documents by id; what does not exist is gone already."""
@@ -314,7 +315,7 @@ class Search:
         )
         with contextlib.suppress(NotFound):
             async with _calling("search"):
-                await self._stub.DeleteDocuments(request, timeout=serving.time_left())
+                await self._stub.DeleteDocuments(request, timeout=deadlines.time_left())
 
     async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of those of these documents that exist, by their ids."""
@@ -323,7 +324,7 @@ class Search:
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids, return_vector=True)
         try:
             async with _calling("search"):
-                reply = await self._stub.GetDocuments(request, timeout=serving.time_left())
+                reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return {}
         return {one.id: np.frombuffer(one.vector, "<f4") for one in reply.documents}
@@ -333,7 +334,7 @@ class Search:
         request = search_pb2.GetCollectionRequest(name=collection)
         try:
             async with _calling("search"):
-                reply = await self._stub.GetCollection(request, timeout=serving.time_left())
+                reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
         except NotFound:
             return None
         kinds = {number: name for name, number in _FIELD_TYPES.items()}
@@ -350,14 +351,14 @@ class Search:
         )
         with contextlib.suppress(AlreadyExists, InvalidArgument):
             async with _calling("search"):
-                await self._stub.UpdateCollection(request, timeout=serving.time_left())
+                await self._stub.UpdateCollection(request, timeout=deadlines.time_left())
 
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
         """Return which of these documents do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
         try:
             async with _calling("search"):
-                reply = await self._stub.GetDocuments(request, timeout=serving.time_left())
+                reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return list(ids)
         return list(reply.missing)
@@ -372,7 +373,7 @@ class Search:
             queries=[_to_query(query) for query in queries], model_digest=digest
         )
         async with _calling("search"):
-            reply = await self._stub.Search(request, timeout=serving.time_left())
+            reply = await self._stub.Search(request, timeout=deadlines.time_left())
         return [
             [_to_hit(hit, by_words=bool(query.text)) for hit in result.hits]
             for query, result in zip(queries, reply.results, strict=True)

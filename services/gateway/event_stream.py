@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from google.protobuf import json_format
 from starlette.responses import StreamingResponse
 
-from services import serving
+from services import deadlines
 from services.errors import Failure
 from services.gateway import rag_messages
 from services.gateway.answers import Answers, Event
@@ -21,9 +21,9 @@ MEDIA_TYPE = "text/event-stream"
 
 async def response(answers: Answers, question: Question) -> StreamingResponse:
     """Begin to answer; what fails before the first event is raised, later on it is an event."""
-    with serving.within(serving.LONG_DEADLINE):
+    with deadlines.within(deadlines.LONG_DEADLINE):
         events = answers.stream(question, streamed=True)
-        async with asyncio.timeout(serving.LONG_DEADLINE):
+        async with asyncio.timeout(deadlines.LONG_DEADLINE):
             first = await anext(events)
     return StreamingResponse(
         _told(first, events), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"}
@@ -34,8 +34,8 @@ async def _told(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[str
     for text in _written(first):
         yield text
     try:
-        with serving.within(serving.LONG_DEADLINE):
-            async with asyncio.timeout(serving.LONG_DEADLINE):
+        with deadlines.within(deadlines.LONG_DEADLINE):
+            async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 async for event in events:
                     for text in _written(event):
                         yield text

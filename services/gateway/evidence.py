@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from prometheus_client import Counter, Gauge
 
-from services import serving
+from services import deadlines
 from services.errors import Failure
 from services.gateway import keys
 from services.gateway.budget import FLOOR, MEMORY, Budget, Observation, Sighting
@@ -232,7 +232,7 @@ class Evidence:
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(Failure), serving.within(serving.DEFAULT_DEADLINE):
+    with contextlib.suppress(Failure), deadlines.within(deadlines.DEFAULT_DEADLINE):
         await work
 
 

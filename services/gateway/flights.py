@@ -13,7 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from services import serving
+from services import deadlines
 from services.errors import KINDS, Aborted, Failure
 from services.gateway.leases import Leases
 from services.gateway.upstream import Refused
@@ -95,7 +95,7 @@ class Flights:
 
     async def _run(self, name: str, flight: Flight, work: Work) -> None:
         try:
-            with serving.within(serving.LONG_DEADLINE):
+            with deadlines.within(deadlines.LONG_DEADLINE):
                 await self._lead_or_repeat(name, flight, work)
             flight.end(_lost())
         except asyncio.CancelledError:

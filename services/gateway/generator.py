@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import openai
 
-from services import serving
+from services import deadlines
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded, Unavailable
 from services.gateway import prompts
 from services.gateway.clients import Embedder
@@ -162,7 +162,7 @@ class LanguageModel:
             model=reply.model,
             messages=prompt.messages,
             temperature=0,
-            timeout=serving.time_left() or serving.LONG_DEADLINE,
+            timeout=deadlines.time_left() or deadlines.LONG_DEADLINE,
         )
         if not streamed:
             whole = await create()

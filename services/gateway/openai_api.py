@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services import serving
+from services import deadlines
 from services.errors import Failure, InvalidArgument
 from services.gateway.chat import Chat
 from services.gateway.clients import Embedder
@@ -154,7 +154,7 @@ async def _body(request: Request) -> Json:
 def _told(handler: Any) -> Any:
     async def tell(request: Request) -> Response:
         try:
-            with serving.within(serving.LONG_DEADLINE):
+            with deadlines.within(deadlines.LONG_DEADLINE):
                 reply: Response = await handler(request)
                 return reply
         except Refused as refused:

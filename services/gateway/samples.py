@@ -5,7 +5,7 @@ import logging
 import random
 import time
 
-from services import serving
+from services import deadlines
 from services.errors import Failure
 from services.gateway import replies
 from services.gateway.cache import Cache
@@ -45,7 +45,7 @@ class Samples:
     async def _perhaps_ask(self, conversation: Conversation, trial: Trial) -> None:
         assert conversation.request is not None  # noqa: S101 - what was served has a key
         try:
-            with serving.within(serving.LONG_DEADLINE):
+            with deadlines.within(deadlines.LONG_DEADLINE):
                 share = (await self._evidence.budget(trial.tenant)).sampling()
                 if random.random() < share:  # noqa: S311 - a sample, not a secret
                     await self._ask(conversation, conversation.request, trial, 1 / share)

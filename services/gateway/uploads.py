@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services import serving
+from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway import rag_messages
 from services.gateway.clients import Value
@@ -41,7 +41,7 @@ class Uploads:
         ``collection``, ``title`` and ``fields`` (as JSON) come in the form or the query, and hold
         for all of its files.
         """
-        with serving.within(DEADLINE):
+        with deadlines.within(DEADLINE):
             async with asyncio.timeout(DEADLINE):
                 form = await _form(request)
                 try:

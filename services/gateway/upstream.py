@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import grpc
 import httpx
 
-from services import serving
+from services import deadlines
 from services.errors import FailedPrecondition, Failure, Unavailable
 from services.gateway.replies import Json
 
@@ -49,7 +49,7 @@ class Upstream:
         self._base = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key or 'none'}"},
-            timeout=httpx.Timeout(serving.LONG_DEADLINE, connect=5.0),
+            timeout=httpx.Timeout(deadlines.LONG_DEADLINE, connect=5.0),
             limits=httpx.Limits(max_connections=512, max_keepalive_connections=64),
         )
 

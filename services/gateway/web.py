@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memetwin.gateway.v1 import rag_pb2, twin_pb2
-from services import serving
+from services import deadlines
 from services.errors import Failure, InvalidArgument
 from services.gateway import bodies, event_stream, messages, rag_messages
 from services.gateway.answers import Answer, Answers
@@ -84,7 +84,7 @@ class _Face:
 
     async def find_twin(self, request: Request) -> Response:
         """Find the twin of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
-        with _deadline(serving.DEFAULT_DEADLINE) as limit:
+        with _deadline(deadlines.DEFAULT_DEADLINE) as limit:
             async with asyncio.timeout(limit):
                 options = dict(request.query_params)
                 if bodies.content_type(request) == "application/json":
@@ -124,7 +124,7 @@ class _Face:
         _read_cache_control(request.headers.get("cache-control", ""), message)
         if event_stream.MEDIA_TYPE in request.headers.get("accept", ""):
             return await event_stream.response(self._answers, rag_messages.question(message))
-        with _deadline(serving.LONG_DEADLINE) as limit:
+        with _deadline(deadlines.LONG_DEADLINE) as limit:
             async with asyncio.timeout(limit):
                 answer = await self._answers.ask(rag_messages.question(message))
         return JSONResponse(
@@ -161,7 +161,7 @@ def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[float]:
-    with serving.within(seconds):
+    with deadlines.within(seconds):
         yield seconds
 
 

@@ -27,6 +27,8 @@ from tests.embedder_process import request
 WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
 BULK = embedder_pb2.PRIORITY_BULK
 WARM_UP = 256
+LEAST_BYTES = 384 * 4
+Channel = grpc.aio.Channel
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 2**20)]
 T = TypeVar("T")
 
@@ -71,30 +73,40 @@ class Apart:
 def _run(address: str, call: Callable[..., Awaitable[T]], *arguments: Any) -> T:
     async def connected() -> T:
         async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
-            return await call(embedder_pb2_grpc.EmbedderServiceStub(channel), *arguments)
+            return await call(channel, *arguments)
 
     return uvloop.run(connected())
 
 
-async def callers(stub: Any, count: int, start: int, callers: int = 64) -> Seen:
-    """Let callers ask one question after another, ``count`` in all; some before do not count."""
-    await _callers(stub, texts(start + count), WARM_UP, callers)
-    return await _timed(_callers(stub, texts(start), count, callers))
+def _stub(channel: Channel) -> Any:
+    return embedder_pb2_grpc.EmbedderServiceStub(channel)
 
 
-async def _callers(stub: Any, fresh: Iterator[str], count: int, callers: int) -> None:
-    waiting = itertools.islice(fresh, count)
+async def callers(channel: Channel, count: int, start: int, callers: int = 64) -> Seen:
+    """Let callers ask one question after another, ``count`` in all; some before do not count.
 
-    async def caller() -> None:
-        for text in waiting:
-            await stub.Embed(request([text]), timeout=120)
+    Requests are written beforehand and replies not read, so that callers cost little.
+    """
+    embed: Any = channel.unary_unary("/memetwin.embedder.v1.EmbedderService/Embed")
 
-    await asyncio.gather(*(caller() for _ in range(callers)))
+    async def ask(some: list[bytes]) -> None:
+        waiting = iter(some)
 
+        async def caller() -> None:
+            for message in waiting:
+                assert len(await embed(message, timeout=120)) > LEAST_BYTES
 
-async def batches(stub: Any, count: int, start: int, size: int = 256) -> Seen:
-    """Embed one batch after another."""
+        await asyncio.gather(*(caller() for _ in range(callers)))
+
     fresh = texts(start)
+    messages = [request([next(fresh)]).SerializeToString() for _ in range(WARM_UP + count)]
+    await ask(messages[:WARM_UP])
+    return await _timed(ask(messages[WARM_UP:]))
+
+
+async def batches(channel: Channel, count: int, start: int, size: int = 256) -> Seen:
+    """Embed one batch after another."""
+    stub, fresh = _stub(channel), texts(start)
 
     async def ask() -> None:
         for _ in range(count // size):
@@ -103,9 +115,9 @@ async def batches(stub: Any, count: int, start: int, size: int = 256) -> Seen:
     return await _timed(ask())
 
 
-async def stream(stub: Any, count: int, start: int, size: int = 256) -> Seen:
+async def stream(channel: Channel, count: int, start: int, size: int = 256) -> Seen:
     """Embed a stream of batches."""
-    fresh = texts(start)
+    stub, fresh = _stub(channel), texts(start)
 
     async def requests() -> AsyncIterator[Any]:
         for _ in range(count // size):
@@ -126,10 +138,11 @@ async def _timed(work: Awaitable[None]) -> Seen:
 
 
 async def flow(
-    stub: Any, seconds: float, rate: float, size: int, start: int, *, bulk: bool = False
+    channel: Channel, seconds: float, rate: float, size: int, start: int, *, bulk: bool = False
 ) -> Seen:
     """Call at a steady rate of texts a second, whatever becomes of the calls before."""
-    seen, calls, fresh, started = Seen(), set[asyncio.Task[None]](), texts(start), time.monotonic()
+    stub, fresh, started = _stub(channel), texts(start), time.monotonic()
+    seen, calls = Seen(), set[asyncio.Task[None]]()
     options = {"priority": BULK} if bulk else {}
     for number in itertools.count():
         due = started + number * size / rate

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from tests.bench import load
-from tests.bench.load import Apart, Seen
+from tests.bench.load import Apart, Channel, Seen
 from tests.embedder_process import EmbedderProcess
 
 SECONDS = float(os.environ.get("SECONDS_OF_LOAD", "60"))
@@ -46,9 +46,9 @@ def measure(server: EmbedderProcess, some: Apart, others: Apart) -> None:
     print(f"| afterwards | {dict(after)} |")
 
 
-async def flood_of_bulk(stub: object, *arguments: float) -> Seen:
+async def flood_of_bulk(channel: Channel, *arguments: float) -> Seen:
     seconds, rate, size, start = arguments
-    return await load.flow(stub, seconds, rate, int(size), int(start), bulk=True)
+    return await load.flow(channel, seconds, rate, int(size), int(start), bulk=True)
 
 
 def show(served: float, bulk: Seen, interactive: Seen, computed: int) -> None:

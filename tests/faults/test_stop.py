@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, twin_pb2, twin_pb2_grpc
-from services import serving
+from services import deadlines
 from services.errors import DeadlineExceeded
 from tests.conftest import ROOT
 from tests.redis_server import free_port
@@ -76,13 +76,13 @@ def test_without_neighbours_calls_are_unavailable_and_it_lives(gateway: Any) -> 
 
 
 def test_an_outgoing_call_never_outlives_its_callers() -> None:
-    assert serving.time_left() is None
-    with serving.within(5):
-        left = serving.time_left()
+    assert deadlines.time_left() is None
+    with deadlines.within(5):
+        left = deadlines.time_left()
         assert left is not None
         assert 4 < left < 5
-    with serving.within(0), pytest.raises(DeadlineExceeded):
-        serving.time_left()
+    with deadlines.within(0), pytest.raises(DeadlineExceeded):
+        deadlines.time_left()
 
 
 def test_a_past_deadline_is_told(stack: Any) -> None:

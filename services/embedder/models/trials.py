@@ -39,7 +39,7 @@ LEAST_COSINE = 0.9999
 # What both ask: the least cosine between a text alone and in a batch.
 INDEPENDENCE = 0.9995
 # Counted up when a runtime comes to compute other vectors, or at another speed.
-VERSION = 2
+VERSION = 3
 RUNTIMES = ("auto", "exact", "torch")
 _CPUINFO = Path("/proc/cpuinfo")
 _ALONE = 12

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from redis import exceptions
 from redis.asyncio import RedisCluster
 
-from services import addresses, serving
+from services import addresses, deadlines
 from services.errors import DeadlineExceeded, FailedPrecondition, Failure, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def retried(
                 return await call(*args, **kwargs)
             except Unavailable:
                 seconds = random.uniform(pause / 2, pause * 1.5)  # noqa: S311
-                left = serving.time_left()
+                left = deadlines.time_left()
                 waited = time.monotonic() - started
                 if waited > _QUICK or (left is not None and left < seconds):
                     raise
@@ -205,7 +205,7 @@ async def asking() -> AsyncIterator[None]:
         DeadlineExceeded: the caller's deadline has passed.
         Failure: it refused what we sent, which is our fault.
     """
-    left = serving.time_left()
+    left = deadlines.time_left()
     hurried = left is not None and left < PATIENCE
     try:
         async with asyncio.timeout(left if hurried else PATIENCE):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from services import serving
+from services import deadlines
 from services.errors import (
     Aborted,
     DeadlineExceeded,
@@ -178,7 +178,7 @@ class ShardedSets:
         asked = [await self._by_vector(query) for query in queries]
         shards = list(dict.fromkeys(one for query in asked for one in names(query.collection)))
         tasks = {shard: asyncio.create_task(self._ask(shard, asked)) for shard in shards}
-        left = serving.time_left()
+        left = deadlines.time_left()
         patience = PATIENCE if left is None else min(PATIENCE, left * _SHARD_SHARE)
         try:
             await asyncio.wait(tasks.values(), timeout=patience)
