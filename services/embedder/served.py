@@ -222,6 +222,7 @@ class Models:
 
 async def _let_go(version: Version) -> None:
     await version.drain()
+    del version
     _set_apart()
 
 

@@ -1,6 +1,8 @@
 """More calls than an embedder can serve: each gets a result or a refusal with a hint."""
 
+import asyncio
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,7 +10,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from memetwin.embedder.v1 import embedder_pb2
+from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from tests.embedder_process import EmbedderProcess, request
 
 TEXTS = [f"text number {number} of a flood" for number in range(64)]
@@ -42,3 +44,29 @@ def test_a_flood_is_refused_with_hints_and_leaves_the_embedder_whole() -> None:
         assert server.memory() < before * 1.5
     finally:
         server.stop()
+
+
+def test_thousands_of_calls_at_once_are_all_answered() -> None:
+    server = EmbedderProcess(os.environ)
+
+    async def ask() -> Counter[str]:
+        codes = Counter[str]()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: Any = embedder_pb2_grpc.EmbedderServiceStub(channel)
+
+            async def call(number: int) -> None:
+                try:
+                    await stub.Embed(request([TEXTS[number % 64]]), timeout=120)
+                    codes["OK"] += 1
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code().name] += 1
+
+            await asyncio.gather(*map(call, range(6000)))
+        return codes
+
+    try:
+        codes = asyncio.run(ask())
+    finally:
+        server.stop()
+    assert codes["OK"] > 1000
+    assert codes["OK"] + codes["RESOURCE_EXHAUSTED"] == 6000
