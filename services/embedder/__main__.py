@@ -12,13 +12,9 @@ from memetwin.embedder.v1 import embedder_pb2_grpc
 from services import serving, telemetry
 from services.embedder.embedding import Embedding
 from services.embedder.models.model import Model
-from services.embedder.models.own import OwnNetwork
-from services.embedder.models.pairs import CrossEncoders
-from services.embedder.models.sentences import Sentences
-from services.embedder.models.trials import RUNTIMES, Runtimes
 from services.embedder.served import Models, Spec
 from services.embedder.server import EmbedderServicer
-from services.embedder.settings import Settings
+from services.embedder.settings import RUNTIMES, Settings
 from services.serving import Face
 from services.settings import SettingError, from_env
 
@@ -37,8 +33,8 @@ def specs(settings: Settings) -> list[Spec]:
         "audio": settings.audio_model,
         "pair": settings.rerank_model,
     }
-    lazy = _names(settings.lazy_models)
-    started = [*filter(None, defaults.values()), *_names(settings.models)]
+    lazy = settings.names("lazy_models")
+    started = [*filter(None, defaults.values()), *settings.names("models")]
     return [
         Spec(
             name,
@@ -50,18 +46,11 @@ def specs(settings: Settings) -> list[Spec]:
     ]
 
 
-def _names(text: str) -> list[str]:
-    return [name for part in text.split(",") if (name := part.strip())]
-
-
 def _load(name: str, settings: Settings) -> Model:
-    trusted = name in _names(settings.trusted_models)
-    if OwnNetwork.owns(name):
-        return OwnNetwork.load(name)
-    embeds = name in (settings.text_model, settings.image_model, settings.audio_model)
-    if name == settings.rerank_model or (not embeds and CrossEncoders.owns(name)):
-        return CrossEncoders.load(name, trusted=trusted)
-    return Sentences.load(name, Runtimes(settings.runtime, Path(settings.exports)), trusted=trusted)
+    # It takes seconds to import torch and its kin, in which the service already answers.
+    from services.embedder.models import loading  # noqa: PLC0415
+
+    return loading.load(name, settings)
 
 
 @contextlib.asynccontextmanager

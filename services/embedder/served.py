@@ -197,6 +197,7 @@ class Models:
         """Load a model; what went before it serves on, until it is there or if it fails."""
         name = served.spec.name
         try:
+            gc.disable()  # a load makes a million objects that stay
             model = await self._apart(served.spec.load)
             ranges = await self._apart(Ranges.of, model, self._exports)
             version = Version(model, ranges, self._queue_tokens, fingerprint)
@@ -213,6 +214,7 @@ class Models:
             served.problem = "an error that the log tells"
             log.exception("a model cannot be loaded", extra={"model": name})
         finally:
+            gc.enable()
             served.loaded.set()
 
     async def _apart(self, call: Callable[..., T], *arguments: Any) -> T:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from services.settings import CommonSettings, setting
 
+RUNTIMES = ("auto", "exact", "torch")
+
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
@@ -68,3 +70,7 @@ class Settings(CommonSettings):
         "~/.cache/memetwin",
         "Folder of models that were converted for this machine; what is missing is made again.",
     )
+
+    def names(self, field: str) -> list[str]:
+        """Return the names in a field that holds several."""
+        return [name for part in getattr(self, field).split(",") if (name := part.strip())]
