@@ -27,6 +27,8 @@ from services.errors import Failure
 
 log = logging.getLogger(__name__)
 
+# Seconds after which a call that waits for room looks again.
+_ROOM_PERIOD = 0.01
 Outcomes = list[Rows | Exception]
 
 
@@ -81,6 +83,9 @@ class Batcher:
     ) -> Computed:
         """Compute the vectors of ``count`` inputs, the first while the last are being prepared.
 
+        A call is let in or refused with its first part. The others wait for room, so that a call
+        may have more tokens than the queue.
+
         Raises:
             Overloaded: too much waits already; with the time after which to try again.
             DeadlineExceeded: ``within`` seconds passed before they were computed.
@@ -89,8 +94,12 @@ class Batcher:
         try:
             for part in parts:
                 items = await part
-                if not job.done.done():
+                if not first:
                     self._schedule.admit(sum(item.cost for item in items), bulk=bulk, within=within)
+                # Room is made by threads, which tell nobody.
+                while self._schedule.is_full(bulk=bulk) and not job.done.done():  # noqa: ASYNC110
+                    await asyncio.sleep(_ROOM_PERIOD)
+                if not job.done.done():
                     self._queue(job, first, items, bulk=bulk)
                 first += len(items)
             return await _finished(job)

@@ -70,7 +70,7 @@ class Schedule:
         Raises:
             Overloaded: with the time after which to try again.
         """
-        limit = self._limit // 2 if bulk else self._limit
+        limit = self._room(bulk=bulk)
         waiting = self.tokens
         before = waiting if bulk else self._interactive.tokens
         late = within is not None and self._seconds(before) > within * MOST_WAIT
@@ -81,6 +81,10 @@ class Schedule:
                 retry_after=max(0.05, self._seconds(waiting)),
                 waiting_tokens=waiting,
             )
+
+    def is_full(self, *, bulk: bool) -> bool:
+        """Say whether what was let in before should wait until it adds more."""
+        return self.tokens >= self._room(bulk=bulk)
 
     def add(self, entries: Sequence[Entry], *, bulk: bool) -> None:
         """Let inputs wait, and wake as many lanes as they may need."""
@@ -140,6 +144,9 @@ class Schedule:
         """Say whether a lane is left for interactive inputs, or none came for a batch's time."""
         quiet = time.monotonic() - self._last_interactive > self._bulk_seconds()
         return quiet or self._card.lanes == 1 or self._lanes_in_bulk < self._card.lanes - 1
+
+    def _room(self, *, bulk: bool) -> int:
+        return self._limit // 2 if bulk else self._limit
 
     def _bulk_seconds(self) -> float:
         """Return about how long a full batch takes."""

@@ -109,6 +109,27 @@ async def test_a_full_queue_refuses_with_a_hint_bulk_first() -> None:
         await asyncio.gather(*running)
 
 
+async def test_a_call_may_have_more_tokens_than_the_queue() -> None:
+    model = Echo()
+    most = 0
+
+    async def part(first: int) -> list[Prepared]:
+        nonlocal most
+        most = max(most, batcher._schedule.tokens)
+        return [item(number) for number in range(first, first + 5)]
+
+    async with Batcher(model, 100) as batcher:
+        model.gate.clear()
+        call = batcher.submit_parts(map(part, range(0, 100, 5)), 100)
+        computing = asyncio.create_task(call)
+        await asyncio.sleep(0.1)
+        with pytest.raises(Overloaded):
+            await ask(batcher, 1000)
+        model.gate.set()
+        assert (await computing).rows[:, 0].tolist() == list(range(100))
+    assert 50 <= most <= 150
+
+
 async def test_what_would_be_late_is_refused_at_the_door() -> None:
     model = Echo()
     async with Batcher(model, 10**9) as batcher:
