@@ -25,7 +25,7 @@ from tests.bench.load import Apart, Seen
 from tests.embedder_process import EmbedderProcess
 
 ROUNDS = 5
-COUNT = 1024
+COUNT = 2048
 
 
 def seconds(call: Callable[[], Any]) -> float:
