@@ -6,8 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Added to a thread's niceness: what computes comes after the event loop, what prepares bulk last.
+# Added to the process's niceness: what computes comes after the loop, what prepares bulk last.
 COMPUTING, PREPARING_BULK = 5, 10
+_NICEST = 19
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -18,7 +19,8 @@ def give_way(niceness: int = COMPUTING) -> None:
     call would wait for its share of a core. Only Linux knows priorities of threads.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_NICEST, own + niceness))
 
 
 def preparing(*, bulk: bool) -> ThreadPoolExecutor:
