@@ -46,38 +46,34 @@ def wrap(method: str, admit: Admit, handler: Any) -> Any:
 
 def _wrap_unary(method: "_Method", behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
-        started, code = time.monotonic(), grpc.StatusCode.OK
+        started = time.monotonic()
         try:
             limit = method.begin(context)
             if limit is None:
-                return await behaviour(request, context)
-            async with asyncio.timeout(limit):
-                return await behaviour(request, context)
+                response = await behaviour(request, context)
+            else:
+                async with asyncio.timeout(limit):
+                    response = await behaviour(request, context)
         except BaseException as error:
-            code, failure = method.read(error, context)
-            if failure:
-                await context.abort(code, failure.message, status.trailers(failure))
+            await method.fail(error, context, started)
             raise
-        finally:
-            method.count(code, started)
+        method.count(grpc.StatusCode.OK, started)
+        return response
 
     return call
 
 
 def _wrap_stream(method: "_Method", behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        started, code = time.monotonic(), grpc.StatusCode.OK
+        started = time.monotonic()
         try:
             async with asyncio.timeout(method.begin(context)):
                 async for response in behaviour(request, context):
                     yield response
         except BaseException as error:
-            code, failure = method.read(error, context)
-            if failure:
-                await context.abort(code, failure.message, status.trailers(failure))
+            await method.fail(error, context, started)
             raise
-        finally:
-            method.count(code, started)
+        method.count(grpc.StatusCode.OK, started)
 
     return call
 
@@ -107,7 +103,14 @@ class _Method:
             self._admit(str(dict(context.invocation_metadata() or ()).get("authorization", "")))
         return self._limit if own is None else None
 
-    def read(self, error: BaseException, context: Any) -> tuple[grpc.StatusCode, Failure | None]:
+    async def fail(self, error: BaseException, context: Any, started: float) -> None:
+        """Count a call that has raised, and tell its caller why, if there is something to tell."""
+        code, failure = self._read(error, context)
+        self.count(code, started)
+        if failure:
+            await context.abort(code, failure.message, status.trailers(failure))
+
+    def _read(self, error: BaseException, context: Any) -> tuple[grpc.StatusCode, Failure | None]:
         """Return the code of what a call has raised, and the failure to tell its caller, if any."""
         if isinstance(error, Failure):
             return error.code, error

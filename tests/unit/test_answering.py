@@ -31,7 +31,7 @@ async def test_a_call_ends_in_the_service_too_at_its_callers_deadline() -> None:
         return b""
 
     def register(server: Any) -> None:
-        methods = {"Wait": grpc.unary_unary_rpc_method_handler(wait)}
+        methods: Any = {"Wait": grpc.unary_unary_rpc_method_handler(wait)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, methods),))
 
     async with (
