@@ -40,13 +40,13 @@ protos: $(GENERATOR)/installed ## Generate the stubs from the contract
 	$(call GENERATE,gen)
 
 format: install ## Format and mend what can be mended
-	$(BIN)/ruff format services tests deploy
-	$(BIN)/ruff check --fix services tests deploy
+	$(BIN)/ruff format services tests deploy tools
+	$(BIN)/ruff check --fix services tests deploy tools
 	$(BIN)/buf format protos --write --exclude-path protos/gen
 
 lint: install ## Look for faults in style, types, imports and contract
-	$(BIN)/ruff format --check services tests deploy
-	$(BIN)/ruff check services tests deploy
+	$(BIN)/ruff format --check services tests deploy tools
+	$(BIN)/ruff check services tests deploy tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint

@@ -5,7 +5,7 @@ import contextlib
 import threading
 from concurrent.futures import Future
 
-from services import serving
+from services import grpc_server
 from services.search.__main__ import wire
 from services.search.settings import Settings
 from tests.stack import channel
@@ -30,6 +30,8 @@ class SearchService:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
             faces = await stack.enter_async_context(wire(self._settings))
-            server = await stack.enter_async_context(serving.Server(faces, self._settings.listen))
+            server = await stack.enter_async_context(
+                grpc_server.Server(faces, self._settings.listen)
+            )
             started.set_result(server.port)
             await self._stop.wait()

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services import serving
+from services import grpc_server
 from services.embedder.__main__ import wire as wire_embedder
 from services.embedder.settings import Settings as EmbedderSettings
-from services.gateway import web
 from services.gateway.__main__ import wire as wire_gateway
+from services.gateway.app import application
 from services.gateway.settings import Settings as GatewaySettings
 from services.search.__main__ import wire as wire_search
 from services.search.settings import Settings as SearchSettings
@@ -69,9 +69,9 @@ class Stack:
         search = await enter(
             wire_search(SearchSettings(redis_url=self._redis_url, redis_prefix=self._prefix))
         )
-        search_port = (await enter(serving.Server(search, "127.0.0.1:0"))).port
+        search_port = (await enter(grpc_server.Server(search, "127.0.0.1:0"))).port
         embedder = await enter(wire_embedder(self._embedder))
-        embedder_port = (await enter(serving.Server(embedder, "127.0.0.1:0"))).port
+        embedder_port = (await enter(grpc_server.Server(embedder, "127.0.0.1:0"))).port
         settings = GatewaySettings(
             embedder_address=f"127.0.0.1:{embedder_port}",
             search_address=f"127.0.0.1:{search_port}",
@@ -80,8 +80,8 @@ class Stack:
             **self._gateway,
         )
         gateway = await enter(wire_gateway(settings))
-        gateway_port = (await enter(serving.Server(gateway.faces, "127.0.0.1:0"))).port
-        http_port = await enter(web.serve(gateway.application, "127.0.0.1", 0))
+        gateway_port = (await enter(grpc_server.Server(gateway.faces, "127.0.0.1:0"))).port
+        http_port = await enter(application.serve(gateway.application, "127.0.0.1", 0))
         return embedder_port, search_port, gateway_port, http_port
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.gateway.web import _listen
+from services.gateway.app.application import _listen
 
 WORDS = ["You ", "asked ", "“", "", "” ", "🙂."]
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}

@@ -9,13 +9,13 @@ from pathlib import Path
 import uvloop
 
 from memetwin.embedder.v1 import embedder_pb2_grpc
-from services import serving, telemetry
-from services.embedder.embedding import Embedding
+from services import grpc_server, telemetry
 from services.embedder.models.model import Model
-from services.embedder.served import Models, Spec
-from services.embedder.server import EmbedderServicer
+from services.embedder.registry import Models, Spec
+from services.embedder.service import Embedding
+from services.embedder.servicer import EmbedderServicer
 from services.embedder.settings import RUNTIMES, Settings
-from services.serving import Face
+from services.grpc_server import Face
 from services.settings import SettingError, from_env
 
 
@@ -79,7 +79,7 @@ async def main() -> None:
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with wire(settings) as faces:
-        await serving.serve(faces, settings.listen, settings)
+        await grpc_server.serve(faces, settings.listen, settings)
 
 
 if __name__ == "__main__":

@@ -13,40 +13,41 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from memetwin.gateway.v1 import cache_pb2_grpc, chat_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
-from services import addresses, serving, telemetry
-from services.gateway import records, web
-from services.gateway.answers import Answers
-from services.gateway.cache import Cache
-from services.gateway.cache_server import CacheParts, CacheServicer
-from services.gateway.cache_web import CacheWeb
-from services.gateway.calibration import Calibration
-from services.gateway.chat import Bounds, Chat
-from services.gateway.clients import Embedder, Neighbours, Search
-from services.gateway.eviction import Eviction
-from services.gateway.evidence import Evidence
-from services.gateway.feedback import Feedback
-from services.gateway.flights import Flights
-from services.gateway.generator import Extractive, LanguageModel
-from services.gateway.ingest import Ingest
-from services.gateway.inventory import Inventory
-from services.gateway.keys import Keys
-from services.gateway.leases import Leases
+from services import grpc_server, redis_client, telemetry
+from services.gateway import redis_store
+from services.gateway.app import application as app_application
+from services.gateway.auth import Keys
+from services.gateway.backends.types import Embedder, Neighbours, Search
+from services.gateway.cache.admin import Inventory
+from services.gateway.cache.calibration import Calibration
+from services.gateway.cache.error_budget.controller import Evidence
+from services.gateway.cache.error_budget.feedback import Feedback
+from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.pricing import Prices
+from services.gateway.cache.routes import CacheWeb
+from services.gateway.cache.scopes import Partitions
+from services.gateway.cache.service import Cache
+from services.gateway.cache.servicer import CacheParts, CacheServicer
+from services.gateway.cache.store import Shelf
+from services.gateway.cache.usage import Tally
+from services.gateway.cache.verifier.model import Verifier
+from services.gateway.chat.service import Bounds, Chat
+from services.gateway.chat.shadow import Samples
+from services.gateway.coalescing.leases import Leases
+from services.gateway.coalescing.singleflight import Flights
 from services.gateway.ledger import Ledger
-from services.gateway.library import Library
-from services.gateway.openai_api import OpenAiApi
-from services.gateway.partitions import Partitions
-from services.gateway.prices import Prices
-from services.gateway.refusals import Refusals
-from services.gateway.samples import Samples
-from services.gateway.server import ChatServicer, RagServicer, TwinServicer
+from services.gateway.llm.client import Upstream
+from services.gateway.openai.api import OpenAiApi
+from services.gateway.rag.abstention import Refusals
+from services.gateway.rag.generator import Extractive, LanguageModel
+from services.gateway.rag.ingest.routes import Uploads
+from services.gateway.rag.ingest.service import Ingest
+from services.gateway.rag.ingest.store import Library
+from services.gateway.rag.service import Answers
+from services.gateway.rag.servicer import ChatServicer, RagServicer, TwinServicer
 from services.gateway.settings import Settings
-from services.gateway.shelf import Shelf
-from services.gateway.tally import Tally
-from services.gateway.twins import Twins
-from services.gateway.uploads import Uploads
-from services.gateway.upstream import Upstream
-from services.gateway.verifier import Verifier
-from services.serving import Face
+from services.gateway.twins.service import Twins
+from services.grpc_server import Face
 from services.settings import from_env, host_port
 
 
@@ -63,11 +64,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
     """Build the gateway; at the end let its writes finish and close its connections."""
     async with contextlib.AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(serving.dial(address))
+            await stack.enter_async_context(grpc_server.dial(address))
             for address in (settings.embedder_address, settings.search_address)
         ]
-        redis = records.connect(settings.redis_url)
-        stack.push_async_callback(addresses.close, redis)
+        redis = redis_store.connect(settings.redis_url)
+        stack.push_async_callback(redis_client.close, redis)
         neighbours = Neighbours(Embedder(channels[0]), Search(channels[1]))
         book = Ledger(redis, settings.redis_prefix)
         kept = _cache(settings, redis, Partitions(book), neighbours, stack)
@@ -105,7 +106,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         ]
         routes = OpenAiApi(chat, neighbours.embedder, upstream).routes()
         routes += CacheWeb(kept.tally).routes() + Uploads(ingest).routes()
-        yield Gateway(faces, web.app(twins, answers, routes, ready, keys))
+        yield Gateway(faces, app_application.app(twins, answers, routes, ready, keys))
 
 
 def _cache(
@@ -186,9 +187,9 @@ async def main() -> None:
     telemetry.set_up(settings)
     async with (
         wire(settings) as gateway,
-        web.serve(gateway.application, *host_port(settings.http_listen)),
+        app_application.serve(gateway.application, *host_port(settings.http_listen)),
     ):
-        await serving.serve(gateway.faces, settings.listen, settings)
+        await grpc_server.serve(gateway.faces, settings.listen, settings)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from services.gateway.records import Record, as_bytes, asking, dump, load, page
+from services.gateway.redis_store import Record, as_bytes, asking, dump, load, page
 
 
 class Ledger:

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import uvloop
 
 from memetwin.search.v1 import search_pb2_grpc
-from services import addresses, serving, telemetry
-from services.search.collections import Collections
+from services import grpc_server, redis_client, telemetry
+from services.grpc_server import Face
 from services.search.engines import connection
-from services.search.server import SearchServicer
+from services.search.service import Collections
+from services.search.servicer import SearchServicer
 from services.search.settings import Settings
-from services.serving import Face
 from services.settings import from_env
 
 
@@ -36,7 +36,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
         ]
     finally:
         upkeep.cancel()
-        await addresses.close(redis)
+        await redis_client.close(redis)
 
 
 async def main() -> None:
@@ -44,7 +44,7 @@ async def main() -> None:
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with wire(settings) as faces:
-        await serving.serve(faces, settings.listen, settings)
+        await grpc_server.serve(faces, settings.listen, settings)
 
 
 if __name__ == "__main__":

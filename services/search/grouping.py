@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from services.search.filters import Condition, Exists, Group, Number, Tag, Value
-from services.search.schema import HITS_LIMIT, Hit, Query, Result
+from services.search.types import HITS_LIMIT, Hit, Query, Result
 
 # So many hits are read for each that is wanted, then ever more.
 _AT_FIRST, _WIDER = 4, 4

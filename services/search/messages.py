@@ -5,14 +5,14 @@ from typing import Any
 
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
-from services.search.changes import FieldsUpdate
-from services.search.collections import Described
 from services.search.engines.connection import Server
 from services.search.filters import Place, Value
-from services.search.limits import check_new
-from services.search.schema import DOCUMENTS_LIMIT, Collection, Document, check_id, read_vector
+from services.search.service import Described
 from services.search.tuning import Measurement, Setting
-from services.search.uploads import Receipt
+from services.search.types import DOCUMENTS_LIMIT, Collection, Document, check_id, read_vector
+from services.search.updates import FieldsUpdate
+from services.search.upsert_stream import Receipt
+from services.search.validation import check_new
 
 _METRICS = {
     search_pb2.METRIC_UNSPECIFIED: "cosine",

@@ -8,15 +8,7 @@ from services.errors import InvalidArgument
 from services.search import filters
 from services.search.filters import Condition, Place
 from services.search.messages import engine_number, named, write_value
-from services.search.schema import (
-    Collection,
-    Hit,
-    Query,
-    Result,
-    check_id,
-    check_name,
-    read_vector,
-)
+from services.search.types import Collection, Hit, Query, Result, check_id, check_name, read_vector
 
 _FUSIONS = {
     search_pb2.FUSION_UNSPECIFIED: "linear",

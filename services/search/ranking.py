@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.search import lifts
-from services.search.schema import HITS_LIMIT, Document, Hit, Query, Result
+from services.search import metric_transforms
+from services.search.types import HITS_LIMIT, Document, Hit, Query, Result
 
 
 def halves(query: Query) -> tuple[Query, Query]:
@@ -81,7 +81,7 @@ def _compare(hits: Sequence[Hit], query: Query) -> None:
     if not hits or query.vector is None:
         return
     stored = np.frombuffer(b"".join(hit.vector for hit in hits), "<f4").reshape(len(hits), -1)
-    scores = lifts.exact_scores(query.collection.metric, query.vector, stored)
+    scores = metric_transforms.exact_scores(query.collection.metric, query.vector, stored)
     for hit, similarity, distance in zip(hits, *scores, strict=True):
         hit.similarity, hit.distance = float(similarity), float(distance)
 

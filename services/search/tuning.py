@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
-from services.search import lifts
-from services.search.collections import TEMPORARY, Collections
-from services.search.sampling import recall
-from services.search.schema import EF_LIMIT, Collection, Document, Query, Result, Vector
+from services.search import metric_transforms
+from services.search.recall_sampling import recall
+from services.search.service import TEMPORARY, Collections
+from services.search.types import EF_LIMIT, Collection, Document, Query, Result, Vector
 
 SAMPLE_LIMIT = 10_000
 K_LIMIT = 100
@@ -272,9 +272,9 @@ def _measurement(
 
 def _nearest(metric: str, vector: Vector, stored: Vector, k: int) -> float:
     """Return the distance of the k-th nearest, what is as near included."""
-    distances = lifts.exact_scores(metric, vector, stored)[1]
+    distances = metric_transforms.exact_scores(metric, vector, stored)[1]
     last = float(np.partition(distances, min(k, len(stored)) - 1)[min(k, len(stored)) - 1])
-    return last + lifts.TIE * max(1.0, abs(last))
+    return last + metric_transforms.TIE * max(1.0, abs(last))
 
 
 def _within(value: int, most: int, place: str) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
-from services.gateway.budget import Budget, Observation
-from services.gateway.cache import NEIGHBOURHOOD
-from services.gateway.candidates import Candidate, look
-from services.gateway.signs import Text
-from services.gateway.verifier import Side, Verifier
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.gateway.cache.error_budget.candidates import Candidate, look
+from services.gateway.cache.error_budget.policy import Budget, Observation
+from services.gateway.cache.service import NEIGHBOURHOOD
+from services.gateway.cache.verifier.features import Text
+from services.gateway.cache.verifier.model import Side, Verifier
 from tests.bench.published_rule import Observed
 from tests.bench.verifier import embed
 

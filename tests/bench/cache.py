@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
-from services.gateway.signs import Text, contradiction
-from services.gateway.verifier import by_cosine
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, read
+from services.gateway.cache.verifier.features import Text, contradiction
+from services.gateway.cache.verifier.model import by_cosine
 
 PAIRS = 10_000
 

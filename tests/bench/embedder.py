@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
 from tests.bench import load
 from tests.bench.load import Apart, Seen
 from tests.embedder_process import EmbedderProcess

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.embedder import encodings
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
-from services.embedder.ranges import Ranges
+from services.embedder.int8_scales import Ranges
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
 from tests.conftest import data_folder
 
 QUESTIONS = 500

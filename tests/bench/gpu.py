@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
 from tests.embedder_process import EmbedderProcess, request
 from tests.stack import channel
 

@@ -21,14 +21,14 @@ from redis.asyncio import Redis
 from memetwin.embedder.v1 import embedder_pb2
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services.gateway import records
-from services.gateway.cache import CANDIDATES, EFFORT, entry_id
-from services.gateway.clients import to_field
-from services.gateway.entries import Context, Entry, Request, Scope, packed
-from services.gateway.eviction import collection
+from services.gateway import redis_store
+from services.gateway.backends.types import to_field
+from services.gateway.cache.eviction import collection
+from services.gateway.cache.scopes import Partitions
+from services.gateway.cache.service import CANDIDATES, EFFORT, entry_id
+from services.gateway.cache.store import Shelf
+from services.gateway.cache.types import Context, Entry, Request, Scope, packed
 from services.gateway.ledger import Ledger
-from services.gateway.partitions import Partitions
-from services.gateway.shelf import Shelf
 from tests.bench.echo import METHOD
 from tests.bench.search import p50s
 from tests.conftest import ROOT
@@ -125,7 +125,7 @@ class Load:
 
 async def create(search: str, url: str, digest: str) -> None:
     """Create the collection of the entries' vectors, unless an earlier run has."""
-    store = records.connect(url)
+    store = redis_store.connect(url)
     partition = await Partitions(Ledger(store, PREFIX)).of(OWN)
     tag = search_pb2.FIELD_TYPE_TAG
     wanted = search_pb2.Collection(
@@ -155,7 +155,7 @@ async def load(gateway: Any, search: str, url: str, digest: str, first: int) -> 
             scope=SCOPE, prompt=prompt(number), response=ANSWER, usage=usage
         )
         gateway.CreateEntry(request, timeout=60)
-    store = records.connect(url)
+    store = redis_store.connect(url)
     async with grpc.aio.insecure_channel(search) as to:
         stub = search_pb2_grpc.SearchServiceStub(to)
         await Load(store, stub, digest).run(max(first, TEXTS))

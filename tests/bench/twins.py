@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2
-from services.embedder import pictures
+from services.embedder.decoding import images
+from services.embedder.models.convnet import DEFAULT_IMAGE_MODEL
 from services.embedder.models.network import Network, over_white
-from services.embedder.models.own import DEFAULT_IMAGE_MODEL
 from services.embedder.training.edits import EDITS, edited
 from tests.embedder_process import EmbedderProcess
 
@@ -85,7 +85,7 @@ def overall(recalls: Recall, metric: str) -> float:
 def with_network(network: Network) -> Encoder:
     """Encode by a network in this process, decoded as the embedder does."""
     return lambda files: network.encode(
-        np.stack([network.prepare(pictures.decode(file, "")) for file in files])
+        np.stack([network.prepare(images.decode(file, "")) for file in files])
     )
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
-from services.gateway import opposites, pairs
-from services.gateway.card import measured, probabilities
-from services.gateway.pairs import Pair
-from services.gateway.signs import Text
-from services.gateway.verifier import Side, Verifier
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.gateway.cache.verifier.features import Text
+from services.gateway.cache.verifier.model import Side, Verifier
+from tools.train_verifier import opposites, pairs
+from tools.train_verifier.card import measured, probabilities
+from tools.train_verifier.pairs import Pair
 
 OF_A_KIND = 300
 # Pairs of words that no list of the verifier's has.

@@ -8,10 +8,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.cuda import Eager, Graphs, Shapes, halved
+from services.embedder.models.cuda_graphs import Eager, Graphs, Shapes, halved
+from services.embedder.models.runtime_selection import LEAST_COSINE, Runtimes
 from services.embedder.models.runtimes import Rows, Torch
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
-from services.embedder.models.trials import LEAST_COSINE, Runtimes
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
 
 pytestmark = pytest.mark.gpu
 TEXTS = [f"{'what is a meme and who drew it ' * (n % 9)}number {n}?" for n in range(400)]

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from services.embedder.models.convnet import OwnNetwork
+from services.embedder.models.cross_encoder import CrossEncoders
 from services.embedder.models.model import Model
-from services.embedder.models.own import OwnNetwork
-from services.embedder.models.pairs import CrossEncoders
-from services.embedder.models.sentences import Sentences
-from services.embedder.models.trials import Runtimes
+from services.embedder.models.runtime_selection import Runtimes
+from services.embedder.models.sentence_transformer import Sentences
 from services.embedder.settings import Settings
 
 

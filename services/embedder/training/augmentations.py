@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from services.embedder.training import drawings
+from services.embedder.training import synthetic_images
 
 _CAPTIONS = 600
 _PAGES = 200
@@ -33,8 +33,8 @@ class Views:
     def __init__(self, side: int, seed: int) -> None:
         chance = Random(seed)  # noqa: S311 - no secrets here
         self.chance = torch.Generator().manual_seed(seed)
-        self._captions = torch.from_numpy(drawings.captions(_CAPTIONS, side, chance))
-        self._pages = torch.from_numpy(drawings.pages(_PAGES, side, chance))
+        self._captions = torch.from_numpy(synthetic_images.captions(_CAPTIONS, side, chance))
+        self._pages = torch.from_numpy(synthetic_images.pages(_PAGES, side, chance))
 
     def make(self, pictures: Tensor, aspects: Tensor, strength: float) -> Tensor:
         """Make one view of each picture.

@@ -83,14 +83,14 @@ def train(pictures: Path | None, pairs: Path | None, **given: Any) -> None:
     task = _task(data, "pictures" if pictures else "pairs", given)
     try:
         if pictures:
-            from services.embedder.training import images  # noqa: PLC0415
+            from services.embedder.training import image_training  # noqa: PLC0415
 
             declared = given["architecture"] or _SHIPPED / "architecture.json"
-            card = images.train(task, declared, labelled=given["labels"])
+            card = image_training.train(task, declared, labelled=given["labels"])
         else:
-            from services.embedder.training import texts  # noqa: PLC0415
+            from services.embedder.training import text_training  # noqa: PLC0415
 
-            card = texts.train(task, given["model"])
+            card = text_training.train(task, given["model"])
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(card)
@@ -102,14 +102,14 @@ def train(pictures: Path | None, pairs: Path | None, **given: Any) -> None:
 @click.option("--out", type=_OUT, required=True, help="Folder for the PNGs.")
 def visualize(picture: Path, network: Path, out: Path) -> None:
     """Draw a network's filters and what each of its layers sees of a PICTURE (feature maps)."""
-    from services.embedder import pictures  # noqa: PLC0415
+    from services.embedder.decoding import images  # noqa: PLC0415
     from services.embedder.models.network import Network  # noqa: PLC0415
-    from services.embedder.training import maps  # noqa: PLC0415
+    from services.embedder.training import feature_maps  # noqa: PLC0415
     from services.errors import InvalidArgument  # noqa: PLC0415
 
     try:
-        decoded = pictures.decode(picture.read_bytes(), str(picture))
-        files = maps.draw(Network.load(network), decoded, out)
+        decoded = images.decode(picture.read_bytes(), str(picture))
+        files = feature_maps.draw(Network.load(network), decoded, out)
     except (InvalidArgument, ValueError) as error:
         raise click.ClickException(str(error)) from error
     for file in files:
@@ -117,8 +117,8 @@ def visualize(picture: Path, network: Path, out: Path) -> None:
 
 
 def _task(data: Path, kind: str, given: dict[str, Any]) -> Any:
-    from services.embedder.training.descent import Plan  # noqa: PLC0415
     from services.embedder.training.task import Task  # noqa: PLC0415
+    from services.embedder.training.trainer import Plan  # noqa: PLC0415
 
     def value(name: str, defaults: dict[str, int]) -> int:
         return defaults[kind] if given[name] is None else int(given[name])

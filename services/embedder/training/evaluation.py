@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.embedder import pictures
+from services.embedder.decoding import images as decoding_images
 from services.embedder.models.network import Network
-from services.embedder.training.albums import Album
 from services.embedder.training.edits import EDITS, edited
+from services.embedder.training.image_dataset import Album
 
 Vectors = NDArray[np.float32]
 _PART = 64
@@ -60,8 +60,10 @@ def recall(hits: NDArray[np.bool_]) -> Recall:
 
 
 def _original_and_edits(network: Network, file: Path) -> Vectors:
-    picture = pictures.decode(file.read_bytes(), file.name)
-    changed = [pictures.decode(edited(picture, edit, file.name), file.name) for edit in EDITS]
+    picture = decoding_images.decode(file.read_bytes(), file.name)
+    changed = [
+        decoding_images.decode(edited(picture, edit, file.name), file.name) for edit in EDITS
+    ]
     return _unit(network, [picture, *changed])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import torch
 
-from services.embedder.training.descent import Plan, Progress
+from services.embedder.training.trainer import Plan, Progress
 
 CARD = "README.md"
 CHECKPOINT = "checkpoint.pt"

@@ -9,7 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from services.embedder.models.architecture import Architecture
 from services.embedder.models.network import Network, build
-from services.embedder.training.descent import fast
+from services.embedder.training.trainer import fast
 
 RATE, WEIGHT_DECAY = 2e-3, 0.02
 TEMPERATURE = 0.08

@@ -2,9 +2,9 @@
 
 from services.errors import AlreadyExists, NotFound
 from services.search.engines import scripts
+from services.search.engines.catalog import Record, Records
 from services.search.engines.connection import Client, asking
-from services.search.engines.records import Record, Records
-from services.search.schema import Collection
+from services.search.types import Collection
 
 
 class Aliases:

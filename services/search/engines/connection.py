@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from redis import exceptions
 from redis.asyncio import RedisCluster
 
-from services import addresses, deadlines
+from services import deadlines, redis_client
 from services.errors import DeadlineExceeded, FailedPrecondition, Failure, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def connect(url: str) -> Client:
     Raises:
         InvalidArgument: this is no address.
     """
-    redis = addresses.connect(url, connections=32, patience=2 * PATIENCE, protocol=2)
+    redis = redis_client.connect(url, connections=32, patience=2 * PATIENCE, protocol=2)
     redis.response_callbacks.pop("VSIM", None)  # its own reading of the reply loses scores
     return redis
 

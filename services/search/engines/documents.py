@@ -9,10 +9,10 @@ from dataclasses import asdict
 import numpy as np
 
 from services.search.engines import scripts
+from services.search.engines.catalog import Record, Records, changing
 from services.search.engines.connection import Client, asking
-from services.search.engines.records import Record, Records, changing
 from services.search.filters import Place, Value
-from services.search.schema import Document
+from services.search.types import Document
 
 _SAMPLE = 20
 _DELETED_AT_ONCE = 500

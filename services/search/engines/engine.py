@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.search.engines.records import Record
+from services.search.engines.catalog import Record
 from services.search.filters import Condition, Value
-from services.search.schema import Collection, Document, Query, Result
+from services.search.types import Collection, Document, Query, Result
 
 
 @dataclass(frozen=True)

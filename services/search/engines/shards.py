@@ -22,13 +22,13 @@ from services.errors import (
     NotFound,
     Unavailable,
 )
+from services.search.engines.catalog import Record, Records, changing
 from services.search.engines.connection import PATIENCE, retried
 from services.search.engines.documents import Documents
 from services.search.engines.engine import Change, Size
-from services.search.engines.records import Record, Records, changing
-from services.search.engines.vector_sets import VectorSets
+from services.search.engines.vector_sets.engine import VectorSets
 from services.search.filters import Condition
-from services.search.schema import Collection, Document, Hit, Query, Result
+from services.search.types import Collection, Document, Hit, Query, Result
 
 _TRIES = 5
 # The share of the caller's time that one shard may take before an answer goes without it.

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.embedding import Embedded, Embedding
-from services.embedder.models.sentences import Sentences
-from services.embedder.orders import Order, SoundFile
-from services.embedder.served import Models, Spec
+from services.embedder.models.sentence_transformer import Sentences
+from services.embedder.registry import Models, Spec
+from services.embedder.requests import Order, SoundFile
+from services.embedder.service import Embedded, Embedding
 from services.errors import InvalidArgument
 from tests import small_models
 

@@ -21,11 +21,11 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from services.embedder.embedding import Embedding
 from services.embedder.models.model import CannotLoad
-from services.embedder.models.sentences import Sentences
-from services.embedder.orders import Order
-from services.embedder.served import Models, Spec
+from services.embedder.models.sentence_transformer import Sentences
+from services.embedder.registry import Models, Spec
+from services.embedder.requests import Order
+from services.embedder.service import Embedding
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.cuda import Eager, Shapes, halved
+from services.embedder.models.cuda_graphs import Eager, Shapes, halved
 from services.embedder.models.runtimes import Rows, TokenIds, Torch, padded
 from tests.small_models import sentence_model
 

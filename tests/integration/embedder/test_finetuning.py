@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 from sentence_transformers import SentenceTransformer
 
 from memetwin.embedder.v1 import embedder_pb2
-from services.embedder.models.sentences import read
-from services.embedder.training import command, pairs, texts
+from services.embedder.models.sentence_transformer import read
+from services.embedder.training import command, text_pairs, text_training
 from services.embedder.training.checkpoints import Checkpoint
-from services.embedder.training.descent import Descent, Plan
-from services.embedder.training.pairs import Pair
-from services.embedder.training.sentences import Sentences
+from services.embedder.training.text_losses import Sentences
+from services.embedder.training.text_pairs import Pair
+from services.embedder.training.trainer import Descent, Plan
 from tests import small_models
 from tests.embedder_process import EmbedderProcess, request
 
@@ -65,8 +65,10 @@ def test_pairs_become_a_better_model_that_the_embedder_serves(base: Path, tmp_pa
     assert result.exit_code == 0, result.output
     assert "training on 539 pairs, 61 held out" in result.output  # some share a text
     assert not (tmp_path / "net" / "checkpoint.pt").exists()
-    unseen = pairs.split(rows, 10)[1]
-    before, after = (texts.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net"))
+    unseen = text_pairs.split(rows, 10)[1]
+    before, after = (
+        text_training.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net")
+    )
     assert before
     assert after
     assert after.recall.at_1 > before.recall.at_1 + 0.5
@@ -94,7 +96,7 @@ class Killed(Exception):
 def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     base: Path, tmp_path: Path
 ) -> None:
-    seen, unseen = pairs.split(translations(300), 10)
+    seen, unseen = text_pairs.split(translations(300), 10)
 
     def descend(die_after: int | None, name: str) -> dict[str, torch.Tensor]:
         lesson = Sentences(read(str(base))[0], seen, unseen, seed=1)
@@ -134,9 +136,11 @@ def test_labelled_pairs_teach_what_does_not_belong_together(base: Path, tmp_path
     result = train(file, base, tmp_path / "net", "--epochs", "20", "--hold-out", "5")
     assert result.exit_code == 0, result.output
     assert "CoSENTLoss" in result.output
-    unseen = pairs.split(pairs.read(file), 5)[1]
+    unseen = text_pairs.split(text_pairs.read(file), 5)[1]
     assert {pair.same for pair in unseen} == {True, False}
-    before, after = (texts.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net"))
+    before, after = (
+        text_training.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net")
+    )
     assert before
     assert after
     assert after.precision > before.precision + 0.1
@@ -148,12 +152,12 @@ def test_no_text_is_learned_from_and_held_out(tmp_path: Path) -> None:
         Pair(str(chance.randrange(400)), str(chance.randrange(400)), chance.random() < 0.5)
         for _ in range(200)
     ]
-    seen, unseen = pairs.split(rows, 4)
+    seen, unseen = text_pairs.split(rows, 4)
     assert len(seen) + len(unseen) == 200
     assert unseen
     known = {text for pair in seen for text in (pair.a, pair.b)}
     assert known.isdisjoint(text for pair in unseen for text in (pair.a, pair.b))
-    assert pairs.split(rows, 0)[1] == []
+    assert text_pairs.split(rows, 0)[1] == []
 
 
 def test_no_batch_has_two_pairs_that_share_a_text(base: Path) -> None:

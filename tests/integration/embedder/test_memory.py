@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.embedder.embedding import Embedded, Embedding
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences
-from services.embedder.orders import Order
-from services.embedder.served import Models, Spec
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.registry import Models, Spec
+from services.embedder.requests import Order
+from services.embedder.service import Embedded, Embedding
 from services.errors import InvalidArgument
 
 

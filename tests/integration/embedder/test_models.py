@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.models.model import CannotLoad
-from services.embedder.models.sentences import Sentences
-from services.embedder.models.trials import Runtimes
+from services.embedder.models.runtime_selection import Runtimes
+from services.embedder.models.sentence_transformer import Sentences
 from tests.embedder_process import EmbedderProcess, request
 from tests.refusals import refusal
 from tests.small_models import PROMPTS, cross_encoder, sentence_model, with_own_code

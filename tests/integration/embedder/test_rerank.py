@@ -9,8 +9,8 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from services.embedder.models.cross_encoder import CrossEncoders
 from services.embedder.models.model import CannotLoad
-from services.embedder.models.pairs import CrossEncoders
 from tests.embedder_process import EmbedderProcess
 from tests.refusals import refusal
 from tests.small_models import cross_encoder

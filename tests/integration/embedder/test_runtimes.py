@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.embedder.models.converted import OpenVino, convert, openvino
+from services.embedder.models.openvino import OpenVino, convert, openvino
+from services.embedder.models.runtime_selection import INDEPENDENCE, LEAST_COSINE, Runtimes
 from services.embedder.models.runtimes import Rows
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, Sentences, read
-from services.embedder.models.trials import INDEPENDENCE, LEAST_COSINE, Runtimes
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
 from tests.conftest import ROOT
 
 TEXTS = ["no", "What is a meme?", "Grüße aus Köln – 日本", "A longer text about cats that " * 60]
@@ -58,7 +58,7 @@ def test_rows_that_no_group_divides_are_not_made_small() -> None:
     openvino()
     from openvino import Model, opset13
 
-    from services.embedder.models.quantised import quantise
+    from services.embedder.models.openvino_int8 import quantise
 
     rows = opset13.parameter([-1, 50], np.float32)
     matrix = opset13.constant(np.ones((10, 50), np.float32))
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None
 
 def test_openvino_reports_nothing_to_its_makers() -> None:
     code = (
-        "import sys; from services.embedder.models.converted import openvino; openvino();"
+        "import sys; from services.embedder.models.openvino import openvino; openvino();"
         "assert not [name for name in sys.modules if 'openvino_telemetry.' in name];"
         "assert sys.modules['openvino_telemetry'] is None"
     )

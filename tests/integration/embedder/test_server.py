@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentences import DEFAULT_TEXT_MODEL, read
+from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, read
 from tests.embedder_process import EmbedderProcess, request
 from tests.refusals import refusal
 from tests.stack import Stack

@@ -15,11 +15,11 @@ from PIL import Image
 
 from services.embedder.models import architecture
 from services.embedder.models.network import Network, build
-from services.embedder.training import albums, command, evaluation
+from services.embedder.training import command, evaluation, image_dataset
 from services.embedder.training.augmentations import Views
 from services.embedder.training.checkpoints import Checkpoint
-from services.embedder.training.contrast import Contrast
-from services.embedder.training.descent import Descent, Plan
+from services.embedder.training.contrastive import Contrast
+from services.embedder.training.trainer import Descent, Plan
 from tests.conftest import ROOT
 
 SMALL: dict[str, Any] = {
@@ -147,9 +147,9 @@ class Killed(Exception):
 def test_a_training_goes_on_from_the_middle_of_an_epoch(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    declared, album = architecture.parse(json.dumps(SMALL)), albums.read(folder)[0]
-    seen, unseen = albums.split(album, 4)
-    monkeypatch.setattr("services.embedder.training.contrast._BATCH", 8)  # four batches an epoch
+    declared, album = architecture.parse(json.dumps(SMALL)), image_dataset.read(folder)[0]
+    seen, unseen = image_dataset.split(album, 4)
+    monkeypatch.setattr("services.embedder.training.contrastive._BATCH", 8)  # four batches an epoch
 
     def descend(die_after: int | None, name: str) -> dict[str, torch.Tensor]:
         lesson = Contrast(declared, seen, unseen, seed=1)
@@ -186,8 +186,8 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_training_teaches(folder: Path) -> None:
     declared = architecture.parse(json.dumps(SMALL))
-    album = albums.read(folder)[0]
-    seen, unseen = albums.split(album, hold_out=2)
+    album = image_dataset.read(folder)[0]
+    seen, unseen = image_dataset.split(album, hold_out=2)
     torch.manual_seed(1)
     untaught = Network(declared, build(declared))
     lesson = Contrast(declared, seen, unseen, seed=1)
@@ -205,8 +205,8 @@ def test_sub_folders_are_labels(labelled: Path, tmp_path: Path) -> None:
     assert "supervised: 3 labels, the sub-folders patches, red, stripes" in result.output
     assert "training on 36 pictures, 12 held out" in result.output
     assert "whose label is told right: 100.0%" in result.output
-    album = albums.read(labelled)[0]
-    seen, unseen = albums.split(album, 4)
+    album = image_dataset.read(labelled)[0]
+    seen, unseen = image_dataset.split(album, 4)
     assert sorted(set(unseen.labels)) == ["patches", "red", "stripes"]
     assert evaluation.on_labels(Network.load(tmp_path / "net"), seen, unseen).at_1 == 1
 
@@ -223,15 +223,17 @@ def test_labels_may_be_passed_over_but_not_invented(
 
 def test_the_only_picture_of_a_label_is_learned_from() -> None:
     names, labels = ["a", "b", "c", "d"], ["x", "x", "x", "y"]
-    album = albums.Album(np.zeros((4, 8, 8, 3), np.uint8), np.ones(4, np.float32), names, labels)
-    seen, unseen = albums.split(album, 4)
+    album = image_dataset.Album(
+        np.zeros((4, 8, 8, 3), np.uint8), np.ones(4, np.float32), names, labels
+    )
+    seen, unseen = image_dataset.split(album, 4)
     assert (seen.names, unseen.names) == (["b", "c", "d"], ["a"])
-    assert len(albums.split(album, 0)[1]) == 0
+    assert len(image_dataset.split(album, 0)[1]) == 0
 
 
 def test_it_stops_early_and_keeps_the_best_epoch(folder: Path) -> None:
     declared = architecture.parse(json.dumps(SMALL))
-    seen, unseen = albums.split(albums.read(folder)[0], 4)
+    seen, unseen = image_dataset.split(image_dataset.read(folder)[0], 4)
     lesson = Contrast(declared, seen, unseen, seed=1)
     real, losses = lesson.held_out_loss, iter([3.0, 1.0, 2.0, 1.5])
     best: list[float | None] = []
@@ -280,8 +282,8 @@ def test_all_cannot_be_held_out(folder: Path, tmp_path: Path) -> None:
 
 
 def test_large_networks_learn_from_large_pictures(folder: Path) -> None:
-    assert albums.read(folder)[0].side == 128
-    assert albums.read(folder, 224)[0].side == 298
+    assert image_dataset.read(folder)[0].side == 128
+    assert image_dataset.read(folder, 224)[0].side == 298
 
 
 def test_a_network_is_drawn(folder: Path, tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ def test_maps_are_what_the_layers_compute(tmp_path: Path) -> None:
 
 
 def test_views_are_pictures_and_differ(folder: Path) -> None:
-    pictures = albums.read(folder)[0]
+    pictures = image_dataset.read(folder)[0]
     pixels, aspects = torch.from_numpy(pictures.pixels), torch.from_numpy(pictures.aspects)
     views = Views(pixels.shape[1], seed=1)
     first, second = (views.make(pixels, aspects, strength=0.8) for _ in range(2))

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2, rag_pb2_grpc
-from services.gateway.generator import Extractive
+from services.gateway.rag.generator import Extractive
 from tests.documents import ingest, ingest_one, read
 from tests.injections import INJECTIONS
 from tests.language_model import LanguageModel

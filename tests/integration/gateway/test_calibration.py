@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from services.cli.__main__ import main
-from services.gateway.calibration import calibrated, lowest
+from services.gateway.cache.calibration import calibrated, lowest
 from tests.refusals import refusal
 from tests.stack import Stack
 

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
-from services.gateway.keys import Keys
+from services.gateway.auth import Keys
 from services.settings import SettingError
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready

@@ -9,14 +9,14 @@ import pytest
 import redis
 
 from services.errors import Unavailable
-from services.gateway import records
-from services.gateway.shelf import Shelf
+from services.gateway import redis_store
+from services.gateway.cache.store import Shelf
 from tests.redis_server import free_port
 
 
 @pytest.fixture
 async def shelf(redis_url: str, prefix: str) -> AsyncIterator[Shelf]:
-    client = records.connect(redis_url)
+    client = redis_store.connect(redis_url)
     one = Shelf(client, f"{prefix}shelf-{uuid.uuid4()}:")
     yield one
     await one.close()
@@ -120,7 +120,7 @@ async def test_a_connection_that_was_lost_is_opened_again(shelf: Shelf, redis_ur
 
 
 async def test_who_asks_an_absent_redis_is_told() -> None:
-    client = records.connect(f"redis://127.0.0.1:{free_port()}")
+    client = redis_store.connect(f"redis://127.0.0.1:{free_port()}")
     shelf = Shelf(client, "absent:")
     for found in await asyncio.gather(
         *(shelf.entry("x") for _ in range(5)), return_exceptions=True

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from services.gateway.signs import Text
-from services.gateway.training import train
-from services.gateway.verifier import Side, Verifier
+from services.gateway.cache.verifier.features import Text
+from services.gateway.cache.verifier.model import Side, Verifier
 from tests.stack import Stack
+from tools.train_verifier.training import train
 
 TOPICS = "cats dogs trains bread rivers chess violins planets gardens shoes".split()
 ASKED = "How do I choose {}?", "How can I choose {}?", "Why are {} so loved?", "Where are {} made?"

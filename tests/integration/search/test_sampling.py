@@ -6,9 +6,9 @@ import uuid
 import numpy as np
 from prometheus_client import REGISTRY
 
-from services.search.collections import Collections
 from services.search.engines import connection
-from services.search.schema import Collection, Document, Query
+from services.search.service import Collections
+from services.search.types import Collection, Document, Query
 
 
 async def test_a_sampled_query_is_asked_again_exactly(redis_url: str) -> None:

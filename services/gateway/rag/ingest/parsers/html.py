@@ -1,0 +1,114 @@
+"""Reads HTML as a browser would show it: text by blocks, without scripts, styles and navigation."""
+
+import re
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings
+
+_SKIPPED = frozenset("script style noscript template nav svg math head iframe object".split())
+_BLOCKS = frozenset(
+    """address article aside blockquote body caption center dd details dialog div dl dt fieldset
+    figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main ol option p pre
+    section summary table tbody td tfoot th thead tr ul""".split()
+)
+_ROWS = frozenset(("li", "tr", "dt", "dd", "option"))
+_CELLS = frozenset(("td", "th"))
+_HEADING = re.compile(r"h([1-6])")
+_CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.I)
+_SPACE = re.compile(r"\s+")
+
+
+def read(content: bytes) -> Extract:
+    """Return what an HTML page says; bytes that are no text become U+FFFD."""
+    tree = LexborHTMLParser(_decoded(content))
+    page = _Page()
+    if tree.body is not None:
+        page.walk(tree.body)
+    title = tree.css_first("title")
+    said = _SPACE.sub(" ", title.text()).strip() if title is not None else ""
+    return Extract(page.text(), page.blocks, said or page.heading)
+
+
+def _decoded(content: bytes) -> str:
+    named = _CHARSET.search(content[:1024])
+    names = [named[1].decode("ascii")] if named else []
+    for name in ["utf-8-sig", *names, "cp1252"]:
+        try:
+            return content.decode(name)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return content.decode("utf-8", errors="replace")
+
+
+class _Page:
+    """Gathers the text of a page, block by block."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.heading = ""
+        self._headings = Headings()
+        self._parts: list[str] = []
+        self._length = 0
+        self._inline: list[str] = []
+        self._preformatted = 0
+
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def walk(self, root: LexborNode) -> None:
+        """Visit a tree in order, without recursion: pages nest as deep as they like."""
+        pending: list[tuple[LexborNode, bool]] = [(root, False)]
+        while pending:
+            node, left = pending.pop()
+            if left:
+                self._leave(node.tag or "")
+            elif node.is_text_node:
+                self._inline.append(node.text_content or "")
+            elif self._enter(node):
+                pending.append((node, True))
+                pending += [(one, False) for one in reversed(list(node.iter(include_text=True)))]
+        self._flush("")
+
+    def _enter(self, node: LexborNode) -> bool:
+        tag = node.tag or ""
+        if tag in _SKIPPED or "hidden" in node.attributes:
+            return False
+        if tag == "br":
+            self._inline.append("\n")
+        if tag in _BLOCKS and tag not in _CELLS:
+            self._flush("")
+        self._preformatted += tag == "pre"
+        return True
+
+    def _leave(self, tag: str) -> None:
+        if tag in _CELLS:
+            self._inline.append(" | ")
+        elif tag in _BLOCKS:
+            self._flush(tag)
+        self._preformatted -= tag == "pre"
+
+    def _flush(self, tag: str) -> None:
+        said, self._inline = "".join(self._inline), []
+        if self._preformatted:
+            said = said.strip("\n").rstrip()
+        else:
+            said = _SPACE.sub(" ", said).strip(" |" if tag == "tr" else " ")
+        if not said.strip():
+            return
+        if level := _HEADING.fullmatch(tag):
+            self._headings.enter(int(level[1]), said)
+            self.heading = self.heading or said
+        self._add(said, tag)
+
+    def _add(self, said: str, tag: str) -> None:
+        if self._parts:
+            self._say("\n" if tag in _ROWS else "\n\n")
+        start = self._length
+        self._say(said)
+        by_lines = bool(self._preformatted)
+        self.blocks.append(Block(start, self._length, by_lines, str(self._headings)))
+
+    def _say(self, text: str) -> None:
+        self._parts.append(text)
+        self._length += len(text)

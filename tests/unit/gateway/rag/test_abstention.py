@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from services.gateway.rag.abstention import fit
+
+RANDOM = np.random.default_rng(7)
+
+
+def test_the_place_with_the_fewest_errors_is_found() -> None:
+    calibration = fit(np.linspace(0.5, 0.9, 50), np.linspace(0.1, 0.4, 200))
+    assert 0.4 < calibration.min_score <= 0.5
+    assert calibration.probability(0.9) > 0.8
+    assert calibration.probability(0.1) < 0.2
+
+
+def test_probabilities_are_those_of_even_numbers_of_both_kinds() -> None:
+    yes, no = RANDOM.normal(0.6, 0.1, 4000), RANDOM.normal(0.4, 0.1, 1000)
+    calibration = fit(yes, no)
+    assert calibration.min_score == pytest.approx(0.5, abs=0.03)
+    assert calibration.middle == pytest.approx(0.5, abs=0.01)
+    for score in (0.4, 0.5, 0.6):  # two normal curves make a logistic one of slope 20
+        true = 1 / (1 + np.exp(-20 * (score - 0.5)))
+        assert calibration.probability(score) == pytest.approx(true, abs=0.1)
+
+
+def test_kinds_that_cannot_be_told_apart_do_no_harm() -> None:
+    calibration = fit(np.full(20, 0.5), np.full(20, 0.5))
+    assert calibration.min_score == 0.5
+    assert calibration.probability(0.5) == pytest.approx(0.5)
