@@ -1,7 +1,6 @@
 """Serves gRPC the same way everywhere, and dials it: limits, balancing, health, stop."""
 
 import asyncio
-import json
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,42 +13,20 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from services import interceptor
+from services.grpc_channel import MESSAGE_LIMITS
 from services.interceptor import Admit
 from services.settings import CommonSettings
 
 log = logging.getLogger(__name__)
-
-MESSAGE_LIMIT = 64 * 2**20
 GRACE = 20.0
 HEALTH_PERIOD = 1.0
 # Of calls that come faster than they are taken in, the library keeps 3,000 at most and ends others
 # with CANCELLED and no word why. Here all are taken in; who refuses some gives a reason and a hint.
 _PENDING_LIMIT = 2**30
-_LIMITS = [
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    ("grpc.max_send_message_length", MESSAGE_LIMIT),
-]
-# Only UNAVAILABLE is tried again: the call did not happen. Streams are not (gRFC A6).
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-}
 
 
 @dataclass(frozen=True)
-class Face:
+class ServiceSpec:
     """One gRPC service of a process.
 
     Attributes:
@@ -67,17 +44,6 @@ class Face:
     admit: Admit = None
     parts: Callable[[], Mapping[str, bool]] = dict
     reload: Callable[[], None] | None = None
-
-
-def dial(address: str) -> grpc.aio.Channel:
-    """Open a channel with our message limits, balanced over all addresses, retrying UNAVAILABLE."""
-    options = [
-        *_LIMITS,
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-        ("grpc.initial_reconnect_backoff_ms", 200),
-    ]
-    return grpc.aio.insecure_channel(address, options=options)
 
 
 class _Registry:
@@ -106,13 +72,15 @@ class Server:
     ``server.port`` is the port it got.
     """
 
-    def __init__(self, faces: Sequence[Face], listen: str, *, shutdown_delay: float = 0.0) -> None:
+    def __init__(
+        self, faces: Sequence[ServiceSpec], listen: str, *, shutdown_delay: float = 0.0
+    ) -> None:
         self._faces = faces
         self._delay = shutdown_delay
         self._health = HealthServicer()
         self._server = grpc.aio.server(
             options=[
-                *_LIMITS,
+                *MESSAGE_LIMITS,
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", _PENDING_LIMIT),
                 ("grpc.server.max_pending_requests_hard_limit", _PENDING_LIMIT),
@@ -163,7 +131,7 @@ class Server:
         await self._health.set(name, reply.SERVING if serving else reply.NOT_SERVING)
 
 
-async def _is_ready(face: Face) -> bool:
+async def _is_ready(face: ServiceSpec) -> bool:
     try:
         return await asyncio.wait_for(face.ready(), timeout=2.0)
     except Exception:
@@ -171,7 +139,7 @@ async def _is_ready(face: Face) -> bool:
         return False
 
 
-async def serve(faces: Sequence[Face], listen: str, settings: CommonSettings) -> None:
+async def serve(faces: Sequence[ServiceSpec], listen: str, settings: CommonSettings) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully.
 
     Raises:
@@ -189,7 +157,7 @@ async def serve(faces: Sequence[Face], listen: str, settings: CommonSettings) ->
         log.info("stopping")
 
 
-def _reload(faces: Sequence[Face]) -> None:
+def _reload(faces: Sequence[ServiceSpec]) -> None:
     log.info("reloading")
     for face in faces:
         if face.reload:

@@ -32,13 +32,13 @@ class Address:
     options: dict[str, Any]
 
 
-def connect(url: str, *, connections: int, patience: float, **options: Any) -> Any:
+def connect(url: str, *, connections: int, timeout: float, **options: Any) -> Any:
     """Open a client on a bounded pool; it connects when first used and retries nothing.
 
     Args:
         url: where Redis is.
         connections: the most at once.
-        patience: seconds that a reply is waited for.
+        timeout: seconds that a reply is waited for.
         options: of redis-py's connections.
 
     Raises:
@@ -46,7 +46,7 @@ def connect(url: str, *, connections: int, patience: float, **options: Any) -> A
     """
     # redis-py by itself would try each command ten times, those that change something too.
     settings: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
-    settings |= {"socket_timeout": patience, "socket_connect_timeout": 2, **options}
+    settings |= {"socket_timeout": timeout, "socket_connect_timeout": 2, **options}
     address = read(url)
     if address is None:
         pool = BlockingConnectionPool.from_url(

@@ -18,7 +18,7 @@ from tests.stack import wait_until
 Say = Callable[[dict[str, Any]], str]
 
 
-class LanguageModel:
+class LanguageModelWriter:
     """Says what ``say`` makes of a request; keeps the requests."""
 
     def __init__(self, say: Say) -> None:
@@ -57,7 +57,7 @@ class LanguageModel:
         yield "data: [DONE]\n\n"
 
     @contextlib.contextmanager
-    def running(self) -> Iterator["LanguageModel"]:
+    def running(self) -> Iterator["LanguageModelWriter"]:
         app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
         config = uvicorn.Config(app, port=self._port, log_config=None, lifespan="off")
         server = uvicorn.Server(config)

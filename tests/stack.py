@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services import grpc_server
 from services.embedder.__main__ import wire as wire_embedder
 from services.embedder.settings import Settings as EmbedderSettings
-from services.gateway.__main__ import wire as wire_gateway
-from services.gateway.app import application
+from services.gateway.app import server
 from services.gateway.settings import Settings as GatewaySettings
+from services.gateway.wiring import wire as wire_gateway
 from services.search.__main__ import wire as wire_search
 from services.search.settings import Settings as SearchSettings
 
@@ -81,7 +81,7 @@ class Stack:
         )
         gateway = await enter(wire_gateway(settings))
         gateway_port = (await enter(grpc_server.Server(gateway.faces, "127.0.0.1:0"))).port
-        http_port = await enter(application.serve(gateway.application, "127.0.0.1", 0))
+        http_port = await enter(server.serve(gateway.application, "127.0.0.1", 0))
         return embedder_port, search_port, gateway_port, http_port
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.gateway.app.application import _listen
+from services.gateway.app.server import listen
 
 WORDS = ["You ", "asked ", "“", "", "” ", "🙂."]
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
@@ -36,7 +36,7 @@ class Upstream:
                 Route("/v1/models", self._models),
             ]
         )
-        self._socket = _listen("127.0.0.1", 0)
+        self._socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -15,7 +15,7 @@ from services.embedder.registry import Models, Spec
 from services.embedder.service import Embedding
 from services.embedder.servicer import EmbedderServicer
 from services.embedder.settings import RUNTIMES, Settings
-from services.grpc_server import Face
+from services.grpc_server import ServiceSpec
 from services.settings import SettingError, from_env
 
 
@@ -54,14 +54,14 @@ def _load(name: str, settings: Settings) -> Model:
 
 
 @contextlib.asynccontextmanager
-async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
+async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
     """Build the service and begin to load its models; at the end let go of them."""
     exports = Path(settings.exports)
     async with Models(specs(settings), settings.queue_tokens, exports) as models:
         embedding = Embedding(models, settings.embed_cache)
         servicer = EmbedderServicer(models, embedding)
         yield [
-            Face(
+            ServiceSpec(
                 "memetwin.embedder.v1.EmbedderService",
                 lambda server: embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(
                     servicer, server

@@ -32,14 +32,14 @@ class Caller:
 _caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
 
 
-class Keys:
+class ApiKeys:
     """Knows callers by their keys; without keys everybody may do everything."""
 
     def __init__(self, callers: Mapping[str, Caller]) -> None:
         self._callers = callers
 
     @classmethod
-    def load(cls, file: str) -> "Keys":
+    def load(cls, file: str) -> "ApiKeys":
         """Read the file of keys; an empty name means there is none.
 
         Raises:
@@ -56,7 +56,7 @@ class Keys:
             raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} has no key")
         return cls(callers)
 
-    def admit(self, right: str, authorization: str) -> None:
+    def authenticate(self, right: str, authorization: str) -> None:
         """Let a caller in by an ``Authorization`` header; what runs on knows the tenant.
 
         Raises:

@@ -17,12 +17,12 @@ PAGE_LIMIT = 1000
 
 def connect(url: str) -> Redis:
     """Open a client. Raises InvalidArgument for what is no address."""
-    redis: Redis = redis_client.connect(url, connections=64, patience=5)
+    redis: Redis = redis_client.connect(url, connections=64, timeout=5)
     return redis
 
 
 @contextlib.asynccontextmanager
-async def asking() -> AsyncIterator[None]:
+async def redis_errors() -> AsyncIterator[None]:
     """Turn what Redis says into failures of ours."""
     try:
         yield
@@ -40,6 +40,12 @@ async def asking() -> AsyncIterator[None]:
         raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
 
 
+async def is_ready(redis: Redis) -> bool:
+    """Say whether Redis answers. Raises Unavailable if it does not."""
+    async with redis_errors():
+        return bool(await redis.ping())
+
+
 async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str], str]:
     """Return a page of a sorted set's members in their order, and the next page's token.
 
@@ -50,7 +56,7 @@ async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str]
         raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
     size = min(size or 100, PAGE_LIMIT)
     start = f"({token}" if token else "-"
-    async with asking():
+    async with redis_errors():
         found = await redis.zrangebylex(key, start, "+", start=0, num=size + 1)
     names = [as_bytes(name).decode() for name in found]
     return names[:size], names[size - 1] if len(names) > size else ""

@@ -9,7 +9,7 @@ import uvloop
 
 from memetwin.search.v1 import search_pb2_grpc
 from services import grpc_server, redis_client, telemetry
-from services.grpc_server import Face
+from services.grpc_server import ServiceSpec
 from services.search.engines import connection
 from services.search.service import Collections
 from services.search.servicer import SearchServicer
@@ -18,7 +18,7 @@ from services.settings import from_env
 
 
 @contextlib.asynccontextmanager
-async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
+async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
     """Build the service; at the end close its connections."""
     redis = connection.connect(settings.redis_url)
     collections = Collections(redis, settings.redis_prefix, settings.recall_sample)
@@ -26,7 +26,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[Face]]:
     servicer = SearchServicer(collections)
     try:
         yield [
-            Face(
+            ServiceSpec(
                 "memetwin.search.v1.SearchService",
                 lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(
                     servicer, server

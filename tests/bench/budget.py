@@ -19,8 +19,9 @@ import numpy as np
 
 from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
 from services.gateway.cache.error_budget.candidates import Candidate, look
-from services.gateway.cache.error_budget.policy import Budget, Observation
-from services.gateway.cache.service import NEIGHBOURHOOD
+from services.gateway.cache.error_budget.policy import Budget
+from services.gateway.cache.index import NEIGHBOURHOOD
+from services.gateway.cache.types import Observation
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Side, Verifier
 from tests.bench.published_rule import Observed

@@ -22,13 +22,12 @@ from memetwin.embedder.v1 import embedder_pb2
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway import redis_store
-from services.gateway.backends.types import to_field
-from services.gateway.cache.eviction import collection
-from services.gateway.cache.scopes import Partitions
-from services.gateway.cache.service import CANDIDATES, EFFORT, entry_id
-from services.gateway.cache.store import Shelf
+from services.gateway.backends.fields import to_field
+from services.gateway.cache.index import CANDIDATES, EFFORT, collection
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.service import entry_id
+from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Context, Entry, Request, Scope, packed
-from services.gateway.ledger import Ledger
 from tests.bench.echo import METHOD
 from tests.bench.search import p50s
 from tests.conftest import ROOT
@@ -73,8 +72,8 @@ class Load:
     """Writes entries as the cache does, but many in one call of search."""
 
     def __init__(self, store: Redis, search: Any, digest: str) -> None:
-        self._partitions = Partitions(Ledger(store, PREFIX))
-        self._shelf, self._search = Shelf(store, PREFIX), search
+        self._partitions = Scopes(store, PREFIX)
+        self._shelf, self._search = CacheStore(store, PREFIX), search
         self._vectors, self._digest = Vectors(), digest
 
     async def run(self, first: int) -> None:
@@ -87,7 +86,7 @@ class Load:
         await asyncio.gather(worker(), worker())
 
     async def _write(self, numbers: range) -> None:
-        partition = await self._partitions.of(OWN)
+        partition = await self._partitions.partition(OWN)
         documents: list[search_pb2.Document] = []
         entries: list[Entry] = []
         for number in numbers:
@@ -126,7 +125,7 @@ class Load:
 async def create(search: str, url: str, digest: str) -> None:
     """Create the collection of the entries' vectors, unless an earlier run has."""
     store = redis_store.connect(url)
-    partition = await Partitions(Ledger(store, PREFIX)).of(OWN)
+    partition = await Scopes(store, PREFIX).partition(OWN)
     tag = search_pb2.FIELD_TYPE_TAG
     wanted = search_pb2.Collection(
         name=collection(digest, partition),

@@ -1,4 +1,4 @@
-"""Answers from SciFact, end to end: retrieval, refusals, and what it costs beside its parts."""
+"""RagService from SciFact, end to end: retrieval, refusals, and what it costs beside its parts."""
 
 import argparse
 import json

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.gateway.cache import calibration
+from services.gateway.cache.calibration import Pair
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Side, Verifier
 from tools.train_verifier import opposites, pairs
 from tools.train_verifier.card import measured, probabilities
-from tools.train_verifier.pairs import Pair
 
 OF_A_KIND = 300
 # Pairs of words that no list of the verifier's has.
@@ -25,8 +26,10 @@ def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     model = Sentences.load(DEFAULT_TEXT_MODEL)
     held_out = pairs.split(pairs.read(folder / "question_pairs.jsonl")).held_out
-    different = contradictions(folder) | generated(pairs.texts(held_out))
-    everything = pairs.texts([*held_out, *(pair for rows in different.values() for pair in rows)])
+    different = contradictions(folder) | generated(calibration.texts(held_out))
+    everything = calibration.texts(
+        [*held_out, *(pair for rows in different.values() for pair in rows)]
+    )
     vectors = dict(zip(everything, embed(model, everything), strict=True))
     verifier = Verifier.load()
     scores, cosines = judge(verifier, held_out, vectors, model.card.digest)

@@ -16,8 +16,8 @@ from tests.stack import wait_until
 from tests.upstream import Upstream, running, said
 
 
-class Neighbours:
-    """A chat on neighbours of its own, which can be stopped."""
+class Backends:
+    """A chat on backends of its own, which can be stopped."""
 
     def __init__(self, redis_url: str, prefix: str, upstream: Upstream) -> None:
         own = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}open-{uuid.uuid4()}:"}
@@ -55,8 +55,8 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def neighbours(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Neighbours]:
-    one = Neighbours(redis_url, prefix, upstream)
+def backends(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Backends]:
+    one = Backends(redis_url, prefix, upstream)
     yield one
     one.close()
 
@@ -66,32 +66,32 @@ def unknown() -> str:
 
 
 @pytest.mark.parametrize("name", ["embedder", "search"])
-def test_the_model_answers_while_a_neighbour_is_silent(neighbours: Any, name: str) -> None:
-    assert neighbours.ask(unknown()) == "MISS"
-    os.kill(neighbours.process(name), signal.SIGSTOP)
-    assert neighbours.ask("warm") == "EXACT"  # Redis alone serves it
-    first = [_timed(neighbours) for _ in range(3)]
+def test_the_model_answers_while_a_neighbour_is_silent(backends: Any, name: str) -> None:
+    assert backends.ask(unknown()) == "MISS"
+    os.kill(backends.process(name), signal.SIGSTOP)
+    assert backends.ask("warm") == "EXACT"  # Redis alone serves it
+    first = [_timed(backends) for _ in range(3)]
     assert {kind for kind, _ in first} == {"BYPASS"}
     assert max(seconds for _, seconds in first) < 4
-    rest = [_timed(neighbours) for _ in range(20)]
+    rest = [_timed(backends) for _ in range(20)]
     assert {kind for kind, _ in rest} == {"BYPASS"}
     assert sum(seconds for _, seconds in rest) < 2  # the breaker asks no more
-    os.kill(neighbours.process(name), signal.SIGCONT)
-    wait_until(lambda: neighbours.ask(unknown()) == "MISS", 30)
+    os.kill(backends.process(name), signal.SIGCONT)
+    wait_until(lambda: backends.ask(unknown()) == "MISS", 30)
 
 
 @pytest.mark.parametrize("name", ["embedder", "search"])
-def test_the_model_answers_while_a_neighbour_is_gone(neighbours: Any, name: str) -> None:
+def test_the_model_answers_while_a_neighbour_is_gone(backends: Any, name: str) -> None:
     text = unknown()
-    assert neighbours.ask(text) == "MISS"
-    wait_until(lambda: neighbours.ask(text) == "EXACT", 10)
-    os.kill(neighbours.process(name), signal.SIGKILL)
-    assert neighbours.ask(text) == "EXACT"
-    asked = [_timed(neighbours) for _ in range(10)]
+    assert backends.ask(text) == "MISS"
+    wait_until(lambda: backends.ask(text) == "EXACT", 10)
+    os.kill(backends.process(name), signal.SIGKILL)
+    assert backends.ask(text) == "EXACT"
+    asked = [_timed(backends) for _ in range(10)]
     assert {kind for kind, _ in asked} == {"BYPASS"}
     assert sum(seconds for _, seconds in asked) < 15
 
 
-def _timed(neighbours: Any) -> tuple[str, float]:
+def _timed(backends: Any) -> tuple[str, float]:
     started = time.monotonic()
-    return neighbours.ask(unknown()), time.monotonic() - started
+    return backends.ask(unknown()), time.monotonic() - started

@@ -236,7 +236,7 @@ def wav(rate: int, channels: int, bits: int = 16, data: bytes = bytes(4000)) -> 
 
 
 def with_gaps() -> Any:
-    """Samples of which some are no numbers, or far too loud."""
+    """ShadowSampler of which some are no numbers, or far too loud."""
     samples = tone().astype(np.float32)
     samples[::100], samples[1::1000], samples[2::1000] = np.nan, np.inf, -1e30
     return samples

@@ -11,7 +11,7 @@ import pytest
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway import redis_store
-from services.gateway.rag.ingest.store import Library
+from services.gateway.rag.ingest.store import DocumentStore
 from tests.documents import ingest_one, read
 from tests.stack import Stack, wait_until_ready
 
@@ -63,7 +63,7 @@ async def test_what_died_midway_is_not_taken_for_unchanged(
     search = search_pb2_grpc.SearchServiceStub(stack.search)
     ingest_one(rag, name, "a.md", version(0), title="A")
     redis = redis_store.connect(redis_url)
-    turn = await Library(redis, prefix).begin(name, "a.md", ["a.md#new"])  # and then it died
+    turn = await DocumentStore(redis, prefix).begin(name, "a.md", ["a.md#new"])  # and then it died
     await redis.aclose()
     gone = search_pb2.Ids(values=sorted(turn.held)[:5])
     search.DeleteDocuments(

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services import grpc_server
-from services.grpc_server import Face
+from services.grpc_server import ServiceSpec
 
 NAME, METHOD = "test.Slow", "/test.Slow/Wait"
 
@@ -35,7 +35,7 @@ async def test_a_call_ends_in_the_service_too_at_its_callers_deadline() -> None:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, methods),))
 
     async with (
-        grpc_server.Server([Face(NAME, register, _ready)], "127.0.0.1:0") as server,
+        grpc_server.Server([ServiceSpec(NAME, register, _ready)], "127.0.0.1:0") as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
         call: Any = channel.unary_unary(METHOD)

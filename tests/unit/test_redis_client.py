@@ -38,4 +38,4 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 def test_a_sentinel_needs_a_service() -> None:
     with pytest.raises(InvalidArgument, match="service"):
-        redis_client.connect("redis+sentinel://a", connections=1, patience=1)
+        redis_client.connect("redis+sentinel://a", connections=1, timeout=1)

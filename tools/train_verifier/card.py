@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.gateway.cache.calibration import Pair
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import BETWEEN, Side, Verifier
-from tools.train_verifier.pairs import Pair
 
 ROUNDS = 1000
 _CARD = """# The cache's verifier

@@ -2,22 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import InvalidArgument
+from services.gateway.cache.calibration import Pair, first_connected
 
 HELD_OUT, CALIBRATION = 26, 36  # per cent: where the parts end
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two questions, and whether the answer to one answers the other."""
-
-    one: str
-    other: str
-    same: bool
 
 
 @dataclass(frozen=True)
@@ -56,39 +48,8 @@ def split(pairs: Sequence[Pair]) -> Split:
     same on every machine.
     """
     parts: list[list[Pair]] = [[], [], []]
-    first = _first_connected(pairs)
+    first = first_connected(pairs)
     for pair in pairs:
         place = int(hashlib.sha256(first[pair.one].encode()).hexdigest(), 16) % 100
         parts[0 if place >= CALIBRATION else 1 if place >= HELD_OUT else 2].append(pair)
     return Split(*parts)
-
-
-def halves(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Part pairs in two by connected question."""
-    parts: tuple[list[Pair], list[Pair]] = ([], [])
-    first = _first_connected(pairs)
-    for pair in pairs:
-        parts[hashlib.sha256(first[pair.one].encode()).digest()[0] % 2].append(pair)
-    return parts
-
-
-def texts(pairs: Iterable[Pair]) -> list[str]:
-    """Return the distinct questions of pairs, in their order."""
-    return list(dict.fromkeys(text for pair in pairs for text in (pair.one, pair.other)))
-
-
-def _first_connected(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Map each question to the alphabetically first of those it is connected with."""
-    above: dict[str, str] = {}
-
-    def top(text: str) -> str:
-        above.setdefault(text, text)
-        while above[text] != text:
-            above[text] = above[above[text]]
-            text = above[text]
-        return text
-
-    for pair in pairs:
-        one, other = sorted((top(pair.one), top(pair.other)))
-        above[other] = one
-    return {text: top(text) for text in list(above)}

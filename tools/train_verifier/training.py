@@ -16,13 +16,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from services import grpc_server
-from services.gateway.backends.types import Embedder
+from services import grpc_channel
+from services.gateway.backends.embedder import Embedder
+from services.gateway.cache import calibration
+from services.gateway.cache.calibration import Pair
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Verifier, features
 from tools.train_verifier import opposites, pairs
 from tools.train_verifier.card import Table, card
-from tools.train_verifier.pairs import Pair
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -59,8 +60,8 @@ def train(file: Path, out: Path, embedder: str, seed: int) -> None:
     """Train the cache's verifier on pairs of questions, without those held out."""
     rows = pairs.read(file)
     parts = pairs.split(rows)
-    added = made(pairs.texts(parts.train), seed)
-    everything = pairs.texts([*rows, *added])
+    added = made(calibration.texts(parts.train), seed)
+    everything = calibration.texts([*rows, *added])
     matrix, digest = asyncio.run(_embed(embedder, everything))
     places = {text: row for row, text in enumerate(everything)}
     learn, adjust, measure = (
@@ -94,7 +95,7 @@ def made(texts: Sequence[str], seed: int) -> list[Pair]:
 
 def fit(learn: Table, adjust: Table, digest: str, seed: int) -> dict[str, NDArray[Any]]:
     """Train trees and networks on one table, calibrate their sum on another; return the arrays."""
-    rarity = _rarity(pairs.texts(learn.rows))
+    rarity = _rarity(calibration.texts(learn.rows))
     for table in (learn, adjust):
         table.signs = _signs(table, rarity)
     mean, scale = learn.signs.mean(0), learn.signs.std(0) + 1e-6
@@ -157,7 +158,7 @@ def _logits(network: Network, table: Table) -> NDArray[np.float32]:
 
 
 def _signs(table: Table, rarity: dict[str, float]) -> NDArray[np.float64]:
-    known = {text: Text(text) for text in pairs.texts(table.rows)}
+    known = {text: Text(text) for text in calibration.texts(table.rows)}
     return np.array(
         [
             features(
@@ -212,10 +213,10 @@ def _tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any
 async def _embed(address: str, texts: Sequence[str]) -> tuple[NDArray[np.float32], str]:
     """Embed texts by a running embedder; return their unit vectors and its model's digest."""
     rows, digest = [], ""
-    async with grpc_server.dial(address) as channel:
+    async with grpc_channel.dial(address) as channel:
         embedder = Embedder(channel)
         for first in range(0, len(texts), BATCH):
-            vectors = await embedder.questions(texts[first : first + BATCH])
+            vectors = await embedder.embed_queries(texts[first : first + BATCH])
             rows.append(vectors.rows)
             digest = vectors.digest
     return np.concatenate(rows), digest

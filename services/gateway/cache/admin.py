@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 from services.errors import NotFound
 from services.gateway import auth
-from services.gateway.backends.types import Search
-from services.gateway.cache.eviction import collection
-from services.gateway.cache.scopes import Partitions
-from services.gateway.cache.store import Shelf
+from services.gateway.backends.search import Search
+from services.gateway.cache.index import collection
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Entry, Purge, Purged, Scope, entry_of
 
 log = logging.getLogger(__name__)
@@ -19,17 +19,17 @@ PURGE_PAGE = 500
 SAMPLE = 10
 
 
-class Inventory:
+class CacheAdmin:
     """Reads and deletes entries of a scope."""
 
-    def __init__(self, partitions: Partitions, shelf: Shelf, search: Search) -> None:
-        self._partitions = partitions
-        self._shelf = shelf
+    def __init__(self, scopes: Scopes, store: CacheStore, search: Search) -> None:
+        self._scopes = scopes
+        self._store = store
         self._search = search
 
     async def get(self, scope: Scope, key: str) -> Entry:
         """Read an entry of a scope. Raises NotFound for what is not there, or in another scope."""
-        record = await self._shelf.entry(key)
+        record = await self._store.entry(key)
         entry = entry_of(record) if record else None
         if entry is None or entry.scope != scope:
             raise NotFound("ENTRY_NOT_FOUND", "This scope has no such entry.", field="id", id=key)
@@ -41,8 +41,8 @@ class Inventory:
 
     async def page(self, scope: Scope, size: int, token: str) -> tuple[list[Entry], str]:
         """Return a page of a scope's entries by id, and the next page's token."""
-        partition = await self._partitions.of(scope)
-        records, following = await self._shelf.entries(partition, size, token)
+        partition = await self._scopes.partition(scope)
+        records, following = await self._store.entries(partition, size, token)
         return [entry_of(record) for record in records], following
 
     async def purge(self, scope: Scope, wanted: Purge) -> tuple[int, list[Entry]]:
@@ -52,9 +52,9 @@ class Inventory:
             InvalidArgument: everything would be deleted, and that was not said.
         """
         wanted.check()
-        partition, token, count = await self._partitions.of(scope), "", 0
+        partition, token, count = await self._scopes.partition(scope), "", 0
         if wanted.force:
-            await self._shelf.begin_purge(partition)
+            await self._store.begin_purge(partition)
         sample: list[Entry] = []
         while True:
             page, token = await self.page(scope, PURGE_PAGE, token)
@@ -68,30 +68,30 @@ class Inventory:
         log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
         if wanted.force:
             purged = Purged(time.time(), auth.name(), wanted.told(), count)
-            await self._shelf.audit(partition, asdict(purged))
+            await self._store.audit(partition, asdict(purged))
         return count, sample
 
     async def purged(self, scope: Scope, size: int, token: str) -> tuple[list[Purged], str]:
         """Return a page of a scope's purges, newest first, and the next page's token."""
-        partition = await self._partitions.of(scope)
-        records, following = await self._shelf.audited(partition, size, token)
+        partition = await self._scopes.partition(scope)
+        records, following = await self._store.audited(partition, size, token)
         return [Purged(**record) for record in records], following
 
     async def judge(self, scope: Scope, key: str, *, correct: bool) -> bool:
         """Note whether an entry answered rightly; delete it if not, and say if it is gone."""
         entry = await self.get(scope, key)
         counts = {"right" if correct else "wrong": 1}
-        whole = await self._partitions.of_tenant(scope.tenant)
-        await self._shelf.count(await self._partitions.of(scope), counts, history=False)
-        await self._shelf.count(whole, counts, history=True)
+        whole = await self._scopes.tenant_partition(scope.tenant)
+        await self._store.count(await self._scopes.partition(scope), counts, history=False)
+        await self._store.count(whole, counts, history=True)
         if not correct:
             await self._forget(scope, [entry])
         return not correct
 
     async def _forget(self, scope: Scope, entries: Sequence[Entry]) -> None:
         """Delete entries, from the ledger first: what is not there is never served."""
-        await self._shelf.delete([entry.id for entry in entries])
-        partition = await self._partitions.of(scope)
+        await self._store.delete([entry.id for entry in entries])
+        partition = await self._scopes.partition(scope)
         for digest in {entry.digest for entry in entries}:
             ids = [entry.id for entry in entries if entry.digest == digest]
             await self._search.delete(collection(digest, partition), ids)

@@ -1,6 +1,7 @@
 """Finds the loosest bounds that keep a wanted precision, on labelled pairs of a user's own."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.backends.types import Embedder
-from services.gateway.cache.usage import wilson
+from services.gateway.backends.embedder import Embedder
+from services.gateway.cache import calibration
+from services.gateway.cache.statistics import wilson
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Side, Verifier
-from tools.train_verifier import pairs
-from tools.train_verifier.pairs import Pair
 
 PAIRS = 50_000
 BATCH = 256
 POINTS = 100
 Share = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two questions, and whether the answer to one answers the other."""
+
+    one: str
+    other: str
+    same: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Calibration:
             InvalidArgument: the pairs are too few, too many or of one kind, or no precision is
                 wanted.
         """
-        parts = pairs.halves(rows)
+        parts = calibration.halves(rows)
         _check(rows, parts, precision)
         fit, rest = [await self._judge(part) for part in parts]
         return tuple(  # type: ignore[return-value]
@@ -61,10 +70,12 @@ class Calibration:
 
     async def _judge(self, rows: Sequence[Pair]) -> list[NDArray[Any]]:
         """Return cosines, probabilities and labels; what the verifier refuses has neither."""
-        texts = pairs.texts(rows)
+        texts = calibration.texts(rows)
         blocks = []
         for first in range(0, len(texts), BATCH):
-            blocks.append(await self._embedder.passages(texts[first : first + BATCH], bulk=True))
+            blocks.append(
+                await self._embedder.embed_documents(texts[first : first + BATCH], bulk=True)
+            )
         sides = {
             text: Side(Text(text), row, blocks[0].digest)
             for text, row in zip(texts, np.concatenate([one.rows for one in blocks]), strict=True)
@@ -122,3 +133,34 @@ def _check(rows: Sequence[Pair], parts: Sequence[Sequence[Pair]], precision: flo
             "Send more pairs, of both kinds: one half chooses the bound, the other measures it.",
             field="pairs",
         )
+
+
+def halves(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Part pairs in two by connected question."""
+    parts: tuple[list[Pair], list[Pair]] = ([], [])
+    first = first_connected(pairs)
+    for pair in pairs:
+        parts[hashlib.sha256(first[pair.one].encode()).digest()[0] % 2].append(pair)
+    return parts
+
+
+def texts(pairs: Iterable[Pair]) -> list[str]:
+    """Return the distinct questions of pairs, in their order."""
+    return list(dict.fromkeys(text for pair in pairs for text in (pair.one, pair.other)))
+
+
+def first_connected(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Map each question to the alphabetically first of those it is connected with."""
+    above: dict[str, str] = {}
+
+    def top(text: str) -> str:
+        above.setdefault(text, text)
+        while above[text] != text:
+            above[text] = above[above[text]]
+            text = above[text]
+        return text
+
+    for pair in pairs:
+        one, other = sorted((top(pair.one), top(pair.other)))
+        above[other] = one
+    return {text: top(text) for text in list(above)}

@@ -9,9 +9,10 @@ from collections import defaultdict
 from prometheus_client import Counter, Gauge
 
 from services.errors import Failure
-from services.gateway.backends.types import Search
+from services.gateway.backends.search import Search
 from services.gateway.cache.gdsf import AT_ONCE
-from services.gateway.cache.store import Shelf
+from services.gateway.cache.index import collection
+from services.gateway.cache.store import CacheStore
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 ROOM = 0.02
 # What has expired is forgotten that often while answers are written.
 PERIOD = 10.0
-COLLECTIONS = 32
 BYTES = Gauge("memetwin_cache_bytes", "Bytes that cached answers take, about, on all replicas.")
 EVICTED = Counter("memetwin_cache_evicted_total", "Cached answers evicted to keep within memory.")
 
@@ -27,8 +27,8 @@ EVICTED = Counter("memetwin_cache_evicted_total", "Cached answers evicted to kee
 class Eviction:
     """Evicts when told what all entries take; ``most`` is the bound in bytes, 0 for none."""
 
-    def __init__(self, shelf: Shelf, search: Search, most: int) -> None:
-        self._shelf = shelf
+    def __init__(self, store: CacheStore, search: Search, most: int) -> None:
+        self._store = store
         self._search = search
         self._most = most or float("inf")
         self._task: asyncio.Task[None] | None = None
@@ -52,7 +52,7 @@ class Eviction:
     async def _make_room(self) -> None:
         with contextlib.suppress(Failure):
             while True:
-                count = await self._shelf.evict(self._most * (1 - ROOM))
+                count = await self._store.evict(self._most * (1 - ROOM))
                 EVICTED.inc(count)
                 await self._leave()
                 if count < AT_ONCE:
@@ -62,18 +62,9 @@ class Eviction:
     async def _leave(self) -> None:
         """Delete from search what was evicted, also by a replica that died since."""
         leaving: defaultdict[str, list[str]] = defaultdict(list)
-        for key, (digest, partition) in (await self._shelf.leaving()).items():
+        for key, (digest, partition) in (await self._store.leaving()).items():
             leaving[collection(digest, partition)].append(key)
         for name, ids in leaving.items():
             for first in range(0, len(ids), AT_ONCE):
                 await self._search.delete(name, ids[first : first + AT_ONCE])
-                await self._shelf.left(ids[first : first + AT_ONCE])
-
-
-def collection(digest: str, partition: str) -> str:
-    """Return the name of the collection of search that holds the prompts of a model and partition.
-
-    A search for what few of very many documents meet has to look at all of them. So partitions
-    are spread over collections, and small ones are not lost in the crowd.
-    """
-    return f"cache-{digest[:16]}-{int(partition[:8], 16) % COLLECTIONS}"
+                await self._store.left(ids[first : first + AT_ONCE])

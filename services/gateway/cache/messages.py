@@ -1,23 +1,18 @@
 """Translates between the gateway's messages and its core's plain data."""
 
-import dataclasses
 import functools
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memetwin.gateway.v1 import cache_pb2, chat_pb2, twin_pb2
-from memetwin.search.v1 import search_pb2
+from memetwin.gateway.v1 import cache_pb2, chat_pb2
 from services.errors import InvalidArgument
 from services.gateway.auth import max_error_rate, tenant
-from services.gateway.backends import types
 from services.gateway.cache.calibration import Calibrated
+from services.gateway.cache.statistics import BUCKETS, quantile, wilson
 from services.gateway.cache.types import Bound, Context, Decision, Entry, Purge, Purged, Scope
-from services.gateway.chat import completions
-from services.gateway.chat.cache_key import Controls
-from services.gateway.twins.service import Twin
+from services.gateway.cache.usage import KINDS
 
 _MODES = {
     cache_pb2.LOOKUP_MODE_UNSPECIFIED: "exact_then_semantic",
@@ -33,18 +28,6 @@ _KINDS = {
     "semantic": cache_pb2.DECISION_KIND_SEMANTIC,
     "bypass": cache_pb2.DECISION_KIND_BYPASS,
 }
-_METRICS = {number: name for name, number in types.METRICS.items()} | {
-    search_pb2.METRIC_UNSPECIFIED: "cosine"
-}
-
-
-def metric(number: int) -> str:
-    """Return a metric's name. Raises InvalidArgument for a number we do not know."""
-    if number not in _METRICS:
-        raise InvalidArgument(
-            "UNKNOWN_METRIC", "metric is COSINE, IP or L2.", field="metric", metric=number
-        )
-    return _METRICS[number]  # type: ignore[index]
 
 
 def mode(number: int) -> str:
@@ -170,53 +153,6 @@ def _decide(message: cache_pb2.Decision, value: Decision) -> None:
         message.miss_reason = cache_pb2.MissReason.Value(f"MISS_REASON_{value.miss_reason.upper()}")
 
 
-def chat(message: chat_pb2.Chat) -> tuple[completions.Json, Controls]:
-    """Read a conversation as an OpenAI request, and what is wanted of the cache.
-
-    Raises:
-        InvalidArgument: ``further`` is no JSON object, or a bound is out of range.
-    """
-    try:
-        body = json.loads(message.further or "{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise InvalidArgument("BAD_JSON", "further is no JSON object.", field="further")
-    if message.messages:
-        body["messages"] = [{"role": one.role, "content": one.content} for one in message.messages]
-    if message.model:
-        body["model"] = message.model
-    for name in ("temperature", "max_tokens"):
-        if message.HasField(name):
-            body[name] = getattr(message, name)
-    asked = message.cache
-    limits = bound(asked)
-    if asked.HasField("max_age"):
-        limits = dataclasses.replace(limits, max_age=asked.max_age)
-    return body, Controls(scope(message.scope), limits, asked.no_cache, asked.no_store)
-
-
-def completion(reply: completions.Json, made: Decision) -> chat_pb2.CompleteResponse:
-    """Write a reply and what the cache did; {} stands for a reply that was not recorded."""
-    return chat_pb2.CompleteResponse(
-        message=cache_pb2.Message(role="assistant", content=completions.text(reply))
-        if reply
-        else None,
-        finish_reason=completions.finish(reply),
-        model=str(reply.get("model") or ""),
-        usage=cache_pb2.Usage(**completions.usage(reply)),
-        decision=decision(made),
-        completion=json.dumps(reply, ensure_ascii=False) if reply else "",
-    )
-
-
-def part(chunk: completions.Json) -> chat_pb2.StreamCompleteResponse:
-    """Write a chunk: as text if it is no more."""
-    if completions.is_plain(chunk):
-        return chat_pb2.StreamCompleteResponse(delta=completions.piece(chunk))
-    return chat_pb2.StreamCompleteResponse(chunk=json.dumps(chunk, ensure_ascii=False))
-
-
 def purge(request: cache_pb2.PurgeEntriesRequest) -> Purge:
     """Read which entries to delete."""
     wanted = request.filter
@@ -259,14 +195,77 @@ def proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
     return cache_pb2.Proportion(value=value, low=low, high=high)
 
 
-def twin(value: Twin) -> twin_pb2.Twin:
-    """Write a twin."""
-    return twin_pb2.Twin(
-        id=value.id,
-        title=value.title,
-        similarity=value.similarity,
-        distance=value.distance,
-        tags=value.tags,
-        media_type=value.media_type,
-        digest=value.digest,
+Counts = dict[str, float]
+
+
+def written(
+    counts: Counts, history: Sequence[tuple[float, Counts]] = ()
+) -> cache_pb2.GetStatsResponse:
+    """Write counters, and those of each five minutes."""
+
+    def number(name: str) -> int:
+        return round(counts.get(name, 0))
+
+    hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
+    return cache_pb2.GetStatsResponse(
+        exact=number("exact"),
+        semantic=number("semantic"),
+        misses=number("miss"),
+        bypasses=number("bypass"),
+        hit_ratio=proportion(wilson(hits, hits + number("miss"))),
+        wrong_ratio=proportion(wilson(number("wrong"), judged)),
+        tenant_wrong_ratio=proportion(wilson(number("found_wrong"), number("looked_at"))),
+        expected_wrong=counts.get("expected_wrong", 0.0),
+        saved=_saved(counts),
+        saved_money=counts.get("money", 0.0),
+        latencies=[_latency(kind, counts) for kind in KINDS if number(kind)],
+        history=[_point(start, one) for start, one in history if one],
     )
+
+
+def _saved(counts: Counts) -> cache_pb2.Usage:
+    return cache_pb2.Usage(
+        prompt_tokens=round(counts.get("prompt_tokens", 0)),
+        completion_tokens=round(counts.get("completion_tokens", 0)),
+        seconds=counts.get("seconds", 0.0),
+    )
+
+
+def _latency(kind: str, counts: Counts) -> cache_pb2.Latency:
+    took = _took(kind, counts)
+    return cache_pb2.Latency(
+        kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{kind.upper()}"),
+        p50=quantile(took, 0.5),
+        p99=quantile(took, 0.99),
+        buckets=[
+            cache_pb2.LatencyBucket(most=most, count=round(count))
+            for most, count in zip([*BUCKETS, float("inf")], took, strict=True)
+        ],
+    )
+
+
+def _point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
+    return cache_pb2.StatsPoint(
+        start=start,
+        exact=round(counts.get("exact", 0)),
+        semantic=round(counts.get("semantic", 0)),
+        misses=round(counts.get("miss", 0)),
+        bypasses=round(counts.get("bypass", 0)),
+        right=round(counts.get("right", 0)),
+        wrong=round(counts.get("wrong", 0)),
+        saved=_saved(counts),
+        saved_money=counts.get("money", 0.0),
+        latencies=[
+            cache_pb2.Latency(
+                kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{kind.upper()}"),
+                p50=quantile(_took(kind, counts), 0.5),
+                p99=quantile(_took(kind, counts), 0.99),
+            )
+            for kind in KINDS
+            if counts.get(kind)
+        ],
+    )
+
+
+def _took(kind: str, counts: Counts) -> list[float]:
+    return [counts.get(f"took:{kind}:{place}", 0.0) for place in range(len(BUCKETS) + 1)]

@@ -1,27 +1,47 @@
-"""The hard partitions of the cache: keyed hashes of scopes, which nobody can guess or forge."""
+"""The hard partitions of the cache: keyed hashes of scopes, which nobody can guess or forge.
+
+Redis key, under the prefix of the settings: ``gateway:secret`` holds the 32 random bytes that key
+the hashes. The first replica that needs them makes them.
+"""
 
 import functools
 import hmac
+import secrets
 
-from services.gateway.cache.types import Scope, canonical
-from services.gateway.ledger import Ledger
+from redis.asyncio import Redis
+
+from services.gateway.cache.types import Scope
+from services.gateway.digests import canonical
+from services.gateway.redis_store import as_bytes, redis_errors
 
 
-class Partitions:
-    """Names partitions by the secret that all replicas share."""
+class Scopes:
+    """Names the partition of each scope by the secret that all replicas share.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    Every method raises Unavailable if Redis is down.
+    """
 
-    async def of(self, scope: Scope) -> str:
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._key = f"{prefix}gateway:secret"
+        self._secret = b""
+
+    async def partition(self, scope: Scope) -> str:
         """Return the partition of a scope (HMAC-SHA256, hexadecimal)."""
-        return _named(await self._ledger.secret(), (scope.tenant, scope.user, scope.namespace))
+        return _keyed_hash(await self._read_secret(), (scope.tenant, scope.user, scope.namespace))
 
-    async def of_tenant(self, tenant: str) -> str:
-        """Return the place of what is counted for all scopes of a tenant."""
-        return _named(await self._ledger.secret(), (tenant,))
+    async def tenant_partition(self, tenant: str) -> str:
+        """Return the partition of what is counted for all scopes of a tenant."""
+        return _keyed_hash(await self._read_secret(), (tenant,))
+
+    async def _read_secret(self) -> bytes:
+        if not self._secret:
+            async with redis_errors():
+                await self._redis.set(self._key, secrets.token_bytes(32), nx=True)
+                self._secret = as_bytes(await self._redis.get(self._key))
+        return self._secret
 
 
 @functools.lru_cache(4096)
-def _named(secret: bytes, parts: tuple[str, ...]) -> str:
+def _keyed_hash(secret: bytes, parts: tuple[str, ...]) -> str:
     return hmac.new(secret, canonical(parts), "sha256").hexdigest()

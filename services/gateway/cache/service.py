@@ -16,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
-from services.gateway.backends.types import Document, Hit, Neighbours, Query, Vectors
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Document, Hit, Query, Vectors
 from services.gateway.cache.error_budget.candidates import may_follow
-from services.gateway.cache.error_budget.controller import Evidence, Question, side_of
-from services.gateway.cache.eviction import Eviction, collection
-from services.gateway.cache.scopes import Partitions
-from services.gateway.cache.store import Shelf
+from services.gateway.cache.error_budget.controller import ErrorBudgetController, Question, side_of
+from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.index import CANDIDATES, EFFORT, FIELDS, NEIGHBOURHOOD, collection
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import (
     Bound,
     Decision,
     Entry,
     Request,
     Scope,
-    canonical,
     check_answer,
     entry_of,
     packed,
@@ -37,43 +38,36 @@ from services.gateway.cache.types import (
 )
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Side, Verifier, by_cosine
+from services.gateway.digests import canonical
 
 log = logging.getLogger(__name__)
-
-# How many entries are judged: the nearest may be an opposite, the next one may answer.
-CANDIDATES = 4
-# Under a budget the answers around the nearest speak for or against it.
-NEIGHBOURHOOD = 8
 # Prompts of one conversation are near each other by what was said before them: "And on my phone?"
 # and "And on my tablet?" have cosine .95. So they must be that likely the same, in the same words.
 IN_CONTEXT = 0.8
-# What is near enough to answer is found with few candidates: `tests/bench/latency.py` shows it.
-EFFORT = 64
-_FIELDS = {"partition": "tag", "fingerprint": "tag"}
 # It becomes a part of a collection's name.
 _DIGEST = re.compile(r"[A-Za-z0-9._-]{1,256}")
 
 
-class Cache:
+class SemanticCache:
     """Looks up and keeps answers."""
 
     def __init__(  # noqa: PLR0913 - wired once
         self,
-        partitions: Partitions,
-        shelf: Shelf,
-        neighbours: Neighbours,
+        scopes: Scopes,
+        store: CacheStore,
+        backends: Backends,
         verifier: Verifier,
         eviction: Eviction,
         *,
-        evidence: Evidence,
+        evidence: ErrorBudgetController,
         min_similarity: float,
         ttl: float,
         stale: float = 0.0,
     ) -> None:
         self._verifier = verifier
-        self._partitions = partitions
-        self._shelf = shelf
-        self._neighbours = neighbours
+        self._scopes = scopes
+        self._store = store
+        self._backends = backends
         self._eviction = eviction
         self._evidence = evidence
         self._min_similarity = min_similarity
@@ -84,20 +78,20 @@ class Cache:
         """Ask the tiers of ``mode``: ``exact``, ``semantic`` or ``exact_then_semantic``."""
         request.check()
         if mode != "semantic":
-            decision = await self.recall(request, bound)
+            decision = await self.get(request, bound)
             if decision.kind == "exact" or mode == "exact":
                 return decision
-        vectors = await self._neighbours.embedder.questions([request.in_context])
+        vectors = await self._backends.embedder.embed_queries([request.in_context])
         return await self.nearest(request, vectors, bound)
 
     async def key(self, request: Request, bound: Bound) -> str:
         """Return what is the same for requests that one answer serves."""
-        key = entry_id(await self._partitions.of(request.scope), request)
+        key = entry_id(await self._scopes.partition(request.scope), request)
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
 
-    async def recall(self, request: Request, bound: Bound) -> Decision:
+    async def get(self, request: Request, bound: Bound) -> Decision:
         """Ask the exact tier: one trip to Redis."""
-        partition = await self._partitions.of(request.scope)
+        partition = await self._scopes.partition(request.scope)
         entry = await self._read(entry_id(partition, request))
         if entry is None or too_old(entry, bound):
             return Decision("miss", miss_reason="too_old" if entry else "not_exact")
@@ -109,7 +103,7 @@ class Cache:
         """Ask the semantic tier with the prompt's vector."""
         queries = await self.queries(request, vectors, bound)
         try:
-            found = await self._neighbours.search.search(queries, vectors.digest)
+            found = await self._backends.search.search(queries, vectors.digest)
         except NotFound:
             return Decision("miss", miss_reason="empty")
         except FailedPrecondition:
@@ -118,7 +112,7 @@ class Cache:
 
     async def queries(self, request: Request, vectors: Vectors, bound: Bound) -> list[Query]:
         """Return the query of the semantic tier."""
-        partition = await self._partitions.of(request.scope)
+        partition = await self._scopes.partition(request.scope)
         here = {"partition": partition, "fingerprint": request.context.fingerprint}
         name, row = collection(vectors.digest, partition), vectors.rows[0]
         limit = CANDIDATES if bound.max_error_rate is None else NEIGHBOURHOOD
@@ -151,7 +145,7 @@ class Cache:
             nearest_miss = nearest_miss or decision
         return nearest_miss or await self._explain(request, vectors, bound)
 
-    async def remember(  # noqa: PLR0913 - an answer has this many parts
+    async def put(  # noqa: PLR0913 - an answer has this many parts
         self,
         request: Request,
         response: str,
@@ -171,15 +165,15 @@ class Cache:
         ``purges``.
         """
         check_answer(request, response, ttl)
-        partition = await self._partitions.of(request.scope)
+        partition = await self._scopes.partition(request.scope)
         key = entry_id(partition, request)
         if request_id:
-            first = await self._shelf.claim_request(partition, request_id, key)
+            first = await self._store.claim_request(partition, request_id, key)
             kept = await self._read(first)
             if kept is not None and (kept.response == response or first != key):
                 return kept
         if vectors is None:
-            vectors = await self._neighbours.embedder.questions([request.in_context])
+            vectors = await self._backends.embedder.embed_queries([request.in_context])
         entry = Entry(
             id=key,
             prompt=request.prompt,
@@ -198,14 +192,14 @@ class Cache:
         )
         lives = entry.ttl + self._stale if entry.ttl else 0.0
         await self._index(entry, vectors, partition, lives)
-        taken = await self._shelf.write(partition, asdict(entry), lives, purges)
+        taken = await self._store.write(partition, asdict(entry), lives, purges)
         self._eviction.note(taken)
         self._evidence.answered(key, response)
         return entry
 
     async def purges(self, scope: Scope) -> int:
         """Return how often a scope was purged."""
-        return await self._shelf.purges(await self._partitions.of(scope))
+        return await self._store.purges(await self._scopes.partition(scope))
 
     async def _index(self, entry: Entry, vectors: Vectors, partition: str, lives: float) -> None:
         document = Document(
@@ -214,11 +208,11 @@ class Cache:
             fields={"partition": partition, "fingerprint": entry.fingerprint},
             ttl=lives,
         )
-        name, search = collection(vectors.digest, partition), self._neighbours.search
+        name, search = collection(vectors.digest, partition), self._backends.search
         try:
             await search.upsert(name, [document], vectors.digest)
         except NotFound:
-            await search.ensure(name, vectors, _FIELDS)
+            await search.ensure(name, vectors, FIELDS)
             await search.upsert(name, [document], vectors.digest)
 
     def _judge(
@@ -262,17 +256,17 @@ class Cache:
         return Decision("miss", None, similarity, None, "context_differs", differing)
 
     async def _anywhere(self, request: Request, vectors: Vectors) -> list[Hit]:
-        partition = await self._partitions.of(request.scope)
+        partition = await self._scopes.partition(request.scope)
         name, row = collection(vectors.digest, partition), vectors.rows[0]
         query = Query(name, row, limit=1, tags={"partition": partition}, effort=EFFORT)
         try:
-            [hits] = await self._neighbours.search.search([query], vectors.digest)
+            [hits] = await self._backends.search.search([query], vectors.digest)
         except NotFound:
             return []
         return hits
 
     async def _read(self, key: str) -> Entry | None:
-        record = await self._shelf.entry(key)
+        record = await self._store.entry(key)
         return entry_of(record) if record else None
 
 

@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
-from services.gateway.cache import messages, statistics_messages
-from services.gateway.cache.admin import Inventory
-from services.gateway.cache.calibration import Calibration
-from services.gateway.cache.error_budget.controller import Evidence
+from services.gateway.cache import messages
+from services.gateway.cache import messages as cache_messages
+from services.gateway.cache.admin import CacheAdmin
+from services.gateway.cache.calibration import Calibration, Pair
+from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
-from services.gateway.cache.service import Cache, given
+from services.gateway.cache.service import SemanticCache, given
 from services.gateway.cache.types import Request
-from services.gateway.cache.usage import Tally
-from tools.train_verifier.pairs import Pair
+from services.gateway.cache.usage import UsageRecorder
 
 
 @dataclass(frozen=True)
 class CacheParts:
     """What the cache is made of."""
 
-    cache: Cache
-    inventory: Inventory
-    tally: Tally
+    cache: SemanticCache
+    admin: CacheAdmin
+    usage: UsageRecorder
     calibration: Calibration
-    evidence: Evidence
+    evidence: ErrorBudgetController
     feedback: Feedback
 
 
@@ -34,8 +34,8 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
 
     def __init__(self, parts: CacheParts) -> None:
         self._cache = parts.cache
-        self._inventory = parts.inventory
-        self._tally = parts.tally
+        self._admin = parts.admin
+        self._usage = parts.usage
         self._calibration = parts.calibration
         self._evidence = parts.evidence
         self._feedback = parts.feedback
@@ -54,7 +54,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             decision = await self._cache.nearest(asked, vectors, bound)
         else:
             decision = await self._cache.lookup(asked, mode, bound)
-        self._tally.note(asked.scope, decision, time.perf_counter() - started)
+        self._usage.record(asked.scope, decision, time.perf_counter() - started)
         return messages.decided(decision)
 
     async def CreateEntry(
@@ -64,7 +64,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         vectors = None
         if request.vector:
             vectors = given(messages.vector(request.vector), request.model_digest)
-        entry = await self._cache.remember(
+        entry = await self._cache.put(
             Request(
                 messages.scope(request.scope), messages.context(request.context), request.prompt
             ),
@@ -85,21 +85,21 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self, request: cache_pb2.GetEntryRequest, context: Any
     ) -> cache_pb2.GetEntryResponse:
         """Read an entry."""
-        entry = await self._inventory.get(messages.scope(request.scope), request.id)
+        entry = await self._admin.get(messages.scope(request.scope), request.id)
         return cache_pb2.GetEntryResponse(entry=messages.entry(entry))
 
     async def DeleteEntry(
         self, request: cache_pb2.DeleteEntryRequest, context: Any
     ) -> cache_pb2.DeleteEntryResponse:
         """Delete an entry."""
-        await self._inventory.delete(messages.scope(request.scope), request.id)
+        await self._admin.delete(messages.scope(request.scope), request.id)
         return cache_pb2.DeleteEntryResponse()
 
     async def ListEntries(
         self, request: cache_pb2.ListEntriesRequest, context: Any
     ) -> cache_pb2.ListEntriesResponse:
         """List entries."""
-        page, token = await self._inventory.page(
+        page, token = await self._admin.page(
             messages.scope(request.scope), request.page_size, request.page_token
         )
         return cache_pb2.ListEntriesResponse(
@@ -111,7 +111,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.PurgeEntriesResponse:
         """Delete the entries that meet a filter, or count them."""
         wanted = messages.purge(request)
-        count, sample = await self._inventory.purge(messages.scope(request.scope), wanted)
+        count, sample = await self._admin.purge(messages.scope(request.scope), wanted)
         return cache_pb2.PurgeEntriesResponse(
             count=count, deleted=wanted.force, sample=map(messages.entry, sample)
         )
@@ -120,7 +120,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self, request: cache_pb2.ListPurgesRequest, context: Any
     ) -> cache_pb2.ListPurgesResponse:
         """List what was purged."""
-        page, token = await self._inventory.purged(
+        page, token = await self._admin.purged(
             messages.scope(request.scope), request.page_size, request.page_token
         )
         return cache_pb2.ListPurgesResponse(
@@ -156,7 +156,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.GetStatsResponse:
         """Tell what the cache has done."""
         scope, whole = messages.scope(request.scope), request.whole_tenant
-        counts = await self._tally.stats(scope, whole_tenant=whole)
+        counts = await self._usage.stats(scope, whole_tenant=whole)
         counts |= await self._evidence.counters(scope.tenant)
-        history = await self._tally.history(scope.tenant) if request.history else []
-        return statistics_messages.written(counts, history)
+        history = await self._usage.history(scope.tenant) if request.history else []
+        return cache_messages.written(counts, history)

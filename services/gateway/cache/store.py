@@ -21,14 +21,14 @@ from redis.asyncio import Redis
 
 from services.gateway.cache import gdsf
 from services.gateway.cache.reads import Reads
-from services.gateway.redis_store import Record, as_bytes, asking, dump, load, page
+from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
 REQUEST_ID_SECONDS = 86400
 SLOT_SECONDS, SLOTS = 300, 288
 AUDITED = 1000
 
 
-class Shelf:
+class CacheStore:
     """Reads and writes what the cache keeps.
 
     Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
@@ -48,14 +48,14 @@ class Shelf:
 
     async def entry(self, key: str) -> Record | None:
         """Read a cached answer."""
-        async with asking():
+        async with redis_errors():
             return load(await self._reads.get(f"{self._prefix}entry:{key}"))
 
     async def named(self, keys: Sequence[str]) -> list[Record]:
         """Read cached answers in the order of their keys; what is gone is left out."""
         if not keys:
             return []
-        async with asking():
+        async with redis_errors():
             values = await self._redis.mget([f"{self._prefix}entry:{key}" for key in keys])
         return [record for record in map(load, values) if record]
 
@@ -89,35 +89,35 @@ class Shelf:
 
     async def leaving(self) -> dict[str, tuple[str, str]]:
         """Return evicted entries that search may still have: model's digest and partition by id."""
-        async with asking():
+        async with redis_errors():
             found = await self._redis.hgetall(self._prefix + "leaving")
         told = {as_bytes(key).decode(): as_bytes(one).decode() for key, one in found.items()}
         return {key: (one.partition(" ")[0], one.partition(" ")[2]) for key, one in told.items()}
 
     async def left(self, keys: Sequence[str]) -> None:
         """Note that evicted entries are gone from search too."""
-        async with asking():
+        async with redis_errors():
             await self._redis.hdel(self._prefix + "leaving", *keys)
 
     async def purges(self, partition: str) -> int:
         """Return how often a partition was purged."""
-        async with asking():
+        async with redis_errors():
             return int(await self._redis.get(f"{self._prefix}purges:{partition}") or 0)
 
     async def begin_purge(self, partition: str) -> None:
         """Count a purge before it happens, so that no answer on its way outlives it."""
-        async with asking():
+        async with redis_errors():
             await self._redis.incr(f"{self._prefix}purges:{partition}")
 
     async def audit(self, partition: str, record: Record) -> None:
         """Note what was purged."""
         key = f"{self._prefix}audit:{partition}"
-        async with asking():
+        async with redis_errors():
             await self._redis.xadd(key, {"record": dump(record)}, maxlen=AUDITED)
 
     async def audited(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of what was purged, newest first, and the next page's token."""
-        async with asking():
+        async with redis_errors():
             found = await self._redis.xrevrange(
                 f"{self._prefix}audit:{partition}",
                 max=f"({token}" if token else "+",
@@ -132,7 +132,7 @@ class Shelf:
         keys, following = await page(self._redis, listed, size, token)
         if not keys:
             return [], following
-        async with asking():
+        async with redis_errors():
             values = await self._redis.mget([f"{self._prefix}entry:{key}" for key in keys])
             gone = [key for key, value in zip(keys, values, strict=True) if value is None]
             if gone:
@@ -142,7 +142,7 @@ class Shelf:
     async def count(self, place: str, counts: Mapping[str, float], *, history: bool) -> None:
         """Add to the counters of a place, and to those of these five minutes if they are kept."""
         slot = f"{self._prefix}history:{place}:{int(time.time()) // SLOT_SECONDS}"
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for name, value in counts.items():
                 pipe.hincrbyfloat(f"{self._prefix}stats:{place}", name, value)
                 if history:
@@ -153,14 +153,14 @@ class Shelf:
 
     async def counters(self, place: str) -> dict[str, float]:
         """Return the counters of a place."""
-        async with asking():
+        async with redis_errors():
             return _numbers(await self._redis.hgetall(f"{self._prefix}stats:{place}"))
 
     async def history(self, place: str) -> list[tuple[float, dict[str, float]]]:
         """Return a day's counters, each with its beginning in seconds since 1970."""
         last = int(time.time()) // SLOT_SECONDS
         slots = range(last - SLOTS + 1, last + 1)
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for slot in slots:
                 pipe.hgetall(f"{self._prefix}history:{place}:{slot}")
             found = await pipe.execute()
@@ -170,14 +170,14 @@ class Shelf:
     async def observe(self, tenant: str, record: Record, most: int) -> str:
         """Append an observation, and forget all but the latest; return its place."""
         key = f"{self._prefix}observations:{tenant}"
-        async with asking():
+        async with redis_errors():
             place = await self._redis.xadd(key, {"o": dump(record)}, maxlen=most, approximate=False)
         return as_bytes(place).decode()
 
     async def observations(self, tenant: str, after: str) -> tuple[list[Record], str]:
         """Return the observations after a place, all for an empty one, and the last one's place."""
         key, start = f"{self._prefix}observations:{tenant}", f"({after}" if after else "-"
-        async with asking():
+        async with redis_errors():
             found = await self._redis.xrange(key, start)
         records = [load(fields[b"o"]) or {} for _, fields in found]
         return records, as_bytes(found[-1][0]).decode() if found else after
@@ -185,12 +185,12 @@ class Shelf:
     async def claim_request(self, partition: str, request: str, entry: str) -> str:
         """Note which entry a request id creates; return the entry that its first call created."""
         key = f"{self._prefix}request:{partition}:{request}"
-        async with asking():
+        async with redis_errors():
             first = await self._redis.set(key, entry, nx=True, get=True, ex=REQUEST_ID_SECONDS)
         return as_bytes(first).decode() or entry
 
     async def _run(self, script: Any, words: Sequence[Any]) -> Any:
-        async with asking():
+        async with redis_errors():
             return await script(keys=[self._prefix], args=words)
 
 

@@ -2,8 +2,6 @@
 
 import base64
 import functools
-import hashlib
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.cache.error_budget.policy import Sighting
+from services.gateway.digests import digest
 
 PROMPT_LIMIT = 32768
 RESPONSE_LIMIT = 4 * 2**20
@@ -106,6 +104,19 @@ class Entry:
     def age(self) -> float:
         """Seconds since it was created."""
         return max(0.0, time.time() - self.created_at)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What was seen of a question's nearest cached answer.
+
+    Attributes:
+        answer: names the answer: equal names are equal answers.
+        signs: of how likely it is right, as ``look`` makes them.
+    """
+
+    answer: str
+    signs: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -249,14 +260,21 @@ def unpacked(text: str) -> NDArray[np.float32] | None:
     return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32) if text else None
 
 
-def digest(value: Any) -> str:
-    """Return the sha256 of plain data, hexadecimal."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+@dataclass(frozen=True)
+class Observation:
+    """A sighting whose outcome is known.
 
+    Attributes:
+        right: whether the cached answer was right.
+        served: whether it had been served; else the model was asked at once.
+        weight: how many sightings of its kind it stands for, at least 1.
+        probability: that it is right, as estimated before.
+        found: names the answer that was found instead, if one was.
+    """
 
-def canonical(value: Any) -> bytes:
-    """Return plain data as bytes that are the same for the same data."""
-    return _ENCODER.encode(value).encode()
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    sighting: Sighting
+    right: bool
+    served: bool
+    weight: float
+    probability: float
+    found: str = ""

@@ -3,9 +3,7 @@
 import asyncio
 import bisect
 import contextlib
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import Counter as Metric
@@ -13,13 +11,12 @@ from prometheus_client import Histogram
 
 from services.errors import Failure
 from services.gateway.cache.pricing import Prices
-from services.gateway.cache.scopes import Partitions
-from services.gateway.cache.store import Shelf
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.statistics import BUCKETS
+from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Decision, Scope
 
 PERIOD, AT_ONCE = 1.0, 100
-# Seconds that a lookup takes at most, by buckets; the last has no end.
-BUCKETS = [0.00025 * 2**step for step in range(15)]
 KINDS = ("exact", "semantic", "miss", "bypass")
 _DECISIONS = Metric("memetwin_cache_decisions_total", "Decisions of the cache.", ["kind"])
 _SAVED = Metric("memetwin_cache_saved_tokens_total", "Tokens that hits spared.", ["of"])
@@ -29,11 +26,10 @@ _SECONDS = Histogram(
     "memetwin_cache_lookup_seconds", "Seconds of a lookup.", ["kind"], buckets=BUCKETS
 )
 _BY_KIND = {kind: (_DECISIONS.labels(kind), _SECONDS.labels(kind)) for kind in KINDS}
-_Z = 1.96
 
 
 @dataclass(frozen=True)
-class Noted:
+class LookupEvent:
     """A decision, where it was made, and the seconds that it took."""
 
     scope: Scope
@@ -41,33 +37,33 @@ class Noted:
     seconds: float
 
 
-class Tally:
-    """Decisions of this process, on their way to the shelf."""
+class UsageRecorder:
+    """Decisions of this process, on their way to the store."""
 
-    def __init__(self, partitions: Partitions, shelf: Shelf, prices: Prices) -> None:
-        self._partitions = partitions
-        self._shelf = shelf
+    def __init__(self, scopes: Scopes, store: CacheStore, prices: Prices) -> None:
+        self._scopes = scopes
+        self._store = store
         self._prices = prices
-        self._noted: list[Noted] = []
+        self._noted: list[LookupEvent] = []
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, scope: Scope, decision: Decision, seconds: float) -> None:
+    def record(self, scope: Scope, decision: Decision, seconds: float) -> None:
         """Count a decision that took so long."""
         count, histogram = _BY_KIND[decision.kind]
         count.inc()
         histogram.observe(seconds)
-        self._noted.append(Noted(scope, decision, seconds))
+        self._noted.append(LookupEvent(scope, decision, seconds))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._later())
 
     async def stats(self, scope: Scope, *, whole_tenant: bool) -> dict[str, float]:
         """Return the counters of a scope, or of its whole tenant, those of all replicas."""
         await self.flush()
-        return await self._shelf.counters(await self._place(scope, whole_tenant))
+        return await self._store.counters(await self._place(scope, whole_tenant))
 
     async def history(self, tenant: str) -> list[tuple[float, dict[str, float]]]:
         """Return a tenant's counters of a day, each with its beginning in seconds since 1970."""
-        return await self._shelf.history(await self._partitions.of_tenant(tenant))
+        return await self._store.history(await self._scopes.tenant_partition(tenant))
 
     async def flush(self) -> None:
         """Write what was counted; what cannot be written is lost: numbers are no answers."""
@@ -84,9 +80,9 @@ class Tally:
             if one.decision.entry:
                 hits[one.decision.entry.id] += 1
         for (place, whole_tenant), counts in places.items():
-            await self._shelf.count(place, counts, history=whole_tenant)
+            await self._store.count(place, counts, history=whole_tenant)
         if hits:
-            await self._shelf.touch(hits)
+            await self._store.touch(hits)
 
     async def close(self) -> None:
         """Write all counts."""
@@ -103,10 +99,10 @@ class Tally:
 
     async def _place(self, scope: Scope, whole_tenant: bool) -> str:
         if whole_tenant:
-            return await self._partitions.of_tenant(scope.tenant)
-        return await self._partitions.of(scope)
+            return await self._scopes.tenant_partition(scope.tenant)
+        return await self._scopes.partition(scope)
 
-    def _counts(self, noted: Noted) -> "Counter[str]":
+    def _counts(self, noted: LookupEvent) -> "Counter[str]":
         """Return what a decision adds to the counters."""
         decision = noted.decision
         bucket = bisect.bisect_left(BUCKETS, noted.seconds)
@@ -123,28 +119,3 @@ class Tally:
         if decision.kind == "semantic" and decision.probability is not None:
             counts["expected_wrong"] = 1 - decision.probability
         return Counter(counts)
-
-
-def quantile(counts: Iterable[float], share: float) -> float:
-    """Return about below how many seconds a share of lookups lies, by their counts in BUCKETS.
-
-    Within a bucket they are taken to lie evenly; of none it is 0, beyond the last its beginning.
-    """
-    numbers = list(counts)
-    left = share * sum(numbers)
-    for place, count in enumerate(numbers):
-        if count and left <= count:
-            low = BUCKETS[place - 1] if place else 0.0
-            return low + (BUCKETS[place] - low) * left / count if place < len(BUCKETS) else low
-        left -= count
-    return 0.0
-
-
-def wilson(part: float, whole: float) -> tuple[float, float, float]:
-    """Return a share and its 95 % interval (E. B. Wilson, 1927); of nothing it is 0, 0 to 1."""
-    if not whole:
-        return 0.0, 0.0, 1.0
-    share, square = part / whole, _Z**2 / whole
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * math.sqrt(share * (1 - share) / whole + square / whole / 4) / (1 + square)
-    return share, max(0.0, middle - half), min(1.0, middle + half)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import PROMPT_LIMIT, Bound, Context, Request, Scope, canonical
-from services.gateway.chat.completions import Json
+from services.gateway.cache.types import PROMPT_LIMIT, Bound, Context, Request, Scope
+from services.gateway.digests import canonical
+from services.gateway.llm.types import Json
 
 # Fields that change how an answer is delivered or counted, not what it says.
 _NOT_IN_KEY = frozenset(

@@ -1,9 +1,8 @@
 """A language model's replies as OpenAI's API has them: joined, cut into chunks, judged."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-Json = dict[str, Any]
+from services.gateway.llm.types import Json
 
 
 def text(reply: Json) -> str:

@@ -13,16 +13,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from services.errors import Aborted, Failure
-from services.gateway.cache.service import Cache
+from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.types import Decision, Entry
-from services.gateway.cache.usage import Tally
+from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import Controls, Conversation, read
-from services.gateway.chat.completions import Json
-from services.gateway.chat.shadow import Samples
+from services.gateway.chat.shadow import ShadowSampler
 from services.gateway.coalescing.circuit_breaker import Breaker
-from services.gateway.coalescing.singleflight import Flight, Flights, Item
-from services.gateway.llm.client import Upstream
+from services.gateway.coalescing.singleflight import Flight, Item, Singleflight
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.types import Json
 
 log = logging.getLogger(__name__)
 
@@ -74,23 +74,23 @@ class Bounds:
     stale: float
 
 
-class Chat:
-    """Answers conversations."""
+class ChatService:
+    """RagService conversations."""
 
     def __init__(  # noqa: PLR0913 - wired once
         self,
-        cache: Cache,
-        tally: Tally,
-        upstream: Upstream,
-        flights: Flights,
+        cache: SemanticCache,
+        usage: UsageRecorder,
+        upstream: LanguageModelClient,
+        flights: Singleflight,
         *,
-        samples: Samples,
+        samples: ShadowSampler,
         bounds: Bounds,
     ) -> None:
         self._cache = cache
-        self._tally = tally
+        self._usage = usage
         self._upstream = upstream
-        self._flights = flights
+        self._singleflight = flights
         self._samples = samples
         self._bounds = bounds
         self._breaker = Breaker()
@@ -108,7 +108,7 @@ class Chat:
         conversation = read(body, controls, hottest=self._bounds.hottest)
         started = time.perf_counter()
         decision = await self._look(conversation)
-        self._tally.note(controls.scope, decision, time.perf_counter() - started)
+        self._usage.record(controls.scope, decision, time.perf_counter() - started)
         return Answering(conversation, decision, self._items(conversation, decision))
 
     def _items(self, conversation: Conversation, decision: Decision) -> AsyncIterator[Item]:
@@ -125,18 +125,18 @@ class Chat:
         if controls.no_store:
             return self._ask(conversation)
         if controls.no_cache:  # a call of its own, which is kept even if its caller leaves
-            return self._flights.join(
+            return self._singleflight.do(
                 secrets.token_hex(8), lambda: self._make(conversation)
             ).follow()
         return self._share(conversation)
 
     def _refresh(self, conversation: Conversation, entry: Entry) -> None:
         """Make a stale answer anew off the path: one of all replicas does."""
-        self._flights.join(f"refresh:{entry.id}", lambda: self._lead(conversation))
+        self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(conversation))
 
     async def close(self) -> None:
         """Stop what is under way."""
-        await self._flights.close()
+        await self._singleflight.close()
 
     async def _look(self, conversation: Conversation) -> Decision:
         """Ask the cache; if it fails or is slow, do without."""
@@ -167,7 +167,7 @@ class Chat:
         name = await self._cache.key(request, conversation.controls.bound)
         for attempt in range(AGAIN):
             sent = False
-            flight: Flight = self._flights.join(name, lambda: self._lead(conversation))
+            flight: Flight = self._singleflight.do(name, lambda: self._lead(conversation))
             try:
                 async for item in flight.follow():
                     if not conversation.streams and item.get("done") == {}:
@@ -187,7 +187,7 @@ class Chat:
         request = conversation.request
         assert request is not None  # noqa: S101 - what has no key is not shared
         try:
-            decision = await self._cache.recall(request, conversation.controls.bound)
+            decision = await self._cache.get(request, conversation.controls.bound)
         except Failure:
             decision = Decision("miss")
         if decision.entry and "completion" in decision.entry.detail:
@@ -236,7 +236,7 @@ class Chat:
             return
         detail = {"completion": reply, "pieces": done.get("pieces") or []}
         try:
-            await self._cache.remember(
+            await self._cache.put(
                 request,
                 completions.text(reply),
                 usage=completions.usage(reply),

@@ -7,22 +7,24 @@ import time
 
 from services import deadlines
 from services.errors import Failure
-from services.gateway.cache.error_budget.controller import Evidence
-from services.gateway.cache.service import Cache
+from services.gateway.cache.error_budget.controller import ErrorBudgetController
+from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.types import Decision, Request, Trial
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import Conversation
-from services.gateway.llm.client import Upstream
+from services.gateway.llm.client import LanguageModelClient
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 
 
-class Samples:
+class ShadowSampler:
     """A share of the hits, asked again; their answers are kept, and tell the cache."""
 
-    def __init__(self, cache: Cache, evidence: Evidence, upstream: Upstream) -> None:
+    def __init__(
+        self, cache: SemanticCache, evidence: ErrorBudgetController, upstream: LanguageModelClient
+    ) -> None:
         self._cache = cache
         self._evidence = evidence
         self._upstream = upstream
@@ -64,7 +66,7 @@ class Samples:
         text, seconds = completions.text(reply), time.perf_counter() - started
         await self._evidence.asked_again(trial, text, weight)
         if not conversation.controls.no_store:
-            await self._cache.remember(
+            await self._cache.put(
                 request,
                 text,
                 usage=completions.usage(reply),

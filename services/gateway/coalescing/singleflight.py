@@ -65,7 +65,7 @@ class Flight:
         self._changed = asyncio.Event()
 
 
-class Flights:
+class Singleflight:
     """Pieces of work under way, by name."""
 
     def __init__(self, leases: Leases) -> None:
@@ -73,7 +73,7 @@ class Flights:
         self._open: dict[str, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def join(self, name: str, work: Work) -> Flight:
+    def do(self, name: str, work: Work) -> Flight:
         """Follow the work of this name, or begin it.
 
         ``work`` yields items, the last of which has ``done``; it goes on after that if it has more

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -10,7 +9,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
 
-PAGES = Path(__file__).parents[1] / "app" / "static"
 PHOTO_BYTES = 20 * 2**20
 JSON_BYTES = 2**20
 

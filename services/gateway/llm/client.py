@@ -10,7 +10,7 @@ import httpx
 
 from services import deadlines
 from services.errors import FailedPrecondition, Failure, Unavailable
-from services.gateway.chat.completions import Json
+from services.gateway.llm.types import Json
 
 # Headers by which an end is no accident (RFC 9112, section 6.3).
 _FRAMING = frozenset({"transfer-encoding", "content-length"})
@@ -41,7 +41,7 @@ class Refused(Failure):
         self.code = self._CODES.get(status, usual)  # type: ignore[misc]
 
 
-class Upstream:
+class LanguageModelClient:
     """An OpenAI-compatible server behind HTTP; an empty address means there is none."""
 
     def __init__(self, base_url: str, model: str, api_key: str) -> None:

@@ -1,7 +1,6 @@
 """OpenAI's HTTP API over the chat, so that its client libraries work by their base URL alone."""
 
 import base64
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,36 +10,27 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services import deadlines
 from services.errors import Failure, InvalidArgument
 from services.gateway.auth import max_error_rate, tenant
-from services.gateway.backends.types import Embedder
-from services.gateway.cache.types import Bound, Decision, Scope
+from services.gateway.backends.embedder import Embedder
+from services.gateway.cache.types import Bound, Scope
 from services.gateway.chat.cache_key import Controls
-from services.gateway.chat.completions import Json
-from services.gateway.chat.service import Chat
-from services.gateway.llm.client import Refused, Upstream
+from services.gateway.chat.service import ChatService
+from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.types import Json
+from services.gateway.openai.errors import error_body, told
 
 JSON_BYTES = 32 * 2**20
 TEXTS = 2048
-CACHE_HEADER = {
-    "exact": "hit-exact",
-    "semantic": "hit-semantic",
-    "miss": "miss",
-    "bypass": "bypass",
-}
-STATUS = {
-    "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "ABORTED": 409,
-    "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
-}  # fmt: skip
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class OpenAiApi:
     """The routes under ``/v1`` that OpenAI's API has."""
 
-    def __init__(self, chat: Chat, embedder: Embedder, upstream: Upstream) -> None:
+    def __init__(
+        self, chat: ChatService, embedder: Embedder, upstream: LanguageModelClient
+    ) -> None:
         self._chat = chat
         self._embedder = embedder
         self._upstream = upstream
@@ -48,9 +38,9 @@ class OpenAiApi:
     def routes(self) -> list[Route]:
         """Return the routes; what they refuse is told in OpenAI's shape."""
         return [
-            Route("/v1/chat/completions", _told(self.complete), methods=["POST"]),
-            Route("/v1/embeddings", _told(self.embed), methods=["POST"]),
-            Route("/v1/models", _told(self.models)),
+            Route("/v1/chat/completions", told(self.complete), methods=["POST"]),
+            Route("/v1/embeddings", told(self.embed), methods=["POST"]),
+            Route("/v1/models", told(self.models)),
         ]
 
     async def complete(self, request: Request) -> Response:
@@ -81,7 +71,9 @@ class OpenAiApi:
         size = body.get("dimensions") or 0
         if not isinstance(size, int) or size < 0:
             raise InvalidArgument("BAD_DIMENSIONS", "dimensions is a number.", field="dimensions")
-        vectors, tokens = await self._embedder.counted(texts, str(body.get("model") or ""), size)
+        vectors, tokens = await self._embedder.embed_with_usage(
+            texts, str(body.get("model") or ""), size
+        )
         packs = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": place, "embedding": _numbers(row, packs=packs)}
@@ -97,23 +89,6 @@ class OpenAiApi:
         for name in await self._embedder.text_models():
             listed.append({"id": name, "object": "model", "created": 0, "owned_by": "memetwin"})
         return JSONResponse({"object": "list", "data": listed})
-
-
-def cache_headers(decision: Decision) -> dict[str, str]:
-    """Return the headers that say what the cache did."""
-    headers = {"X-Memetwin-Cache": CACHE_HEADER[decision.kind]}
-    if decision.entry:
-        headers["Age"] = str(int(decision.entry.age))
-    return headers
-
-
-def cache_control(header: str) -> tuple[bool, bool, float | None]:
-    """Read no-cache, no-store and max-age of a request (RFC 9111, section 5.2.1)."""
-    asked = dict(
-        directive.partition("=")[::2] for directive in header.replace(" ", "").lower().split(",")
-    )
-    age = asked.get("max-age", "")
-    return "no-cache" in asked, "no-store" in asked, float(age) if age.isdigit() else None
 
 
 def _controls(request: Request) -> Controls:
@@ -149,47 +124,6 @@ async def _body(request: Request) -> Json:
     if not isinstance(body, dict):
         raise InvalidArgument("BAD_JSON", "The body is no JSON object.")
     return body
-
-
-def _told(handler: Any) -> Any:
-    async def tell(request: Request) -> Response:
-        try:
-            with deadlines.within(deadlines.LONG_DEADLINE):
-                reply: Response = await handler(request)
-                return reply
-        except Refused as refused:
-            media = "application/json"
-            headers = _retry(refused)
-            return Response(refused.body, refused.status, headers, media)
-        except Failure as failure:
-            status = STATUS.get(failure.code.name, 500)
-            return JSONResponse(error_body(failure, status), status, _retry(failure))
-
-    return tell
-
-
-def _retry(failure: Failure) -> dict[str, str]:
-    if failure.retry_after is None:
-        return {}
-    return {"Retry-After": str(max(1, round(failure.retry_after)))}
-
-
-def error_body(failure: Failure, status: int) -> Json:
-    """Return a failure in OpenAI's shape, as the language model's server told it if it did."""
-    if isinstance(failure, Refused):
-        with contextlib.suppress(ValueError):
-            told = json.loads(failure.body)
-            if isinstance(told, dict) and "error" in told:
-                return told
-    usual = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
-    return {
-        "error": {
-            "message": failure.message,
-            "type": _TYPES.get(status, usual),
-            "param": failure.field or None,
-            "code": failure.reason.lower(),
-        }
-    }
 
 
 def _numbers(row: Any, *, packs: bool) -> str | list[float]:

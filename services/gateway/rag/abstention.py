@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.backends.types import Hit, Neighbours
-from services.gateway.ledger import Ledger
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Hit
 from services.gateway.rag import retrieval
+from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.types import check_collection
+from services.gateway.rag.store import CalibrationStore
 
 LEAST_OF_EACH = 20
 QUESTIONS_LIMIT = 10_000
@@ -72,19 +74,27 @@ class Verdict:
     relevance: float | None = None
 
 
-class Refusals:
+class Abstention:
     """Learns and remembers when to refuse."""
 
-    def __init__(self, ledger: Ledger, neighbours: Neighbours, *, min_score: float) -> None:
-        self._ledger = ledger
-        self._neighbours = neighbours
+    def __init__(
+        self,
+        store: CalibrationStore,
+        documents: DocumentStore,
+        backends: Backends,
+        *,
+        min_score: float,
+    ) -> None:
+        self._store = store
+        self._documents = documents
+        self._backends = backends
         self._min_score = min_score
 
     async def calibrations(
         self, collections: Sequence[str], digest: str
     ) -> list[Calibration | None]:
         """Return what was learnt for each of these collections and a model."""
-        records = await self._ledger.calibrations(collections, digest)
+        records = await self._store.get(collections, digest)
         return [Calibration(**record) if record else None for record in records]
 
     def judge(
@@ -117,7 +127,8 @@ class Refusals:
         )
         calibration = fit(answerable[0], unanswerable[0])
         if not dry_run:
-            await self._ledger.write_calibration(collection, digest, asdict(calibration))
+            await self._store.put(collection, digest, asdict(calibration))
+            await self._documents.advance_epoch(collection)
         return Measured(
             calibration,
             digest,
@@ -136,10 +147,10 @@ class Refusals:
         scores: list[float] = []
         digest = ""
         for first in range(0, len(questions), _BATCH):
-            vectors = await self._neighbours.embedder.questions(questions[first : first + _BATCH])
+            vectors = await self._backends.embedder.embed_queries(questions[first : first + _BATCH])
             digest = vectors.digest
             queries = retrieval.nearest(collection, vectors)
-            found = await self._neighbours.search.search(queries, digest)
+            found = await self._backends.search.search(queries, digest)
             scores += [retrieval.best_similarity([hits]) for hits in found]
         return scores, digest
 

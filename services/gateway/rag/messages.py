@@ -1,17 +1,15 @@
 """Translates between RagService's messages and the core's plain data."""
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
-from services.gateway.backends import types
+from services.gateway.backends import fields
 from services.gateway.cache import messages
 from services.gateway.cache.types import Bound
 from services.gateway.rag.abstention import Labelled, Measured, Verdict
-from services.gateway.rag.generator import Citation
 from services.gateway.rag.ingest.service import Kept, Receipt
 from services.gateway.rag.ingest.types import Source
 from services.gateway.rag.retrieval import Passage
 from services.gateway.rag.service import Answer, Event, Retrieved
-from services.gateway.rag.timings import Timings
-from services.gateway.rag.types import DEFAULT_PASSAGES, Question
+from services.gateway.rag.types import DEFAULT_PASSAGES, Citation, Question, Timings
 
 
 def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
@@ -21,7 +19,7 @@ def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
         id=header.id,
         title=header.title,
         media_type=header.media_type,
-        fields={name: types.from_field(value) for name, value in header.fields.items()},
+        fields={name: fields.from_field(value) for name, value in header.fields.items()},
         content=content,
     )
 
@@ -47,7 +45,7 @@ def document(value: Kept, *, with_text: bool) -> rag_pb2.SourceDocument:
         title=value.title,
         version=value.version,
         text=value.text if with_text else "",
-        fields={name: types.to_field(item) for name, item in value.fields.items()},
+        fields={name: fields.to_field(item) for name, item in value.fields.items()},
         chunks=value.chunks,
         media_type=value.media_type,
     )
@@ -98,7 +96,7 @@ def passage(value: Passage) -> rag_pb2.Passage:
         document_version=value.version,
         source_start=value.start,
         source_end=value.end,
-        fields={name: types.to_field(item) for name, item in value.fields.items()},  # type: ignore[arg-type]
+        fields={name: fields.to_field(item) for name, item in value.fields.items()},  # type: ignore[arg-type]
         section=value.section,
         page=value.page,
     )

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from services.gateway.backends.types import Embedder
+from services.gateway.backends.embedder import Embedder
 from services.gateway.rag.retrieval import Passage
 
 # At least so many of the best are read; a cross-encoder reads each anew for every question.

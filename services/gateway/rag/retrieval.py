@@ -1,4 +1,4 @@
-"""Arranges what was found for a question: neighbours joined, duplicates dropped, best first.
+"""Arranges what was found for a question: backends joined, duplicates dropped, best first.
 
 Maximal marginal relevance: Carbonell and Goldstein, "The use of MMR, diversity-based reranking for
 reordering documents and producing summaries", SIGIR 1998.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 
-# Hits asked for per passage wanted: neighbours join, and duplicates go.
+# Hits asked for per passage wanted: backends join, and duplicates go.
 HITS_PER_PASSAGE = 3
 HITS_LIMIT = 3000
 # A chunk beyond the words' hits counts as if it had none of them, so those go deep.

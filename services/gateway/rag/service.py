@@ -1,4 +1,4 @@
-"""Answers questions from documents: the story of a question reads top to bottom in ``ask``."""
+"""RagService questions from documents: the story of a question reads top to bottom in ``ask``."""
 
 import asyncio
 import json
@@ -8,17 +8,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from services.errors import FailedPrecondition, NotFound
-from services.gateway.backends.types import Hit, Neighbours, Query, Vectors
-from services.gateway.cache.service import Cache
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Hit, Query, Vectors
+from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.types import Context, Decision, Request
-from services.gateway.ledger import Ledger
 from services.gateway.rag import reranking, retrieval
-from services.gateway.rag.abstention import Refusals, Verdict
-from services.gateway.rag.generator import Citation, Draft, Task, Writer
+from services.gateway.rag.abstention import Abstention, Verdict
 from services.gateway.rag.ingest.segmentation import Span
+from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.retrieval import Passage
-from services.gateway.rag.timings import Timings
-from services.gateway.rag.types import Question
+from services.gateway.rag.types import Citation, Draft, Question, Task, Timings, Writer
 
 log = logging.getLogger(__name__)
 
@@ -52,26 +51,26 @@ Event = Retrieved | str | Answer
 
 @dataclass
 class _Found:
-    """What one trip to search and the ledger came to: hits, and whether they answer."""
+    """What one trip to search and the store came to: hits, and whether they answer."""
 
     near: list[list[Hit]]
     hits: list[list[Hit]]
     verdict: Verdict
 
 
-class Answers:
+class RagService:
     """Retrieves passages and answers questions from them."""
 
     def __init__(
         self,
-        neighbours: Neighbours,
-        ledger: Ledger,
-        cache: Cache,
+        backends: Backends,
+        documents: DocumentStore,
+        cache: SemanticCache,
         writer: Writer,
-        refusals: Refusals,
+        refusals: Abstention,
     ) -> None:
-        self._neighbours = neighbours
-        self._ledger = ledger
+        self._backends = backends
+        self._documents = documents
         self._cache = cache
         self._writer = writer
         self._refusals = refusals
@@ -82,7 +81,7 @@ class Answers:
         question.check()
         timings = Timings()
         with timings.stage("embed"):
-            vectors = await self._neighbours.embedder.questions([question.text])
+            vectors = await self._backends.embedder.embed_queries([question.text])
         with timings.stage("search"):
             found = await self._find(question, vectors)
         passages = await self._arrange(question, found, timings)
@@ -104,7 +103,7 @@ class Answers:
             decision = await self._recall(request, question)
         if not decision.entry:
             with timings.stage("embed"):
-                vectors = await self._neighbours.embedder.questions([question.text])
+                vectors = await self._backends.embedder.embed_queries([question.text])
             with timings.stage("search"):
                 near = (
                     []
@@ -141,7 +140,7 @@ class Answers:
 
     async def _request(self, question: Question) -> Request:
         """Return the key of a question; it changes whenever a collection of documents does."""
-        epochs = await self._ledger.epochs(question.collections)
+        epochs = await self._documents.epochs(question.collections)
         parameters = {
             "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
             "filter": question.filter_key.hex(),
@@ -158,7 +157,7 @@ class Answers:
     async def _recall(self, request: Request, question: Question) -> Decision:
         if question.no_cache:
             return Decision("miss")
-        return await self._cache.recall(request, question.bound)
+        return await self._cache.get(request, question.bound)
 
     async def _find(
         self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
@@ -183,7 +182,7 @@ class Answers:
             with_vector=question.diversity > 0,
         )
         try:
-            found = await self._neighbours.search.search([*near, *queries], vectors.digest)
+            found = await self._backends.search.search([*near, *queries], vectors.digest)
         except NotFound:  # most often: nothing was ever cached by this model
             if not near:
                 raise
@@ -201,7 +200,7 @@ class Answers:
         if question.rerank:
             with timings.stage("rerank"):
                 ranked = await reranking.rerank(
-                    self._neighbours.embedder, question.text, ranked, question.limit
+                    self._backends.embedder, question.text, ranked, question.limit
                 )
         with timings.stage("arrange"):
             return retrieval.choose(ranked, question.limit, question.diversity)
@@ -226,7 +225,7 @@ class Answers:
         }
         cites = sorted({f"documents/{citation.document}" for citation in answer.citations})
         task = asyncio.create_task(
-            self._cache.remember(
+            self._cache.put(
                 request,
                 answer.text,
                 vectors=vectors,

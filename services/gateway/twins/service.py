@@ -1,6 +1,6 @@
-"""Finds the picture most like another: vectors in search, pictures and titles in the ledger.
+"""Finds the picture most like another: vectors in search, pictures and titles in the store.
 
-Twins keep the model's unnormalised output, in one collection for each metric, so that the metrics
+TwinService keep the model's unnormalised output, in one collection for each metric, so that the metrics
 may rank differently. A collection belongs to one model: twins of another model are not found until
 they are added again.
 """
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from services.errors import InvalidArgument, NotFound
-from services.gateway.backends.types import METRICS, Document, Hit, Neighbours, Query, Vectors
-from services.gateway.ledger import Ledger
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import METRICS, Document, Hit, Query, Vectors
+from services.gateway.twins.store import TwinStore
 
 DEFAULT_LIMIT = 5
 MOST = 100
@@ -46,7 +47,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class Found:
-    """Twins, nearest first, and how they were found; times are seconds."""
+    """TwinService, nearest first, and how they were found; times are seconds."""
 
     twins: list[Twin]
     model: str
@@ -81,13 +82,13 @@ class Picture:
         return replace(self, id=key, title=title)
 
 
-class Twins:
+class TwinService:
     """Keeps pictures and finds the ones most like another."""
 
-    def __init__(self, ledger: Ledger, neighbours: Neighbours) -> None:
-        self._ledger = ledger
-        self._embedder = neighbours.embedder
-        self._search = neighbours.search
+    def __init__(self, store: TwinStore, backends: Backends) -> None:
+        self._store = store
+        self._embedder = backends.embedder
+        self._search = backends.search
 
     async def find(self, image: bytes, metric: str, limit: int) -> Found:
         """Find the twins of a picture file; it is embedded and forgotten."""
@@ -95,7 +96,7 @@ class Twins:
         if not image:
             raise InvalidArgument("EMPTY_PICTURE", "The picture is empty.", field="image")
         started = time.perf_counter()
-        vectors = await self._embedder.picture(image)
+        vectors = await self._embedder.embed_image(image)
         return await self._nearest(_collection(vectors, metric), vectors, limit, started)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> Found:
@@ -107,17 +108,17 @@ class Twins:
         if not text.strip():
             raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field="text")
         started = time.perf_counter()
-        vectors = await self._embedder.words_for_pictures(text)
+        vectors = await self._embedder.embed_text_as_image(text)
         if vectors is not None:
             return await self._nearest(_collection(vectors, metric), vectors, limit, started)
-        vectors = await self._embedder.questions([text])
+        vectors = await self._embedder.embed_queries([text])
         return await self._nearest(_titles(vectors), vectors, limit, started)
 
     async def add(self, picture: Picture) -> tuple[Twin, bool]:
         """Keep a picture; say whether it is new. The same picture again costs no model."""
         picture = picture.check()
         digest = hashlib.sha256(picture.image).hexdigest()
-        record = await self._ledger.twin(picture.id)
+        record = await self._store.get(picture.id)
         earlier = Twin(**record) if record else None
         twin = Twin(
             id=picture.id,
@@ -125,37 +126,37 @@ class Twins:
             tags=picture.tags,
             media_type=_media_type(picture.image),
             digest=digest,
-            model_digest=await self._embedder.picture_digest(),
+            model_digest=await self._embedder.image_model_digest(),
         )
         if earlier == twin and not await self._search.missing(
             _name(twin.model_digest, "cosine"), [twin.id]
         ):
             return twin, False
-        vectors = await self._embedder.picture(picture.image)
+        vectors = await self._embedder.embed_image(picture.image)
         twin = replace(twin, model_digest=vectors.digest)
-        await self._ledger.write_twin(twin.id, asdict(twin), picture.image)
+        await self._store.put(twin.id, asdict(twin), picture.image)
         await self._index(twin, vectors)
         return twin, earlier is None
 
     async def page(self, size: int, token: str) -> tuple[list[Twin], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
-        records, following = await self._ledger.list_twins(size, token)
+        records, following = await self._store.page(size, token)
         return [Twin(**record) for record in records], following
 
     async def picture(self, key: str) -> tuple[bytes, str]:
         """Return a twin's picture file and its media type. Raises NotFound if it is not there."""
-        image = await self._ledger.picture(key)
+        image = await self._store.picture(key)
         if image is None:
             raise _not_found(key)
         return image, _media_type(image)
 
     async def delete(self, key: str) -> None:
-        """Delete a twin; what the ledger does not know is found no more. Raises NotFound."""
-        record = await self._ledger.twin(key)
+        """Delete a twin; what the store does not know is found no more. Raises NotFound."""
+        record = await self._store.get(key)
         if record is None:
             raise _not_found(key)
-        await self._ledger.delete_twin(key)
-        titles = await self._embedder.passages([record["title"]])
+        await self._store.delete(key)
+        titles = await self._embedder.embed_documents([record["title"]])
         names = [_name(record["model_digest"], metric) for metric in METRICS]
         await asyncio.gather(
             *(self._search.delete(name, [key]) for name in [*names, _titles(titles)])
@@ -175,7 +176,7 @@ class Twins:
         return Found(twins, vectors.model, vectors.digest, embedded - started, seconds)
 
     async def _read(self, hits: Sequence[Hit]) -> list[Twin]:
-        records = await self._ledger.twins([hit.id for hit in hits])
+        records = await self._store.get_many([hit.id for hit in hits])
         return [
             replace(Twin(**record), similarity=hit.similarity, distance=hit.distance)
             for hit, record in zip(hits, records, strict=True)
@@ -183,13 +184,13 @@ class Twins:
         ]
 
     async def _index(self, twin: Twin, vectors: Vectors) -> None:
-        titles = await self._embedder.passages([". ".join([twin.title, *twin.tags])])
+        titles = await self._embedder.embed_documents([". ".join([twin.title, *twin.tags])])
         await asyncio.gather(
-            *(self._store(_collection(vectors, name), twin, vectors, name) for name in METRICS),
-            self._store(_titles(titles), twin, titles, "cosine"),
+            *(self._upsert(_collection(vectors, name), twin, vectors, name) for name in METRICS),
+            self._upsert(_titles(titles), twin, titles, "cosine"),
         )
 
-    async def _store(self, collection: str, twin: Twin, vectors: Vectors, metric: str) -> None:
+    async def _upsert(self, collection: str, twin: Twin, vectors: Vectors, metric: str) -> None:
         document = Document(twin.id, vectors.rows[0])
         try:
             await self._search.upsert(collection, [document], vectors.digest)

@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2, rag_pb2_grpc
-from services.gateway.rag.generator import Extractive
+from services.gateway.rag.extractive import ExtractiveWriter
 from tests.documents import ingest, ingest_one, read
 from tests.injections import INJECTIONS
-from tests.language_model import LanguageModel
+from tests.language_model import LanguageModelWriter
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until, wait_until_ready
 
@@ -24,13 +24,13 @@ def rag(stack: Stack) -> rag_pb2_grpc.RagServiceStub:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[LanguageModel]:
-    with LanguageModel(lambda asked: "").running() as running:
+def model() -> Iterator[LanguageModelWriter]:
+    with LanguageModelWriter(lambda asked: "").running() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def written(redis_url: str, prefix: str, model: LanguageModel) -> Iterator[Any]:
+def written(redis_url: str, prefix: str, model: LanguageModelWriter) -> Iterator[Any]:
     """The service with a language model."""
     stack = Stack(redis_url, f"{prefix}written:", llm_base_url=model.url, llm_model="test-model")
     stub = rag_pb2_grpc.RagServiceStub(stack.gateway)
@@ -77,7 +77,7 @@ def test_citations_of_200_answers_are_the_stored_words(rag: Any, claims: list[st
     for claim in claims:
         reply = ask(rag, "claims", claim, cache=rag_pb2.CacheControl(no_cache=True, no_store=True))
         answered += bool(reply.answer)
-        said = Extractive.OPENING
+        said = ExtractiveWriter.OPENING
         for citation in reply.citations:
             cited += 1
             document = stored.setdefault(citation.document, read(rag, "claims", citation.document))
@@ -146,7 +146,7 @@ def test_a_stream_tells_the_whole_story(rag: Any, name: str) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_model_cites_what_it_was_given(
-    written: Any, model: LanguageModel, name: str, streamed: bool
+    written: Any, model: LanguageModelWriter, name: str, streamed: bool
 ) -> None:
     ingest_one(written, name, "a", "The otter swims in the river.", title="Otters")
     model.say = lambda asked: "It swims in the river [1]. It flies [7]. [1] Nobody knows."
@@ -179,7 +179,9 @@ def test_a_model_cites_what_it_was_given(
     assert bool(sent.get("stream")) is streamed
 
 
-def test_an_answer_that_was_cut_is_not_kept(written: Any, model: LanguageModel, name: str) -> None:
+def test_an_answer_that_was_cut_is_not_kept(
+    written: Any, model: LanguageModelWriter, name: str
+) -> None:
     ingest_one(written, name, "a", "The otter swims in the river.")
     model.say = lambda asked: "It swims in the"
     model.finish_reason = "length"
@@ -191,7 +193,9 @@ def test_an_answer_that_was_cut_is_not_kept(written: Any, model: LanguageModel, 
         model.finish_reason = "stop"
 
 
-def test_the_budget_bounds_what_is_sent(written: Any, model: LanguageModel, name: str) -> None:
+def test_the_budget_bounds_what_is_sent(
+    written: Any, model: LanguageModelWriter, name: str
+) -> None:
     for number in range(8):
         ingest_one(written, name, str(number), f"Otter {number} swims. " + f"word{number} " * 100)
     model.say = lambda asked: "Yes [1]."
@@ -210,7 +214,7 @@ def test_a_history_has_two_roles(rag: Any, name: str, history: Any) -> None:
 
 
 def test_injections_reach_no_model_as_instructions(
-    written: Any, model: LanguageModel, name: str
+    written: Any, model: LanguageModelWriter, name: str
 ) -> None:
     ingest(
         written,
@@ -242,7 +246,7 @@ def test_the_extractive_writer_only_quotes(rag: Any, name: str, number: int) -> 
     )
     reply = ask(rag, name, "Do otters swim?")
     quotes = "".join(f" “{citation.quote}”" for citation in reply.citations)
-    assert reply.answer == Extractive.OPENING + quotes
+    assert reply.answer == ExtractiveWriter.OPENING + quotes
     for citation in reply.citations:
         stored = read(rag, name, citation.document).text
         assert stored[citation.source_start : citation.source_end] == citation.quote

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
-from services.gateway.auth import Keys
+from services.gateway.auth import ApiKeys
 from services.settings import SettingError
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready
@@ -117,6 +117,6 @@ def test_a_bad_file_of_keys_stops_the_start(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys.json"
     file.write_text(text)
     with pytest.raises(SettingError, match="MEMETWIN_API_KEYS_FILE"):
-        Keys.load(str(file))
+        ApiKeys.load(str(file))
     with pytest.raises(SettingError):
-        Keys.load(str(tmp_path / "none"))
+        ApiKeys.load(str(tmp_path / "none"))

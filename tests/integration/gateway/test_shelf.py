@@ -10,14 +10,14 @@ import redis
 
 from services.errors import Unavailable
 from services.gateway import redis_store
-from services.gateway.cache.store import Shelf
+from services.gateway.cache.store import CacheStore
 from tests.redis_server import free_port
 
 
 @pytest.fixture
-async def shelf(redis_url: str, prefix: str) -> AsyncIterator[Shelf]:
+async def shelf(redis_url: str, prefix: str) -> AsyncIterator[CacheStore]:
     client = redis_store.connect(redis_url)
-    one = Shelf(client, f"{prefix}shelf-{uuid.uuid4()}:")
+    one = CacheStore(client, f"{prefix}shelf-{uuid.uuid4()}:")
     yield one
     await one.close()
     await client.aclose()
@@ -28,11 +28,11 @@ def record(key: str, tokens: int = 100, size: int = 100) -> dict[str, Any]:
     return {"id": key, "digest": "d", "vector": "", "usage": usage, "response": "x" * size}
 
 
-async def kept(shelf: Shelf, partition: str) -> list[str]:
+async def kept(shelf: CacheStore, partition: str) -> list[str]:
     return [one["id"] for one in (await shelf.entries(partition, 1000, ""))[0]]
 
 
-async def test_costly_and_used_and_small_and_new_stay(shelf: Shelf) -> None:
+async def test_costly_and_used_and_small_and_new_stay(shelf: CacheStore) -> None:
     for key in ("plain", "used"):
         await shelf.write("p", record(key), 0)
     await shelf.write("p", record("costly", tokens=500), 0)
@@ -52,7 +52,7 @@ async def test_costly_and_used_and_small_and_new_stay(shelf: Shelf) -> None:
     assert await shelf.leaving() == {}
 
 
-async def test_what_is_old_goes_though_it_was_used(shelf: Shelf) -> None:
+async def test_what_is_old_goes_though_it_was_used(shelf: CacheStore) -> None:
     await shelf.write("p", record("old"), 0)
     await shelf.touch({"old": 2})
     taken = 0
@@ -64,7 +64,7 @@ async def test_what_is_old_goes_though_it_was_used(shelf: Shelf) -> None:
     assert "19" in await kept(shelf, "p")
 
 
-async def test_replacing_and_deleting_keep_the_sum(shelf: Shelf) -> None:
+async def test_replacing_and_deleting_keep_the_sum(shelf: CacheStore) -> None:
     one = await shelf.write("p", record("a"), 0)
     assert await shelf.write("p", record("a"), 0) == one
     larger = await shelf.write("p", record("a", size=1_100), 0)
@@ -74,7 +74,7 @@ async def test_replacing_and_deleting_keep_the_sum(shelf: Shelf) -> None:
     assert await shelf.write("p", record("b"), 0) == one
 
 
-async def test_what_has_expired_is_forgotten(shelf: Shelf) -> None:
+async def test_what_has_expired_is_forgotten(shelf: CacheStore) -> None:
     await shelf.write("p", record("soon"), 0.05)
     one = await shelf.write("p", record("long"), 60) / 2
     await asyncio.sleep(0.2)
@@ -82,7 +82,7 @@ async def test_what_has_expired_is_forgotten(shelf: Shelf) -> None:
     assert await shelf.write("p", record("long"), 60) == one
 
 
-async def test_a_purged_partition_takes_nothing_from_before(shelf: Shelf) -> None:
+async def test_a_purged_partition_takes_nothing_from_before(shelf: CacheStore) -> None:
     before = await shelf.purges("p")
     await shelf.begin_purge("p")
     assert await shelf.write("p", record("late"), 0, before) == -1
@@ -90,7 +90,7 @@ async def test_a_purged_partition_takes_nothing_from_before(shelf: Shelf) -> Non
     assert await shelf.write("p", record("new"), 0, before + 1) > 0
 
 
-async def test_many_read_at_once_and_each_gets_its_own(shelf: Shelf) -> None:
+async def test_many_read_at_once_and_each_gets_its_own(shelf: CacheStore) -> None:
     for number in range(50):
         await shelf.write("p", record(f"{number}", size=number + 1), 0)
     keys = [f"{number % 60}" for number in range(300)]
@@ -99,7 +99,7 @@ async def test_many_read_at_once_and_each_gets_its_own(shelf: Shelf) -> None:
         assert (one and len(one["response"])) == (int(key) + 1 if int(key) < 50 else None)
 
 
-async def test_a_reader_who_leaves_takes_nobody_with_him(shelf: Shelf) -> None:
+async def test_a_reader_who_leaves_takes_nobody_with_him(shelf: CacheStore) -> None:
     await shelf.write("p", record("here"), 0)
     readers = [asyncio.create_task(shelf.entry("here")) for _ in range(20)]
     await asyncio.sleep(0)
@@ -109,7 +109,9 @@ async def test_a_reader_who_leaves_takes_nobody_with_him(shelf: Shelf) -> None:
     assert all(one and one["id"] == "here" for one in found)
 
 
-async def test_a_connection_that_was_lost_is_opened_again(shelf: Shelf, redis_url: str) -> None:
+async def test_a_connection_that_was_lost_is_opened_again(
+    shelf: CacheStore, redis_url: str
+) -> None:
     await shelf.write("p", record("here"), 0)
     assert await shelf.entry("here")
     with redis.Redis.from_url(redis_url) as client:
@@ -121,7 +123,7 @@ async def test_a_connection_that_was_lost_is_opened_again(shelf: Shelf, redis_ur
 
 async def test_who_asks_an_absent_redis_is_told() -> None:
     client = redis_store.connect(f"redis://127.0.0.1:{free_port()}")
-    shelf = Shelf(client, "absent:")
+    shelf = CacheStore(client, "absent:")
     for found in await asyncio.gather(
         *(shelf.entry("x") for _ in range(5)), return_exceptions=True
     ):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.cache.error_budget.policy import Budget, Sighting
-from services.gateway.cache.types import digest
+from services.gateway.cache.error_budget.policy import Budget
+from services.gateway.cache.types import Sighting
 from services.gateway.cache.verifier.features import Text, contradiction
 from services.gateway.cache.verifier.model import FLOOR_WITH_SIGN, Side, Verifier, by_cosine
+from services.gateway.digests import digest
 
 # Cosine of two answers from which they may count as the same: what the wording of one model's
 # answers differs by. Taken low rather than high it would teach that wrong answers are right.

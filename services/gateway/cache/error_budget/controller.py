@@ -1,6 +1,6 @@
 """What became of cached answers: labels on their way into the budgets of all replicas.
 
-Each tenant has a budget. A label is appended to the shelf, and every replica takes in what the
+Each tenant has a budget. A label is appended to the store, and every replica takes in what the
 others have appended: at once after a label of its own, and off the path, at most once a second,
 when it is asked for a decision.
 """
@@ -19,22 +19,25 @@ from prometheus_client import Counter, Gauge
 from services import deadlines
 from services.errors import Failure
 from services.gateway import auth
-from services.gateway.backends.types import Embedder, Hit, Vectors
+from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.types import Hit, Vectors
 from services.gateway.cache.error_budget.candidates import Candidate, answer_name, look, same_answer
-from services.gateway.cache.error_budget.policy import FLOOR, MEMORY, Budget, Observation, Sighting
-from services.gateway.cache.scopes import Partitions
-from services.gateway.cache.store import Shelf
+from services.gateway.cache.error_budget.policy import FLOOR, MEMORY, Budget
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.statistics import wilson
+from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import (
     Bound,
     Decision,
     Entry,
+    Observation,
     Request,
+    Sighting,
     Trial,
     entry_of,
     too_old,
     unpacked,
 )
-from services.gateway.cache.usage import wilson
 from services.gateway.cache.verifier.features import Text
 from services.gateway.cache.verifier.model import Side, Verifier
 
@@ -66,7 +69,7 @@ class Question:
 
 @dataclass
 class _Account:
-    """A tenant's budget, and the shelf's last label that is in it."""
+    """A tenant's budget, and the store's last label that is in it."""
 
     budget: Budget = field(default_factory=Budget)
     last: str = ""
@@ -74,14 +77,14 @@ class _Account:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Evidence:
+class ErrorBudgetController:
     """Decides by budgets, and feeds them."""
 
     def __init__(
-        self, partitions: Partitions, shelf: Shelf, embedder: Embedder, verifier: Verifier
+        self, scopes: Scopes, store: CacheStore, embedder: Embedder, verifier: Verifier
     ) -> None:
-        self._partitions = partitions
-        self._shelf = shelf
+        self._scopes = scopes
+        self._store = store
         self._embedder = embedder
         self._verifier = verifier
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
@@ -103,13 +106,13 @@ class Evidence:
     async def _near(self, hits: Sequence[Hit], bound: Bound) -> list[tuple[Entry, float]]:
         """Read the entries that were hit, and are not too old, with their cosines."""
         cosines = {hit.id: hit.similarity for hit in hits}
-        entries = map(entry_of, await self._shelf.named([hit.id for hit in hits]))
+        entries = map(entry_of, await self._store.named([hit.id for hit in hits]))
         return [(entry, cosines[entry.id]) for entry in entries if not too_old(entry, bound)]
 
     async def _decide(
         self, question: Question, near: Sequence[tuple[Entry, float]], max_error_rate: float
     ) -> Decision:
-        tenant = await self._partitions.of_tenant(question.request.scope.tenant)
+        tenant = await self._scopes.tenant_partition(question.request.scope.tenant)
         budget = await self.budget(tenant)
         candidates = [_candidate(entry, similarity) for entry, similarity in near]
         found = look(budget, self._verifier, question.side, candidates, question.least)
@@ -174,7 +177,7 @@ class Evidence:
 
     async def counters(self, named: str) -> dict[str, float]:
         """Return how many of a tenant's served answers were looked at, and found wrong."""
-        tenant = await self._partitions.of_tenant(named)
+        tenant = await self._scopes.tenant_partition(named)
         account = self._account(tenant)
         await self._refresh(account, tenant)
         wrong, seen = account.budget.wrong()
@@ -188,12 +191,12 @@ class Evidence:
 
     async def _compare(self, trial: Trial, response: str, *, served: bool, weight: float) -> None:
         """Label a trial by the answer that the model gave."""
-        record = await self._shelf.entry(trial.entry)
+        record = await self._store.entry(trial.entry)
         if record is None:
             return
         kept, vectors = str(record["response"]), None
         if not same_answer(kept, response):
-            vectors = (await self._embedder.passages([kept, response], bulk=True)).rows
+            vectors = (await self._embedder.embed_documents([kept, response], bulk=True)).rows
         right = same_answer(kept, response, vectors)
         label = Observation(
             trial.sighting, right, served, weight, trial.probability, answer_name(response)
@@ -202,7 +205,7 @@ class Evidence:
 
     async def _observe(self, tenant: str, label: Observation) -> None:
         LABELS.labels(str(label.served).lower(), str(label.right).lower()).inc()
-        place = await self._shelf.observe(tenant, asdict(label), MEMORY)
+        place = await self._store.observe(tenant, asdict(label), MEMORY)
         account = self._account(tenant)
         if label.served or time.monotonic() - account.checked > BURST:
             await self._refresh(account, tenant, place)
@@ -218,7 +221,7 @@ class Evidence:
             if place and _order(place) <= _order(account.last):
                 return
             account.checked = time.monotonic()
-            records, last = await self._shelf.observations(tenant, account.last)
+            records, last = await self._store.observations(tenant, account.last)
             account.budget.add([_label(record) for record in records])
             account.last = last or "0-0"
 

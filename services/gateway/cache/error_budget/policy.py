@@ -10,11 +10,12 @@ compared with the one that was not served, and from hits that were asked again o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from services.gateway.cache.types import Observation, Sighting
 
 Array = NDArray[np.float64]
 
@@ -30,39 +31,6 @@ FEWEST, FIRST = 0.03, 10.0  # least share of hits that are asked again; how many
 _START = np.array([0, 1, 0, 0, 0, 0, 1], float)  # the verifier's log-odds, and the answer's record
 _STIFF = np.array([1, 1, 1, 1, 1, 1, 20], float)  # how firmly the weights are held there
 _STEPS, _ENOUGH = 20, 1e-3
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """What was seen of a question's nearest cached answer.
-
-    Attributes:
-        answer: names the answer: equal names are equal answers.
-        signs: of how likely it is right, as ``look`` makes them.
-    """
-
-    answer: str
-    signs: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A sighting whose outcome is known.
-
-    Attributes:
-        right: whether the cached answer was right.
-        served: whether it had been served; else the model was asked at once.
-        weight: how many sightings of its kind it stands for, at least 1.
-        probability: that it is right, as estimated before.
-        found: names the answer that was found instead, if one was.
-    """
-
-    sighting: Sighting
-    right: bool
-    served: bool
-    weight: float
-    probability: float
-    found: str = ""
 
 
 class Budget:

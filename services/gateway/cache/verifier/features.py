@@ -122,7 +122,7 @@ class Text:
         return sum(word in _NEGATIONS for word in self.words)
 
     @cached_property
-    def asking(self) -> str:
+    def redis_errors(self) -> str:
         """Its first question word or auxiliary verb."""
         kinds = (_AUXILIARIES.get(word, word) for word in self.words)
         return next((word for word in kinds if word in _ASKING), "")
@@ -188,7 +188,7 @@ def compare(one: Text, other: Text, weight: Callable[[str], float]) -> list[floa
         float(renumbered),
         float(negated),
         float(not renumbered and not negated and _opposed(one, other)),
-        float(one.asking != other.asking),
+        float(one.redis_errors != other.redis_errors),
         *_both(len(one.names - other.names), len(other.names - one.names)),
         _share(one.names, other.names),
         float(one.units != other.units),
@@ -202,7 +202,7 @@ def compare(one: Text, other: Text, weight: Callable[[str], float]) -> list[floa
 
 
 SIGNS = tuple(
-    """number negation opposite asking names_less names_more names_share unit identifier
+    """number negation opposite redis_errors names_less names_more names_share unit identifier
     overlap missing_less missing_more rarest_less rarest_more contained trigrams pairs
     ends_alike begins_alike runs swapped words_less words_more""".split()
 )

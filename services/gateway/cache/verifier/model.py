@@ -111,8 +111,8 @@ class Verifier:
 def _digests(digest: str) -> frozenset[str]:
     """Return the digests of a model's vectors: as torch makes them, and by the runtimes near that.
 
-    They are made as ``services.embedder.models.sentence_transformer`` makes them; what they name differs by
-    cosines above .99, which is little beside two questions that ask the same.
+    The embedder makes them the same way (``models/sentence_transformer``). The vectors they name
+    have cosines above .99, which is little beside two questions that ask the same.
     """
     own = (hashlib.sha256(f"{digest} {way}".encode()).hexdigest() for way in _WAYS)
     return frozenset({digest, *own})

@@ -24,8 +24,8 @@ class _Waiting(Generic[Asked, Told]):
     told: "asyncio.Future[list[Told]]"
 
 
-class Shared(Generic[Asked, Told]):
-    """Answers items, one result each, in trips that callers share.
+class CoalescingBatcher(Generic[Asked, Told]):
+    """RagService items, one result each, in trips that callers share.
 
     ``call`` makes a trip. At most ``at_once`` are under way; each carries items that ``weigh`` no
     more than ``most`` in all, unless one caller alone has more. A failure that is one caller's own

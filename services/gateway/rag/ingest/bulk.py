@@ -8,15 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.backends.types import (
-    Document,
-    Neighbours,
-    TextModel,
-    Value,
-    Vectors,
-    field_types,
-)
-from services.gateway.rag.ingest.batching import Known, Shared
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Document, TextModel, Value, Vectors, field_types
+from services.gateway.rag.ingest.batching import CoalescingBatcher, Known
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 
 Row = NDArray[np.float32]
@@ -33,23 +27,29 @@ _CHARACTERS_A_TEXT = 2**10
 class Bulk:
     """What the documents of one ingest ask of embedder and search; closed at its end."""
 
-    def __init__(self, neighbours: Neighbours) -> None:
-        self._embedder, self._search = neighbours.embedder, neighbours.search
+    def __init__(self, backends: Backends) -> None:
+        self._embedder, self._search = backends.embedder, backends.search
         self._model: Known[TextModel] = Known()
         self._fields: dict[str, Known[dict[str, str]]] = {}
         self._declaring = asyncio.Lock()
-        self._writes: dict[tuple[str, str], Shared[Document, None]] = {}
-        self._tokens: Shared[str, Sequence[int]] = Shared(
+        self._writes: dict[tuple[str, str], CoalescingBatcher[Document, None]] = {}
+        self._tokens: CoalescingBatcher[str, Sequence[int]] = CoalescingBatcher(
             self._embedder.token_starts,
             _CHARACTERS_A_TRIP,
             2,
             lambda text: len(text) + _CHARACTERS_A_TEXT,
         )
-        self._rows: Shared[str, tuple[Row, str]] = Shared(self._embed, CHUNKS_A_TRIP, 8)
+        self._rows: CoalescingBatcher[str, tuple[Row, str]] = CoalescingBatcher(
+            self._embed, CHUNKS_A_TRIP, 8
+        )
 
     def close(self) -> None:
         """End what is under way."""
-        every: list[Shared[Any, Any]] = [self._tokens, self._rows, *self._writes.values()]
+        every: list[CoalescingBatcher[Any, Any]] = [
+            self._tokens,
+            self._rows,
+            *self._writes.values(),
+        ]
         for shared in every:
             shared.close()
 
@@ -92,7 +92,9 @@ class Bulk:
             await self._search.upsert(name, together, digest)
             return [None] * len(together)
 
-        writes = self._writes.setdefault((name, digest), Shared(upsert, _WRITES_A_TRIP, 2))
+        writes = self._writes.setdefault(
+            (name, digest), CoalescingBatcher(upsert, _WRITES_A_TRIP, 2)
+        )
         for first in range(0, len(documents), _WRITES_A_TRIP):
             await writes.ask(documents[first : first + _WRITES_A_TRIP])
 
@@ -105,5 +107,5 @@ class Bulk:
         return declared or {}
 
     async def _embed(self, texts: list[str]) -> list[tuple[Row, str]]:
-        vectors = await self._embedder.passages(texts, bulk=True)
+        vectors = await self._embedder.embed_documents(texts, bulk=True)
         return [(row, vectors.digest) for row in vectors.rows]

@@ -41,7 +41,7 @@ class Chunk:
     """A piece of an extract; ``lead``, its title and section, is embedded and indexed before it.
 
     Attributes:
-        around: the piece with its neighbours in the same section and page.
+        around: the piece with its backends in the same section and page.
         gap: the white space up to the next chunk, or None if more lies between.
     """
 
@@ -114,7 +114,7 @@ def _lead(title: str, section: str) -> str:
 
 
 async def _token_starts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequence[int]]:
-    """Return where the tokens of each text begin, asking in bounded batches."""
+    """Return where the tokens of each text begin, redis_errors in bounded batches."""
     found: list[Sequence[int]] = []
     first, size = 0, 0
     for number, text in enumerate(texts, 1):

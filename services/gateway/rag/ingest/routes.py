@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from google.protobuf import json_format
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -15,9 +14,10 @@ from starlette.routing import Route
 from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
+from services.gateway.http.responses import message_to_dict
 from services.gateway.rag import messages
 from services.gateway.rag.ingest.parsers import files
-from services.gateway.rag.ingest.service import Ingest
+from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.types import DOCUMENT_BYTES, Source
 
 REQUEST_BYTES = 256 * 2**20
@@ -25,10 +25,10 @@ REQUEST_BYTES = 256 * 2**20
 DEADLINE = 3600.0
 
 
-class Uploads:
+class DocumentRoutes:
     """``POST /v1/documents``: takes files in, and returns a receipt of each."""
 
-    def __init__(self, ingest: Ingest) -> None:
+    def __init__(self, ingest: IngestService) -> None:
         self._ingest = ingest
 
     def routes(self) -> list[Route]:
@@ -50,15 +50,9 @@ class Uploads:
                 finally:
                     if form:
                         await form.close()
-        told = [
-            json_format.MessageToDict(
-                messages.receipt(one),
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-            for one in receipts
-        ]
-        return JSONResponse({"receipts": told})
+        return JSONResponse(
+            {"receipts": [message_to_dict(messages.receipt(one)) for one in receipts]}
+        )
 
 
 async def _form(request: Request) -> FormData | None:

@@ -3,8 +3,8 @@
 import asyncio
 
 
-class Places:
-    """So many places; several are taken at a time, in the order of asking."""
+class WeightedSemaphore:
+    """So many places; several are taken at a time, in the order of redis_errors."""
 
     def __init__(self, count: int) -> None:
         self._count = count

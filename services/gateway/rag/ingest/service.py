@@ -1,7 +1,7 @@
 """Takes documents in: their text, cut into chunks, embedded, stored with their place in the source.
 
 A chunk's id is a digest of what is embedded, so what has not changed is not embedded again. The
-library learns of chunks before search does and of the document at the very end: an ingest that dies
+store learns of chunks before search does and of the document at the very end: an ingest that dies
 anywhere is done again, and ends as if it never had.
 """
 
@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from services.errors import Aborted, Failure, NotFound, Overloaded, Unavailable
-from services.gateway.backends import types
-from services.gateway.backends.types import Document, Neighbours, Value
-from services.gateway.cache import types as cache_types
+from services.gateway import digests as cache_types
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Document, Value, field_types
 from services.gateway.rag.ingest import chunking
 from services.gateway.rag.ingest.bulk import CHUNKS_A_TRIP, Bulk, Row
 from services.gateway.rag.ingest.chunking import Chunk
 from services.gateway.rag.ingest.parsers import files
 from services.gateway.rag.ingest.parsers.extract import Extract
-from services.gateway.rag.ingest.semaphore import Places
-from services.gateway.rag.ingest.store import Library, Turn, TurnLost
+from services.gateway.rag.ingest.semaphore import WeightedSemaphore
+from services.gateway.rag.ingest.store import DocumentStore, FenceLost, Turn
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, Source, search_collection
 
 CHUNKS_AT_ONCE = 512
@@ -97,19 +97,19 @@ class _Prepared:
         )
 
 
-class Ingest:
+class IngestService:
     """Takes documents in and out, and reads them."""
 
-    def __init__(self, library: Library, neighbours: Neighbours) -> None:
-        self._library = library
-        self._neighbours = neighbours
-        self._chunks = Places(CHUNKS_AT_ONCE)
+    def __init__(self, store: DocumentStore, backends: Backends) -> None:
+        self._store = store
+        self._backends = backends
+        self._chunks = WeightedSemaphore(CHUNKS_AT_ONCE)
         self._busy: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def take_all(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
         """Take documents in, some at once; receipts come in the order of the documents."""
         queue: asyncio.Queue[asyncio.Task[Receipt] | None] = asyncio.Queue()
-        places, bulk = Places(DOCUMENTS_AT_ONCE), Bulk(self._neighbours)
+        places, bulk = WeightedSemaphore(DOCUMENTS_AT_ONCE), Bulk(self._backends)
 
         async def feed() -> None:
             try:
@@ -143,7 +143,7 @@ class Ingest:
 
     async def get(self, collection: str, key: str) -> Kept:
         """Read a document. Raises NotFound if it is not there."""
-        record = await self._library.document(collection, key)
+        record = await self._store.document(collection, key)
         if record is None:
             raise NotFound("DOCUMENT_NOT_FOUND", "There is no such document.", field="id", id=key)
         return Kept(**record)
@@ -151,11 +151,11 @@ class Ingest:
     async def delete(self, collection: str, key: str) -> int:
         """Delete a document and its chunks; return how many those were."""
         async with self._alone(collection, key):
-            return await _patiently(lambda: self._delete(collection, key), TurnLost)
+            return await _patiently(lambda: self._delete(collection, key), FenceLost)
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Kept], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        records, following = await self._library.documents(collection, size, token)
+        records, following = await self._store.documents(collection, size, token)
         return [Kept(**record) for record in records], following
 
     def _alone(self, collection: str, key: str) -> asyncio.Lock:
@@ -164,45 +164,45 @@ class Ingest:
 
     async def _delete(self, collection: str, key: str) -> int:
         kept = await self.get(collection, key)
-        turn = await self._library.begin(collection, key, [])
-        await self._neighbours.search.delete(search_collection(collection), sorted(turn.held))
-        await self._library.delete_document(turn)
+        turn = await self._store.begin(collection, key, [])
+        await self._backends.search.delete(search_collection(collection), sorted(turn.held))
+        await self._store.delete_document(turn)
         return kept.chunks
 
     async def _bring(self, source: Source, bulk: Bulk) -> Receipt:
         kind, version = source.kind(), source.version()
-        earlier, whole = await self._library.state(source.collection, source.id)
+        earlier, whole = await self._store.state(source.collection, source.id)
         if earlier and whole and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await asyncio.to_thread(files.read, kind, source.content)
         prepared, warnings = await _prepare(source, kind, extract, bulk)
-        embedded = await self._store(prepared, bulk)
+        embedded = await self._write(prepared, bulk)
         status = "updated" if earlier else "created"
         count = len(prepared.chunks)
         warnings = [*extract.warnings, *warnings]
         return Receipt(source.id, status, version, count, embedded, warnings=warnings)
 
-    async def _store(self, prepared: _Prepared, bulk: Bulk) -> int:
-        """Bring search and the library to a document's new state; return how many were embedded."""
+    async def _write(self, prepared: _Prepared, bulk: Bulk) -> int:
+        """Bring search and the store to a document's new state; return how many were embedded."""
         name, key = prepared.source.collection, prepared.source.id
         ids = list(prepared.chunks)
-        turn = await self._library.begin(name, key, ids)
+        turn = await self._store.begin(name, key, ids)
         batches = [
             ids[first : first + CHUNKS_A_TRIP] for first in range(0, len(ids), CHUNKS_A_TRIP)
         ]
-        embedded = await _all(self._store_some(prepared, some, turn, bulk) for some in batches)
-        gone = await self._library.held(turn) - prepared.chunks.keys()
-        await self._neighbours.search.delete(search_collection(name), sorted(gone))
-        await self._library.write_document(turn, asdict(prepared.kept), ids)
+        embedded = await _all(self._write_some(prepared, some, turn, bulk) for some in batches)
+        gone = await self._store.held(turn) - prepared.chunks.keys()
+        await self._backends.search.delete(search_collection(name), sorted(gone))
+        await self._store.write_document(turn, asdict(prepared.kept), ids)
         return sum(embedded)
 
-    async def _store_some(
+    async def _write_some(
         self, prepared: _Prepared, ids: Sequence[str], turn: Turn, bulk: Bulk
     ) -> int:
         """Embed the chunks that search does not hold, write all; return how many were embedded."""
         taken = await self._chunks.take(len(ids))
         try:
-            rows = await self._neighbours.search.vectors(
+            rows = await self._backends.search.vectors(
                 search_collection(turn.collection), [key for key in ids if key in turn.held]
             )
             new = [key for key in ids if key not in rows]
@@ -229,7 +229,7 @@ async def _prepare(
     declared = await bulk.declared(source.collection, none, fields)
     unfit = {
         name: f"The field {name!r} is kept, but not to filter by: the collection lacks it."
-        for name, type_ in types.field_types(extract.fields).items()
+        for name, type_ in field_types(extract.fields).items()
         if name not in source.fields and declared.get(name) != type_
     }
     filterable = {name: value for name, value in fields.items() if name not in unfit}

@@ -21,7 +21,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.errors import Unavailable
-from services.gateway.redis_store import Record, as_bytes, asking, dump, load, page
+from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
 # Keys of all three: chunks, epoch, turns. ARGV: id, then ids of chunks.
 _ANNOUNCE = """
@@ -52,7 +52,7 @@ return 1
 """
 
 
-class TurnLost(Unavailable):
+class FenceLost(Unavailable):
     """Somebody else has begun to change the document; whoever began before begins again."""
 
 
@@ -66,7 +66,7 @@ class Turn:
     held: frozenset[str]
 
 
-class Library:
+class DocumentStore:
     """Reads and writes documents.
 
     Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
@@ -76,14 +76,25 @@ class Library:
         self._redis = redis
         self._prefix = prefix + "gateway:"
 
+    async def epochs(self, collections: Sequence[str]) -> list[int]:
+        """Return how often each collection of documents has changed."""
+        async with redis_errors():
+            values = await self._redis.mget([self._key("epoch", name) for name in collections])
+        return [int(value or 0) for value in values]
+
+    async def advance_epoch(self, collection: str) -> None:
+        """Count a change of a collection: answers that were cached before it are not served."""
+        async with redis_errors():
+            await self._redis.incr(self._key("epoch", collection))
+
     async def document(self, collection: str, key: str) -> Record | None:
         """Read an ingested document."""
-        async with asking():
+        async with redis_errors():
             return load(await self._redis.get(self._key("document", collection, key)))
 
     async def state(self, collection: str, key: str) -> tuple[Record | None, bool]:
         """Read a document, and whether it is whole: no change of it was begun and has not ended."""
-        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+        async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._key("document", collection, key))
             pipe.hexists(self._key("turns", collection), key)
             record, changing = await pipe.execute()
@@ -92,7 +103,7 @@ class Library:
     async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
         keys, following = await page(self._redis, self._key("documents", collection), size, token)
-        async with asking():
+        async with redis_errors():
             values = (
                 await self._redis.mget([self._key("document", collection, key) for key in keys])
                 if keys
@@ -109,12 +120,12 @@ class Library:
         return Turn(collection, key, number, frozenset(as_bytes(one).decode() for one in held))
 
     async def held(self, turn: Turn) -> set[str]:
-        """Return the ids of all chunks that search may hold. Raises TurnLost.
+        """Return the ids of all chunks that search may hold. Raises FenceLost.
 
         Ask before deleting some: they may be another version's by now.
         """
         chunks, _, turns, *_ = self._names(turn.collection, turn.document)
-        async with asking(), self._redis.pipeline(transaction=True) as pipe:
+        async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(chunks)
             pipe.hget(turns, turn.document)
             held, number = await pipe.execute()
@@ -122,18 +133,18 @@ class Library:
         return {as_bytes(one).decode() for one in held}
 
     async def write_document(self, turn: Turn, record: Record, chunks: Sequence[str]) -> None:
-        """Write a document whose chunks are in search; count the change. Raises TurnLost."""
+        """Write a document whose chunks are in search; count the change. Raises FenceLost."""
         words = [turn.document, turn.number, dump(record), *chunks]
         _check(await self._call(_WRITE, turn.collection, turn.document, words))
 
     async def delete_document(self, turn: Turn) -> None:
-        """Delete a document whose chunks are gone; count the change. Raises TurnLost."""
+        """Delete a document whose chunks are gone; count the change. Raises FenceLost."""
         words = [turn.document, turn.number]
         _check(await self._call(_DELETE, turn.collection, turn.document, words))
 
     async def _call(self, script: str, collection: str, key: str, words: Sequence[Any]) -> Any:
         keys = self._names(collection, key)
-        async with asking():
+        async with redis_errors():
             call: Any = self._redis.eval(script, len(keys), *keys, *words)
             return await call
 
@@ -152,7 +163,7 @@ class Library:
 
 def _check(ours: Any) -> None:
     if not ours:
-        raise TurnLost(
+        raise FenceLost(
             "DOCUMENT_CHANGED",
             "Somebody else changes this document; try again.",
             retry_after=random.uniform(0.05, 0.5),  # noqa: S311 - two that meet shall not meet again

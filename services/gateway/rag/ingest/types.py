@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 
 from services.errors import InvalidArgument
+from services.gateway import digests
 from services.gateway.backends.types import Value
-from services.gateway.cache import types
 from services.gateway.rag.ingest.parsers import files
 
 DOCUMENT_BYTES = 32 * 2**20
@@ -51,8 +51,8 @@ class Source:
 
     def version(self) -> str:
         """Return a digest of all that its chunks depend on."""
-        content = types.digest(self.content.hex())
-        return types.digest([_CUTTING, self.title, self.media_type, self.fields, content])[:32]
+        content = digests.digest(self.content.hex())
+        return digests.digest([_CUTTING, self.title, self.media_type, self.fields, content])[:32]
 
 
 def check_collection(name: str) -> None:

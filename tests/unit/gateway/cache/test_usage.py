@@ -3,7 +3,7 @@ import random
 import pytest
 
 from services.gateway.cache.pricing import Prices
-from services.gateway.cache.usage import BUCKETS, quantile
+from services.gateway.cache.statistics import BUCKETS, quantile
 from services.settings import SettingError
 
 

@@ -6,11 +6,11 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from services.errors import Failure, NotFound
 from services.gateway.coalescing.leases import Leases, Said
-from services.gateway.coalescing.singleflight import Flights, Item
+from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.llm.client import Refused
 
 
-class Shared(Leases):
+class CoalescingBatcher(Leases):
     """Leases in a dictionary that several replicas share."""
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Work:
         yield {"done": {"n": self.begun}}
 
 
-async def gathered(flights: Flights, work: Work) -> list[Item]:
-    return [item async for item in flights.join("x", work).follow()]
+async def gathered(flights: Singleflight, work: Work) -> list[Item]:
+    return [item async for item in flights.do("x", work).follow()]
 
 
 async def test_replicas_share_one_piece_of_work() -> None:
-    shared, work = Shared(), Work()
-    replicas = [Flights(shared) for _ in range(3)]
+    shared, work = CoalescingBatcher(), Work()
+    replicas = [Singleflight(shared) for _ in range(3)]
     tasks = [asyncio.create_task(gathered(one, work)) for one in replicas for _ in range(5)]
     await asyncio.sleep(0.1)
     work.go.set()
@@ -69,8 +69,8 @@ async def test_replicas_share_one_piece_of_work() -> None:
 
 @pytest.mark.parametrize("failure", [Refused(429, b"{}", "3"), NotFound("GONE", "It is gone.")])
 async def test_all_see_the_same_failure(failure: Failure) -> None:
-    shared, work = Shared(), Work(failure)
-    tasks = [asyncio.create_task(gathered(Flights(shared), work)) for _ in range(3)]
+    shared, work = CoalescingBatcher(), Work(failure)
+    tasks = [asyncio.create_task(gathered(Singleflight(shared), work)) for _ in range(3)]
     await asyncio.sleep(0.1)
     work.go.set()
     seen = await asyncio.gather(*tasks, return_exceptions=True)
@@ -81,15 +81,15 @@ async def test_all_see_the_same_failure(failure: Failure) -> None:
 
 
 async def test_without_redis_each_replica_works_alone() -> None:
-    shared, work = Shared(), Work()
+    shared, work = CoalescingBatcher(), Work()
     shared.away = True
     work.go.set()
-    assert (await gathered(Flights(shared), work))[-1] == {"done": {"n": 1}}
+    assert (await gathered(Singleflight(shared), work))[-1] == {"done": {"n": 1}}
 
 
 async def test_closing_lets_callers_know_and_gives_the_lease_back() -> None:
-    shared, work = Shared(), Work()
-    flights = Flights(shared)
+    shared, work = CoalescingBatcher(), Work()
+    flights = Singleflight(shared)
     task = asyncio.create_task(gathered(flights, work))
     await asyncio.sleep(0.05)
     await flights.close()

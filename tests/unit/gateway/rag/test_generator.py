@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.rag.generator import Marks
+from services.gateway.rag.citations import Marks
 
 ALPHABET = "ab [](12."
 

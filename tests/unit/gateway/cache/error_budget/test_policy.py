@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.cache.error_budget.policy import FLOOR, MEMORY, Budget, Observation, Sighting
+from services.gateway.cache.error_budget.policy import FLOOR, MEMORY, Budget
+from services.gateway.cache.types import Observation, Sighting
 
 NEAR = [(0.9, "a"), (0.8, "b")]
 

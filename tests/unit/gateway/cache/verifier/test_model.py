@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from services.gateway.cache import calibration
 from services.gateway.cache.types import packed, unpacked
 from services.gateway.cache.verifier.features import SIGNS, Text, compare, contradiction
 from services.gateway.cache.verifier.model import SHIPPED, Side, Verifier, by_cosine
@@ -107,8 +108,8 @@ def test_a_vector_survives_being_packed() -> None:
 
 
 def test_connected_questions_stay_together() -> None:
-    chain = [pairs.Pair(f"q{n}", f"q{n + 1}", True) for n in range(30)]
-    apart = [pairs.Pair(f"a{n}", f"b{n}", False) for n in range(300)]
+    chain = [calibration.Pair(f"q{n}", f"q{n + 1}", True) for n in range(30)]
+    apart = [calibration.Pair(f"a{n}", f"b{n}", False) for n in range(300)]
     parts = pairs.split([*chain, *apart])
     whole = [parts.train, parts.calibration, parts.held_out]
     assert [len({pair.one for pair in chain} & {one.one for one in part}) for part in whole].count(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.errors import InvalidArgument, Unavailable
-from services.gateway.rag.ingest.batching import Known, Shared
+from services.gateway.rag.ingest.batching import CoalescingBatcher, Known
 
 
 class Trips:
@@ -25,7 +25,9 @@ class Trips:
         return [2 * number for number in numbers]
 
 
-async def under_way(shared: Shared[int, int], *asked: list[int]) -> list[asyncio.Task[list[int]]]:
+async def under_way(
+    shared: CoalescingBatcher[int, int], *asked: list[int]
+) -> list[asyncio.Task[list[int]]]:
     """Ask one after the other: the first sets out before the others come."""
     tasks = []
     for items in asked:
@@ -37,7 +39,9 @@ async def under_way(shared: Shared[int, int], *asked: list[int]) -> list[asyncio
 
 async def test_what_comes_while_a_trip_is_under_way_goes_together_in_the_next() -> None:
     trips = Trips()
-    tasks = await under_way(Shared(trips, 4, 1), [1], [2, 3], [4], [5, 6], [7, 8, 9, 10, 11])
+    tasks = await under_way(
+        CoalescingBatcher(trips, 4, 1), [1], [2, 3], [4], [5, 6], [7, 8, 9, 10, 11]
+    )
     trips.go.set()
     assert await asyncio.gather(*tasks) == [[2], [4, 6], [8], [10, 12], [14, 16, 18, 20, 22]]
     assert trips.carried == [[1], [2, 3, 4], [5, 6], [7, 8, 9, 10, 11]]
@@ -45,7 +49,7 @@ async def test_what_comes_while_a_trip_is_under_way_goes_together_in_the_next() 
 
 async def test_items_weigh_what_they_weigh() -> None:
     trips = Trips()
-    shared = Shared(trips, 10, 1, lambda number: number)
+    shared = CoalescingBatcher(trips, 10, 1, lambda number: number)
     tasks = await under_way(shared, [1], [6], [4], [5], [30])
     trips.go.set()
     await asyncio.gather(*tasks)
@@ -54,7 +58,7 @@ async def test_items_weigh_what_they_weigh() -> None:
 
 async def test_one_callers_failure_is_no_others() -> None:
     trips = Trips()
-    tasks = await under_way(Shared(trips, 9, 1), [1], [2], [13], [3])
+    tasks = await under_way(CoalescingBatcher(trips, 9, 1), [1], [2], [13], [3])
     trips.go.set()
     first, second, unlucky, third = await asyncio.gather(*tasks, return_exceptions=True)
     assert (first, second, third) == ([2], [4], [6])
@@ -63,7 +67,7 @@ async def test_one_callers_failure_is_no_others() -> None:
 
 async def test_who_is_away_is_asked_once_for_all() -> None:
     trips = Trips()
-    tasks = await under_way(Shared(trips, 9, 1), [1], [2], [3])
+    tasks = await under_way(CoalescingBatcher(trips, 9, 1), [1], [2], [3])
     trips.away = True
     trips.go.set()
     told = await asyncio.gather(*tasks, return_exceptions=True)
@@ -73,7 +77,7 @@ async def test_who_is_away_is_asked_once_for_all() -> None:
 
 async def test_who_has_gone_is_left_out_and_the_others_are_served() -> None:
     trips = Trips()
-    shared = Shared(trips, 9, 1)
+    shared = CoalescingBatcher(trips, 9, 1)
     first, gone, last = await under_way(shared, [1], [2], [3])
     gone.cancel()
     await asyncio.sleep(0)
@@ -85,7 +89,7 @@ async def test_who_has_gone_is_left_out_and_the_others_are_served() -> None:
 
 async def test_closing_ends_what_is_under_way() -> None:
     trips = Trips()
-    shared = Shared(trips, 9, 1)
+    shared = CoalescingBatcher(trips, 9, 1)
     [task] = await under_way(shared, [1])
     task.cancel()
     shared.close()

@@ -1,10 +1,10 @@
 import asyncio
 
-from services.gateway.rag.ingest.semaphore import Places
+from services.gateway.rag.ingest.semaphore import WeightedSemaphore
 
 
 async def test_places_are_taken_in_the_order_of_asking() -> None:
-    places, order = Places(4), []
+    places, order = WeightedSemaphore(4), []
 
     async def work(name: str, wanted: int) -> None:
         taken = await places.take(wanted)
@@ -17,7 +17,7 @@ async def test_places_are_taken_in_the_order_of_asking() -> None:
 
 
 async def test_who_gives_up_gives_back() -> None:
-    places = Places(3)
+    places = WeightedSemaphore(3)
     held = await places.take(2)
     waiting = asyncio.create_task(places.take(2))
     await asyncio.sleep(0)

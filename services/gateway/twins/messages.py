@@ -1,0 +1,43 @@
+"""Translates between TwinService's messages and the core's plain data."""
+
+from memetwin.gateway.v1 import twin_pb2
+from memetwin.search.v1 import search_pb2
+from services.errors import InvalidArgument
+from services.gateway.backends import fields
+from services.gateway.twins.service import Found, Twin
+
+_METRICS = {number: name for name, number in fields.METRIC_NUMBERS.items()} | {
+    search_pb2.METRIC_UNSPECIFIED: "cosine"
+}
+
+
+def metric(number: int) -> str:
+    """Return a metric's name. Raises InvalidArgument for a number we do not know."""
+    if number not in _METRICS:
+        raise InvalidArgument(
+            "UNKNOWN_METRIC", "metric is COSINE, IP or L2.", field="metric", metric=number
+        )
+    return _METRICS[number]  # type: ignore[index]
+
+
+def twin(value: Twin) -> twin_pb2.Twin:
+    """Write a twin."""
+    return twin_pb2.Twin(
+        id=value.id,
+        title=value.title,
+        similarity=value.similarity,
+        distance=value.distance,
+        tags=value.tags,
+        media_type=value.media_type,
+        digest=value.digest,
+    )
+
+
+def found(value: Found, *, total: float) -> twin_pb2.FindTwinResponse:
+    """Write what was found; the whole call took ``total`` seconds."""
+    return twin_pb2.FindTwinResponse(
+        twins=map(twin, value.twins),
+        model=value.model,
+        model_digest=value.model_digest,
+        timings=twin_pb2.TwinTimings(embed=value.embed, search=value.search, total=total),
+    )

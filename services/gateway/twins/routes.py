@@ -1,0 +1,74 @@
+"""TwinService over HTTP: a photo or a text in, ranked twins out; and the pictures."""
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from services import deadlines
+from services.errors import InvalidArgument
+from services.gateway.backends.types import METRICS
+from services.gateway.http import bodies
+from services.gateway.http.responses import message_to_dict
+from services.gateway.twins import messages
+from services.gateway.twins.service import TwinService
+
+
+class TwinRoutes:
+    """The routes under ``/v1/twins``."""
+
+    def __init__(self, twins: TwinService) -> None:
+        self._twins = twins
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [
+            Route("/v1/twins", self.find, methods=["POST"]),
+            Route("/v1/twins/{id:path}/picture", self.picture),
+        ]
+
+    async def find(self, request: Request) -> Response:
+        """Find the twins of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
+        limit = deadlines.DEFAULT_DEADLINE
+        with deadlines.within(limit):
+            async with asyncio.timeout(limit):
+                photo, options = await _query(request)
+                metric, count = _metric(options), _limit(options)
+                if photo or "text" not in options:
+                    found = await self._twins.find(photo, metric, count)
+                else:
+                    found = await self._twins.find_by_text(str(options["text"]), metric, count)
+        reply = messages.found(found, total=found.embed + found.search)
+        return JSONResponse(message_to_dict(reply))
+
+    async def picture(self, request: Request) -> Response:
+        """Return a twin's picture file."""
+        image, media_type = await self._twins.picture(request.path_params["id"])
+        return Response(image, media_type=media_type, headers={"Cache-Control": "max-age=60"})
+
+
+async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:
+    """Return the photo of a request, empty if it has none, and its options."""
+    options: dict[str, Any] = dict(request.query_params)
+    if bodies.content_type(request) == "application/json":
+        return b"", options | await bodies.json_object(request)
+    photo, form = await bodies.photo(request)
+    return photo, options | form
+
+
+def _metric(options: dict[str, Any]) -> str:
+    name = str(options.get("metric", "cosine")).lower().removeprefix("metric_")
+    if name not in METRICS:
+        raise InvalidArgument(
+            "UNKNOWN_METRIC", "metric is cosine, ip or l2.", field="metric", metric=name
+        )
+    return name
+
+
+def _limit(options: dict[str, Any]) -> int:
+    text = str(options.get("limit", "0"))
+    if not text.isdigit():
+        raise InvalidArgument("BAD_LIMIT", "limit is a number.", field="limit")
+    return int(text)

@@ -1,0 +1,62 @@
+"""TwinService over gRPC: translates and calls, nothing else."""
+
+import time
+from typing import Any
+
+from memetwin.gateway.v1 import (
+    twin_pb2,
+    twin_pb2_grpc,
+)
+from services.errors import InvalidArgument
+from services.gateway.twins import messages
+from services.gateway.twins.service import Picture, TwinService
+
+
+class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
+    """TwinService over twins."""
+
+    def __init__(self, twins: TwinService) -> None:
+        self._twins = twins
+
+    async def FindTwin(
+        self, request: twin_pb2.FindTwinRequest, context: Any
+    ) -> twin_pb2.FindTwinResponse:
+        """Find twins of a picture or a text."""
+        started = time.perf_counter()
+        metric = messages.metric(request.metric)
+        if request.WhichOneof("query") is None:
+            raise InvalidArgument("EMPTY_QUERY", "Send a picture or a text.", field="query")
+        if request.WhichOneof("query") == "text":
+            found = await self._twins.find_by_text(request.text, metric, request.limit)
+        else:
+            found = await self._twins.find(request.image, metric, request.limit)
+        return messages.found(found, total=time.perf_counter() - started)
+
+    async def AddTwin(
+        self, request: twin_pb2.AddTwinRequest, context: Any
+    ) -> twin_pb2.AddTwinResponse:
+        """Keep a picture."""
+        picture = Picture(request.title, request.image, request.id, list(request.tags))
+        twin, created = await self._twins.add(picture)
+        return twin_pb2.AddTwinResponse(twin=messages.twin(twin), created=created)
+
+    async def ListTwins(
+        self, request: twin_pb2.ListTwinsRequest, context: Any
+    ) -> twin_pb2.ListTwinsResponse:
+        """List twins."""
+        page, token = await self._twins.page(request.page_size, request.page_token)
+        return twin_pb2.ListTwinsResponse(twins=map(messages.twin, page), next_page_token=token)
+
+    async def GetPicture(
+        self, request: twin_pb2.GetPictureRequest, context: Any
+    ) -> twin_pb2.GetPictureResponse:
+        """Return a picture."""
+        image, media_type = await self._twins.picture(request.id)
+        return twin_pb2.GetPictureResponse(image=image, media_type=media_type)
+
+    async def DeleteTwin(
+        self, request: twin_pb2.DeleteTwinRequest, context: Any
+    ) -> twin_pb2.DeleteTwinResponse:
+        """Delete a twin."""
+        await self._twins.delete(request.id)
+        return twin_pb2.DeleteTwinResponse()

@@ -1,0 +1,63 @@
+"""Twins in Redis: what is known of each, and its picture.
+
+Keys, under the prefix of the settings:
+
+- ``gateway:twin:<id>``   hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
+- ``gateway:twins``       sorted set of the ids of all twins
+"""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from services.gateway.redis_store import Record, dump, load, page, redis_errors
+
+
+class TwinStore:
+    """Reads and writes twins.
+
+    Every method raises Unavailable if Redis is down, and Overloaded if it is out of memory.
+    """
+
+    def __init__(self, redis: Redis, prefix: str) -> None:
+        self._redis = redis
+        self._prefix = f"{prefix}gateway:twin:"
+        self._ids = f"{prefix}gateway:twins"
+
+    async def get(self, key: str) -> Record | None:
+        """Read a twin's record."""
+        async with redis_errors():
+            return load(await self._redis.hget(self._prefix + key, "record"))
+
+    async def get_many(self, keys: Sequence[str]) -> list[Record | None]:
+        """Read the records of several twins, in the order of their ids."""
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(self._prefix + key, "record")
+            return [load(value) for value in await pipe.execute()]
+
+    async def picture(self, key: str) -> bytes | None:
+        """Read a twin's picture file."""
+        async with redis_errors():
+            value: object = await self._redis.hget(self._prefix + key, "picture")
+        return value if isinstance(value, bytes) else None
+
+    async def put(self, key: str, record: Record, picture: bytes) -> None:
+        """Write a twin and its picture."""
+        async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            mapping: dict[str, bytes] = {"record": dump(record), "picture": picture}
+            pipe.hset(self._prefix + key, mapping=mapping)  # type: ignore[arg-type]
+            pipe.zadd(self._ids, {key: 0})
+            await pipe.execute()
+
+    async def delete(self, key: str) -> None:
+        """Delete a twin and its picture."""
+        async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._prefix + key)
+            pipe.zrem(self._ids, key)
+            await pipe.execute()
+
+    async def page(self, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of twins in the order of their ids, and the next page's token."""
+        keys, following = await page(self._redis, self._ids, size, token)
+        return [record for record in await self.get_many(keys) if record], following
