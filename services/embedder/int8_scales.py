@@ -16,7 +16,7 @@ from PIL import Image
 
 from services.embedder import encodings
 from services.embedder.encodings import Rows
-from services.embedder.models.model import Content, Model, Sound
+from services.embedder.models.model import AudioClip, Content, Model
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class Ranges:
 
         That nothing can be kept is no error. A model that makes no vectors has an empty sample.
         """
-        kinds = sorted(model.card.modalities & _SAMPLES.keys())
+        kinds = sorted(model.info.modalities & _SAMPLES.keys())
         if not kinds:
-            return cls(np.zeros((0, model.card.dimensions), np.float32))
+            return cls(np.zeros((0, model.info.dimensions), np.float32))
         name = f"ranges-{_VERSION}.npy"
-        file = exports.expanduser() / model.card.digest[:32] / name if exports else None
-        found = _read(file, model.card.dimensions) if file else None
+        file = exports.expanduser() / model.info.digest[:32] / name if exports else None
+        found = _read(file, model.info.dimensions) if file else None
         if found is None:
             found = np.vstack([_embed(model, _SAMPLES[kind]()) for kind in kinds])
             if file:
@@ -98,7 +98,7 @@ def _sounds() -> list[Content]:
     """Make seconds of tones in noise."""
     chance, time = np.random.default_rng(0), np.arange(_RATE) / _RATE
     return [
-        Sound(
+        AudioClip(
             (
                 0.5 * np.sin(2 * np.pi * pitch * time)
                 + loud * chance.uniform(-1, 1, _RATE)

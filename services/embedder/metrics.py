@@ -8,7 +8,7 @@ from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.embedder.models.model import Card, Prepared
+from services.embedder.models.model import ModelInfo, PreparedInput
 
 _SECONDS = [0.0005 * 2**step for step in range(15)]
 _MODEL = ["model"]
@@ -58,7 +58,7 @@ _LATELY = 10.0
 class Entry(Protocol):
     """One input of a batch."""
 
-    item: Prepared
+    item: PreparedInput
     arrived: float
 
 
@@ -68,10 +68,10 @@ class Effort:
     One input wants one lane, more inputs want more, up to all. For one thread alone.
     """
 
-    def __init__(self, card: Card) -> None:
-        self._lanes, self._inputs, self._since = card.lanes, 0, 0.0
-        self._computed, self._wanted = COMPUTED.labels(card.name), WANTED.labels(card.name)
-        self._share = EFFICIENCY.labels(card.name)
+    def __init__(self, info: ModelInfo) -> None:
+        self._lanes, self._inputs, self._since = info.workers, 0, 0.0
+        self._computed, self._wanted = COMPUTED.labels(info.name), WANTED.labels(info.name)
+        self._share = EFFICIENCY.labels(info.name)
         self._lately = [0.0, 0.0]
         self._new = 0.0  # wanted seconds that no metric shows yet
 
@@ -110,15 +110,15 @@ class Effort:
 class Metrics:
     """The metrics of one model; ``age`` says how long the oldest input in its queue has waited."""
 
-    def __init__(self, card: Card, age: Callable[[], float]) -> None:
-        self.waiting = WAITING.labels(card.name)
-        self.effort = Effort(card)
-        AGE.labels(card.name).set_function(age)
-        self._queue = QUEUE.labels(card.name)
-        self._size, self._fill = SIZE.labels(card.name), FILL.labels(card.name)
-        self._inputs, self._recalled = INPUTS.labels(card.name), RECALLED.labels(card.name)
-        self._preprocess = PREPROCESS.labels(card.name)
-        self._inference, self._tokens = INFERENCE.labels(card.name), TOKENS.labels(card.name)
+    def __init__(self, info: ModelInfo, age: Callable[[], float]) -> None:
+        self.waiting = WAITING.labels(info.name)
+        self.effort = Effort(info)
+        AGE.labels(info.name).set_function(age)
+        self._queue = QUEUE.labels(info.name)
+        self._size, self._fill = SIZE.labels(info.name), FILL.labels(info.name)
+        self._inputs, self._recalled = INPUTS.labels(info.name), RECALLED.labels(info.name)
+        self._preprocess = PREPROCESS.labels(info.name)
+        self._inference, self._tokens = INFERENCE.labels(info.name), TOKENS.labels(info.name)
 
     def asked(self, inputs: int, recalled: int, preprocess: float) -> None:
         """Count a call: its inputs, those remembered, and the seconds to prepare the others."""

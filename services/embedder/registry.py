@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from services.embedder.cpu import give_way
 from services.embedder.int8_scales import Ranges
 from services.embedder.model_version import Version
-from services.embedder.models.model import CannotLoad, Model
+from services.embedder.models.model import Model, ModelLoadError
 from services.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -206,8 +206,8 @@ class Models:
             before, served.version = served.version, version
             if before:
                 self._start(_let_go(before))
-            log.info("model loaded", extra={"model": name, "digest": model.card.digest})
-        except CannotLoad as error:
+            log.info("model loaded", extra={"model": name, "digest": model.info.digest})
+        except ModelLoadError as error:
             served.problem = str(error)
             log.error("a model cannot be loaded: %s", error, extra={"model": name})
         except Exception:

@@ -70,13 +70,13 @@ def check_kinds(order: Order, model: Model) -> None:
     """Raise InvalidArgument if the model does not take an input's kind."""
     several = len(set(map(modality, order.inputs))) > 1
     for number, value in enumerate(order.inputs):
-        if modality(value) in model.card.modalities:
+        if modality(value) in model.info.modalities:
             continue
         place = f"inputs[{number}]"
         if several:
             raise InvalidArgument(
                 "MIXED_MODALITIES",
-                f"{model.card.name} does not take all of these kinds.",
+                f"{model.info.name} does not take all of these kinds.",
                 field=place,
             )
         raise not_taken(model, modality(value), place)
@@ -101,10 +101,10 @@ def refuse_cut(inputs: Iterable[tuple[int, Cut]], model: Model) -> None:
         if one.truncated:
             raise InvalidArgument(
                 "TEXT_TOO_LONG",
-                f"The text has more than the {model.card.max_tokens} tokens that"
-                f" {model.card.name} reads: shorten it, or let truncate be true.",
+                f"The text has more than the {model.info.max_tokens} tokens that"
+                f" {model.info.name} reads: shorten it, or let truncate be true.",
                 field=f"inputs[{number}].text",
-                max_tokens=model.card.max_tokens,
+                max_tokens=model.info.max_tokens,
             )
 
 
@@ -117,7 +117,7 @@ def too_many(place: str) -> InvalidArgument:
 
 def not_taken(model: Model, kind: str, place: str) -> InvalidArgument:
     """Say that a model takes no such input."""
-    name = model.card.name
+    name = model.info.name
     return InvalidArgument("WRONG_MODALITY", f"{name} takes no {kind}.", field=place, model=name)
 
 

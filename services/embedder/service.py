@@ -16,7 +16,7 @@ from services.embedder.cpu import preparing
 from services.embedder.decoding import audio, images
 from services.embedder.encodings import Packed
 from services.embedder.model_version import Version
-from services.embedder.models.model import Card, Content, Model, Prepared, Tokens
+from services.embedder.models.model import Content, Model, ModelInfo, PreparedInput, Tokens
 from services.embedder.registry import Models
 from services.embedder.requests import Order, Ranking, SoundFile
 from services.embedder.vector_cache import Memory
@@ -40,7 +40,7 @@ class Times:
 class Embedded:
     """A batch, embedded; ``recalled`` inputs were not computed but remembered."""
 
-    card: Card
+    info: ModelInfo
     packed: Packed
     encoding: str
     tokens: list[int]
@@ -53,7 +53,7 @@ class Embedded:
 class Ranked:
     """Texts, held against a question: a score for each, in their order."""
 
-    card: Card
+    info: ModelInfo
     scores: list[float]
     truncated: list[bool]
     times: Times
@@ -82,8 +82,8 @@ class Embedding:
 
     async def _embed(self, version: Version, order: Order) -> Embedded:
         model, batcher = version.model, version.batcher
-        encodings.check_dimensions(order.dimensions, model.card.dimensions)
-        keys = self._keys(model.card, order)
+        encodings.check_dimensions(order.dimensions, model.info.dimensions)
+        keys = self._keys(model.info, order)
         found = self._memory.recall(keys) if self._memory else {}
         places = {key: n for n, key in enumerate(keys) if key not in found}
         batcher.refuse_if_full(len(places), bulk=order.bulk, within=deadlines.time_left())
@@ -106,7 +106,7 @@ class Embedding:
         rows = encodings.shape(rows, order.dimensions, normalize=order.normalize)
         seen = [found.get(key) or fresh[key] for key in keys]
         return Embedded(
-            card=model.card,
+            info=model.info,
             packed=encodings.pack(
                 rows,
                 order.encoding,
@@ -127,7 +127,7 @@ class Embedding:
 
     async def _rerank(self, version: Version, ranking: Ranking) -> Ranked:
         model, batcher = version.model, version.batcher
-        if "pair" not in model.card.modalities:
+        if "pair" not in model.info.modalities:
             raise requests.not_taken(model, "pair of texts", "model")
         batcher.refuse_if_full(len(ranking.texts), bulk=ranking.bulk, within=deadlines.time_left())
         pairs = list(zip(repeat(ranking.query), ranking.texts))
@@ -140,13 +140,13 @@ class Embedding:
             batcher.metrics.asked(len(pairs), 0, preprocess)
             computed = await batcher.submit(items, bulk=ranking.bulk, within=deadlines.time_left())
         return Ranked(
-            card=model.card,
+            info=model.info,
             scores=computed.rows[:, 0].tolist(),
             truncated=[item.truncated for item in items],
             times=Times(computed.queue, preprocess, computed.inference),
         )
 
-    async def tokenize(self, name: str, texts: Sequence[str]) -> tuple[Card, list[Tokens]]:
+    async def tokenize(self, name: str, texts: Sequence[str]) -> tuple[ModelInfo, list[Tokens]]:
         """Return where the tokens of texts lie."""
         if not texts:
             raise InvalidArgument("EMPTY_BATCH", "texts is empty.", field="texts")
@@ -154,17 +154,17 @@ class Embedding:
             raise requests.too_many("texts")
         with await self._models.version(name) as version:
             model = version.model
-            if "text" not in model.card.modalities:
+            if "text" not in model.info.modalities:
                 raise requests.not_taken(model, "text", "model")
             loop = asyncio.get_running_loop()
             call = loop.run_in_executor(self._threads, lambda: list(map(model.tokenize, texts)))
-            return model.card, await call
+            return model.info, await call
 
-    def _keys(self, card: Card, order: Order) -> Sequence[Hashable]:
+    def _keys(self, info: ModelInfo, order: Order) -> Sequence[Hashable]:
         """Return what is equal for equal inputs; without a memory, the inputs themselves."""
         if self._memory is None:
             return order.inputs
-        return vector_cache.keys(card.digest, order.task, order.inputs)
+        return vector_cache.keys(info.digest, order.task, order.inputs)
 
 
 @dataclass
@@ -182,7 +182,7 @@ class _Task:
     places: list[int]
     preprocess: float = 0.0
 
-    async def compute(self, threads: ThreadPoolExecutor) -> tuple[list[Prepared], Computed]:
+    async def compute(self, threads: ThreadPoolExecutor) -> tuple[list[PreparedInput], Computed]:
         """Return the inputs as they were prepared, and their vectors.
 
         Many are prepared in parts, by threads; the first are computed while the last are prepared.
@@ -196,7 +196,7 @@ class _Task:
         calls = [threads.submit(self._prepare, share) for share in shares]
         items = []
 
-        async def part(call: Future[list[Prepared]], share: list[int]) -> list[Prepared]:
+        async def part(call: Future[list[PreparedInput]], share: list[int]) -> list[PreparedInput]:
             found = self._checked(await asyncio.wrap_future(call), share)
             items.extend(found)
             return found
@@ -216,11 +216,11 @@ class _Task:
         texts = [value for value in inputs if isinstance(value, str)]
         return len(texts) == len(inputs) and sum(map(len, texts)) <= _INLINE_CHARACTERS
 
-    def _prepare(self, places: list[int]) -> list[Prepared]:
+    def _prepare(self, places: list[int]) -> list[PreparedInput]:
         contents = [_content(self.order.inputs[place], f"inputs[{place}]") for place in places]
         return self.model.prepare(contents, self.order.task) if contents else []
 
-    def _checked(self, items: list[Prepared], places: list[int]) -> list[Prepared]:
+    def _checked(self, items: list[PreparedInput], places: list[int]) -> list[PreparedInput]:
         """Refuse what was cut but may not be."""
         self.preprocess = time.perf_counter() - self._started
         if not self.order.truncate:

@@ -1,11 +1,11 @@
 """The embedder's gRPC face: translates and calls, nothing else."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.embed_stream import ordered
+from services.embedder.models.model import RuntimeTrial
 from services.embedder.registry import Models, Served
 from services.embedder.requests import Order, Ranking, SoundFile
 from services.embedder.service import Embedded, Embedding, Times
@@ -62,9 +62,9 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         self, request: embedder_pb2.TokenizeRequest, context: Any
     ) -> embedder_pb2.TokenizeResponse:
         """Say where tokens lie."""
-        card, found = await self._embedding.tokenize(request.model, list(request.texts))
+        info, found = await self._embedding.tokenize(request.model, list(request.texts))
         return embedder_pb2.TokenizeResponse(
-            model=card.name,
+            model=info.name,
             results=[
                 embedder_pb2.Tokens(starts=tokens.starts, ends=tokens.ends, count=tokens.count)
                 for tokens in found
@@ -79,8 +79,8 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         ranking = Ranking(request.query, list(request.texts), request.model, bulk)
         ranked = await self._embedding.rerank(ranking)
         return embedder_pb2.RerankResponse(
-            model=ranked.card.name,
-            model_digest=ranked.card.digest,
+            model=ranked.info.name,
+            model_digest=ranked.info.digest,
             scores=ranked.scores,
             truncated=ranked.truncated,
             timings=_timings(ranked.times),
@@ -140,8 +140,8 @@ def _input(message: embedder_pb2.Input, place: str) -> str | bytes:
 
 def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
     return embedder_pb2.EmbedResponse(
-        model=value.card.name,
-        model_digest=value.card.digest,
+        model=value.info.name,
+        model_digest=value.info.digest,
         dimensions=value.packed.dimensions,
         encoding=_ENCODED[value.encoding],
         vectors=value.packed.data,
@@ -166,13 +166,13 @@ def _describe(served: Served) -> embedder_pb2.Model:
         default_for=_modalities(served.spec.default_for),
     )
     if served.model:
-        card = served.model.card
-        message.modalities.extend(_modalities(card.modalities))
-        message.reranks = "pair" in card.modalities
-        message.dimensions, message.max_tokens = card.dimensions, card.max_tokens
-        message.runtime, message.device, message.dtype = card.runtime, card.device, card.dtype
-        message.digest, message.ready = card.digest, True
-        message.trials.extend(embedder_pb2.Trial(**asdict(trial)) for trial in card.trials)
+        info = served.model.info
+        message.modalities.extend(_modalities(info.modalities))
+        message.reranks = "pair" in info.modalities
+        message.dimensions, message.max_tokens = info.dimensions, info.max_tokens
+        message.runtime, message.device, message.dtype = info.runtime, info.device, info.dtype
+        message.digest, message.ready = info.digest, True
+        message.trials.extend(_trial(trial) for trial in info.trials)
     return message
 
 
@@ -180,3 +180,15 @@ def _modalities(names: Collection[str]) -> list[embedder_pb2.Modality.ValueType]
     """Name kinds of input; a pair is none that could be embedded."""
     kinds = sorted(set(names) - {"pair"})
     return [embedder_pb2.Modality.Value(f"MODALITY_{name.upper()}") for name in kinds]
+
+
+def _trial(trial: RuntimeTrial) -> embedder_pb2.Trial:
+    return embedder_pb2.Trial(
+        runtime=trial.runtime,
+        dtype=trial.dtype,
+        mean_cosine=trial.mean_cosine,
+        least_cosine=trial.min_cosine,
+        independence=trial.batch_invariance,
+        found=trial.top1_hits,
+        texts_per_second=trial.texts_per_second,
+    )

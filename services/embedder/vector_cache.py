@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.embedder import requests
-from services.embedder.models.model import Prepared
+from services.embedder.models.model import PreparedInput
 
 # Of an entry's key and objects, beside its numbers.
 _OVERHEAD = 512
@@ -47,7 +47,7 @@ class Memory:
         return {key: kept for key, kept in found if kept}
 
     def keep(
-        self, rows: Mapping[Hashable, NDArray[np.float32]], items: Mapping[Hashable, Prepared]
+        self, rows: Mapping[Hashable, NDArray[np.float32]], items: Mapping[Hashable, PreparedInput]
     ) -> None:
         """Remember vectors, and forget those that were not asked for the longest."""
         for key, row in rows.items():

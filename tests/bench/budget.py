@@ -17,7 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+)
 from services.gateway.cache.error_budget.candidates import Candidate, look
 from services.gateway.cache.error_budget.policy import Budget
 from services.gateway.cache.index import NEIGHBOURHOOD
@@ -128,10 +131,10 @@ _DATA: tuple[Sequence[Side], Sequence[str]] = ((), ())
 def load() -> tuple[Sequence[Side], Sequence[str]]:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     rows = [json.loads(line) for line in (folder / "banking77.jsonl").read_text().splitlines()]
-    model = Sentences.load(DEFAULT_TEXT_MODEL)
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
     vectors = embed(model, [row["text"] for row in rows])
     sides = [
-        Side(Text(row["text"]), vector, model.card.digest)
+        Side(Text(row["text"]), vector, model.info.digest)
         for row, vector in zip(rows, vectors, strict=True)
     ]
     return sides, [row["intent"] for row in rows]

@@ -19,7 +19,11 @@ from typing import Any
 
 import torch
 
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+    read,
+)
 from tests.bench import load
 from tests.bench.load import Apart, Seen
 from tests.embedder_process import EmbedderProcess
@@ -42,12 +46,12 @@ def on_one_thread(call: Callable[[], Any]) -> float:
         torch.set_num_threads(os.cpu_count() or 1)
 
 
-def raw(model: Sentences, batch: Sequence[str]) -> float:
+def raw(model: SentenceTransformerModel, batch: Sequence[str]) -> float:
     """Seconds of the runtime alone, on batches as the server would form them."""
     items = sorted(model.prepare(batch, ""), key=lambda item: item.cost)
-    size = model.card.batch_tokens // items[-1].cost
+    size = model.info.batch_tokens // items[-1].cost
     parts = [items[n : n + size] for n in range(0, len(items), size)]
-    with ThreadPoolExecutor(model.card.lanes) as pool:
+    with ThreadPoolExecutor(model.info.workers) as pool:
         return seconds(lambda: list(pool.map(model.encode, parts)))
 
 
@@ -67,8 +71,13 @@ def main() -> None:
     show_memory(list(itertools.islice(load.texts(), 256)))
 
 
-def measure(server: EmbedderProcess, apart: Apart) -> tuple[list[dict[str, float]], Sentences]:
-    encode, model = read(DEFAULT_TEXT_MODEL)[0].encode, Sentences.load(DEFAULT_TEXT_MODEL)
+def measure(
+    server: EmbedderProcess, apart: Apart
+) -> tuple[list[dict[str, float]], SentenceTransformerModel]:
+    encode, model = (
+        read(DEFAULT_TEXT_MODEL)[0].encode,
+        SentenceTransformerModel.load(DEFAULT_TEXT_MODEL),
+    )
     torch.set_num_threads(os.cpu_count() or 1)
     fresh, number = load.texts(), itertools.count(10)
 
@@ -111,7 +120,7 @@ def measure(server: EmbedderProcess, apart: Apart) -> tuple[list[dict[str, float
     return [one_round() for _ in range(ROUNDS)], model
 
 
-def show(rounds: Sequence[dict[str, float]], model: Sentences) -> None:
+def show(rounds: Sequence[dict[str, float]], model: SentenceTransformerModel) -> None:
     def middle(name: str) -> float:
         return statistics.median(found[name] for found in rounds)
 
@@ -123,7 +132,7 @@ def show(rounds: Sequence[dict[str, float]], model: Sentences) -> None:
         ("batches of 256", "batches"),
         ("a stream of them", "stream"),
     )
-    print(f"{model.card.runtime} {model.card.dtype}, {model.card.lanes} lanes\n")
+    print(f"{model.info.runtime} {model.info.dtype}, {model.info.workers} lanes\n")
     print("| | encode in process | through gRPC | ratio | share of raw |\n|---|---|---|---|---|")
     one, encode_one = middle("one") * 1e3, middle("encode one") * 1e3
     print(

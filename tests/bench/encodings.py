@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from services.embedder import encodings
 from services.embedder.int8_scales import Ranges
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+)
 from tests.conftest import data_folder
 
 QUESTIONS = 500
@@ -25,9 +28,9 @@ def questions() -> list[str]:
     return list(dict.fromkeys(row["a"] for row in rows))[:COUNT]
 
 
-def embedded(model: Sentences) -> NDArray[np.float32]:
+def embedded(model: SentenceTransformerModel) -> NDArray[np.float32]:
     items = sorted(enumerate(model.prepare(questions(), "")), key=lambda one: one[1].cost)
-    rows = np.empty((len(items), model.card.dimensions), np.float32)
+    rows = np.empty((len(items), model.info.dimensions), np.float32)
     for first in range(0, len(items), 32):
         part = items[first : first + 32]
         rows[[place for place, _ in part]] = model.encode([item for _, item in part])
@@ -58,7 +61,7 @@ def search(rows: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def main() -> None:
-    model = Sentences.load(DEFAULT_TEXT_MODEL)
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
     rows, ranges = embedded(model), Ranges.of(model, Path("~/.cache/memetwin"))
     print(
         "| dimensions | encoding | bytes | top-10 overlap with float32 | clipped numbers |\n|---|---|---|---|---|"

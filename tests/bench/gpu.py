@@ -22,7 +22,10 @@ import torch
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+)
 from tests.embedder_process import EmbedderProcess, request
 from tests.stack import channel
 
@@ -74,10 +77,10 @@ def served(address: str, kind: str) -> float:
         return sum(one.result() for one in asked)
 
 
-def raw(model: Sentences) -> float:
+def raw(model: SentenceTransformerModel) -> float:
     """Texts a second of the runtime alone, all lanes at work on batches that are tokenised."""
     batches = [model.prepare(texts(n * TEXTS), "") for n in range(64)]
-    with ThreadPoolExecutor(model.card.lanes) as pool:
+    with ThreadPoolExecutor(model.info.workers) as pool:
         list(pool.map(model.encode, batches))  # captures its graphs
         rounds, started = 0, time.monotonic()
         while time.monotonic() - started < SECONDS:
@@ -114,15 +117,15 @@ def main() -> None:
     print(torch.cuda.get_device_name(), f"{os.cpu_count()} cores\n", sep=", ")
     print("| | raw, in process | through gRPC | share | bar |\n|---|---|---|---|---|")
     quiet = os.environ | {"MEMETWIN_EMBED_CACHE": "0"}
-    model = Sentences.load(DEFAULT_TEXT_MODEL)
-    alone, card = raw(model), model.card
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
+    alone, info = raw(model), model.info
     del model
     server = EmbedderProcess(quiet)
     through = served(server.address, "texts")
     server.stop()
     share = f"{through / alone:.2f}"
     print(
-        f"| short texts/s, {card.runtime} {card.dtype} | {alone:.0f} | {through:.0f} | {share} | 60000, .70 |"
+        f"| short texts/s, {info.runtime} {info.dtype} | {alone:.0f} | {through:.0f} | {share} | 60000, .70 |"
     )
     with tempfile.TemporaryDirectory() as folder:
         server = EmbedderProcess(quiet | {"MEMETWIN_IMAGE_MODEL": clip(Path(folder))})

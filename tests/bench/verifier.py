@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+)
 from services.gateway.cache import calibration
 from services.gateway.cache.calibration import Pair
 from services.gateway.cache.verifier.features import Text
@@ -24,7 +27,7 @@ UNLISTED = """ripe raw|sober drunk|tight loose|humid arid|smooth rough|noisy sil
 
 def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
-    model = Sentences.load(DEFAULT_TEXT_MODEL)
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
     held_out = pairs.split(pairs.read(folder / "question_pairs.jsonl")).held_out
     different = contradictions(folder) | generated(calibration.texts(held_out))
     everything = calibration.texts(
@@ -32,7 +35,7 @@ def main() -> None:
     )
     vectors = dict(zip(everything, embed(model, everything), strict=True))
     verifier = Verifier.load()
-    scores, cosines = judge(verifier, held_out, vectors, model.card.digest)
+    scores, cosines = judge(verifier, held_out, vectors, model.info.digest)
     same = np.array([pair.same for pair in held_out])
     print(measured(scores, cosines, same))
     print("\nServed at a least cosine, when the verifier does not refuse:\n")
@@ -41,7 +44,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(bounds))
     duplicates = [pair for pair in held_out if pair.same]
     for name, rows in (different | {"duplicates near enough": duplicates}).items():
-        scores, cosines = judge(verifier, rows, vectors, model.card.digest)
+        scores, cosines = judge(verifier, rows, vectors, model.info.digest)
         stays = np.array(
             [not refuses(verifier, *judged) for judged in zip(rows, cosines, scores, strict=True)]
         )
@@ -94,10 +97,10 @@ def generated(texts: Sequence[str]) -> dict[str, list[Pair]]:
     return found
 
 
-def embed(model: Sentences, texts: Sequence[str]) -> np.ndarray:
+def embed(model: SentenceTransformerModel, texts: Sequence[str]) -> np.ndarray:
     prepared = model.prepare(texts, "query")
     order = sorted(range(len(texts)), key=lambda place: prepared[place].cost)
-    rows = np.empty((len(texts), model.card.dimensions), np.float32)
+    rows = np.empty((len(texts), model.info.dimensions), np.float32)
     for first in range(0, len(order), 128):
         batch = order[first : first + 128]
         rows[batch] = model.encode([prepared[place] for place in batch])

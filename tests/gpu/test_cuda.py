@@ -8,10 +8,14 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.cuda_graphs import Eager, Graphs, Shapes, halved
-from services.embedder.models.runtime_selection import LEAST_COSINE, Runtimes
-from services.embedder.models.runtimes import Rows, Torch
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.cuda_graphs import CudaGraphRuntime, Eager, Shapes, halved
+from services.embedder.models.runtime_selection import LEAST_COSINE, RuntimeOptions
+from services.embedder.models.runtimes import Rows, TorchRuntime
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+    read,
+)
 
 pytestmark = pytest.mark.gpu
 TEXTS = [f"{'what is a meme and who drew it ' * (n % 9)}number {n}?" for n in range(400)]
@@ -30,7 +34,7 @@ def batch(model: SentenceTransformer) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def expected(model: SentenceTransformer, batch: list[list[int]]) -> Rows:
-    return Torch(model, 0).compute(batch)
+    return TorchRuntime(model, 0).compute(batch)
 
 
 def least_cosine(rows: Rows, expected: Rows) -> float:
@@ -42,7 +46,7 @@ def least_cosine(rows: Rows, expected: Rows) -> float:
 def test_graphs_agree_with_float32(
     model: SentenceTransformer, batch: list[list[int]], expected: Rows, dtype: torch.dtype
 ) -> None:
-    rows = Graphs(model, 0, dtype).compute(batch)
+    rows = CudaGraphRuntime(model, 0, dtype).compute(batch)
     assert least_cosine(rows, expected) > (0.9999 if dtype == torch.float16 else 0.999)
 
 
@@ -52,7 +56,7 @@ def test_graphs_are_captured_and_replayed_with_new_inputs(
     expected: Rows,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    runtime = Graphs(model, 0, torch.float16)
+    runtime = CudaGraphRuntime(model, 0, torch.float16)
     for first in range(0, 64, 8):
         rows = runtime.compute(batch[first : first + 8])
         assert least_cosine(rows, expected[first : first + 8]) > 0.9999
@@ -62,9 +66,9 @@ def test_graphs_are_captured_and_replayed_with_new_inputs(
 def test_lanes_compute_at_once(
     model: SentenceTransformer, batch: list[list[int]], expected: Rows
 ) -> None:
-    runtime = Graphs(model, 0, torch.float16)
+    runtime = CudaGraphRuntime(model, 0, torch.float16)
     parts = [range(first, first + 16) for first in range(0, 400, 16)] * 8
-    with ThreadPoolExecutor(runtime.lanes) as pool:
+    with ThreadPoolExecutor(runtime.workers) as pool:
         found = list(pool.map(lambda part: runtime.compute([batch[n] for n in part]), parts))
     for part, rows in zip(parts, found, strict=True):
         assert least_cosine(rows, expected[list(part)]) > 0.9999
@@ -80,8 +84,8 @@ def test_what_is_not_captured_is_computed_all_the_same(
 
 
 def test_a_model_chooses_its_runtime_by_trial(tmp_path: Path) -> None:
-    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", tmp_path))
-    tried = {(trial.runtime, trial.dtype) for trial in model.card.trials}
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", tmp_path))
+    tried = {(trial.runtime, trial.dtype) for trial in model.info.trials}
     assert {("torch", "float32"), ("cuda", "float16")} <= tried
-    assert (model.card.runtime, model.card.device[:4]) == ("cuda", "cuda")
-    assert max(trial.least_cosine for trial in model.card.trials) >= LEAST_COSINE
+    assert (model.info.runtime, model.info.device[:4]) == ("cuda", "cuda")
+    assert max(trial.min_cosine for trial in model.info.trials) >= LEAST_COSINE

@@ -22,7 +22,7 @@ from services.embedder.batching.queue import Entry, Job, Rows
 from services.embedder.batching.scheduler import Schedule
 from services.embedder.cpu import give_way
 from services.embedder.metrics import Metrics
-from services.embedder.models.model import Model, Prepared
+from services.embedder.models.model import Model, PreparedInput
 from services.errors import Failure
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ class Batcher:
 
     def __init__(self, model: Model, queue_tokens: int) -> None:
         self._model = model
-        self._schedule = Schedule(model.card, queue_tokens)
-        self.metrics = Metrics(model.card, self._schedule.age)
+        self._schedule = Schedule(model.info, queue_tokens)
+        self.metrics = Metrics(model.info, self._schedule.age)
 
     async def __aenter__(self) -> "Batcher":
         self._loop = asyncio.get_running_loop()
-        name = f"model-{self._model.card.name}"[:40]
+        name = f"model-{self._model.info.name}"[:40]
         self._threads = [
-            threading.Thread(target=self._work, name=name) for _ in range(self._model.card.lanes)
+            threading.Thread(target=self._work, name=name) for _ in range(self._model.info.workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -65,7 +65,7 @@ class Batcher:
             await asyncio.to_thread(thread.join)
 
     async def submit(
-        self, items: Sequence[Prepared], *, bulk: bool = False, within: float | None = None
+        self, items: Sequence[PreparedInput], *, bulk: bool = False, within: float | None = None
     ) -> Computed:
         """Compute the vectors of inputs, in their order; see ``submit_parts``."""
         self._schedule.admit(sum(item.cost for item in items), bulk=bulk, within=within)
@@ -75,7 +75,7 @@ class Batcher:
 
     async def submit_parts(
         self,
-        parts: Iterable[Awaitable[Sequence[Prepared]]],
+        parts: Iterable[Awaitable[Sequence[PreparedInput]]],
         count: int,
         *,
         bulk: bool = False,
@@ -112,13 +112,13 @@ class Batcher:
         if not count:
             done.set_result(None)
         return Job(
-            rows=np.empty((count, self._model.card.dimensions), np.float32),
+            rows=np.empty((count, self._model.info.dimensions), np.float32),
             left=count,
             done=done,
             deadline=float("inf") if within is None else time.monotonic() + within,
         )
 
-    def _queue(self, job: Job, first: int, items: Sequence[Prepared], *, bulk: bool) -> None:
+    def _queue(self, job: Job, first: int, items: Sequence[PreparedInput], *, bulk: bool) -> None:
         now = time.monotonic()
         entries = [Entry(job, number, item, now) for number, item in enumerate(items, first)]
         self._schedule.add(entries, bulk=bulk)
@@ -153,14 +153,14 @@ class Batcher:
         self.metrics.count(batch, started, seconds)
         self.metrics.effort.compute(seconds)
 
-    def _compute(self, items: Sequence[Prepared]) -> Outcomes:
+    def _compute(self, items: Sequence[PreparedInput]) -> Outcomes:
         """Compute a batch, each different input once; one that fails fails alone."""
         unique = list({item.key: item for item in items}.values())
         try:
             rows: Outcomes = list(self._model.encode(unique))
         except Exception as error:
             if len(unique) == 1:
-                log.exception("the model failed", extra={"model": self._model.card.name})
+                log.exception("the model failed", extra={"model": self._model.info.name})
                 rows = [error]
             else:
                 rows = [self._compute([item])[0] for item in unique]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from services.embedder.models.model import Prepared
+from services.embedder.models.model import PreparedInput
 from services.errors import DeadlineExceeded
 
 # Inputs whose costs differ by less stand in one line.
@@ -47,7 +47,7 @@ class Entry:
 
     job: Job
     number: int
-    item: Prepared
+    item: PreparedInput
     arrived: float = field(default_factory=time.monotonic)
 
 

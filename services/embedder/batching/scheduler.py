@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.embedder.batching.queue import Entry, Waiting
-from services.embedder.models.model import Card
+from services.embedder.models.model import ModelInfo
 from services.errors import Overloaded
 
 BATCH_INPUTS = 256
@@ -38,12 +38,12 @@ class Schedule:
     """The queues of one model. Any thread may call; ``arrived`` wakes lanes that wait.
 
     Args:
-        card: of the model.
+        info: of the model.
         limit: tokens that may wait.
     """
 
-    def __init__(self, card: Card, limit: int) -> None:
-        self._card, self._limit = card, limit
+    def __init__(self, info: ModelInfo, limit: int) -> None:
+        self._info, self._limit = info, limit
         self._interactive, self._bulk = Waiting(), Waiting()
         self._turn = self._lanes_in_bulk = self._free = 0
         self._last_interactive = 0.0
@@ -94,7 +94,7 @@ class Schedule:
                 queue.add(entry)
             if not bulk:
                 self._last_interactive = time.monotonic()
-            self._arrived.notify(min(len(entries), self._card.lanes))
+            self._arrived.notify(min(len(entries), self._info.workers))
 
     def next(self) -> Batch:
         """Wait for a batch; an empty one says that the end has come."""
@@ -134,24 +134,24 @@ class Schedule:
 
     def _take(self, *, bulk: bool) -> Batch:
         queue = self._bulk if bulk else self._interactive
-        free, lanes = self._free, self._card.lanes
+        free, lanes = self._free, self._info.workers
         least, parts = (LEAST_SHARE, free) if free > 1 else (LEAST_ALONE, lanes)
         share = max(least, -(-queue.inputs // parts))
-        entries = queue.take(min(BATCH_INPUTS, share), self._card.batch_tokens)
+        entries = queue.take(min(BATCH_INPUTS, share), self._info.batch_tokens)
         return Batch(entries, bulk) if entries else NOTHING
 
     def _bulk_may_run(self) -> bool:
         """Say whether a lane is left for interactive inputs, or none came for a batch's time."""
         quiet = time.monotonic() - self._last_interactive > self._bulk_seconds()
-        return quiet or self._card.lanes == 1 or self._lanes_in_bulk < self._card.lanes - 1
+        return quiet or self._info.workers == 1 or self._lanes_in_bulk < self._info.workers - 1
 
     def _room(self, *, bulk: bool) -> int:
         return self._limit // 2 if bulk else self._limit
 
     def _bulk_seconds(self) -> float:
         """Return about how long a full batch takes."""
-        return self._card.batch_tokens / self._speed
+        return self._info.batch_tokens / self._speed
 
     def _seconds(self, tokens: int) -> float:
         """Return about how long all lanes take for so many tokens."""
-        return tokens / self._speed / self._card.lanes
+        return tokens / self._speed / self._info.workers

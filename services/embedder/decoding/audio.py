@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from services.embedder.models.model import Sound
+from services.embedder.models.model import AudioClip
 from services.errors import InvalidArgument
 
 BYTES_LIMIT = 20 * 2**20
@@ -24,7 +24,7 @@ _ENCODINGS = {
 }
 
 
-def decode(data: bytes, place: str) -> Sound:
+def decode(data: bytes, place: str) -> AudioClip:
     """Return a sound file's samples, its channels mixed into one; what is no number is silence.
 
     Args:
@@ -53,7 +53,7 @@ def _begins_well(data: bytes) -> bool:
     return mpeg or data.startswith(_BEGINNINGS)
 
 
-def _read(file: soundfile.SoundFile, place: str) -> Sound:
+def _read(file: soundfile.SoundFile, place: str) -> AudioClip:
     if file.format not in _FORMATS or file.subtype not in _ENCODINGS:
         raise _no_sound(place)
     rate = file.samplerate
@@ -68,7 +68,7 @@ def _read(file: soundfile.SoundFile, place: str) -> Sound:
         raise _too_large(place, f"The sound lasts more than {most // rate} seconds.")
     if not read:
         raise InvalidArgument("NOT_A_SOUND", "The sound has no samples.", field=place)
-    return Sound(np.concatenate(blocks), rate)
+    return AudioClip(np.concatenate(blocks), rate)
 
 
 def _mixed(block: NDArray[np.float32]) -> NDArray[np.float32]:

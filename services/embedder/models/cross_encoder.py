@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer
 from transformers import PretrainedConfig
 
-from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.model import Content, ModelInfo, ModelLoadError, PreparedInput, Tokens
 from services.embedder.models.runtimes import best_device
 from services.embedder.models.sentence_transformer import (
     fast_tokenizer,
@@ -24,16 +24,16 @@ from services.embedder.models.sentence_transformer import (
 _CHARACTERS_A_TOKEN = 250
 
 
-class CrossEncoders:
+class CrossEncoderModel:
     """A cross-encoder with one label; its vectors [n, 1] are scores, higher for a better answer."""
 
     def __init__(self, name: str, model: CrossEncoder, digest: str) -> None:
         if model.num_labels != 1:
-            raise CannotLoad(f"{name} has {model.num_labels} labels: a reranker has one")
+            raise ModelLoadError(f"{name} has {model.num_labels} labels: a reranker has one")
         self._model: Any = model.eval()
         self._limit = token_limit(model)
         self._tokenizer, self._thread = fast_tokenizer(model), threading.local()
-        self.card = Card(
+        self.info = ModelInfo(
             name=name,
             modalities=frozenset({"pair"}),
             dimensions=1,
@@ -45,11 +45,11 @@ class CrossEncoders:
         )
 
     @classmethod
-    def load(cls, name: str, *, trusted: bool = False) -> "CrossEncoders":
+    def load(cls, name: str, *, trusted: bool = False) -> "CrossEncoderModel":
         """Load a model from a folder or the hub; code of it is run only if it is ``trusted``.
 
         Raises:
-            CannotLoad: it is not there, or is no cross-encoder with one label.
+            ModelLoadError: it is not there, or is no cross-encoder with one label.
         """
         with loading(name):
             model = CrossEncoder(name, device=best_device(), trust_remote_code=trusted)
@@ -64,7 +64,7 @@ class CrossEncoders:
             return False
         return any("SequenceClassification" in one for one in config.get("architectures") or ())
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
         """Count the tokens of pairs; the model's own preprocessing makes its input of them."""
         most = self._limit * _CHARACTERS_A_TOKEN
         pairs = [(pair[0][:most], pair[1][:most]) for pair in contents if isinstance(pair, tuple)]
@@ -72,13 +72,13 @@ class CrossEncoders:
             raise TypeError("a cross-encoder takes pairs alone")
         counts = [len(one.ids) for one in self._own_tokenizer().encode_batch_fast(pairs)]
         return [
-            Prepared(
+            PreparedInput(
                 pair, min(count, self._limit), min(count, self._limit), count > self._limit, pair
             )
             for pair, count in zip(pairs, counts, strict=True)
         ]
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
         """Compute scores, float32 [n, 1], with the model's own activation."""
         features = self._model.preprocess([item.payload for item in batch])
         moved = {

@@ -37,7 +37,7 @@ class Shape(Protocol):
         ...
 
 
-class Graphs:
+class CudaGraphRuntime:
     """A text model, computed by CUDA graphs.
 
     Args:
@@ -47,7 +47,7 @@ class Graphs:
     """
 
     name = "cuda"
-    lanes = 4
+    workers = 4
     batch_tokens = 16_384
 
     def __init__(self, model: Any, pad: int, dtype: torch.dtype) -> None:

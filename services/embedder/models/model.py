@@ -1,4 +1,4 @@
-"""What the embedder asks of a model."""
+"""The protocol of a model, and the types that pass between a model and the embedder."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -8,43 +8,48 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+Vectors = NDArray[np.float32]
 
-class CannotLoad(Exception):
-    """A model cannot be loaded; the message says why and what to do."""
+
+class ModelLoadError(Exception):
+    """A model cannot be loaded; the message says why, and what the operator can do."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a runtime showed when a model was loaded.
+class RuntimeTrial:
+    """How a runtime did on the sample of texts when a model was loaded.
 
     Attributes:
-        mean_cosine: between its vectors and those of float32 torch.
-        least_cosine: the same, of the worst text.
-        independence: least cosine between a text's vectors alone and in a batch.
-        found: questions of the sample whose answer was the nearest passage.
-        texts_per_second: on the sample, in process.
+        runtime: for example ``openvino``.
+        dtype: the data type that it computes in.
+        mean_cosine: mean cosine between its vectors and those of float32 torch.
+        min_cosine: the smallest such cosine.
+        batch_invariance: the smallest cosine between a text's vector alone and in a batch.
+        top1_hits: queries of the sample whose nearest passage is their own.
+        texts_per_second: throughput on the sample, in process.
     """
 
     runtime: str
     dtype: str
     mean_cosine: float
-    least_cosine: float
-    independence: float
-    found: int
+    min_cosine: float
+    batch_invariance: float
+    top1_hits: int
     texts_per_second: float
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a model is.
+class ModelInfo:
+    """What the embedder knows of a loaded model.
 
     Attributes:
-        modalities: ``text``, ``image``, ``audio``; ``pair`` is a question with a text.
-        max_tokens: tokens it reads of a text; 0 if it takes none.
-        digest: sha256 (hex) over weights and configuration.
-        lanes: batches that it computes at once.
-        batch_tokens: tokens of a batch, padding counted in.
-        trials: the runtimes that were tried for it.
+        modalities: ``text``, ``image``, ``audio``; ``pair`` is a query with a text.
+        dimensions: length of its vectors.
+        max_tokens: tokens that it reads of a text; 0 if it takes no text.
+        digest: sha256 (hex) of the weights and the configuration.
+        workers: threads that may call ``encode`` at the same time.
+        batch_tokens: the batch size that suits it, in tokens with padding.
+        trials: the trials of the runtimes that could compute it.
     """
 
     name: str
@@ -55,20 +60,20 @@ class Card:
     device: str
     dtype: str
     digest: str
-    lanes: int = 1
+    workers: int = 1
     batch_tokens: int = 8192
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[RuntimeTrial, ...] = ()
 
 
-class Prepared(NamedTuple):
-    """An input as a model computes it; made for every input, so it is a tuple, which is cheap.
+class PreparedInput(NamedTuple):
+    """An input in the form that a model computes; a tuple, because each input makes one.
 
     Attributes:
-        payload: what the model made of it: token ids, pixels, …
-        cost: tokens it takes up in a batch.
-        tokens: tokens it has.
-        truncated: whether some were cut off.
-        key: the same for inputs whose vectors are the same.
+        payload: what the model computes: token ids, pixels, features.
+        cost: tokens that it takes up in a batch.
+        tokens: tokens that it has.
+        truncated: whether some of the input was cut off.
+        key: equal keys mean equal vectors.
     """
 
     payload: Any
@@ -80,7 +85,13 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a text: code points where each begins and ends, and their number in all."""
+    """The tokens of a text.
+
+    Attributes:
+        starts: the code point at which each token starts; special tokens are left out.
+        ends: the code point after the last of each token.
+        count: the number of tokens, special tokens included.
+    """
 
     starts: list[int]
     ends: list[int]
@@ -88,33 +99,49 @@ class Tokens:
 
 
 @dataclass(frozen=True, eq=False)
-class Sound:
-    """A sound: samples float32 [n] from -1 to 1, so many a second."""
+class AudioClip:
+    """Decoded audio: mono samples float32 [n] from -1 to 1, and their rate in hertz."""
 
     samples: NDArray[np.float32]
-    rate: int
+    sample_rate: int
 
 
-Pair = tuple[str, str]
-Content = str | Image.Image | Sound | Pair
+QueryTextPair = tuple[str, str]
+Content = str | Image.Image | AudioClip | QueryTextPair
 
 
 class Model(Protocol):
-    """A model; any thread may prepare and tokenize, and ``card.lanes`` threads encode at once."""
+    """A loaded model.
+
+    Any thread may call ``prepare`` and ``tokenize``; up to ``info.workers`` threads may call
+    ``encode`` at the same time.
+    """
 
     @property
-    def card(self) -> Card:
-        """What it is."""
+    def info(self) -> ModelInfo:
+        """Describe the model."""
         ...
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
-        """Turn inputs into what is computed; ``task`` is ``query``, ``document`` or empty."""
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
+        """Turn decoded inputs into what ``encode`` takes.
+
+        Args:
+            contents: inputs of modalities that the model takes.
+            task: ``query``, ``document``, or empty.
+
+        Raises:
+            TypeError: the model does not take the modality of an input.
+        """
         ...
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
         """Compute vectors, float32 [n, dimensions]; a row depends on its own input alone."""
         ...
 
     def tokenize(self, text: str) -> Tokens:
-        """Return where a text's tokens lie."""
+        """Return the tokens of a text of any length.
+
+        Raises:
+            TypeError: the model takes no text.
+        """
         ...

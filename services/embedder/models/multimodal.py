@@ -9,7 +9,7 @@ import torch
 from scipy import signal
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.model import Content, Prepared, Sound
+from services.embedder.models.model import AudioClip, Content, PreparedInput
 from services.embedder.models.runtimes import Rows
 
 _PICTURE_COST = _SOUND_COST = 128
@@ -23,14 +23,14 @@ class Mixed:
         # The model's tokenizer fails if two threads use it at once.
         self._tokenizing = threading.Lock()
 
-    def prepare(self, content: Content) -> Prepared:
+    def prepare(self, content: Content) -> PreparedInput:
         """Turn a picture or a sound into the model's input, in the thread that decoded it."""
-        if isinstance(content, Sound):
+        if isinstance(content, AudioClip):
             sound, cut = self._sound(content)
             features = self._features([sound])
-            return Prepared(features, _SOUND_COST, 1, cut, id(features))
+            return PreparedInput(features, _SOUND_COST, 1, cut, id(features))
         features = self._features([content])
-        return Prepared(features, _PICTURE_COST, 1, False, id(features))
+        return PreparedInput(features, _PICTURE_COST, 1, False, id(features))
 
     def compute(self, payloads: Sequence[Any]) -> Rows:
         """Compute texts and what ``prepare`` made: float32 [n, dimensions].
@@ -45,14 +45,14 @@ class Mixed:
             rows[places[kind]] = part
         return rows
 
-    def _sound(self, sound: Sound) -> tuple[Any, bool]:
+    def _sound(self, sound: AudioClip) -> tuple[Any, bool]:
         """Bring a sound to the model's rate and length; say whether it was cut.
 
         Longer sounds would be cut by the extractor, some at a random place.
         """
         extractor = self._model.processor.feature_extractor
         rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
-        whole = signal.resample_poly(sound.samples, rate, sound.rate).astype(np.float32)
+        whole = signal.resample_poly(sound.samples, rate, sound.sample_rate).astype(np.float32)
         array = whole[:most]
         return {"array": array, "sampling_rate": rate}, len(array) < len(whole)
 

@@ -23,7 +23,7 @@ _LANES_LIMIT = 16
 _VERSION = 1
 
 
-class OpenVino:
+class OpenVinoRuntime:
     """A converted model on this machine's processor, a stream of one thread for each core.
 
     Streams of one thread waste no time waiting for each other, so that a large batch is best cut
@@ -44,7 +44,7 @@ class OpenVino:
 
     def __init__(self, model: Any, pad: int, dtype: str = "float32", *, half: bool = False) -> None:
         available = cores()
-        self.lanes = min(available, _LANES_LIMIT)
+        self.workers = min(available, _LANES_LIMIT)
         self.dtype = dtype
         self._pad, self._thread = pad, threading.local()
         core = openvino().Core()
@@ -59,7 +59,7 @@ class OpenVino:
             from services.embedder.models.openvino_int8 import quantise  # noqa: PLC0415 - openvino()
 
             model, options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantise(model)
-        self._shared = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.lanes})
+        self._shared = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.workers})
         self._whole = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
         self._busy, self._lock = 0, threading.Lock()
 

@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from services.embedder.cpu import cores
-from services.embedder.models.cuda_graphs import Graphs
-from services.embedder.models.model import Trial
-from services.embedder.models.openvino import OpenVino, convert
-from services.embedder.models.runtimes import Runtime, TokenIds, Torch
+from services.embedder.models.cuda_graphs import CudaGraphRuntime
+from services.embedder.models.model import RuntimeTrial
+from services.embedder.models.openvino import OpenVinoRuntime, convert
+from services.embedder.models.runtimes import Runtime, TokenIds, TorchRuntime
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Runtimes:
+class RuntimeOptions:
     """What may compute a text model.
 
     Attributes:
@@ -80,7 +80,7 @@ class Runtimes:
 Makers = Mapping[tuple[str, str], Callable[[], Runtime]]
 
 
-def makers(model: Any, pad: int, digest: str, runtimes: Runtimes) -> Makers:
+def makers(model: Any, pad: int, digest: str, runtimes: RuntimeOptions) -> Makers:
     """Return what may compute a model here, by name and dtype; float32 torch comes first.
 
     Args:
@@ -91,29 +91,31 @@ def makers(model: Any, pad: int, digest: str, runtimes: Runtimes) -> Makers:
     """
     device, exports = str(model.device), runtimes.exports.expanduser()
     found: dict[tuple[str, str], Callable[[], Runtime]] = {
-        ("torch", "float32"): lambda: Torch(model, pad)
+        ("torch", "float32"): lambda: TorchRuntime(model, pad)
     }
     half = _fast_in_half(device)
     if runtimes.allowed == "torch" or device != "cpu":
         if half:
-            found["torch", "bfloat16"] = lambda: Torch(model, pad, half=True)
+            found["torch", "bfloat16"] = lambda: TorchRuntime(model, pad, half=True)
         if device.startswith("cuda") and runtimes.allowed != "torch":
             for dtype in (torch.float16, torch.bfloat16)[: 1 + half]:
-                found[Graphs.name, str(dtype).removeprefix("torch.")] = functools.partial(
-                    Graphs, model, pad, dtype
+                found[CudaGraphRuntime.name, str(dtype).removeprefix("torch.")] = functools.partial(
+                    CudaGraphRuntime, model, pad, dtype
                 )
         return found
     converted = functools.cache(lambda: convert(model, exports, digest))
-    found["openvino", "float32"] = lambda: OpenVino(converted(), pad)
+    found["openvino", "float32"] = lambda: OpenVinoRuntime(converted(), pad)
     if half:
-        found["openvino", "bfloat16"] = lambda: OpenVino(converted(), pad, "bfloat16", half=True)
-    found["openvino", "int8"] = lambda: OpenVino(converted(), pad, "int8", half=half)
+        found["openvino", "bfloat16"] = lambda: OpenVinoRuntime(
+            converted(), pad, "bfloat16", half=True
+        )
+    found["openvino", "int8"] = lambda: OpenVinoRuntime(converted(), pad, "int8", half=half)
     return found
 
 
 def choose(
     ways: Makers, sample: Sample, *, exact: bool, record: Path
-) -> tuple[Runtime, Trial, list[Trial]]:
+) -> tuple[Runtime, RuntimeTrial, list[RuntimeTrial]]:
     """Return the fastest runtime that agrees with the first, its trial, and all trials.
 
     Args:
@@ -139,17 +141,17 @@ def choose(
     return ways[reference.runtime, reference.dtype](), reference, tried
 
 
-def is_eligible(trial: Trial, reference: Trial, exact: bool) -> bool:
+def is_eligible(trial: RuntimeTrial, reference: RuntimeTrial, exact: bool) -> bool:
     """Say whether a runtime's vectors are good enough."""
     agrees = (
-        trial.least_cosine >= LEAST_COSINE
+        trial.min_cosine >= LEAST_COSINE
         if exact
-        else trial.mean_cosine >= MEAN_COSINE and trial.found >= reference.found
+        else trial.mean_cosine >= MEAN_COSINE and trial.top1_hits >= reference.top1_hits
     )
-    return agrees and trial.independence >= INDEPENDENCE
+    return agrees and trial.batch_invariance >= INDEPENDENCE
 
 
-def _try_all(ways: Makers, sample: Sample) -> list[Trial]:
+def _try_all(ways: Makers, sample: Sample) -> list[RuntimeTrial]:
     makes = iter(ways.values())
     reference = next(makes)()
     expected = _rows(reference, sample.texts)
@@ -163,18 +165,20 @@ def _try_all(ways: Makers, sample: Sample) -> list[Trial]:
     return tried
 
 
-def _try(runtime: Runtime, sample: Sample, rows: Rows, expected: Rows) -> Trial:
+def _try(runtime: Runtime, sample: Sample, rows: Rows, expected: Rows) -> RuntimeTrial:
     some = sample.texts[-_ALONE:]
     alone = _unit(np.vstack([runtime.compute([text]) for text in some]))
     together = _unit(runtime.compute(some))
     cosines = (rows * expected).sum(1)
-    return Trial(
+    return RuntimeTrial(
         runtime=runtime.name,
         dtype=runtime.dtype,
         mean_cosine=float(cosines.mean()),
-        least_cosine=float(cosines.min()),
-        independence=float(min((alone * one).sum(1).min() for one in (together, rows[-_ALONE:]))),
-        found=sample.found(rows),
+        min_cosine=float(cosines.min()),
+        batch_invariance=float(
+            min((alone * one).sum(1).min() for one in (together, rows[-_ALONE:]))
+        ),
+        top1_hits=sample.found(rows),
         texts_per_second=_speed(runtime, sample.texts),
     )
 
@@ -182,23 +186,23 @@ def _try(runtime: Runtime, sample: Sample, rows: Rows, expected: Rows) -> Trial:
 def _rows(runtime: Runtime, texts: Sequence[TokenIds]) -> Rows:
     """Return vectors in the order of their texts, of length 1, computed as calls are."""
     batches = list(_batches(texts, runtime.batch_tokens))
-    with ThreadPoolExecutor(runtime.lanes) as pool:
+    with ThreadPoolExecutor(runtime.workers) as pool:
         parts = pool.map(lambda batch: runtime.compute([texts[n] for n in batch]), batches)
         rows = np.vstack(list(parts))
     return _unit(rows[np.argsort(np.concatenate(batches))])
 
 
 def _speed(runtime: Runtime, texts: Sequence[TokenIds]) -> float:
-    """Return texts a second in batches that suit it, all lanes at work; the best of some rounds."""
+    """Return the texts per second with all workers busy; the best of some rounds."""
     some = texts[::3]  # a third of them tells it, and whoever starts it waits
     batches = [[some[n] for n in batch] for batch in _batches(some, runtime.batch_tokens)]
-    times, batches = [], batches * runtime.lanes
-    with ThreadPoolExecutor(runtime.lanes) as pool:
+    times, batches = [], batches * runtime.workers
+    with ThreadPoolExecutor(runtime.workers) as pool:
         for _ in range(_ROUNDS):
             started = time.perf_counter()
             list(pool.map(runtime.compute, batches))
             times.append(time.perf_counter() - started)
-    return len(some) * runtime.lanes / min(times)
+    return len(some) * runtime.workers / min(times)
 
 
 def _batches(texts: Sequence[TokenIds], most: int) -> Iterator[list[int]]:
@@ -238,14 +242,14 @@ def _processor() -> str:
     return hashlib.sha256("".join(names[:2]).encode()).hexdigest()[:16]
 
 
-def _recall(record: Path, key: str) -> list[Trial]:
+def _recall(record: Path, key: str) -> list[RuntimeTrial]:
     try:
-        return [Trial(**trial) for trial in json.loads(record.read_text())[key]]
+        return [RuntimeTrial(**trial) for trial in json.loads(record.read_text())[key]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _remember(record: Path, key: str, tried: Sequence[Trial]) -> None:
+def _remember(record: Path, key: str, tried: Sequence[RuntimeTrial]) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({key: list(map(dataclasses.asdict, tried))}, indent=1)

@@ -12,14 +12,14 @@ Rows = NDArray[np.float32]
 
 
 class Runtime(Protocol):
-    """Computes a text model; ``lanes`` threads may call it at once, each with its own batch.
+    """Computes a text model; ``workers`` threads may call it at once, each with its own batch.
 
     ``batch_tokens`` is the size of batch that suits it, padding counted in.
     """
 
     name: str
     dtype: str
-    lanes: int
+    workers: int
     batch_tokens: int
 
     def compute(self, batch: Sequence[TokenIds]) -> Rows:
@@ -34,11 +34,11 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-class Torch:
+class TorchRuntime:
     """A sentence-transformers model as it is; half means autocast to bfloat16."""
 
     name = "torch"
-    lanes = 1
+    workers = 1
     batch_tokens = 8192
 
     def __init__(self, model: Any, pad: int, *, half: bool = False) -> None:

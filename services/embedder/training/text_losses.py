@@ -23,7 +23,7 @@ _BATCH = 64
 _DOCUMENT = ("document", "passage", "corpus")
 
 
-class Sentences:
+class TextPairObjective:
     """A lesson (see descent.py): the first text of a pair is a query, the second a document.
 
     Args:

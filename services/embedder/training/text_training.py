@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from services.embedder.models.model import CannotLoad
+from services.embedder.models.model import ModelLoadError
 from services.embedder.models.sentence_transformer import folder_digest, read
 from services.embedder.training import evaluation, text_pairs
 from services.embedder.training.checkpoints import Checkpoint, digest
 from services.embedder.training.evaluation import Recall
 from services.embedder.training.task import CARD, CHECKPOINT, Task
-from services.embedder.training.text_losses import Sentences
+from services.embedder.training.text_losses import TextPairObjective
 from services.embedder.training.text_pairs import Pair
 from services.embedder.training.trainer import Descent
 
@@ -59,10 +59,10 @@ def train(task: Task, base: str) -> str:
     click.echo(f"training on {len(seen)} pairs, {len(unseen)} held out")
     try:
         model, origin = read(base)
-    except CannotLoad as error:
+    except ModelLoadError as error:
         raise ValueError(str(error)) from error
     before = measure(model, unseen)
-    lesson = Sentences(model, seen, unseen, task.plan.seed)
+    lesson = TextPairObjective(model, seen, unseen, task.plan.seed)
     identity = task.identity() | {"model": origin, "data": digest([task.data.read_bytes()])}
     checkpoint = Checkpoint(task.out / CHECKPOINT, identity)
     descent = Descent(lesson, task.plan, checkpoint)

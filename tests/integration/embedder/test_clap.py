@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.sentence_transformer import Sentences
+from services.embedder.models.sentence_transformer import SentenceTransformerModel
 from services.embedder.registry import Models, Spec
 from services.embedder.requests import Order, SoundFile
 from services.embedder.service import Embedded, Embedding
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def embedding(folder: Path) -> AsyncIterator[Embedding]:
     name = str(folder)
-    spec = Spec(name, frozenset({"text", "audio"}), lambda: Sentences.load(name))
+    spec = Spec(name, frozenset({"text", "audio"}), lambda: SentenceTransformerModel.load(name))
     async with Models([spec], 100_000) as models:
         await models.find(name).loaded.wait()
         embedding = Embedding(models)
@@ -55,7 +55,7 @@ async def test_texts_and_sounds_share_a_request(embedding: Embedding, folder: Pa
     reply = await embedding.embed(
         Order(["abell", sound(tone(440)), sound(tone(3000))], normalize=False)
     )
-    assert reply.card.modalities == {"text", "audio"}
+    assert reply.info.modalities == {"text", "audio"}
     assert rows(reply)[:2] == pytest.approx(np.array(expected), abs=1e-4)
     assert np.abs(rows(reply)[1] - rows(reply)[2]).max() > 1e-3
 

@@ -21,8 +21,8 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from services.embedder.models.model import CannotLoad
-from services.embedder.models.sentence_transformer import Sentences
+from services.embedder.models.model import ModelLoadError
+from services.embedder.models.sentence_transformer import SentenceTransformerModel
 from services.embedder.registry import Models, Spec
 from services.embedder.requests import Order
 from services.embedder.service import Embedding
@@ -75,7 +75,7 @@ async def test_texts_and_pictures_share_a_request(folder: Path) -> None:
     encode = SentenceTransformer(str(folder), device="cpu").encode
     expected = [encode("a cat"), encode(Image.linear_gradient("L").convert("RGB"))]
     name = str(folder)
-    spec = Spec(name, frozenset({"text", "image"}), lambda: Sentences.load(name))
+    spec = Spec(name, frozenset({"text", "image"}), lambda: SentenceTransformerModel.load(name))
     async with Models([spec], 10_000) as models:
         await models.find(name).loaded.wait()
         embedding = Embedding(models)
@@ -83,13 +83,13 @@ async def test_texts_and_pictures_share_a_request(folder: Path) -> None:
         reply = await embedding.embed(order)
         embedding.close()
     rows = np.frombuffer(reply.packed.data, "<f4").reshape(3, -1)
-    assert reply.card.modalities == {"text", "image"}
+    assert reply.info.modalities == {"text", "image"}
     assert rows[:2] == pytest.approx(np.array(expected), abs=1e-4)
     assert np.abs(rows[0] - rows[2]).max() > 1e-3
 
 
 def test_threads_prepare_pictures_while_others_compute(folder: Path) -> None:
-    model = Sentences.load(str(folder))
+    model = SentenceTransformerModel.load(str(folder))
     pictures = [Image.linear_gradient("L").rotate(n).convert("RGB") for n in range(64)]
     expected = model.encode(model.prepare(pictures, ""))
     with ThreadPoolExecutor(8) as pool:
@@ -101,5 +101,5 @@ def test_threads_prepare_pictures_while_others_compute(folder: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
-    with pytest.raises(CannotLoad, match="no-such-model"):
-        Sentences.load("./no-such-model")
+    with pytest.raises(ModelLoadError, match="no-such-model"):
+        SentenceTransformerModel.load("./no-such-model")

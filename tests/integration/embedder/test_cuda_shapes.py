@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from services.embedder.models.cuda_graphs import Eager, Shapes, halved
-from services.embedder.models.runtimes import Rows, TokenIds, Torch, padded
+from services.embedder.models.runtimes import Rows, TokenIds, TorchRuntime, padded
 from tests.small_models import sentence_model
 
 
@@ -68,7 +68,7 @@ def test_a_halved_model_agrees_with_the_whole_one(
 ) -> None:
     model = SentenceTransformer(sentence_model(tmp_path), device="cpu")
     batch = [[2, 5, 6, 7, 3], [2, *range(5, 45), 3], [2, 9, 3]]
-    expected = Torch(model, 0).compute(batch)
+    expected = TorchRuntime(model, 0).compute(batch)
     forward = halved(model, dtype)
     rows = Shapes(lambda *size: Eager(forward, size), 0, 64).compute(batch)
     assert (rows * expected).sum(1).min() >= least

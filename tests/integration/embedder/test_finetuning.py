@@ -16,7 +16,7 @@ from memetwin.embedder.v1 import embedder_pb2
 from services.embedder.models.sentence_transformer import read
 from services.embedder.training import command, text_pairs, text_training
 from services.embedder.training.checkpoints import Checkpoint
-from services.embedder.training.text_losses import Sentences
+from services.embedder.training.text_losses import TextPairObjective
 from services.embedder.training.text_pairs import Pair
 from services.embedder.training.trainer import Descent, Plan
 from tests import small_models
@@ -44,7 +44,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights need larger steps than those of a model that knows something."""
-    monkeypatch.setattr(Sentences, "rate", 5e-3)
+    monkeypatch.setattr(TextPairObjective, "rate", 5e-3)
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> Path:
@@ -99,7 +99,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     seen, unseen = text_pairs.split(translations(300), 10)
 
     def descend(die_after: int | None, name: str) -> dict[str, torch.Tensor]:
-        lesson = Sentences(read(str(base))[0], seen, unseen, seed=1)
+        lesson = TextPairObjective(read(str(base))[0], seen, unseen, seed=1)
         checkpoint = Checkpoint(tmp_path / name, {"options": ""})
         checkpoint.due = lambda: True  # type: ignore[method-assign]
         descent, loss, steps = Descent(lesson, Plan(3), checkpoint), lesson.loss, 0
@@ -162,7 +162,7 @@ def test_no_text_is_learned_from_and_held_out(tmp_path: Path) -> None:
 
 def test_no_batch_has_two_pairs_that_share_a_text(base: Path) -> None:
     rows = [Pair(f"a{number // 3}", f"b{number}") for number in range(300)]
-    lesson = Sentences(read(str(base))[0], rows, [], seed=1)
+    lesson = TextPairObjective(read(str(base))[0], rows, [], seed=1)
     batches = lesson.batches(torch.Generator().manual_seed(1))
     assert len(batches) == 4
     for batch in batches:

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+)
 from services.embedder.registry import Models, Spec
 from services.embedder.requests import Order
 from services.embedder.service import Embedded, Embedding
@@ -15,7 +18,11 @@ from services.errors import InvalidArgument
 
 @pytest.fixture
 async def embedding() -> AsyncIterator[Embedding]:
-    spec = Spec(DEFAULT_TEXT_MODEL, frozenset({"text"}), lambda: Sentences.load(DEFAULT_TEXT_MODEL))
+    spec = Spec(
+        DEFAULT_TEXT_MODEL,
+        frozenset({"text"}),
+        lambda: SentenceTransformerModel.load(DEFAULT_TEXT_MODEL),
+    )
     async with Models([spec], 100_000) as models:
         await models.find("").loaded.wait()
         embedding = Embedding(models, 2**20)

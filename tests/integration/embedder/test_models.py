@@ -15,9 +15,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.model import CannotLoad
-from services.embedder.models.runtime_selection import Runtimes
-from services.embedder.models.sentence_transformer import Sentences
+from services.embedder.models.model import ModelLoadError
+from services.embedder.models.runtime_selection import RuntimeOptions
+from services.embedder.models.sentence_transformer import SentenceTransformerModel
 from tests.embedder_process import EmbedderProcess, request
 from tests.refusals import refusal
 from tests.small_models import PROMPTS, cross_encoder, sentence_model, with_own_code
@@ -103,8 +103,8 @@ def test_a_folders_own_code_is_not_run_and_others_serve(
 
 
 def test_a_folders_own_code_is_run_where_the_operator_names_it(folders: Folders) -> None:
-    with pytest.raises(CannotLoad, match="MEMETWIN_TRUSTED_MODELS"):
-        Sentences.load(folders.strange, Runtimes("torch", folders.exports))
+    with pytest.raises(ModelLoadError, match="MEMETWIN_TRUSTED_MODELS"):
+        SentenceTransformerModel.load(folders.strange, RuntimeOptions("torch", folders.exports))
     assert not folders.ran.exists()
     environment = folders.environment(MEMETWIN_TRUSTED_MODELS=f"x,{folders.strange}")
     process = EmbedderProcess(environment, unready=[folders.lazy])

@@ -9,8 +9,8 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.cross_encoder import CrossEncoders
-from services.embedder.models.model import CannotLoad
+from services.embedder.models.cross_encoder import CrossEncoderModel
+from services.embedder.models.model import ModelLoadError
 from tests.embedder_process import EmbedderProcess
 from tests.refusals import refusal
 from tests.small_models import cross_encoder
@@ -65,5 +65,5 @@ def test_without_a_reranker_one_is_asked_for(stack: Stack) -> None:
 
 
 def test_a_classifier_is_no_reranker(tmp_path: Path) -> None:
-    with pytest.raises(CannotLoad, match="3 labels"):
-        CrossEncoders.load(cross_encoder(tmp_path / "classifier", 3))
+    with pytest.raises(ModelLoadError, match="3 labels"):
+        CrossEncoderModel.load(cross_encoder(tmp_path / "classifier", 3))

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.embedder.models.openvino import OpenVino, convert, openvino
-from services.embedder.models.runtime_selection import INDEPENDENCE, LEAST_COSINE, Runtimes
+from services.embedder.models.openvino import OpenVinoRuntime, convert, openvino
+from services.embedder.models.runtime_selection import INDEPENDENCE, LEAST_COSINE, RuntimeOptions
 from services.embedder.models.runtimes import Rows
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, Sentences, read
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    SentenceTransformerModel,
+    read,
+)
 from tests.conftest import ROOT
 
 TEXTS = ["no", "What is a meme?", "Grüße aus Köln – 日本", "A longer text about cats that " * 60]
@@ -21,7 +25,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("exports")
 
 
-def vectors(model: Sentences) -> Rows:
+def vectors(model: SentenceTransformerModel) -> Rows:
     return unit(model.encode(model.prepare(TEXTS, "")))
 
 
@@ -32,20 +36,20 @@ def unit(rows: Rows) -> Rows:
 
 @pytest.mark.parametrize("allowed", ["auto", "exact", "torch"])
 def test_vectors_agree_with_those_of_sentence_transformers(allowed: str, exports: Path) -> None:
-    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes(allowed, exports))
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions(allowed, exports))
     expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS, normalize_embeddings=True)
     least = 0.99 if allowed == "auto" else LEAST_COSINE
     assert (vectors(model) * expected).sum(1).min() >= least
-    tried = {(trial.runtime, trial.dtype) for trial in model.card.trials}
-    assert (model.card.runtime, model.card.dtype) in tried
+    tried = {(trial.runtime, trial.dtype) for trial in model.info.trials}
+    assert (model.info.runtime, model.info.dtype) in tried
     assert ("openvino", "float32") in tried or allowed == "torch"
-    exactly = model.card.digest == read(DEFAULT_TEXT_MODEL)[1]
-    assert exactly or model.card.dtype == "int8"
+    exactly = model.info.digest == read(DEFAULT_TEXT_MODEL)[1]
+    assert exactly or model.info.dtype == "int8"
 
 
 def test_eight_bits_agree_with_float32_and_do_not_depend_on_the_batch(exports: Path) -> None:
     model, digest = read(DEFAULT_TEXT_MODEL)
-    small = OpenVino(convert(model, exports, digest), 0, "int8")
+    small = OpenVinoRuntime(convert(model, exports, digest), 0, "int8")
     ids = [model.tokenizer(text, truncation=True)["input_ids"] for text in TEXTS[:3]]
     batch = unit(small.compute(ids))
     alone = unit(np.vstack([small.compute([one]) for one in ids]))
@@ -68,24 +72,24 @@ def test_rows_that_no_group_divides_are_not_made_small() -> None:
 
 
 def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(exports: Path) -> None:
-    Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
+    SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", exports))
     [file] = exports.rglob("model.xml")
     whole = file.read_bytes()
     before = file.stat().st_mtime_ns
-    Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
+    SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", exports))
     assert file.stat().st_mtime_ns == before
     file.write_bytes(whole[: len(whole) // 2])
     for record in exports.rglob("trials.json"):
         record.unlink()
-    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", exports))
-    assert {trial.runtime for trial in model.card.trials} == {"torch", "openvino"}
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", exports))
+    assert {trial.runtime for trial in model.info.trials} == {"torch", "openvino"}
     assert file.stat().st_size > len(whole) // 2
 
 
 def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
-    model = Sentences.load(DEFAULT_TEXT_MODEL, Runtimes("auto", file))
+    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", file))
     assert vectors(model).shape == (4, 384)
 
 

@@ -29,9 +29,9 @@ def meme_recall(network: Network) -> twins.Recall:
 
 def test_it_is_small_and_its_card_knows_it(network: Network) -> None:
     assert (SHIPPED / WEIGHTS).stat().st_size < 8_000_000
-    card = (SHIPPED / "README.md").read_text()
+    info = (SHIPPED / "README.md").read_text()
     for part in (network.digest, "No meme was ever trained on", "Weights and code: Apache-2.0"):
-        assert part in card
+        assert part in info
     assert json.loads((SHIPPED / "architecture.json").read_text())["name"] == network.name
 
 

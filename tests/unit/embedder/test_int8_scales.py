@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.embedder.int8_scales import Ranges
-from services.embedder.models.model import Card, Content, Prepared, Sound, Tokens
+from services.embedder.models.model import AudioClip, Content, ModelInfo, PreparedInput, Tokens
 
 
 class Fake:
@@ -14,18 +14,18 @@ class Fake:
 
     def __init__(self, *kinds: str, digest: str = "d" * 64, noise: float = 0.0) -> None:
         modalities = frozenset(kinds)
-        self.card = Card("fake", modalities, 64, 9, "none", "cpu", "float32", digest)
+        self.info = ModelInfo("fake", modalities, 64, 9, "none", "cpu", "float32", digest)
         self.seen: list[Content] = []
         self._noise = noise
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
         self.seen += contents
-        return [Prepared(len(self.seen), 1, 1, False, id(one)) for one in contents]
+        return [PreparedInput(len(self.seen), 1, 1, False, id(one)) for one in contents]
 
     def tokenize(self, text: str) -> Tokens:
         raise NotImplementedError
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
         rows = [np.random.default_rng(item.payload).normal(size=64) for item in batch]
         return np.array(rows, np.float32) * (1 + self._noise)
 
@@ -73,7 +73,7 @@ def test_damaged_ranges_are_made_again(tmp_path: Path) -> None:
 def test_each_kind_has_a_sample_and_pairs_need_none(tmp_path: Path) -> None:
     model = Fake("text", "image", "audio")
     Ranges.of(model, None)
-    sounds = [one for one in model.seen if isinstance(one, Sound)]
+    sounds = [one for one in model.seen if isinstance(one, AudioClip)]
     assert (len(model.seen), len(sounds)) == (144, 48)
     assert max(np.abs(one.samples).max() for one in sounds) <= 1
     pairs = Fake("pair")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.embedder import registry as module
-from services.embedder.models.model import Card, Content, Prepared, Tokens
+from services.embedder.models.model import Content, ModelInfo, PreparedInput, Tokens
 from services.embedder.registry import Models, Spec
 
 
@@ -17,13 +17,13 @@ class Circular:
 
     def __init__(self) -> None:
         kinds = frozenset({"text"})
-        self.card = Card("m", kinds, 1, 9, "none", "cpu", "float32", "d")
+        self.info = ModelInfo("m", kinds, 1, 9, "none", "cpu", "float32", "d")
         self.itself = self
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
-        return [Prepared(text, 1, 1, False, text) for text in contents]
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
+        return [PreparedInput(text, 1, 1, False, text) for text in contents]
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
         return np.ones((len(batch), 1), np.float32)
 
     def tokenize(self, text: str) -> Tokens:

@@ -2,13 +2,13 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from services.embedder.models.model import Prepared
+from services.embedder.models.model import PreparedInput
 from services.embedder.vector_cache import Memory, keys
 
 
 def keep(memory: Memory, key: Hashable, number: float, dimensions: int = 128) -> None:
     row = np.full(dimensions, number, np.float32)
-    memory.keep({key: row}, {key: Prepared([], 3, 3, False, key)})
+    memory.keep({key: row}, {key: PreparedInput([], 3, 3, False, key)})
 
 
 def test_what_was_kept_is_recalled_whole() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.embedder.batching.batcher import Batcher
-from services.embedder.models.model import Card, Content, Prepared, Tokens
+from services.embedder.models.model import Content, ModelInfo, PreparedInput, Tokens
 from services.errors import DeadlineExceeded, Failure, Overloaded
 
 BATCH_TOKENS = 8192
@@ -18,19 +18,21 @@ class Echo:
 
     def __init__(self, lanes: int = 1) -> None:
         kinds = frozenset({"text"})
-        self.card = Card("echo", kinds, 1, 9, "none", "cpu", "float32", "d", lanes, BATCH_TOKENS)
+        self.info = ModelInfo(
+            "echo", kinds, 1, 9, "none", "cpu", "float32", "d", lanes, BATCH_TOKENS
+        )
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
         self.running = 0
 
-    def prepare(self, contents: Sequence[Content], task: str) -> list[Prepared]:
+    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
         raise NotImplementedError
 
     def tokenize(self, text: str) -> Tokens:
         raise NotImplementedError
 
-    def encode(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
         self.running += 1
         self.gate.wait(5)
         numbers = [item.payload for item in batch]
@@ -40,8 +42,8 @@ class Echo:
         return np.array(numbers, np.float32)[:, None]
 
 
-def item(number: int, cost: int = 10) -> Prepared:
-    return Prepared(number, cost, cost, False, number)
+def item(number: int, cost: int = 10) -> PreparedInput:
+    return PreparedInput(number, cost, cost, False, number)
 
 
 async def ask(batcher: Batcher, *numbers: int, bulk: bool = False) -> list[float]:
@@ -113,7 +115,7 @@ async def test_a_call_may_have_more_tokens_than_the_queue() -> None:
     model = Echo()
     most = 0
 
-    async def part(first: int) -> list[Prepared]:
+    async def part(first: int) -> list[PreparedInput]:
         nonlocal most
         most = max(most, batcher._schedule.tokens)
         return [item(number) for number in range(first, first + 5)]

@@ -6,19 +6,19 @@ import pytest
 
 from services.embedder.batching.queue import Entry, Job
 from services.embedder.batching.scheduler import Batch, Schedule
-from services.embedder.models.model import Card, Prepared
+from services.embedder.models.model import ModelInfo, PreparedInput
 
 KINDS = frozenset({"text"})
 
 
 def schedule(batch_tokens: int, lanes: int) -> Schedule:
-    card = Card("m", KINDS, 1, 9, "none", "cpu", "float32", "d", lanes, batch_tokens)
-    return Schedule(card, 10**9)
+    info = ModelInfo("m", KINDS, 1, 9, "none", "cpu", "float32", "d", lanes, batch_tokens)
+    return Schedule(info, 10**9)
 
 
 def add(queue: Schedule, number: int, cost: int, *, bulk: bool = False) -> None:
     job = Job(np.empty((1, 1), np.float32), 1, asyncio.Future(), float("inf"))
-    queue.add([Entry(job, 0, Prepared(number, cost, cost, False, number))], bulk=bulk)
+    queue.add([Entry(job, 0, PreparedInput(number, cost, cost, False, number))], bulk=bulk)
 
 
 def numbers(batch: Batch) -> list[int]:

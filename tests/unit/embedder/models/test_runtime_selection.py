@@ -13,7 +13,7 @@ from services.embedder.models.runtimes import Rows, Runtime, TokenIds, padded
 class Fake:
     """A runtime whose vectors are off by a random part, and by another that its batch decides."""
 
-    lanes = 2
+    workers = 2
     batch_tokens = 1024
 
     def __init__(self, name: str, off: float = 0.0, mates: float = 0.0) -> None:
