@@ -16,8 +16,8 @@ from services.gateway import redis_store
 from services.gateway.app.application import application
 from services.gateway.auth import ApiKeys
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.embedder import Embedder
-from services.gateway.backends.search import Search
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.search import SearchClient
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.calibration import Calibration
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
@@ -74,7 +74,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         ]
         redis = redis_store.connect(settings.redis_url)
         stack.push_async_callback(redis_client.close, redis)
-        backends = Backends(Embedder(channels[0]), Search(channels[1]))
+        backends = Backends(EmbedderClient(channels[0]), SearchClient(channels[1]))
         prefix = settings.redis_prefix
         documents = DocumentStore(redis, prefix)
         kept = _cache(settings, redis, Scopes(redis, prefix), backends, stack)
@@ -159,7 +159,7 @@ def _cache(
 
 
 def _writer(
-    settings: Settings, embedder: Embedder, stack: contextlib.AsyncExitStack
+    settings: Settings, embedder: EmbedderClient, stack: contextlib.AsyncExitStack
 ) -> ExtractiveWriter | LanguageModelWriter:
     """Return who writes answers from documents: a language model if one is set."""
     if not settings.llm_base_url:

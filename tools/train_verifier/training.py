@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from services import grpc_channel
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.cache import calibration
 from services.gateway.cache.calibration import Pair
 from services.gateway.cache.verifier.features import Text
@@ -214,7 +214,7 @@ async def _embed(address: str, texts: Sequence[str]) -> tuple[NDArray[np.float32
     """Embed texts by a running embedder; return their unit vectors and its model's digest."""
     rows, digest = [], ""
     async with grpc_channel.dial(address) as channel:
-        embedder = Embedder(channel)
+        embedder = EmbedderClient(channel)
         for first in range(0, len(texts), BATCH):
             vectors = await embedder.embed_queries(texts[first : first + BATCH])
             rows.append(vectors.rows)

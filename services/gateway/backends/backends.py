@@ -1,18 +1,19 @@
-"""Both services that the gateway calls."""
+"""The clients of both services that the gateway calls."""
 
 import asyncio
+from dataclasses import dataclass
 
-from services.gateway.backends.embedder import Embedder
-from services.gateway.backends.search import Search
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.search import SearchClient
 
 
+@dataclass(frozen=True)
 class Backends:
-    """Both services together."""
+    """Both clients."""
 
-    def __init__(self, embedder: Embedder, search: Search) -> None:
-        self.embedder = embedder
-        self.search = search
+    embedder: EmbedderClient
+    search: SearchClient
 
     async def ready(self) -> bool:
-        """Say whether both can do their work."""
+        """Return whether both services can do their work."""
         return all(await asyncio.gather(self.embedder.ready(), self.search.ready()))

@@ -1,4 +1,8 @@
-"""The embedder service as the gateway calls it: texts and pictures in, arrays out."""
+"""The client of the embedder: texts and images in, arrays out.
+
+Every call ends by the deadline of the request it is part of, and raises the embedder's Failure, or
+Unavailable if the embedder is unreachable.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,128 +14,130 @@ from numpy.typing import NDArray
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services import deadlines
 from services.errors import Unavailable
-from services.gateway.backends.rpc import calling, is_serving
+from services.gateway.backends.rpc import is_serving, rpc_errors
 from services.gateway.backends.types import TextModel, Vectors
 
 
-class Embedder:
-    """The embedder service behind a channel."""
+class EmbedderClient:
+    """Calls the embedder through a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
 
     async def ready(self) -> bool:
-        """Say whether the service answers and its models are loaded."""
+        """Return whether the embedder answers and has loaded its models."""
         return await is_serving(self._channel, "memetwin.embedder.v1.EmbedderService")
 
     async def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Embed texts that look something up: unit vectors, ahead of bulk work."""
-        return await self._embed(
-            [embedder_pb2.Input(text=text) for text in texts], task=embedder_pb2.TASK_QUERY
-        )
+        """Embed queries as unit vectors, ahead of bulk work."""
+        return await self._embed(_text_inputs(texts), task=embedder_pb2.TASK_QUERY)
 
     async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
-        """Embed texts that are found: unit vectors; ``bulk`` lets questions go first."""
+        """Embed documents as unit vectors; with ``bulk`` interactive calls go first."""
         priority = embedder_pb2.PRIORITY_BULK if bulk else embedder_pb2.PRIORITY_INTERACTIVE
         return await self._embed(
-            [embedder_pb2.Input(text=text) for text in texts],
-            task=embedder_pb2.TASK_DOCUMENT,
-            priority=priority,
+            _text_inputs(texts), task=embedder_pb2.TASK_DOCUMENT, priority=priority
         )
 
-    async def rerank(self, question: str, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return how well texts answer a question, by a cross-encoder: scores [n].
-
-        Raises:
-            FailedPrecondition: no cross-encoder is served.
-        """
-        async with calling("embedder"):
-            reply = await self._stub.Rerank(
-                embedder_pb2.RerankRequest(query=question, texts=texts),
-                timeout=deadlines.time_left(),
-            )
-        return np.array(reply.scores)
-
-    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
-        """Return where the tokens of each text begin, in code points."""
-        async with calling("embedder"):
-            reply = await self._stub.Tokenize(
-                embedder_pb2.TokenizeRequest(texts=texts), timeout=deadlines.time_left()
-            )
-        return [tokens.starts for tokens in reply.results]
-
-    async def text_model(self) -> TextModel:
-        """Return what there is to know of the model that embeds texts.
-
-        Raises:
-            Unavailable: it is still being loaded.
-        """
-        async with calling("embedder"):
-            reply = await self._stub.GetModel(
-                embedder_pb2.GetModelRequest(), timeout=deadlines.time_left()
-            )
-        model = reply.model
-        if not model.ready:
-            raise Unavailable("MODEL_LOADING", "The model is being loaded.", retry_after=1.0)
-        none = np.zeros((0, model.dimensions), np.float32)
-        return TextModel(model.max_tokens, Vectors(none, model.name, model.digest))
-
     async def embed_image(self, image: bytes) -> Vectors:
-        """Embed a picture file: one vector, as long as the model makes it."""
+        """Embed an image file: one vector, not normalised."""
         return await self._embed([embedder_pb2.Input(image=image)], normalize=False)
 
-    async def image_model_digest(self) -> str:
-        """Return the digest of the model that embeds pictures."""
-        return (await self._picture_model()).digest
-
     async def embed_text_as_image(self, text: str) -> Vectors | None:
-        """Embed a text among pictures, or return None if the picture model takes no text."""
-        model = await self._picture_model()
+        """Embed a text with the image model, not normalised; None if that model reads no texts."""
+        model = await self._image_model()
         if embedder_pb2.MODALITY_TEXT not in model.modalities:
             return None
-        return await self._embed([embedder_pb2.Input(text=text)], model=model.name, normalize=False)
+        return await self._embed(_text_inputs([text]), model=model.name, normalize=False)
 
     async def embed_with_usage(
         self, texts: Sequence[str], model: str, dimensions: int
     ) -> tuple[Vectors, int]:
-        """Embed texts with a named model, cut to some dimensions; return the tokens too."""
-        async with calling("embedder"):
-            reply = await self._stub.Embed(
-                embedder_pb2.EmbedRequest(
-                    inputs=[embedder_pb2.Input(text=text) for text in texts],
-                    model=model,
-                    dimensions=dimensions,
-                ),
-                timeout=deadlines.time_left(),
+        """Embed texts with a named model, cut to ``dimensions``; return the token count too."""
+        reply = await self._call_embed(_text_inputs(texts), model=model, dimensions=dimensions)
+        return _vectors(reply, len(texts)), sum(reply.tokens)
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return how well each text answers a query, by a cross-encoder: float64 scores [n].
+
+        Raises:
+            FailedPrecondition: the embedder serves no cross-encoder.
+        """
+        request = embedder_pb2.RerankRequest(query=query, texts=texts)
+        async with rpc_errors("embedder"):
+            reply = await self._stub.Rerank(request, timeout=deadlines.time_left())
+        return np.array(reply.scores)
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Return the offset in code points at which each token of each text begins."""
+        request = embedder_pb2.TokenizeRequest(texts=texts)
+        async with rpc_errors("embedder"):
+            reply = await self._stub.Tokenize(request, timeout=deadlines.time_left())
+        return [tokens.starts for tokens in reply.results]
+
+    async def text_model(self) -> TextModel:
+        """Return the model that embeds texts.
+
+        Raises:
+            Unavailable: the embedder is still loading it.
+        """
+        request = embedder_pb2.GetModelRequest()
+        async with rpc_errors("embedder"):
+            reply = await self._stub.GetModel(request, timeout=deadlines.time_left())
+        model = reply.model
+        if not model.ready:
+            raise Unavailable(
+                "MODEL_LOADING",
+                "The embedder is still loading its text model; try again.",
+                retry_after=1.0,
             )
-        rows = np.frombuffer(reply.vectors, "<f4").reshape(len(texts), reply.dimensions)
-        return Vectors(rows, reply.model, reply.model_digest), sum(reply.tokens)
+        return TextModel(model.digest, model.dimensions, model.max_tokens)
 
     async def text_models(self) -> list[str]:
-        """Return the names of the models that take texts."""
-        async with calling("embedder"):
-            reply = await self._stub.ListModels(
-                embedder_pb2.ListModelsRequest(), timeout=deadlines.time_left()
-            )
-        return [one.name for one in reply.models if embedder_pb2.MODALITY_TEXT in one.modalities]
+        """Return the names of the models that read texts."""
+        models = await self._list_models()
+        return [one.name for one in models if embedder_pb2.MODALITY_TEXT in one.modalities]
 
-    async def _picture_model(self) -> embedder_pb2.Model:
-        async with calling("embedder"):
-            reply = await self._stub.ListModels(
-                embedder_pb2.ListModelsRequest(), timeout=deadlines.time_left()
-            )
-        for model in reply.models:
+    async def image_model_digest(self) -> str:
+        """Return the digest of the model that embeds images."""
+        return (await self._image_model()).digest
+
+    async def _image_model(self) -> embedder_pb2.Model:
+        for model in await self._list_models():
             if embedder_pb2.MODALITY_IMAGE in model.default_for and model.digest:
                 return model
         raise Unavailable(
-            "NO_PICTURE_MODEL", "No model for pictures is ready.", field="image", retry_after=2.0
+            "NO_PICTURE_MODEL",
+            "The embedder has no image model ready; try again.",
+            field="image",
+            retry_after=2.0,
         )
 
+    async def _list_models(self) -> Sequence[embedder_pb2.Model]:
+        request = embedder_pb2.ListModelsRequest()
+        async with rpc_errors("embedder"):
+            reply = await self._stub.ListModels(request, timeout=deadlines.time_left())
+        return reply.models
+
     async def _embed(self, inputs: Sequence[embedder_pb2.Input], **options: Any) -> Vectors:
-        async with calling("embedder"):
-            reply = await self._stub.Embed(
-                embedder_pb2.EmbedRequest(inputs=inputs, **options), timeout=deadlines.time_left()
+        return _vectors(await self._call_embed(inputs, **options), len(inputs))
+
+    async def _call_embed(
+        self, inputs: Sequence[embedder_pb2.Input], **options: Any
+    ) -> embedder_pb2.EmbedResponse:
+        request = embedder_pb2.EmbedRequest(inputs=inputs, **options)
+        async with rpc_errors("embedder"):
+            reply: embedder_pb2.EmbedResponse = await self._stub.Embed(
+                request, timeout=deadlines.time_left()
             )
-        rows = np.frombuffer(reply.vectors, "<f4").reshape(len(inputs), reply.dimensions)
-        return Vectors(rows, reply.model, reply.model_digest)
+        return reply
+
+
+def _text_inputs(texts: Sequence[str]) -> list[embedder_pb2.Input]:
+    return [embedder_pb2.Input(text=text) for text in texts]
+
+
+def _vectors(reply: embedder_pb2.EmbedResponse, count: int) -> Vectors:
+    rows = np.frombuffer(reply.vectors, "<f4").reshape(count, reply.dimensions)
+    return Vectors(rows, reply.model, reply.model_digest)

@@ -1,4 +1,4 @@
-"""Field values as the search service's messages carry them."""
+"""Translates field values, field types and metrics to the messages of search and back."""
 
 from memetwin.search.v1 import search_pb2
 from services.gateway.backends.types import Value
@@ -16,7 +16,7 @@ FIELD_TYPES = {
 
 
 def to_field(value: Value) -> search_pb2.FieldValue:
-    """Return a field's value as the message that carries it."""
+    """Return the message of a field value."""
     if isinstance(value, str):
         return search_pb2.FieldValue(string=value)
     if isinstance(value, list):
@@ -27,7 +27,7 @@ def to_field(value: Value) -> search_pb2.FieldValue:
 
 
 def from_field(message: search_pb2.FieldValue) -> Value:
-    """Return a message's value as plain data."""
+    """Return the field value of a message."""
     if message.WhichOneof("value") == "geo":
         return {"lat": message.geo.lat, "lon": message.geo.lon}
     if message.WhichOneof("value") == "strings":

@@ -1,4 +1,4 @@
-"""What calls to both services share: errors as failures of ours, and health."""
+"""What the clients of both services share: translating errors, and health checks."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -9,10 +9,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import error_details
 
+_HEALTH_TIMEOUT = 1.0
+
 
 @contextlib.asynccontextmanager
-async def calling(peer: str) -> AsyncIterator[None]:
-    """Raise what a call to ``peer`` raises as a failure of ours."""
+async def rpc_errors(peer: str) -> AsyncIterator[None]:
+    """Turn the RPC error of a call to the service ``peer`` into a Failure."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -20,8 +22,8 @@ async def calling(peer: str) -> AsyncIterator[None]:
 
 
 async def is_serving(channel: grpc.aio.Channel, service: str) -> bool:
-    """Say whether a service is SERVING by its own health check. Raises AioRpcError."""
+    """Return whether the health check of ``service`` says SERVING. Raises AioRpcError."""
     request = health_pb2.HealthCheckRequest(service=service)
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    reply = await stub.Check(request, timeout=1.0)
+    reply = await stub.Check(request, timeout=_HEALTH_TIMEOUT)
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,4 +1,8 @@
-"""The search service as the gateway calls it: plain data in and out."""
+"""The client of search: plain data in and out.
+
+Every call ends by the deadline of the request it is part of, and raises search's Failure, or
+Unavailable if search is unreachable.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -11,143 +15,143 @@ from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import deadlines
 from services.errors import AlreadyExists, InvalidArgument, NotFound
 from services.gateway.backends.fields import FIELD_TYPES, METRIC_NUMBERS, from_field, to_field
-from services.gateway.backends.rpc import calling, is_serving
-from services.gateway.backends.types import Document, Hit, Query, Vectors
+from services.gateway.backends.rpc import is_serving, rpc_errors
+from services.gateway.backends.types import CollectionSpec, Document, Hit, Query
+
+_TYPE_NAMES = {number: name for name, number in FIELD_TYPES.items()}
 
 
-class Search:
-    """The search service behind a channel."""
+class SearchClient:
+    """Calls search through a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._stub = search_pb2_grpc.SearchServiceStub(channel)
 
     async def ready(self) -> bool:
-        """Say whether the service answers and its Redis does."""
+        """Return whether search and its Redis answer."""
         return await is_serving(self._channel, "memetwin.search.v1.SearchService")
 
-    async def ensure(
-        self,
-        name: str,
-        vectors: Vectors,
-        fields: dict[str, str],
-        metric: str = "cosine",
-        *,
-        index_text: bool = False,
-    ) -> None:
-        """Create a collection for such vectors unless it exists; ``fields`` maps names to types.
-
-        ``index_text`` says whether its documents are asked for by words.
-        """
+    async def ensure(self, spec: CollectionSpec) -> None:
+        """Create a collection unless one of this name exists."""
         collection = search_pb2.Collection(
-            name=name,
-            dimensions=vectors.rows.shape[1],
-            metric=METRIC_NUMBERS[metric],
-            fields=[
-                search_pb2.Field(name=field, type=FIELD_TYPES[kind])
-                for field, kind in fields.items()
-            ],
-            model_digest=vectors.digest,
-            index_text=index_text,
+            name=spec.name,
+            dimensions=spec.dimensions,
+            metric=METRIC_NUMBERS[spec.metric],
+            fields=_declarations(spec.fields),
+            model_digest=spec.model_digest,
+            index_text=spec.index_text,
         )
+        request = search_pb2.CreateCollectionRequest(collection=collection)
         with contextlib.suppress(AlreadyExists):
-            async with calling("search"):
-                await self._stub.CreateCollection(
-                    search_pb2.CreateCollectionRequest(collection=collection),
-                    timeout=deadlines.time_left(),
-                )
+            async with rpc_errors("search"):
+                await self._stub.CreateCollection(request, timeout=deadlines.time_left())
+
+    async def field_types(self, collection: str) -> dict[str, str] | None:
+        """Return the type of each declared field of a collection; None if it does not exist."""
+        request = search_pb2.GetCollectionRequest(name=collection)
+        try:
+            async with rpc_errors("search"):
+                reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
+        except NotFound:
+            return None
+        return {one.name: _TYPE_NAMES.get(one.type, "text") for one in reply.collection.fields}
+
+    async def add_fields(self, collection: str, fields: dict[str, str]) -> None:
+        """Declare more fields of a collection.
+
+        It declares nothing if the collection has one of them with another type already, or would
+        have too many fields.
+        """
+        request = search_pb2.UpdateCollectionRequest(
+            name=collection, add_fields=_declarations(fields)
+        )
+        with contextlib.suppress(AlreadyExists, InvalidArgument):
+            async with rpc_errors("search"):
+                await self._stub.UpdateCollection(request, timeout=deadlines.time_left())
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
-        """Write documents, all or nothing."""
+        """Write documents whose vectors the model ``digest`` computed: all or none of them.
+
+        Raises:
+            NotFound: the collection does not exist.
+        """
         request = search_pb2.UpsertDocumentsRequest(
-            collection=collection,
-            model_digest=digest,
-            documents=[
-                search_pb2.Document(
-                    id=document.id,
-                    vector=document.vector.astype("<f4").tobytes(),
-                    fields={name: to_field(value) for name, value in document.fields.items()},
-                    text=document.text,
-                    payload=document.payload,
-                    ttl=document.ttl,
-                )
-                for document in documents
-            ],
+            collection=collection, model_digest=digest, documents=map(_to_document, documents)
         )
-        async with calling("search"):
+        async with rpc_errors("search"):
             await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
 
+    async def upsert_or_create(self, spec: CollectionSpec, documents: Sequence[Document]) -> None:
+        """Write documents to a collection; create it first if it does not exist."""
+        try:
+            await self.upsert(spec.name, documents, spec.model_digest)
+        except NotFound:
+            await self.ensure(spec)
+            await self.upsert(spec.name, documents, spec.model_digest)
+
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        """Delete documents by id; what does not exist is gone already."""
+        """Delete documents by id; it is no error if one, or the collection, does not exist."""
         if not ids:
             return
         request = search_pb2.DeleteDocumentsRequest(
             collection=collection, ids=search_pb2.Ids(values=ids)
         )
         with contextlib.suppress(NotFound):
-            async with calling("search"):
+            async with rpc_errors("search"):
                 await self._stub.DeleteDocuments(request, timeout=deadlines.time_left())
 
     async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors of those of these documents that exist, by their ids."""
+        """Return the vectors, float32 [dimensions], of those documents that exist, by their ids."""
         if not ids:
             return {}
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids, return_vector=True)
         try:
-            async with calling("search"):
+            async with rpc_errors("search"):
                 reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return {}
         return {one.id: np.frombuffer(one.vector, "<f4") for one in reply.documents}
 
-    async def declared(self, collection: str) -> dict[str, str] | None:
-        """Return a collection's fields, types by names, or None if there is no such collection."""
-        request = search_pb2.GetCollectionRequest(name=collection)
-        try:
-            async with calling("search"):
-                reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
-        except NotFound:
-            return None
-        kinds = {number: name for name, number in FIELD_TYPES.items()}
-        return {one.name: kinds.get(one.type, "text") for one in reply.collection.fields}
-
-    async def declare(self, collection: str, fields: dict[str, str]) -> None:
-        """Declare more fields of a collection, unless it has them with other types, or too many."""
-        request = search_pb2.UpdateCollectionRequest(
-            name=collection,
-            add_fields=[
-                search_pb2.Field(name=name, type=FIELD_TYPES[kind]) for name, kind in fields.items()
-            ],
-        )
-        with contextlib.suppress(AlreadyExists, InvalidArgument):
-            async with calling("search"):
-                await self._stub.UpdateCollection(request, timeout=deadlines.time_left())
-
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
-        """Return which of these documents do not exist."""
+        """Return the ids of those documents that do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
         try:
-            async with calling("search"):
+            async with rpc_errors("search"):
                 reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return list(ids)
         return list(reply.missing)
 
     async def search(self, queries: Sequence[Query], digest: str) -> list[list[Hit]]:
-        """Answer queries in one trip, one list of hits each.
+        """Run queries in one call; return the hits of each.
 
         Raises:
             NotFound: a collection does not exist.
+            FailedPrecondition: a collection holds vectors of another model than ``digest``.
         """
-        request = search_pb2.SearchRequest(
-            queries=[_to_query(query) for query in queries], model_digest=digest
-        )
-        async with calling("search"):
+        request = search_pb2.SearchRequest(queries=map(_to_query, queries), model_digest=digest)
+        async with rpc_errors("search"):
             reply = await self._stub.Search(request, timeout=deadlines.time_left())
         return [
-            [_to_hit(hit, by_words=bool(query.text)) for hit in result.hits]
+            [_from_hit(hit, hybrid=bool(query.text)) for hit in result.hits]
             for query, result in zip(queries, reply.results, strict=True)
         ]
+
+
+def _declarations(fields: dict[str, str]) -> list[search_pb2.Field]:
+    return [search_pb2.Field(name=name, type=FIELD_TYPES[kind]) for name, kind in fields.items()]
+
+
+def _to_document(document: Document) -> search_pb2.Document:
+    return search_pb2.Document(
+        id=document.id,
+        vector=document.vector.astype("<f4").tobytes(),
+        fields={name: to_field(value) for name, value in document.fields.items()},
+        text=document.text,
+        payload=document.payload,
+        ttl=document.ttl,
+    )
 
 
 def _to_query(query: Query) -> search_pb2.Query:
@@ -164,7 +168,7 @@ def _to_query(query: Query) -> search_pb2.Query:
         return_text=query.with_text,
         return_no_fields=not query.with_text,
         return_vector=query.with_vector,
-        ef=query.effort,
+        ef=query.ef,
     )
     if query.text:
         message.hybrid.vector, message.hybrid.text = vector, query.text
@@ -176,17 +180,15 @@ def _to_query(query: Query) -> search_pb2.Query:
     return message
 
 
-def _to_hit(hit: search_pb2.Hit, *, by_words: bool) -> Hit:
-    score = hit.score if by_words else hit.similarity
-    fields = {name: from_field(value) for name, value in hit.fields.items()}
+def _from_hit(hit: search_pb2.Hit, *, hybrid: bool) -> Hit:
     return Hit(
         hit.id,
         hit.similarity,
         hit.distance,
-        fields,
+        {name: from_field(value) for name, value in hit.fields.items()},
         hit.text,
         hit.payload,
-        score=score,
+        score=hit.score if hybrid else hit.similarity,
         text_score=hit.text_score,
         vector=np.frombuffer(hit.vector, "<f4") if hit.vector else None,
     )

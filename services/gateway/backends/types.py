@@ -1,4 +1,4 @@
-"""The other services, as the gateway's core sees them: arrays in and out, failures as ours."""
+"""The plain data that the gateway exchanges with the embedder and with search."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,21 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What a field's value may be: a number, a tag, tags, or a place as {"lat": …, "lon": …}.
+# The value of a field: a number, a tag, several tags, or a point as {"lat": …, "lon": …}.
 Value = float | str | list[str] | dict[str, float]
-
 
 METRICS = ("cosine", "ip", "l2")
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the embedder made of a batch.
+    """The embeddings of a batch of inputs.
 
     Attributes:
-        rows: float32 [n, dimensions].
-        model: name of the model that made them.
-        digest: identifies that model; vectors of two digests never mix.
+        rows: float32 [n, dimensions], one row for each input.
+        model: name of the model that computed them.
+        digest: identifies that model. Vectors of two digests are never compared.
     """
 
     rows: NDArray[np.float32]
@@ -30,15 +29,37 @@ class Vectors:
 
 @dataclass(frozen=True)
 class TextModel:
-    """A model for texts; ``none`` is a batch of no vectors of its kind."""
+    """The model that embeds texts: what it reads and what it computes."""
 
+    digest: str
+    dimensions: int
     max_tokens: int
-    none: Vectors
+
+
+@dataclass(frozen=True)
+class CollectionSpec:
+    """A search collection to create.
+
+    Attributes:
+        name: the collection's name.
+        dimensions: length of its vectors.
+        model_digest: the model that computes its vectors; search rejects those of another.
+        fields: the type (number, tag or geo) of each declared field, by its name.
+        metric: one of ``METRICS``.
+        index_text: whether the documents' texts are indexed for text and hybrid queries.
+    """
+
+    name: str
+    dimensions: int
+    model_digest: str
+    fields: dict[str, str] = field(default_factory=dict)
+    metric: str = "cosine"
+    index_text: bool = False
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document of a search collection; ``vector`` is float32 [dimensions]."""
+    """A document of a search collection; ``vector`` is float32 [dimensions], ``ttl`` in seconds."""
 
     id: str
     vector: NDArray[np.float32]
@@ -50,11 +71,19 @@ class Document:
 
 @dataclass(frozen=True)
 class Query:
-    """A question to one collection; ``vector`` is float32 [dimensions].
+    """A query to one collection.
 
-    ``filter`` is a Filter message as a caller sent it; ``tags`` must hold besides. With a ``text``
-    it is asked by words too, and ``depth`` hits of each are joined. ``effort`` is how many
-    candidates are looked at, 0 for as many as the collection says.
+    Attributes:
+        collection: the collection's name.
+        vector: float32 [dimensions].
+        limit: maximum number of hits.
+        tags: values that these tag fields must have, in addition to ``filter``.
+        filter: a Filter message as the caller sent it, or None.
+        with_text: whether hits carry their text and fields.
+        text: makes the query a hybrid one, by vector and by text; empty for the vector alone.
+        depth: how many hits of each kind a hybrid query fuses.
+        with_vector: whether hits carry their vectors.
+        ef: how many candidates HNSW examines; 0 means the collection's own setting.
     """
 
     collection: str
@@ -66,15 +95,16 @@ class Query:
     text: str = ""
     depth: int = 100
     with_vector: bool = False
-    effort: int = 0
+    ef: int = 0
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found.
+    """A document that a query matched.
 
-    ``score`` ranks hits that were asked for by words too, else it is the similarity; ``vector`` is
-    float32 [dimensions] if it was asked for.
+    Attributes:
+        score: what hits are ranked by: the fused score of a hybrid query, else the similarity.
+        vector: float32 [dimensions] if the query asked for it.
     """
 
     id: str

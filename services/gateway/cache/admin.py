@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from services.errors import NotFound
 from services.gateway import auth
-from services.gateway.backends.search import Search
+from services.gateway.backends.search import SearchClient
 from services.gateway.cache.index import collection
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
@@ -22,7 +22,7 @@ SAMPLE = 10
 class CacheAdmin:
     """Reads and deletes entries of a scope."""
 
-    def __init__(self, scopes: Scopes, store: CacheStore, search: Search) -> None:
+    def __init__(self, scopes: Scopes, store: CacheStore, search: SearchClient) -> None:
         self._scopes = scopes
         self._store = store
         self._search = search

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.cache import calibration
 from services.gateway.cache.statistics import wilson
 from services.gateway.cache.verifier.features import Text
@@ -50,7 +50,7 @@ class Calibrated:
 class Calibration:
     """Judges pairs as the cache does, and finds bounds."""
 
-    def __init__(self, embedder: Embedder, verifier: Verifier) -> None:
+    def __init__(self, embedder: EmbedderClient, verifier: Verifier) -> None:
         self._embedder = embedder
         self._verifier = verifier
 

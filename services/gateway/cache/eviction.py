@@ -9,7 +9,7 @@ from collections import defaultdict
 from prometheus_client import Counter, Gauge
 
 from services.errors import Failure
-from services.gateway.backends.search import Search
+from services.gateway.backends.search import SearchClient
 from services.gateway.cache.gdsf import AT_ONCE
 from services.gateway.cache.index import collection
 from services.gateway.cache.store import CacheStore
@@ -27,7 +27,7 @@ EVICTED = Counter("memetwin_cache_evicted_total", "Cached answers evicted to kee
 class Eviction:
     """Evicts when told what all entries take; ``most`` is the bound in bytes, 0 for none."""
 
-    def __init__(self, store: CacheStore, search: Search, most: int) -> None:
+    def __init__(self, store: CacheStore, search: SearchClient, most: int) -> None:
         self._store = store
         self._search = search
         self._most = most or float("inf")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.types import Document, Hit, Query, Vectors
+from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Vectors
 from services.gateway.cache.error_budget.candidates import may_follow
 from services.gateway.cache.error_budget.controller import ErrorBudgetController, Question, side_of
 from services.gateway.cache.eviction import Eviction
@@ -116,7 +116,7 @@ class SemanticCache:
         here = {"partition": partition, "fingerprint": request.context.fingerprint}
         name, row = collection(vectors.digest, partition), vectors.rows[0]
         limit = CANDIDATES if bound.max_error_rate is None else NEIGHBOURHOOD
-        return [Query(name, row, limit=limit, tags=here, effort=EFFORT)]
+        return [Query(name, row, limit=limit, tags=here, ef=EFFORT)]
 
     async def choose(
         self,
@@ -208,12 +208,9 @@ class SemanticCache:
             fields={"partition": partition, "fingerprint": entry.fingerprint},
             ttl=lives,
         )
-        name, search = collection(vectors.digest, partition), self._backends.search
-        try:
-            await search.upsert(name, [document], vectors.digest)
-        except NotFound:
-            await search.ensure(name, vectors, FIELDS)
-            await search.upsert(name, [document], vectors.digest)
+        name = collection(vectors.digest, partition)
+        spec = CollectionSpec(name, vectors.rows.shape[1], vectors.digest, FIELDS)
+        await self._backends.search.upsert_or_create(spec, [document])
 
     def _judge(
         self, asked: Side, entry: Entry, similarity: float, bound: Bound, least: float
@@ -258,7 +255,7 @@ class SemanticCache:
     async def _anywhere(self, request: Request, vectors: Vectors) -> list[Hit]:
         partition = await self._scopes.partition(request.scope)
         name, row = collection(vectors.digest, partition), vectors.rows[0]
-        query = Query(name, row, limit=1, tags={"partition": partition}, effort=EFFORT)
+        query = Query(name, row, limit=1, tags={"partition": partition}, ef=EFFORT)
         try:
             [hits] = await self._backends.search.search([query], vectors.digest)
         except NotFound:

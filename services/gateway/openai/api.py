@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from services.errors import Failure, InvalidArgument
 from services.gateway.auth import max_error_rate, tenant
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.cache.types import Bound, Scope
 from services.gateway.chat.cache_key import Controls
 from services.gateway.chat.service import ChatService
@@ -29,7 +29,7 @@ class OpenAiApi:
     """The routes under ``/v1`` that OpenAI's API has."""
 
     def __init__(
-        self, chat: ChatService, embedder: Embedder, upstream: LanguageModelClient
+        self, chat: ChatService, embedder: EmbedderClient, upstream: LanguageModelClient
     ) -> None:
         self._chat = chat
         self._embedder = embedder

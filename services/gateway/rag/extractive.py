@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.citations import cite
 from services.gateway.rag.ingest.segmentation import Span, sentences
 from services.gateway.rag.retrieval import Passage
@@ -17,7 +17,7 @@ class ExtractiveWriter:
 
     OPENING = "No language model is set; these sentences answer best:"
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: EmbedderClient) -> None:
         self._embedder = embedder
 
     async def write(self, task: Task, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.retrieval import Passage
 
 # At least so many of the best are read; a cross-encoder reads each anew for every question.
@@ -22,7 +22,7 @@ def depth(limit: int) -> int:
 
 
 async def rerank(
-    embedder: Embedder, question: str, ranked: Iterable[Passage], limit: int
+    embedder: EmbedderClient, question: str, ranked: Iterable[Passage], limit: int
 ) -> list[Passage]:
     """Return the best passages in the order of their scores by the embedder's cross-encoder.
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from services.errors import InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.types import METRICS, Document, Hit, Query, Vectors
+from services.gateway.backends.types import METRICS, CollectionSpec, Document, Hit, Query, Vectors
 from services.gateway.twins.store import TwinStore
 
 DEFAULT_LIMIT = 5
@@ -191,12 +191,8 @@ class TwinService:
         )
 
     async def _upsert(self, collection: str, twin: Twin, vectors: Vectors, metric: str) -> None:
-        document = Document(twin.id, vectors.rows[0])
-        try:
-            await self._search.upsert(collection, [document], vectors.digest)
-        except NotFound:
-            await self._search.ensure(collection, vectors, {}, metric)
-            await self._search.upsert(collection, [document], vectors.digest)
+        spec = CollectionSpec(collection, vectors.rows.shape[1], vectors.digest, metric=metric)
+        await self._search.upsert_or_create(spec, [Document(twin.id, vectors.rows[0])])
 
 
 def _collection(vectors: Vectors, metric: str) -> str:

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 from services import deadlines
 from services.errors import Failure
 from services.gateway import auth
-from services.gateway.backends.embedder import Embedder
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Vectors
 from services.gateway.cache.error_budget.candidates import Candidate, answer_name, look, same_answer
 from services.gateway.cache.error_budget.policy import FLOOR, MEMORY, Budget
@@ -81,7 +81,7 @@ class ErrorBudgetController:
     """Decides by budgets, and feeds them."""
 
     def __init__(
-        self, scopes: Scopes, store: CacheStore, embedder: Embedder, verifier: Verifier
+        self, scopes: Scopes, store: CacheStore, embedder: EmbedderClient, verifier: Verifier
     ) -> None:
         self._scopes = scopes
         self._store = store

@@ -49,7 +49,7 @@ class Feedback:
         partition = await self._scopes.partition(entry.scope)
         name, tags = collection(vectors.digest, partition), {"partition": partition}
         tags["fingerprint"] = entry.fingerprint
-        query = Query(name, vectors.rows[0], NEIGHBOURHOOD, tags, effort=EFFORT)
+        query = Query(name, vectors.rows[0], NEIGHBOURHOOD, tags, ef=EFFORT)
         [hits] = await self._backends.search.search([query], vectors.digest)
         asked = Request(entry.scope, Context(), prompt)
         question = Question(asked, side_of(prompt, vectors), "")

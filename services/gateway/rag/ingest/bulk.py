@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.types import Document, TextModel, Value, Vectors, field_types
+from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value, field_types
 from services.gateway.rag.ingest.batching import CoalescingBatcher, Known
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 
@@ -62,12 +62,12 @@ class Bulk:
         return await self._tokens.ask(texts)
 
     async def declared(
-        self, collection: str, none: Vectors, fields: dict[str, Value]
+        self, collection: str, model: TextModel, fields: dict[str, Value]
     ) -> dict[str, str]:
         """Return the fields of a collection; it is made if need be, and gets what it lacks."""
         name, types = search_collection(collection), field_types(fields)
         known = self._fields.setdefault(collection, Known())
-        make = partial(self._make, name, none, types)
+        make = partial(self._make, name, model, types)
         declared = await known.ask(make)
         if types.keys() <= declared.keys():
             return declared
@@ -75,7 +75,7 @@ class Bulk:
             declared = await known.ask(make)
             more = {one: type_ for one, type_ in types.items() if one not in declared}
             if more and len(declared) + len(more) <= FIELDS_LIMIT:
-                await self._search.declare(name, more)
+                await self._search.add_fields(name, more)
                 known.forget()
                 declared = await known.ask(make)
             return declared
@@ -98,12 +98,15 @@ class Bulk:
         for first in range(0, len(documents), _WRITES_A_TRIP):
             await writes.ask(documents[first : first + _WRITES_A_TRIP])
 
-    async def _make(self, name: str, none: Vectors, types: dict[str, str]) -> dict[str, str]:
-        declared = await self._search.declared(name)
+    async def _make(self, name: str, model: TextModel, types: dict[str, str]) -> dict[str, str]:
+        declared = await self._search.field_types(name)
         if declared is None:
             types = types if len(types) < FIELDS_LIMIT else {}
-            await self._search.ensure(name, none, types | {DOCUMENT_FIELD: "tag"}, index_text=True)
-            declared = await self._search.declared(name)
+            fields = types | {DOCUMENT_FIELD: "tag"}
+            await self._search.ensure(
+                CollectionSpec(name, model.dimensions, model.digest, fields, index_text=True)
+            )
+            declared = await self._search.field_types(name)
         return declared or {}
 
     async def _embed(self, texts: list[str]) -> list[tuple[Row, str]]:

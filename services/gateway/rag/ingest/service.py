@@ -223,10 +223,10 @@ async def _prepare(
 ) -> tuple[_Prepared, list[str]]:
     """Cut a document; return it, and warnings of fields that its collection cannot filter by."""
     title = source.title or extract.title
-    none = (await bulk.text_model()).none
+    model = await bulk.text_model()
     pieces = _named(source.id, await chunking.cut(extract, title, bulk), extract)
     fields = extract.fields | source.fields
-    declared = await bulk.declared(source.collection, none, fields)
+    declared = await bulk.declared(source.collection, model, fields)
     unfit = {
         name: f"The field {name!r} is kept, but not to filter by: the collection lacks it."
         for name, type_ in field_types(extract.fields).items()
@@ -234,7 +234,7 @@ async def _prepare(
     }
     filterable = {name: value for name, value in fields.items() if name not in unfit}
     kept = Kept(source.id, title, source.version(), extract.text, len(pieces), kind, fields)
-    prepared = _Prepared(source, kept, filterable, extract, pieces, none.digest)
+    prepared = _Prepared(source, kept, filterable, extract, pieces, model.digest)
     return prepared, list(unfit.values())
 
 

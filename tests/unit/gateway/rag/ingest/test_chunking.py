@@ -2,11 +2,10 @@ import re
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.backends.types import TextModel, Vectors
+from services.gateway.backends.types import TextModel
 from services.gateway.rag.ingest import chunking
 from services.gateway.rag.ingest.chunking import OVERLAP_TOKENS, Chunk
 from services.gateway.rag.ingest.parsers import markdown, plain
@@ -23,7 +22,7 @@ class Words:
         return [[match.start() for match in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
 
     async def text_model(self) -> TextModel:
-        return TextModel(LIMIT, Vectors(np.zeros((0, 4), np.float32), "words", "digest"))
+        return TextModel("digest", 4, LIMIT)
 
 
 async def cut(extract: Extract, title: str = "") -> list[Chunk]:
