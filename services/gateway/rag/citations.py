@@ -22,6 +22,7 @@ class Reply:
     finished: str = ""
 
     def take(self, message: Any) -> None:
+        """Read the model, the usage and the finish reason of a reply or of a chunk."""
         self.model = message.model or self.model
         if usage := message.usage:
             self.usage = {
@@ -92,6 +93,7 @@ def _statements(text: str) -> list[Span]:
 
 
 def cite(passage: Passage, span: Span, start: int, end: int) -> Citation:
+    """Return the citation of a span of a passage by the answer's text from start to end."""
     return Citation(
         start=start,
         end=end,

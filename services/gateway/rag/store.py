@@ -1,7 +1,8 @@
-"""What was learnt about abstention, in Redis.
+"""The calibrations of abstention in Redis.
 
-Key, under the prefix of the settings: ``gateway:calibration:<collection>`` is a hash of calibrations
-(JSON) by model digest.
+Key, under the prefix of the settings:
+
+- ``gateway:calibration:<collection>``   hash of calibrations (JSON), by model digest
 """
 
 from collections.abc import Sequence

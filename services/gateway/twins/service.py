@@ -1,6 +1,6 @@
 """Finds the picture most like another: vectors in search, pictures and titles in the store.
 
-TwinService keep the model's unnormalised output, in one collection for each metric, so that the metrics
+Twins keep the model's unnormalised output, in one collection for each metric, so that the metrics
 may rank differently. A collection belongs to one model: twins of another model are not found until
 they are added again.
 """
