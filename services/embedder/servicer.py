@@ -148,6 +148,7 @@ def _write(value: Embedded) -> embedder_pb2.EmbedResponse:
         tokens=value.tokens,
         truncated=value.truncated,
         recalled=value.recalled,
+        cached_inputs=value.recalled,
         timings=_timings(value.times),
         scale=value.packed.scale,
         offset=value.packed.offset,
@@ -191,4 +192,7 @@ def _trial(trial: RuntimeTrial) -> embedder_pb2.Trial:
         independence=trial.batch_invariance,
         found=trial.top1_hits,
         texts_per_second=trial.texts_per_second,
+        min_cosine=trial.min_cosine,
+        batch_invariance=trial.batch_invariance,
+        top1_hits=trial.top1_hits,
     )

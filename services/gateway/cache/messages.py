@@ -238,8 +238,8 @@ def _latency(kind: str, counts: Counts) -> cache_pb2.Latency:
         p50=quantile(took, 0.5),
         p99=quantile(took, 0.99),
         buckets=[
-            cache_pb2.LatencyBucket(most=most, count=round(count))
-            for most, count in zip([*BUCKETS, float("inf")], took, strict=True)
+            cache_pb2.LatencyBucket(most=bound, upper_bound=bound, count=round(count))
+            for bound, count in zip([*BUCKETS, float("inf")], took, strict=True)
         ],
     )
 

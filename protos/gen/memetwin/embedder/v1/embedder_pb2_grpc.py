@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class EmbedderServiceStub(object):
-    """EmbedderService holds embedding models and batches the work of all its callers.
+    """EmbedderService serves embedding models. It batches the requests of all callers.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details:
-    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for a model that is not served,
+    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for an unknown model,
     RESOURCE_EXHAUSTED with google.rpc.RetryInfo when the queue is full, UNAVAILABLE while a model loads.
     """
 
@@ -72,44 +72,44 @@ class EmbedderServiceStub(object):
 
 
 class EmbedderServiceServicer(object):
-    """EmbedderService holds embedding models and batches the work of all its callers.
+    """EmbedderService serves embedding models. It batches the requests of all callers.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details:
-    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for a model that is not served,
+    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for an unknown model,
     RESOURCE_EXHAUSTED with google.rpc.RetryInfo when the queue is full, UNAVAILABLE while a model loads.
     """
 
     def Embed(self, request, context):
-        """Embed turns one batch of inputs into one vector each. All or nothing.
+        """Embed returns one vector for each input of a batch. The batch succeeds or fails as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedStream(self, request_iterator, context):
-        """EmbedStream embeds many batches over one connection; answers come in the order of the requests.
+        """EmbedStream embeds many batches over one stream. Responses arrive in the order of the requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Tokenize counts the tokens of texts as the model sees them, and says where each one lies.
+        """Tokenize returns the number and the offsets of each text's tokens, by the model's own tokenizer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Rerank(self, request, context):
-        """Rerank scores texts by how well they answer a query, by a cross-encoder that reads both together.
-        FAILED_PRECONDITION with NO_RERANK_MODEL if none is served.
+        """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
+        It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """ListModels lists the models that are served, in the order of their names.
+        """ListModels lists the served models in order of name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,10 +164,10 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbedderService(object):
-    """EmbedderService holds embedding models and batches the work of all its callers.
+    """EmbedderService serves embedding models. It batches the requests of all callers.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details:
-    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for a model that is not served,
+    INVALID_ARGUMENT for input that can never succeed, NOT_FOUND for an unknown model,
     RESOURCE_EXHAUSTED with google.rpc.RetryInfo when the queue is full, UNAVAILABLE while a model loads.
     """
 

@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class CacheServiceStub(object):
-    """CacheService looks up and keeps answers to questions.
+    """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    An answer is only ever found in the scope it was created in and for the context it was created for.
+    A lookup only finds entries of its own scope and context.
     """
 
     def __init__(self, channel):
@@ -91,28 +91,28 @@ class CacheServiceStub(object):
 
 
 class CacheServiceServicer(object):
-    """CacheService looks up and keeps answers to questions.
+    """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    An answer is only ever found in the scope it was created in and for the context it was created for.
+    A lookup only finds entries of its own scope and context.
     """
 
     def LookupEntry(self, request, context):
-        """LookupEntry looks for an answer to a prompt. A miss is an OK reply of kind MISS.
+        """LookupEntry looks up the answer to a prompt. A miss is an OK response with kind MISS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateEntry(self, request, context):
-        """CreateEntry keeps an answer. The same key (scope, context, prompt) replaces it and keeps its id.
+        """CreateEntry stores an answer. It replaces the entry with the same key (scope, context, prompt) and keeps its id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEntry(self, request, context):
-        """GetEntry reads one entry.
+        """GetEntry returns one entry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,42 +126,43 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """ListEntries lists the entries of a scope in the order of their ids.
+        """ListEntries lists the entries of a scope in order of id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PurgeEntries(self, request, context):
-        """PurgeEntries deletes the entries of a scope that meet a filter; without force it only counts and shows some.
+        """PurgeEntries deletes the entries of a scope that match a filter. Without force it only counts them and returns a
+        sample.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPurges(self, request, context):
-        """ListPurges lists what was purged from a scope, newest first.
+        """ListPurges lists the purges of a scope, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportFeedback(self, request, context):
-        """ReportFeedback says whether an entry answered a prompt rightly; one that did not is deleted.
+        """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request_iterator, context):
-        """Calibrate finds the loosest bounds that keep a wanted precision on labelled pairs of questions.
+        """Calibrate finds the lowest bounds that reach a target precision on labelled pairs of questions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStats(self, request, context):
-        """GetStats returns what the cache has done for a scope, on all replicas.
+        """GetStats returns the cache statistics of a scope, summed over all replicas.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,10 +230,10 @@ def add_CacheServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CacheService(object):
-    """CacheService looks up and keeps answers to questions.
+    """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    An answer is only ever found in the scope it was created in and for the context it was created for.
+    A lookup only finds entries of its own scope and context.
     """
 
     @staticmethod

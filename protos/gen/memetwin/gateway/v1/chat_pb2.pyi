@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Chat(_message.Message):
-    """Chat is a conversation to go on with."""
+    """Chat is a conversation to complete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,14 +33,14 @@ class Chat(_message.Message):
     FURTHER_FIELD_NUMBER: _builtins.int
     CACHE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """model that answers; empty means the service's own choice."""
+    """model that answers. Empty means the service's default."""
     temperature: _builtins.float
-    """temperature of sampling; above MEMETWIN_CHAT_MAX_TEMPERATURE nothing is cached."""
+    """temperature of sampling. Answers above MEMETWIN_CHAT_MAX_TEMPERATURE are not cached."""
     max_tokens: _builtins.int
-    """max_tokens to write."""
+    """max_tokens limits the length of the answer."""
     further: _builtins.str
-    """further fields of an OpenAI chat completion request, as a JSON object: tools, response_format, n, logprobs,
-    messages with pictures. Several choices, tools, logprobs and pictures pass through uncached.
+    """further is a JSON object with more fields of an OpenAI chat completion request: tools, response_format, n,
+    logprobs, messages with images. Requests with tools, logprobs, images or several choices bypass the cache.
     """
     @_builtins.property
     def scope(self) -> _cache_pb2.Scope:
@@ -82,7 +82,7 @@ Global___Chat: _TypeAlias = Chat  # noqa: Y015
 
 @_typing.final
 class ChatCache(_message.Message):
-    """ChatCache says how the cache may be used."""
+    """ChatCache controls how a call uses the cache."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,15 +92,15 @@ class ChatCache(_message.Message):
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
     no_cache: _builtins.bool
-    """no_cache asks the model even if an answer is kept."""
+    """no_cache calls the model even if the cache has an answer."""
     no_store: _builtins.bool
-    """no_store keeps nothing."""
+    """no_store prevents the answer from being stored."""
     max_age: _builtins.float
-    """max_age of a kept answer in seconds."""
+    """max_age is the maximum age of a cached answer in seconds."""
     min_similarity: _builtins.float
-    """min_similarity is the least cosine of a hit, in [-1, 1]."""
+    """min_similarity is the minimum cosine similarity of a semantic hit, in [-1, 1]."""
     max_error_rate: _builtins.float
-    """max_error_rate is the largest share of wrong hits, in (0, 1)."""
+    """max_error_rate is the maximum share of wrong hits, in (0, 1)."""
     def __init__(
         self,
         *,
@@ -127,14 +127,14 @@ Global___ChatCache: _TypeAlias = ChatCache  # noqa: Y015
 
 @_typing.final
 class CompleteRequest(_message.Message):
-    """CompleteRequest asks for an answer at once."""
+    """CompleteRequest requests a whole answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> Global___Chat:
-        """chat to go on with."""
+        """chat to complete."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ Global___CompleteRequest: _TypeAlias = CompleteRequest  # noqa: Y015
 
 @_typing.final
 class CompleteResponse(_message.Message):
-    """CompleteResponse is an answer."""
+    """CompleteResponse is a whole answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -164,16 +164,16 @@ class CompleteResponse(_message.Message):
     finish_reason: _builtins.str
     """finish_reason of the first choice, for example "stop" or "length"."""
     model: _builtins.str
-    """model that wrote it."""
+    """model that wrote the answer."""
     completion: _builtins.str
-    """completion is the whole answer as OpenAI's API has it, as JSON."""
+    """completion is the whole answer as JSON in the format of OpenAI's API."""
     @_builtins.property
     def message(self) -> _cache_pb2.Message:
-        """message that was written."""
+        """message of the first choice."""
 
     @_builtins.property
     def usage(self) -> _cache_pb2.Usage:
-        """usage that writing took, when it was written."""
+        """usage is what the language model spent when it wrote the answer."""
 
     @_builtins.property
     def decision(self) -> _cache_pb2.Decision:
@@ -199,14 +199,14 @@ Global___CompleteResponse: _TypeAlias = CompleteResponse  # noqa: Y015
 
 @_typing.final
 class StreamCompleteRequest(_message.Message):
-    """StreamCompleteRequest asks for an answer as it is written."""
+    """StreamCompleteRequest requests a streamed answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chat(self) -> Global___Chat:
-        """chat to go on with."""
+        """chat to complete."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ Global___StreamCompleteRequest: _TypeAlias = StreamCompleteRequest  # noqa: Y015
 
 @_typing.final
 class StreamCompleteResponse(_message.Message):
-    """StreamCompleteResponse is a part of an answer."""
+    """StreamCompleteResponse is one part of an answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,10 +233,10 @@ class StreamCompleteResponse(_message.Message):
     delta: _builtins.str
     """delta is text to append to the first choice."""
     chunk: _builtins.str
-    """chunk is a part that is more than such text, as OpenAI's API has it, as JSON."""
+    """chunk is a part with more than plain text, as JSON in the format of OpenAI's API."""
     @_builtins.property
     def final(self) -> Global___CompleteResponse:
-        """final ends the answer; its message and completion are empty if they were not recorded."""
+        """final ends the answer. Its message and completion are empty if the gateway did not record the stream."""
 
     def __init__(
         self,

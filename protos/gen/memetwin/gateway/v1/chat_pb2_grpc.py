@@ -26,12 +26,13 @@ if _version_not_supported:
 
 
 class ChatServiceStub(object):
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     def __init__(self, channel):
@@ -53,23 +54,24 @@ class ChatServiceStub(object):
 
 
 class ChatServiceServicer(object):
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     def Complete(self, request, context):
-        """Complete answers at once.
+        """Complete returns the whole answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamComplete(self, request, context):
-        """StreamComplete answers as it is written: deltas, then the final part.
+        """StreamComplete streams the answer while the model writes it: deltas first, then the final part.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,12 +99,13 @@ def add_ChatServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChatService(object):
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     @staticmethod

@@ -27,12 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChatServiceStub:
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     @_typing.overload
@@ -40,33 +41,35 @@ class ChatServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     Complete: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CompleteRequest, _chat_pb2.CompleteResponse]
-    """Complete answers at once."""
+    """Complete returns the whole answer."""
     StreamComplete: _grpc.UnaryStreamMultiCallable[_chat_pb2.StreamCompleteRequest, _chat_pb2.StreamCompleteResponse]
-    """StreamComplete answers as it is written: deltas, then the final part."""
+    """StreamComplete streams the answer while the model writes it: deltas first, then the final part."""
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Complete: _aio.UnaryUnaryMultiCallable[_chat_pb2.CompleteRequest, _chat_pb2.CompleteResponse]  # type: ignore[assignment]
-    """Complete answers at once."""
+    """Complete returns the whole answer."""
     StreamComplete: _aio.UnaryStreamMultiCallable[_chat_pb2.StreamCompleteRequest, _chat_pb2.StreamCompleteResponse]  # type: ignore[assignment]
-    """StreamComplete answers as it is written: deltas, then the final part."""
+    """StreamComplete streams the answer while the model writes it: deltas first, then the final part."""
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ChatService answers conversations: from the cache if they were answered before, else by the language model.
+    """ChatService completes conversations. It serves an answer from the cache when it has one and calls the language model
+    otherwise.
 
-    With no language model set, calls are refused with FAILED_PRECONDITION, NO_LANGUAGE_MODEL. What the model's server
-    refuses is passed on with its status and message in the metadata of ErrorInfo. Concurrent identical calls, on all
-    replicas, make one call of the model; if the replica that makes it dies, one that waits takes over, and a stream
-    that was already begun ends with ABORTED and a hint when to try again.
+    Calls fail with FAILED_PRECONDITION and reason NO_LANGUAGE_MODEL when no language model is configured. An error of
+    the model's server is passed on: the metadata of ErrorInfo carries its status and message. Concurrent identical
+    calls on all replicas share one call to the model. If the replica that makes the call dies, a waiting replica takes
+    over. A stream that has already begun then ends with ABORTED and a RetryInfo.
     """
 
     @_abc_1.abstractmethod
@@ -75,7 +78,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.CompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.CompleteResponse, _abc.Awaitable[_chat_pb2.CompleteResponse]]:
-        """Complete answers at once."""
+        """Complete returns the whole answer."""
 
     @_abc_1.abstractmethod
     def StreamComplete(
@@ -83,6 +86,6 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.StreamCompleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.StreamCompleteResponse], _abc.AsyncIterator[_chat_pb2.StreamCompleteResponse]]:
-        """StreamComplete answers as it is written: deltas, then the final part."""
+        """StreamComplete streams the answer while the model writes it: deltas first, then the final part."""
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RagServiceStub(object):
-    """RagService takes documents in and answers questions from them.
+    """RagService ingests documents and answers questions from them.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
     """
@@ -80,20 +80,21 @@ class RagServiceStub(object):
 
 
 class RagServiceServicer(object):
-    """RagService takes documents in and answers questions from them.
+    """RagService ingests documents and answers questions from them.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
     """
 
     def IngestDocuments(self, request_iterator, context):
-        """IngestDocuments takes documents: a header, then chunks of content, then the next header. One receipt each.
+        """IngestDocuments ingests documents. The client sends a header and the content in pieces for each document. The
+        server returns one receipt for each document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocument(self, request, context):
-        """GetDocument reads a document's extracted text.
+        """GetDocument returns a document with its extracted text.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,35 +108,36 @@ class RagServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments lists documents in the order of their ids.
+        """ListDocuments lists documents in order of id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retrieve(self, request, context):
-        """Retrieve finds the passages that suit a question best, by meaning and by words.
+        """Retrieve finds the most relevant passages for a question by hybrid search (vectors and words).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Ask(self, request, context):
-        """Ask answers a question from the documents. Nothing relevant is an OK reply with a refusal.
+        """Ask answers a question from the documents. If nothing is relevant, the response is OK and carries a refusal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamAsk(self, request, context):
-        """StreamAsk answers as Ask does, piece by piece: retrieval, deltas, citations, usage, and the whole at the end.
+        """StreamAsk streams the answer: the retrieval, deltas, citations, usage, and the whole response at the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CalibrateRefusals(self, request, context):
-        """CalibrateRefusals learns from labelled questions when to refuse, and keeps it for a collection and its model.
+        """CalibrateRefusals learns from labelled questions when to refuse. It stores the result for a collection and its
+        model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +195,7 @@ def add_RagServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RagService(object):
-    """RagService takes documents in and answers questions from them.
+    """RagService ingests documents and answers questions from them.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
     """

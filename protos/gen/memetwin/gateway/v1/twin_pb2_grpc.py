@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class TwinServiceStub(object):
-    """TwinService keeps pictures and finds the ones most like another.
+    """TwinService stores pictures and finds those that are most similar to a query.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A picture that is looked up is never stored or logged.
+    The picture of a query is never stored or logged.
     """
 
     def __init__(self, channel):
@@ -66,35 +66,36 @@ class TwinServiceStub(object):
 
 
 class TwinServiceServicer(object):
-    """TwinService keeps pictures and finds the ones most like another.
+    """TwinService stores pictures and finds those that are most similar to a query.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A picture that is looked up is never stored or logged.
+    The picture of a query is never stored or logged.
     """
 
     def FindTwin(self, request, context):
-        """FindTwin finds the twins most like a picture, or whose titles and tags are most like a text.
+        """FindTwin finds the twins that are most similar to a picture or a text. A text is matched by the model if it takes
+        text, and by titles and tags otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddTwin(self, request, context):
-        """AddTwin keeps a picture; the same id replaces it.
+        """AddTwin stores a picture. It replaces a twin with the same id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTwins(self, request, context):
-        """ListTwins lists twins in the order of their ids.
+        """ListTwins lists twins in order of id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPicture(self, request, context):
-        """GetPicture returns the picture of a twin, as it was added.
+        """GetPicture returns the picture of a twin exactly as it was added.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,10 +145,10 @@ def add_TwinServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TwinService(object):
-    """TwinService keeps pictures and finds the ones most like another.
+    """TwinService stores pictures and finds those that are most similar to a query.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A picture that is looked up is never stored or logged.
+    The picture of a query is never stored or logged.
     """
 
     @staticmethod

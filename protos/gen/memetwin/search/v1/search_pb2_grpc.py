@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class SearchServiceStub(object):
-    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest.
+    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest ones.
 
-    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary
-    batch is all or nothing. UNAVAILABLE comes with google.rpc.RetryInfo while Redis is away.
+    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary batch
+    succeeds or fails as a whole. UNAVAILABLE carries google.rpc.RetryInfo while Redis is unreachable.
     """
 
     def __init__(self, channel):
@@ -136,35 +136,35 @@ class SearchServiceStub(object):
 
 
 class SearchServiceServicer(object):
-    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest.
+    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest ones.
 
-    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary
-    batch is all or nothing. UNAVAILABLE comes with google.rpc.RetryInfo while Redis is away.
+    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary batch
+    succeeds or fails as a whole. UNAVAILABLE carries google.rpc.RetryInfo while Redis is unreachable.
     """
 
     def CreateCollection(self, request, context):
-        """CreateCollection declares a collection. ALREADY_EXISTS if the name is taken.
+        """CreateCollection creates a collection. It fails with ALREADY_EXISTS if the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCollection(self, request, context):
-        """GetCollection describes a collection with its count of documents and its health.
+        """GetCollection returns a collection with its document count and its health.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCollections(self, request, context):
-        """ListCollections lists collections in the order of their names.
+        """ListCollections lists collections in order of name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """UpdateCollection declares more fields and changes settings; searches go on meanwhile.
+        """UpdateCollection adds fields and changes settings. Searches continue to work meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,100 +178,100 @@ class SearchServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AssignAlias(self, request, context):
-        """AssignAlias lets a collection be called by another name, at once for all callers.
+        """AssignAlias points an alias at a collection. The change is atomic for all callers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlias(self, request, context):
-        """DeleteAlias takes another name away; the collection stays.
+        """DeleteAlias deletes an alias. Its collection stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reindex(self, request, context):
-        """Reindex builds another index beside the one that answers, and swaps them when it is complete. It goes on when the
-        caller is gone; the same call made again joins it.
+        """Reindex builds a new index beside the current one and swaps them when it is complete. It continues if the caller
+        disconnects. The same call, made again, follows its progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpsertDocuments(self, request, context):
-        """UpsertDocuments writes documents, replacing those with the same id. All or nothing.
+        """UpsertDocuments writes documents and replaces those with the same id. The batch succeeds or fails as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpsertStream(self, request_iterator, context):
-        """UpsertStream writes documents with a receipt for each, in order. What has no receipt may or may not be written: send
-        it again, it is never doubled.
+        """UpsertStream writes documents and returns one receipt for each, in order. A document without a receipt may or
+        may not be written. It is safe to send it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFields(self, request, context):
-        """UpdateFields changes fields of documents and leaves the rest as it is. All or nothing.
+        """UpdateFields changes fields of documents and nothing else. The batch succeeds or fails as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDocuments(self, request, context):
-        """GetDocuments reads documents by id.
+        """GetDocuments returns documents by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDocuments(self, request, context):
-        """ListDocuments lists documents in the order of their ids.
+        """ListDocuments lists documents in order of id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocuments(self, request, context):
-        """DeleteDocuments deletes documents by id, or by filter.
+        """DeleteDocuments deletes documents by id or by filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Search(self, request, context):
-        """Search answers many queries in one trip.
+        """Search answers many queries in one round trip to Redis.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MeasureRecall(self, request, context):
-        """MeasureRecall compares approximate answers with exact ones on the collection as it is.
+        """MeasureRecall compares approximate search with exact search on a collection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TuneIndex(self, request, context):
-        """TuneIndex builds indexes of a sample of the documents, measures each and recommends one.
+        """TuneIndex builds indexes on a sample of the documents, measures each of them and recommends one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportCollection(self, request, context):
-        """ExportCollection sends the collection, then its documents in the order of their ids.
+        """ExportCollection streams the collection and then its documents in order of id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportCollection(self, request_iterator, context):
-        """ImportCollection creates a collection of what ExportCollection has sent.
+        """ImportCollection creates a collection from the messages of ExportCollection.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -384,10 +384,10 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService(object):
-    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest.
+    """SearchService stores documents (a vector, typed fields, text, payload) in collections and finds the nearest ones.
 
-    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary
-    batch is all or nothing. UNAVAILABLE comes with google.rpc.RetryInfo while Redis is away.
+    Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details. A unary batch
+    succeeds or fails as a whole. UNAVAILABLE carries google.rpc.RetryInfo while Redis is unreachable.
     """
 
     @staticmethod
