@@ -1,10 +1,11 @@
-"""Translates failures to google.rpc.Status and back.
+"""Translates failures to google.rpc.Status and back, and to plain data and back.
 
-The details follow AIP-193 (https://google.aip.dev/193): ErrorInfo always, BadRequest when a field
-is to blame, RetryInfo when the same call may succeed later.
+The details follow AIP-193 (https://google.aip.dev/193): always ErrorInfo, BadRequest for a failure
+that names a field, RetryInfo for one after which the same call may succeed.
 """
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -14,6 +15,7 @@ from grpc_status import rpc_status
 from services.errors import DOMAIN, KINDS, Failure, Unavailable
 
 _KIND_OF = {kind.code: kind for kind in KINDS}
+_KINDS_BY_NAME = {kind.code.name: kind for kind in KINDS}
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -33,6 +35,30 @@ def to_status(failure: Failure) -> status_pb2.Status:
         delay.FromMilliseconds(round(failure.retry_after * 1000))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def to_dict(failure: Failure) -> dict[str, Any]:
+    """Return the failure as JSON data, for a process that is not its gRPC caller."""
+    return {
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "message": failure.message,
+        "field": failure.field,
+        "retry_after": failure.retry_after,
+        "metadata": failure.metadata,
+    }
+
+
+def from_dict(data: Mapping[str, Any]) -> Failure:
+    """Return the failure that ``to_dict`` has turned into JSON data."""
+    return _failure(
+        _KINDS_BY_NAME.get(data["code"], Failure),
+        data["reason"],
+        data["message"],
+        field=data.get("field", ""),
+        retry_after=data.get("retry_after"),
+        metadata=data.get("metadata", {}),
+    )
 
 
 def trailers(failure: Failure) -> tuple[tuple[str, str | bytes], ...]:
@@ -68,16 +94,25 @@ def _from_status(status: status_pb2.Status) -> Failure:
     for detail in status.details:
         for message in (info, bad, retry):
             detail.Unpack(message)
-    kind = _KIND_OF[_CODES[status.code]]
-    return kind(
+    return _failure(
+        _KIND_OF[_CODES[status.code]],
         info.reason or code_pb2.Code.Name(status.code),
         status.message,
         field=bad.field_violations[0].field if bad.field_violations else "",
         retry_after=retry.retry_delay.ToMilliseconds() / 1000
         if retry.HasField("retry_delay")
         else None,
-        **dict(info.metadata),
+        metadata=info.metadata,
     )
+
+
+def _failure(
+    kind: type[Failure], reason: str, message: str, *, metadata: Mapping[str, str], **details: Any
+) -> Failure:
+    failure = kind(reason, message, **details)
+    # Set past the constructor, which would shorten values and takes no name that is its own.
+    failure.metadata = dict(metadata)
+    return failure
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -34,10 +34,12 @@ from services.gateway.cache.verifier.model import Verifier
 from services.gateway.chat.service import Bounds, ChatService
 from services.gateway.chat.servicer import ChatServicer
 from services.gateway.chat.shadow import ShadowSampler
-from services.gateway.coalescing.leases import Leases
+from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.openai.api import OpenAiApi
+from services.gateway.openai.chat import ChatRoutes
+from services.gateway.openai.embeddings import EmbeddingRoutes
+from services.gateway.openai.models import ModelRoutes
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.extractive import ExtractiveWriter
 from services.gateway.rag.generator import LanguageModelWriter
@@ -78,7 +80,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         prefix = settings.redis_prefix
         documents = DocumentStore(redis, prefix)
         kept = _cache(settings, redis, Scopes(redis, prefix), backends, stack)
-        writer = _writer(settings, backends.embedder, stack)
+        upstream = LanguageModelClient(
+            settings.llm_base_url, settings.llm_model, settings.llm_api_key
+        )
+        stack.push_async_callback(upstream.close)
+        writer = _writer(settings, backends.embedder, upstream)
         refusals = Abstention(
             CalibrationStore(redis, prefix), documents, backends, min_score=settings.rag_min_score
         )
@@ -88,11 +94,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         ingest = IngestService(documents, backends)
 
         keys = ApiKeys.load(settings.api_keys_file)
-        upstream = LanguageModelClient(
-            settings.llm_base_url, settings.llm_model, settings.llm_api_key
-        )
-        stack.push_async_callback(upstream.close)
-        flights = Singleflight(Leases(redis, settings.redis_prefix, settings.chat_lease))
+        flights = Singleflight(LeaseStore(redis, settings.redis_prefix, settings.chat_lease))
         samples = ShadowSampler(kept.cache, kept.evidence, upstream)
         stack.push_async_callback(samples.close)
         bounds = Bounds(settings.chat_max_temperature, settings.cache_stale)
@@ -114,7 +116,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             _face("Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys),
             _face("Twin", TwinServicer(twins), ready, keys),
         ]
-        routes = OpenAiApi(chat, backends.embedder, upstream).routes()
+        routes = ChatRoutes(chat).routes() + EmbeddingRoutes(backends.embedder).routes()
+        routes += ModelRoutes(upstream, backends.embedder).routes()
         routes += CacheRoutes(kept.usage).routes() + DocumentRoutes(ingest).routes()
         routes += TwinRoutes(twins).routes() + RagRoutes(answers).routes()
         yield Gateway(faces, application(routes, ready, keys))
@@ -159,19 +162,12 @@ def _cache(
 
 
 def _writer(
-    settings: Settings, embedder: EmbedderClient, stack: contextlib.AsyncExitStack
+    settings: Settings, embedder: EmbedderClient, language_model: LanguageModelClient
 ) -> ExtractiveWriter | LanguageModelWriter:
     """Return who writes answers from documents: a language model if one is set."""
     if not settings.llm_base_url:
         return ExtractiveWriter(embedder)
-    model = LanguageModelWriter(
-        settings.llm_base_url,
-        settings.llm_model,
-        settings.llm_api_key,
-        prompt_tokens=settings.rag_prompt_tokens,
-    )
-    stack.push_async_callback(model.close)
-    return model
+    return LanguageModelWriter(language_model, prompt_tokens=settings.rag_prompt_tokens)
 
 
 _ADD: dict[str, Callable[[Any, grpc.aio.Server], None]] = {

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from services.errors import Failure
 from services.gateway.auth import ApiKeys
-from services.gateway.http.errors import failed, late
+from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 
 STATIC = Path(__file__).parent / "static"
@@ -35,7 +35,7 @@ def application(features: Sequence[BaseRoute], ready: Ready, keys: ApiKeys) -> S
             Route("/metrics", _metrics),
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(Authentication, keys)],
-        exception_handlers={Failure: failed, TimeoutError: late},
+        exception_handlers={Failure: handle_failure, TimeoutError: handle_timeout},
     )
 
 

@@ -2,51 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from services.gateway.llm.types import Json
-
-
-def text(reply: Json) -> str:
-    """Return the text of a reply's first choice, or an empty string."""
-    choices = reply.get("choices") or [{}]
-    content = (choices[0].get("message") or {}).get("content")
-    return content if isinstance(content, str) else ""
-
-
-def finish(reply: Json) -> str:
-    """Return why a reply's first choice ended, or an empty string."""
-    return str((reply.get("choices") or [{}])[0].get("finish_reason") or "")
-
-
-def usage(reply: Json) -> dict[str, int]:
-    """Return the tokens that a reply took, as far as it says."""
-    counts = reply.get("usage") or {}
-    return {
-        name: int(counts[name]) for name in ("prompt_tokens", "completion_tokens") if name in counts
-    }
+from services.gateway.llm.types import Json, completion_text, delta_text, finish_reason
 
 
 def storable(reply: Json) -> bool:
     """Say whether a reply is whole and plain: one choice of text that ended by itself."""
     choices = reply.get("choices") or []
-    if len(choices) != 1 or finish(reply) != "stop" or not text(reply):
+    if len(choices) != 1 or finish_reason(reply) != "stop" or not completion_text(reply):
         return False
     message = choices[0]["message"]
     return not any(message.get(name) for name in ("tool_calls", "function_call", "refusal"))
 
 
-def piece(chunk: Json) -> str:
-    """Return the text that a chunk appends to the first choice, or an empty string."""
-    for choice in chunk.get("choices") or []:
-        content = (choice.get("delta") or {}).get("content")
-        if choice.get("index", 0) == 0 and isinstance(content, str):
-            return content
-    return ""
-
-
 def is_plain(chunk: Json) -> bool:
     """Say whether a chunk is no more than text of the first choice."""
     choices = chunk.get("choices") or []
-    return len(choices) == 1 and bool(piece(chunk)) and not choices[0].get("finish_reason")
+    return len(choices) == 1 and bool(delta_text(chunk)) and not choices[0].get("finish_reason")
 
 
 def join(chunks: Sequence[Json]) -> Json | None:
@@ -63,7 +34,7 @@ def join(chunks: Sequence[Json]) -> Json | None:
     reply: Json = {
         name: first[name] for name in first if name not in ("choices", "usage", "object")
     }
-    message = {"role": "assistant", "content": "".join(map(piece, chunks)), "refusal": None}
+    message = {"role": "assistant", "content": "".join(map(delta_text, chunks)), "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None}
     choice["finish_reason"] = next(filter(None, reasons))
     reply |= {"object": "chat.completion", "choices": [choice]}
@@ -96,6 +67,6 @@ def replay(reply: Json, pieces: Iterable[str], *, with_usage: bool) -> Iterator[
     yield chunk({"role": "assistant", "content": ""})
     for part in pieces:
         yield chunk({"content": part})
-    yield chunk({}, finish(reply))
+    yield chunk({}, finish_reason(reply))
     if with_usage:
         yield {**head, "choices": [], "usage": reply.get("usage")}

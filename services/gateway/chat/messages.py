@@ -9,7 +9,7 @@ from services.gateway.cache.messages import bound, decision, scope
 from services.gateway.cache.types import Decision
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import Controls
-from services.gateway.llm.types import Json
+from services.gateway.llm.types import Json, completion_text, delta_text, finish_reason, token_usage
 
 
 def chat(message: chat_pb2.Chat) -> tuple[Json, Controls]:
@@ -41,12 +41,12 @@ def chat(message: chat_pb2.Chat) -> tuple[Json, Controls]:
 def completion(reply: Json, made: Decision) -> chat_pb2.CompleteResponse:
     """Write a reply and what the cache did; {} stands for a reply that was not recorded."""
     return chat_pb2.CompleteResponse(
-        message=cache_pb2.Message(role="assistant", content=completions.text(reply))
+        message=cache_pb2.Message(role="assistant", content=completion_text(reply))
         if reply
         else None,
-        finish_reason=completions.finish(reply),
+        finish_reason=finish_reason(reply),
         model=str(reply.get("model") or ""),
-        usage=cache_pb2.Usage(**completions.usage(reply)),
+        usage=cache_pb2.Usage(**token_usage(reply)),
         decision=decision(made),
         completion=json.dumps(reply, ensure_ascii=False) if reply else "",
     )
@@ -55,5 +55,5 @@ def completion(reply: Json, made: Decision) -> chat_pb2.CompleteResponse:
 def part(chunk: Json) -> chat_pb2.StreamCompleteResponse:
     """Write a chunk: as text if it is no more."""
     if completions.is_plain(chunk):
-        return chat_pb2.StreamCompleteResponse(delta=completions.piece(chunk))
+        return chat_pb2.StreamCompleteResponse(delta=delta_text(chunk))
     return chat_pb2.StreamCompleteResponse(chunk=json.dumps(chunk, ensure_ascii=False))

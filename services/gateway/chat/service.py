@@ -19,10 +19,10 @@ from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import Controls, Conversation, read
 from services.gateway.chat.shadow import ShadowSampler
-from services.gateway.coalescing.circuit_breaker import Breaker
-from services.gateway.coalescing.singleflight import Flight, Item, Singleflight
+from services.gateway.coalescing.circuit_breaker import CircuitBreaker
+from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.types import Json
+from services.gateway.llm.types import Json, completion_text, delta_text, token_usage
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Answering:
                     yield item["chunk"]
             elif not streamed and item["done"]:
                 reply = item["done"]
-                pieces = item.get("pieces") or [completions.text(reply)]
+                pieces = item.get("pieces") or [completion_text(reply)]
                 for chunk in completions.replay(reply, pieces, with_usage=asked):
                     yield chunk
 
@@ -93,7 +93,7 @@ class ChatService:
         self._singleflight = flights
         self._samples = samples
         self._bounds = bounds
-        self._breaker = Breaker()
+        self._breaker = CircuitBreaker()
 
     async def open(self, body: Json, controls: Controls) -> Answering:
         """Begin to answer a request as OpenAI's API has it.
@@ -150,10 +150,10 @@ class ChatService:
                 bound = dataclasses.replace(controls.bound, stale=self._bounds.stale)
                 decision = await self._cache.lookup(request, "exact_then_semantic", bound)
         except (Failure, TimeoutError):
-            self._breaker.note(worked=False)
+            self._breaker.record_failure()
             log.warning("the cache was not asked", exc_info=True)
             return Decision("bypass")
-        self._breaker.note(worked=True)
+        self._breaker.record_success()
         usable = decision.entry is None or "completion" in decision.entry.detail
         return decision if usable else Decision("miss", miss_reason="empty")
 
@@ -167,9 +167,9 @@ class ChatService:
         name = await self._cache.key(request, conversation.controls.bound)
         for attempt in range(AGAIN):
             sent = False
-            flight: Flight = self._singleflight.do(name, lambda: self._lead(conversation))
+            call = self._singleflight.do(name, lambda: self._lead(conversation))
             try:
-                async for item in flight.follow():
+                async for item in call.follow():
                     if not conversation.streams and item.get("done") == {}:
                         yield {"done": await self._upstream.complete(conversation.body)}
                         return
@@ -227,7 +227,7 @@ class ChatService:
         async for chunk in self._upstream.stream(body):
             chunks.append(chunk)
             yield {"chunk": chunk}
-        pieces = [part for part in map(completions.piece, chunks) if part]
+        pieces = [part for part in map(delta_text, chunks) if part]
         yield {"done": completions.join(chunks) or {}, "pieces": pieces}
 
     async def _keep(self, conversation: Conversation, done: Item, purges: int) -> None:
@@ -238,8 +238,8 @@ class ChatService:
         try:
             await self._cache.put(
                 request,
-                completions.text(reply),
-                usage=completions.usage(reply),
+                completion_text(reply),
+                usage=token_usage(reply),
                 detail=detail,
                 purges=purges,
                 seconds=done["seconds"],

@@ -13,6 +13,7 @@ from services.gateway.cache.types import Decision, Request, Trial
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import Conversation
 from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.types import completion_text, token_usage
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +64,13 @@ class ShadowSampler:
         reply = await self._upstream.complete(body)
         if not completions.storable(reply):
             return
-        text, seconds = completions.text(reply), time.perf_counter() - started
+        text, seconds = completion_text(reply), time.perf_counter() - started
         await self._evidence.asked_again(trial, text, weight)
         if not conversation.controls.no_store:
             await self._cache.put(
                 request,
                 text,
-                usage=completions.usage(reply),
+                usage=token_usage(reply),
                 detail={"completion": reply, "pieces": []},
                 purges=purges,
                 seconds=seconds,

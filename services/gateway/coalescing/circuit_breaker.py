@@ -1,31 +1,41 @@
-"""Keeps a caller from waiting again and again for what is away."""
+"""A circuit breaker: callers stop waiting for a dependency that keeps failing.
+
+See https://martinfowler.com/bliki/CircuitBreaker.html.
+"""
 
 import time
 from collections.abc import Callable
 
-FAILURES = 3
-REST = 5.0
+FAILURE_THRESHOLD = 3
+OPEN_SECONDS = 5.0
 
 
-class Breaker:
-    """After some failures in a row says no for a while; then one may try again."""
+class CircuitBreaker:
+    """Opens after ``FAILURE_THRESHOLD`` failures in a row, for ``OPEN_SECONDS``.
+
+    After that it is half open: one caller every ``OPEN_SECONDS`` may try, until one succeeds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures = 0
-        self._closed_until = 0.0
+        self._open_until = 0.0
 
     def allows(self) -> bool:
-        """Say whether it is worth a try; after a rest one caller at a time finds out."""
-        if self._failures < FAILURES:
+        """Return whether the caller may try."""
+        if self._failures < FAILURE_THRESHOLD:
             return True
-        if self._clock() < self._closed_until:
+        if self._clock() < self._open_until:
             return False
-        self._closed_until = self._clock() + REST
+        self._open_until = self._clock() + OPEN_SECONDS
         return True
 
-    def note(self, *, worked: bool) -> None:
-        """Note how a try went."""
-        self._failures = 0 if worked else self._failures + 1
-        if self._failures >= FAILURES:
-            self._closed_until = self._clock() + REST
+    def record_success(self) -> None:
+        """Close the breaker."""
+        self._failures = 0
+
+    def record_failure(self) -> None:
+        """Count a failure, and open the breaker at the threshold."""
+        self._failures += 1
+        if self._failures >= FAILURE_THRESHOLD:
+            self._open_until = self._clock() + OPEN_SECONDS

@@ -1,7 +1,8 @@
-"""Leases in Redis: who of all replicas does a piece of work, and what came of it so far.
+"""Leases in Redis: which replica does a piece of work, and the items it has published so far.
 
-Keys, under the prefix of the settings: ``lease:<name>`` holds the leader's token until it ends or
-dies, ``flight:<name>`` is a Redis stream of what it said, each item with its token.
+Keys, under the prefix of the settings: ``lease:<name>`` holds the leader's fencing token until the
+leader releases it or stops renewing it. ``flight:<name>`` is a Redis stream of the published items,
+each with the token of its leader.
 """
 
 import json
@@ -11,13 +12,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-KEEP_MS = 60_000
-_LEAD = """
+STREAM_START = "-"
+_STREAM_TTL_MS = 60_000
+_ACQUIRE = """
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
 redis.call('DEL', KEYS[2])
 return 1
 """
-_SAY = """
+_PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('XADD', KEYS[2], '*', 't', ARGV[1], 'i', ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
@@ -34,52 +36,67 @@ return redis.call('DEL', KEYS[1])
 
 
 @dataclass(frozen=True)
-class Said:
-    """What was read of a flight: items after a place, that place, and who leads, if anyone does."""
+class Published:
+    """What a read of the published items returns.
+
+    Attributes:
+        items: pairs of the publisher's token and its item, in order.
+        position: where the next read begins.
+        leader: the token of the current leader, empty if there is none.
+    """
 
     items: list[tuple[str, dict[str, Any]]]
-    place: str
+    position: str
     leader: str
 
 
-class Leases:
-    """Takes, renews and reads leases; every method raises redis.RedisError if Redis is away."""
+class LeaseStore:
+    """Acquires, renews and reads leases.
+
+    Every method raises ``redis.RedisError`` if Redis is unreachable or refuses the command.
+
+    Args:
+        redis: the client.
+        prefix: what every key begins with.
+        seconds: how long a lease lasts after it was acquired or renewed.
+    """
 
     def __init__(self, redis: Redis, prefix: str, seconds: float) -> None:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
         self.seconds = seconds
 
-    async def lead(self, name: str) -> str:
-        """Take a lease; return its token, or an empty string if another leads."""
+    async def acquire(self, name: str) -> str:
+        """Acquire a lease; return its fencing token, or an empty string if another holds it."""
         token = secrets.token_hex(8)
-        taken = await self._redis.eval(_LEAD, 2, *self._keys(name), token, self._lease_ms)
-        return token if taken else ""
+        acquired = await self._redis.eval(_ACQUIRE, 2, *self._keys(name), token, self._lease_ms)
+        return token if acquired else ""
 
     async def renew(self, name: str, token: str) -> bool:
-        """Make a lease last; say whether it is still ours."""
+        """Extend a lease; return whether the token still holds it."""
         key = self._keys(name)[0]
         return bool(await self._redis.eval(_RENEW, 1, key, token, self._lease_ms))
 
-    async def say(self, name: str, token: str, item: dict[str, Any]) -> bool:
-        """Let all who follow know; say whether we still lead."""
+    async def publish(self, name: str, token: str, item: dict[str, Any]) -> bool:
+        """Append an item for the followers; return whether the token still holds the lease."""
         text = json.dumps(item, ensure_ascii=False)
-        return bool(await self._redis.eval(_SAY, 2, *self._keys(name), token, text, KEEP_MS))
+        keys = self._keys(name)
+        return bool(await self._redis.eval(_PUBLISH, 2, *keys, token, text, _STREAM_TTL_MS))
 
     async def release(self, name: str, token: str) -> None:
-        """Give a lease back."""
+        """Release a lease that the token holds."""
         await self._redis.eval(_RELEASE, 1, self._keys(name)[0], token)
 
-    async def read(self, name: str, place: str) -> Said:
-        """Read what was said after a place; the first place is ``-``."""
-        lease, flight = self._keys(name)
+    async def read(self, name: str, position: str) -> Published:
+        """Return the items published after a position; the first one is ``STREAM_START``."""
+        lease, stream = self._keys(name)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(lease)
-            pipe.xrange(flight, min=place if place == "-" else f"({place}")
+            pipe.xrange(stream, min=position if position == STREAM_START else f"({position}")
             leader, found = await pipe.execute()
         items = [(row[b"t"].decode(), json.loads(row[b"i"])) for _, row in found]
-        last = found[-1][0].decode() if found else place
-        return Said(items, last, leader.decode() if leader else "")
+        last = found[-1][0].decode() if found else position
+        return Published(items, last, leader.decode() if leader else "")
 
     @property
     def _lease_ms(self) -> int:

@@ -1,8 +1,10 @@
-"""One call for many: concurrent callers of the same, on all replicas, share what one of them does.
+"""Singleflight: concurrent callers of the same work, on all replicas, share one execution.
 
-In a process, callers share a ``Flight``. Across processes, the one that has the lease does the work
-and says in Redis what comes of it; the others repeat that. A leader that dies loses its lease, and
-one of those that wait takes over. Without Redis every process does its own work.
+As golang.org/x/sync/singleflight, but for work that yields items, and across processes. In a
+process, callers share a ``SharedCall``. Across processes, the replica that holds the lease is the
+leader: it does the work and publishes each item to Redis. The others are followers, which replay
+the published items. A leader that dies loses its lease, and a follower takes over. Without Redis
+every process does its own work.
 """
 
 import asyncio
@@ -13,52 +15,56 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from services import deadlines
-from services.errors import KINDS, Aborted, Failure
-from services.gateway.coalescing.leases import Leases
-from services.gateway.llm.client import Refused
+from services import deadlines, error_details
+from services.errors import Aborted, Failure
+from services.gateway.coalescing.leases import STREAM_START, LeaseStore
 
 log = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 Work = Callable[[], AsyncIterator[Item]]
-POLL = 0.05
+POLL_SECONDS = 0.05
 
 
-class Flight:
-    """What came of a piece of work so far; ends with an item ``done``, or with a failure."""
+class SharedCall:
+    """One execution of some work: its items so far, ended by an item ``done`` or by a failure."""
 
     def __init__(self) -> None:
-        self.items: list[Item] = []
-        self._failure: BaseException | None = None
+        self._items: list[Item] = []
+        self._error: BaseException | None = None
         self._ended = False
         self._changed = asyncio.Event()
 
+    @property
+    def has_items(self) -> bool:
+        """Return whether any follower may have been given an item."""
+        return bool(self._items)
+
     def add(self, item: Item) -> None:
-        """Append an item for all who follow."""
-        self.items.append(item)
+        """Append an item for all followers."""
+        self._items.append(item)
         self._ended = "done" in item
         self._wake()
 
-    def end(self, failure: BaseException | None = None) -> None:
-        """End, unless it has ended."""
+    def end(self, error: BaseException) -> None:
+        """End with an error, unless the call has ended."""
         if not self._ended:
-            self._ended, self._failure = True, failure
+            self._ended, self._error = True, error
             self._wake()
 
     async def follow(self) -> AsyncIterator[Item]:
-        """Yield all items from the first on; raises what the work raised."""
-        place = 0
+        """Yield all items from the first on. Raises what the work raises."""
+        index = 0
         while True:
             changed = self._changed
-            while place < len(self.items):
-                yield self.items[place]
-                place += 1
+            while index < len(self._items):
+                yield self._items[index]
+                index += 1
             if self._ended:
                 break
             await changed.wait()
-        if self._failure:
-            raise self._failure
+        if self._error:
+            raise self._error
 
     def _wake(self) -> None:
         self._changed.set()
@@ -66,71 +72,74 @@ class Flight:
 
 
 class Singleflight:
-    """Pieces of work under way, by name."""
+    """The work under way in this process, by name."""
 
-    def __init__(self, leases: Leases) -> None:
+    def __init__(self, leases: LeaseStore) -> None:
         self._leases = leases
-        self._open: dict[str, Flight] = {}
+        self._calls: dict[str, SharedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def do(self, name: str, work: Work) -> Flight:
-        """Follow the work of this name, or begin it.
+    def do(self, name: str, work: Work) -> SharedCall:
+        """Return the call of this name, and start it if there is none.
 
-        ``work`` yields items, the last of which has ``done``; it goes on after that if it has more
-        to do before another may begin.
+        Args:
+            name: what identifies the work on all replicas.
+            work: yields items, the last of which has ``done``. It may go on after that; until it
+                returns, nobody else starts the work of this name.
         """
-        flight = self._open.get(name)
-        if flight is None:
-            flight = self._open[name] = Flight()
-            task = asyncio.create_task(self._run(name, flight, work))
+        call = self._calls.get(name)
+        if call is None:
+            call = self._calls[name] = SharedCall()
+            task = asyncio.create_task(self._run(name, call, work))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return flight
+        return call
 
     async def close(self) -> None:
-        """Stop all work; others take it over."""
+        """Cancel all work; other replicas take it over."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, name: str, flight: Flight, work: Work) -> None:
+    async def _run(self, name: str, call: SharedCall, work: Work) -> None:
         try:
             with deadlines.within(deadlines.LONG_DEADLINE):
-                await self._lead_or_repeat(name, flight, work)
-            flight.end(_lost())
+                await self._lead_or_replay(name, call, work)
+            call.end(_leader_lost())
         except asyncio.CancelledError:
-            flight.end(_lost())
+            call.end(_leader_lost())
             raise
         except Exception as error:
             if not isinstance(error, Failure):
-                log.exception("a flight failed")
-            flight.end(error)
+                log.exception("shared work failed")
+            call.end(error)
         finally:
-            self._open.pop(name, None)
+            self._calls.pop(name, None)
 
-    async def _lead_or_repeat(self, name: str, flight: Flight, work: Work) -> None:
+    async def _lead_or_replay(self, name: str, call: SharedCall, work: Work) -> None:
         while True:
             try:
-                token = await self._leases.lead(name)
+                token = await self._leases.acquire(name)
                 if not token:
-                    if await self._repeat(name, flight):
+                    if await self._replay(name, call):
                         return
                     continue
             except RedisError:
-                if flight.items:
-                    raise _lost() from None
+                if call.has_items:
+                    raise _leader_lost() from None
                 token = ""
-            await self._lead(name, token, flight, work)
+            await self._lead(name, token, call, work)
             return
 
-    async def _lead(self, name: str, token: str, flight: Flight, work: Work) -> None:
+    async def _lead(self, name: str, token: str, call: SharedCall, work: Work) -> None:
+        """Do the work and publish its items; without a token this process works for itself."""
         renewing = asyncio.create_task(self._renew(name, token))
         try:
             async for item in work():
-                flight.add(item)
-                await self._say(name, token, item)
+                call.add(item)
+                await self._publish(name, token, item)
         except Failure as failure:
-            await self._say(name, token, {"failure": _told(failure)})
+            await self._publish(name, token, {"failure": error_details.to_dict(failure)})
             raise
         finally:
             renewing.cancel()
@@ -138,10 +147,10 @@ class Singleflight:
                 with contextlib.suppress(RedisError):
                     await asyncio.shield(self._leases.release(name, token))
 
-    async def _say(self, name: str, token: str, item: Item) -> None:
+    async def _publish(self, name: str, token: str, item: Item) -> None:
         if token:
             with contextlib.suppress(RedisError):
-                await self._leases.say(name, token, item)
+                await self._leases.publish(name, token, item)
 
     async def _renew(self, name: str, token: str) -> None:
         while token:
@@ -149,54 +158,31 @@ class Singleflight:
             with contextlib.suppress(RedisError):
                 await self._leases.renew(name, token)
 
-    async def _repeat(self, name: str, flight: Flight) -> bool:
-        """Repeat what the leader says; return False if it is gone and nothing was said."""
-        place, token = "-", ""
+    async def _replay(self, name: str, call: SharedCall) -> bool:
+        """Replay the leader's items; return False if it is gone and has published nothing."""
+        position, token = STREAM_START, ""
         while True:
-            said = await self._leases.read(name, place)
-            place = said.place
-            for speaker, item in said.items:
-                if token and speaker != token:
-                    raise _lost()
-                token = speaker
+            published = await self._leases.read(name, position)
+            position = published.position
+            for publisher, item in published.items:
+                if token and publisher != token:
+                    raise _leader_lost()
+                token = publisher
                 if "failure" in item:
-                    raise _failure(item["failure"])
-                flight.add(item)
+                    raise error_details.from_dict(item["failure"])
+                call.add(item)
                 if "done" in item:
                     return True
-            if said.leader != (token or said.leader) or not said.leader:
-                if flight.items:
-                    raise _lost()
+            if published.leader != (token or published.leader) or not published.leader:
+                if call.has_items:
+                    raise _leader_lost()
                 return False
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_SECONDS)
 
 
-def _lost() -> Aborted:
+def _leader_lost() -> Aborted:
     return Aborted(
-        "LEADER_LOST", "The replica that wrote this answer is gone; ask again.", retry_after=0.1
+        "LEADER_LOST",
+        "The replica that was writing this answer is gone; send the request again.",
+        retry_after=0.1,
     )
-
-
-def _told(failure: Failure) -> Item:
-    """Return a failure as plain data, for other replicas."""
-    return {
-        "code": failure.code.name,
-        "reason": failure.reason,
-        "message": failure.message,
-        "retry_after": failure.retry_after,
-        "metadata": failure.metadata,
-        "status": getattr(failure, "status", 0),
-        "body": getattr(failure, "body", b"").decode(errors="replace"),
-    }
-
-
-def _failure(told: Item) -> Failure:
-
-    if told["status"]:
-        refused = Refused(told["status"], told["body"].encode())
-        refused.retry_after = told["retry_after"]
-        return refused
-    kind = next((one for one in KINDS if one.code.name == told["code"]), Failure)
-    failure = kind(told["reason"], told["message"], retry_after=told["retry_after"])
-    failure.metadata = told["metadata"]
-    return failure

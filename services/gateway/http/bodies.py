@@ -1,67 +1,76 @@
-"""Reads the bodies of HTTP requests, so many bytes and no more; photos stay in memory."""
+"""Reads the bodies of HTTP requests, each up to the limit of its route."""
 
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
 
-PHOTO_BYTES = 20 * 2**20
 JSON_BYTES = 2**20
 
 
-async def json_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object that a body is. Raises InvalidArgument."""
-    body = await _body(request, JSON_BYTES)
+async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a body. Raises InvalidArgument if there is none."""
     try:
-        value = json.loads(body)
+        value = json.loads(await whole(request, max_bytes))
     except ValueError as error:
-        raise InvalidArgument("BAD_JSON", "The body is no JSON.") from error
+        raise InvalidArgument("BAD_JSON", "The body is not valid JSON.") from error
     if not isinstance(value, dict):
-        raise InvalidArgument("BAD_JSON", "The body is no JSON object.")
+        raise InvalidArgument("BAD_JSON", "The body must be a JSON object.")
     return value
 
 
-async def photo(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """Return the photo of a request, and the other fields of its form if it has one."""
-    if content_type(request) != "multipart/form-data":
-        return await _body(request, PHOTO_BYTES), {}
+def is_form(request: Request) -> bool:
+    """Return whether a body is a form that may have files."""
+    return content_type(request) == "multipart/form-data"
+
+
+async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> FormData:
+    """Return the parts of a form; the caller closes it.
+
+    Args:
+        request: a request for which ``is_form`` holds.
+        max_bytes: the limit of the whole body.
+        in_memory: keep files in memory; otherwise larger ones are spooled to disk.
+
+    Raises:
+        InvalidArgument: the form is not valid, or the body is too large or truncated.
+    """
+    parser = MultiPartParser(request.headers, stream(request, max_bytes))
+    if in_memory:
+        parser.spool_max_size = max_bytes + 1
     try:
-        form = await _InMemory(request.headers, _counted(request, PHOTO_BYTES)).parse()
+        return await parser.parse()
     except MultiPartException as error:
-        raise InvalidArgument("BAD_FORM", "The form cannot be read.") from error
-    fields: dict[str, Any] = {name: value for name, value in form.items() if isinstance(value, str)}
-    upload = form.get("image")
-    image = b"" if upload is None or isinstance(upload, str) else await upload.read()
-    await form.close()
-    return image, fields
+        raise InvalidArgument("BAD_FORM", "The body is not a valid multipart form.") from error
 
 
-class _InMemory(MultiPartParser):
-    """Keeps uploads in memory: a visitor's photo never reaches a disk."""
-
-    spool_max_size = PHOTO_BYTES + 1
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _counted(request, limit)])
+async def whole(request: Request, max_bytes: int) -> bytes:
+    """Return a whole body. Raises InvalidArgument if it is too large or truncated."""
+    return b"".join([part async for part in stream(request, max_bytes)])
 
 
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it arrives. Raises InvalidArgument if it is too large or truncated."""
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
                 raise InvalidArgument(
-                    "BODY_TOO_LARGE", f"The body has more than {limit} bytes.", limit=limit
+                    "BODY_TOO_LARGE",
+                    f"The body exceeds the limit of {max_bytes} bytes; send a smaller one.",
+                    limit=max_bytes,
                 )
-            yield chunk
+            yield part
     except ClientDisconnect as error:
-        raise InvalidArgument("BODY_CUT", "The body ended early.") from error
+        raise InvalidArgument(
+            "BODY_CUT", "The client disconnected before the body ended."
+        ) from error
 
 
 def content_type(request: Request) -> str:

@@ -1,6 +1,4 @@
-"""The cache's request and response headers."""
-
-from services.gateway.cache.types import Decision
+"""The request and response headers of the cache."""
 
 CACHE_HEADER = {
     "exact": "hit-exact",
@@ -10,18 +8,23 @@ CACHE_HEADER = {
 }
 
 
-def cache_headers(decision: Decision) -> dict[str, str]:
-    """Return the headers that say what the cache did."""
-    headers = {"X-Memetwin-Cache": CACHE_HEADER[decision.kind]}
-    if decision.entry:
-        headers["Age"] = str(int(decision.entry.age))
+def cache_headers(kind: str, age: float | None) -> dict[str, str]:
+    """Return the headers that say what the cache did.
+
+    Args:
+        kind: the kind of the cache's decision.
+        age: seconds since the served entry was stored; None if none was served.
+    """
+    headers = {"X-Memetwin-Cache": CACHE_HEADER[kind]}
+    if age is not None:
+        headers["Age"] = str(int(age))
     return headers
 
 
 def cache_control(header: str) -> tuple[bool, bool, float | None]:
-    """Read no-cache, no-store and max-age of a request (RFC 9111, section 5.2.1)."""
-    asked = dict(
+    """Return ``no-cache``, ``no-store`` and ``max-age`` of a request (RFC 9111, section 5.2.1)."""
+    directives = dict(
         directive.partition("=")[::2] for directive in header.replace(" ", "").lower().split(",")
     )
-    age = asked.get("max-age", "")
-    return "no-cache" in asked, "no-store" in asked, float(age) if age.isdigit() else None
+    age = directives.get("max-age", "")
+    return "no-cache" in directives, "no-store" in directives, float(age) if age.isdigit() else None

@@ -1,39 +1,98 @@
-"""Failures as HTTP responses."""
+"""Turns failures into HTTP responses, in our shape or in that of OpenAI's API.
+
+Ours is ``{"error": {code, reason, message, field, metadata}}``. OpenAI's is
+``{"error": {message, type, param, code}}``
+(https://platform.openai.com/docs/guides/error-codes).
+"""
+
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from services import deadlines
 from services.errors import Failure
+from services.gateway.llm.errors import upstream_error
 
-STATUS = {
+_STATUS = {
     "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "ABORTED": 409,
     "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_SERVER_ERROR = 500
 
 
-async def failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Failure)  # noqa: S101 - registered for nothing else
-    return refusal(error)
-
-
-def refusal(error: Failure) -> Response:
-    headers = {}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
-    body = {
-        "code": error.code.name,
-        "reason": error.reason,
-        "message": error.message,
-        "field": error.field,
-        "metadata": error.metadata,
+def error_response(failure: Failure) -> Response:
+    """Return the response for a failure, in our shape."""
+    error = {
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "message": failure.message,
+        "field": failure.field,
+        "metadata": failure.metadata,
     }
-    return JSONResponse(
-        {"error": body}, status_code=STATUS.get(error.code.name, 500), headers=headers
-    )
+    return JSONResponse({"error": error}, _status(failure), _retry_after(failure))
 
 
-async def late(request: Request, error: Exception) -> Response:
-    return JSONResponse(
-        {"error": {"code": "DEADLINE_EXCEEDED", "reason": "DEADLINE_EXCEEDED"}}, status_code=504
-    )
+def openai_error_response(failure: Failure) -> Response:
+    """Return the response for a failure, in the shape of OpenAI's API.
+
+    A refusal of the language model server keeps its own status.
+    """
+    upstream = upstream_error(failure)
+    status = upstream.status if upstream else _status(failure)
+    return JSONResponse(openai_error(failure), status, _retry_after(failure))
+
+
+def openai_error(failure: Failure) -> dict[str, Any]:
+    """Return a failure in the shape of OpenAI's API.
+
+    A refusal of the language model server keeps its own message, type, parameter and code.
+    """
+    upstream = upstream_error(failure)
+    if upstream:
+        error: dict[str, Any] = {
+            "message": upstream.message,
+            "type": upstream.type or _openai_type(upstream.status),
+            "param": upstream.param,
+            "code": upstream.code,
+        }
+    else:
+        error = {
+            "message": failure.message,
+            "type": _openai_type(_status(failure)),
+            "param": failure.field or None,
+            "code": failure.reason.lower(),
+        }
+    return {"error": error}
+
+
+async def handle_failure(request: Request, error: Exception) -> Response:
+    """Answer a request whose handler has raised a Failure."""
+    assert isinstance(error, Failure)  # noqa: S101 - registered for nothing else
+    return error_response(error)
+
+
+async def handle_timeout(request: Request, error: Exception) -> Response:
+    """Answer a request whose handler has exceeded its deadline."""
+    return error_response(deadlines.late())
+
+
+def _status(failure: Failure) -> int:
+    return _STATUS.get(failure.code.name, _SERVER_ERROR)
+
+
+def _openai_type(status: int) -> str:
+    usual = "server_error" if status >= _SERVER_ERROR else "invalid_request_error"
+    return _OPENAI_TYPES.get(status, usual)
+
+
+def _retry_after(failure: Failure) -> dict[str, str]:
+    if failure.retry_after is None:
+        return {}
+    return {"Retry-After": str(max(1, round(failure.retry_after)))}

@@ -1,156 +1,147 @@
-"""The language model's server, spoken to as OpenAI's API has it; what it says is passed on."""
+"""Client of an OpenAI-compatible language model server."""
 
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
+from typing import Any
 
-import grpc
 import httpx
 
 from services import deadlines
-from services.errors import FailedPrecondition, Failure, Unavailable
+from services.errors import FailedPrecondition
+from services.gateway.llm.errors import refused, unavailable
 from services.gateway.llm.types import Json
 
-# Headers by which an end is no accident (RFC 9112, section 6.3).
+CONNECT_TIMEOUT = 5.0
+# With one of these headers HTTP itself detects a truncated body (RFC 9112, section 6.3).
 _FRAMING = frozenset({"transfer-encoding", "content-length"})
 
 
-class Refused(Failure):
-    """The language model's server refused; ``status`` and ``body`` are its own."""
-
-    _CODES: ClassVar = {
-        400: grpc.StatusCode.INVALID_ARGUMENT,
-        413: grpc.StatusCode.INVALID_ARGUMENT,
-        422: grpc.StatusCode.INVALID_ARGUMENT,
-        429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    }
-
-    def __init__(self, status: int, body: bytes, retry_after: str = "") -> None:
-        told = _message(body)
-        super().__init__(
-            "LANGUAGE_MODEL_REFUSED",
-            "The language model's server refused the call; its metadata says why.",
-            retry_after=float(retry_after) if retry_after.isdigit() else None,
-            status=status,
-            upstream_message=told,
-        )
-        self.status, self.body = status, body
-        broken = status >= httpx.codes.INTERNAL_SERVER_ERROR
-        usual = grpc.StatusCode.UNAVAILABLE if broken else grpc.StatusCode.FAILED_PRECONDITION
-        self.code = self._CODES.get(status, usual)  # type: ignore[misc]
-
-
 class LanguageModelClient:
-    """An OpenAI-compatible server behind HTTP; an empty address means there is none."""
+    """Sends chat completions to an OpenAI-compatible server, and retries nothing.
+
+    Every request may take as long as the deadline of the call that it is part of.
+
+    Args:
+        base_url: the server's address up to ``/v1``; an empty one means that there is no server.
+        model: the model to use for a request that names none.
+        api_key: the key that the server expects; an empty one is sent as ``none``.
+    """
 
     def __init__(self, base_url: str, model: str, api_key: str) -> None:
         self._model = model
-        self._base = base_url.rstrip("/")
+        self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key or 'none'}"},
-            timeout=httpx.Timeout(deadlines.LONG_DEADLINE, connect=5.0),
             limits=httpx.Limits(max_connections=512, max_keepalive_connections=64),
         )
 
     def check(self) -> None:
-        """Raise FailedPrecondition if no language model is set."""
-        if not self._base:
+        """Raise FailedPrecondition if no language model is configured."""
+        if not self._base_url:
             raise FailedPrecondition(
-                "NO_LANGUAGE_MODEL", "No language model is set; set MEMETWIN_LLM_BASE_URL."
+                "NO_LANGUAGE_MODEL",
+                "No language model is configured; set MEMETWIN_LLM_BASE_URL.",
             )
 
-    def model(self, named: str) -> str:
-        """Return the model to ask: the one that is named, or our own choice."""
-        return named or self._model
+    def model(self, requested: str) -> str:
+        """Return the model to use: the requested one, or the configured one if that is empty."""
+        return requested or self._model
 
     async def complete(self, body: Json) -> Json:
-        """Return the whole reply. Raises Refused, or Unavailable if nobody answers."""
-        async with self._asking("POST", "/chat/completions", body) as response:
-            await response.aread()
-            return _read(response.content)
-
-    async def stream(self, body: Json) -> AsyncIterator[Json]:
-        """Yield chunks as they arrive.
-
-        Not all servers end with ``[DONE]``; then a reason to finish must have come, and HTTP itself
-        must say that nothing is missing.
+        """Return the completion of a request.
 
         Raises:
-            Refused: the server refuses.
-            Unavailable: nobody answers, or the stream ends before it says that it is done.
+            FailedPrecondition: no language model is configured.
+            Failure: the server refuses the request; see ``errors.refused``.
+            Unavailable: the server does not answer, or its answer is truncated.
+        """
+        async with self._request("POST", "/chat/completions", body) as response:
+            return _object(await response.aread())
+
+    async def stream(self, body: Json) -> AsyncIterator[Json]:
+        """Yield the chunks of a completion as they arrive.
+
+        A stream is complete if it ends with ``[DONE]``. Some servers never send that; their stream
+        is complete if it has a finish reason and HTTP itself detects a truncated body.
+
+        Raises:
+            FailedPrecondition: no language model is configured.
+            Failure: the server refuses the request; see ``errors.refused``.
+            Unavailable: the server does not answer, or the stream is truncated.
         """
         finished = False
-        async with self._asking("POST", "/chat/completions", body) as response:
+        async with self._request("POST", "/chat/completions", body) as response:
             framed = not _FRAMING.isdisjoint(response.headers)
-            async for line in response.aiter_lines():
-                name, _, value = line.partition(":")
-                if name != "data":
-                    continue
-                if value.strip() == "[DONE]":
+            async for data in _event_data(response):
+                if data == b"[DONE]":
                     return
-                chunk = _chunk(value)
+                chunk = _object(data)
+                if "error" in chunk:
+                    raise refused(httpx.codes.BAD_GATEWAY, data)
                 finished = finished or any(
                     choice.get("finish_reason") for choice in chunk.get("choices") or []
                 )
                 yield chunk
         if not (framed and finished):
-            raise _cut()
+            raise unavailable()
 
     async def models(self) -> list[Json]:
-        """Return the models of the server, or none if there is no server."""
-        if not self._base:
+        """Return the models that the server lists, or none if there is no server.
+
+        Raises:
+            Failure: the server refuses the request; see ``errors.refused``.
+            Unavailable: the server does not answer.
+        """
+        if not self._base_url:
             return []
-        async with self._asking("GET", "/models", None) as response:
-            await response.aread()
-            return list(_read(response.content).get("data") or [])
+        async with self._request("GET", "/models", None) as response:
+            return list(_object(await response.aread()).get("data") or [])
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
     @contextlib.asynccontextmanager
-    async def _asking(
+    async def _request(
         self, method: str, path: str, body: Json | None
     ) -> AsyncIterator[httpx.Response]:
         self.check()
+        seconds = deadlines.time_left() or deadlines.LONG_DEADLINE
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
+        url = self._base_url + path
         try:
-            async with self._client.stream(method, self._base + path, json=body) as response:
+            async with self._client.stream(method, url, json=body, timeout=timeout) as response:
                 if response.is_error:
-                    told = await response.aread()
-                    after = response.headers.get("retry-after", "")
-                    raise Refused(response.status_code, told, after)
+                    retry_after = response.headers.get("retry-after", "")
+                    raise refused(response.status_code, await response.aread(), retry_after)
                 yield response
         except httpx.HTTPError as error:
-            raise _cut() from error
+            raise unavailable() from error
 
 
-def _chunk(value: str) -> Json:
-    chunk = _read(value.encode())
-    if "error" in chunk:
-        raise Refused(502, value.encode())
-    return chunk
+async def _event_data(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield the data of each server-sent event (WHATWG HTML, section 9.2.6).
+
+    These servers send one ``data`` line an event. Lines end with LF or CRLF alone:
+    ``httpx.Response.aiter_lines`` also splits at U+2028 and the like, which JSON strings may hold.
+    """
+    rest = b""
+    async for part in response.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip()
 
 
-def _read(data: bytes) -> Json:
+def _object(data: bytes) -> Json:
+    """Return the JSON object that a server sent. Raises Unavailable for anything else."""
     try:
         value: Any = json.loads(data)
     except ValueError as error:
-        raise _cut() from error
+        raise unavailable() from error
     if not isinstance(value, dict):
-        raise _cut()
+        raise unavailable()
     return value
-
-
-def _cut() -> Unavailable:
-    return Unavailable(
-        "LANGUAGE_MODEL_UNAVAILABLE", "The language model does not answer.", retry_after=2.0
-    )
-
-
-def _message(body: bytes) -> str:
-    try:
-        value = json.loads(body)
-        return str(value["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace")

@@ -2,8 +2,9 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
+from services.gateway.llm import types
+from services.gateway.llm.types import Json
 from services.gateway.rag.ingest.segmentation import Span, sentences
 from services.gateway.rag.retrieval import Passage
 from services.gateway.rag.types import Citation, Draft
@@ -15,22 +16,17 @@ _LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?]?\s*")
 
 @dataclass
 class Reply:
-    """What a model says besides its words."""
+    """What the server reports about an answer besides its text."""
 
     model: str
     usage: dict[str, int] = field(default_factory=dict)
     finished: str = ""
 
-    def take(self, message: Any) -> None:
-        """Read the model, the usage and the finish reason of a reply or of a chunk."""
-        self.model = message.model or self.model
-        if usage := message.usage:
-            self.usage = {
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-            }
-        for choice in message.choices[:1]:
-            self.finished = choice.finish_reason or self.finished
+    def take(self, message: Json) -> None:
+        """Record what a completion or a chunk of a stream reports."""
+        self.model = message.get("model") or self.model
+        self.usage = types.token_usage(message) or self.usage
+        self.finished = types.finish_reason(message) or self.finished
 
 
 class Marks:

@@ -1,13 +1,12 @@
 """Writes answers from passages: by a language model, or by quoting the best sentences."""
 
-import functools
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
-import openai
-
-from services import deadlines
-from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded, Unavailable
+from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded
+from services.gateway.llm import types
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.errors import REFUSED, unavailable, upstream_error
+from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
 from services.gateway.rag.citations import Marks, Reply, cited
 from services.gateway.rag.retrieval import Passage
@@ -15,84 +14,73 @@ from services.gateway.rag.types import Draft, Task
 
 
 class LanguageModelWriter:
-    """Asks an OpenAI-compatible server."""
+    """Has a language model write answers."""
 
-    def __init__(self, base_url: str, model: str, api_key: str, *, prompt_tokens: int) -> None:
-        self._model = model
+    def __init__(self, client: LanguageModelClient, *, prompt_tokens: int) -> None:
+        self._client = client
         self._budget = prompt_tokens
         self._meter = prompts.Meter()
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=api_key or "none", max_retries=0
-        )
 
     async def write(self, task: Task, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
         """Yield what the model answers; marks of passages it was not given are dropped.
 
         Raises:
-            Unavailable: the server does not answer.
-            Overloaded: it refuses for load.
-            FailedPrecondition: it refuses the key or the model.
+            Unavailable: the server does not answer, or its answer is truncated.
+            Overloaded: the server is overloaded.
+            InvalidArgument: the server refuses the request.
+            FailedPrecondition: the server refuses the key or the model.
         """
         budget = task.prompt_tokens or self._budget
         prompt = prompts.build(task.question, task.history, passages, self._meter, budget)
         marks = Marks(len(prompt.passages))
-        reply = Reply(task.model or self._model)
+        reply = Reply(self._client.model(task.model))
         said = ""
         try:
             async for piece in self._pieces(prompt, reply, streamed=task.streamed):
                 if sound := marks.check(piece):
                     said += sound
                     yield sound
-        except openai.APIError as error:
-            raise _failure(error) from error
+        except Failure as failure:
+            raise _reason(failure) from failure
         if rest := marks.rest():
             said += rest
             yield rest
         self._meter.learn(prompt.size, reply.usage.get("prompt_tokens", 0))
         yield cited(said, prompt.passages, reply, marks.dropped)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
-
     async def _pieces(
-        self, prompt: prompts.Prompt, reply: "Reply", *, streamed: bool
+        self, prompt: prompts.Prompt, reply: Reply, *, streamed: bool
     ) -> AsyncIterator[str]:
-        """Yield the model's words as they come; ``reply`` takes in what else it says."""
-        create: Any = functools.partial(
-            self._client.chat.completions.create,
-            model=reply.model,
-            messages=prompt.messages,
-            temperature=0,
-            timeout=deadlines.time_left() or deadlines.LONG_DEADLINE,
-        )
+        """Yield the model's text as it arrives; ``reply`` records what else the server reports."""
+        body: Json = {"model": reply.model, "messages": prompt.messages, "temperature": 0}
         if not streamed:
-            whole = await create()
-            reply.take(whole)
-            for choice in whole.choices[:1]:
-                yield choice.message.content or ""
+            completion = await self._client.complete(body)
+            reply.take(completion)
+            yield types.completion_text(completion)
             return
-        options = {"include_usage": True}
-        async with await create(stream=True, stream_options=options) as chunks:
-            async for chunk in chunks:
-                reply.take(chunk)
-                for choice in chunk.choices[:1]:
-                    yield choice.delta.content or ""
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        async for chunk in self._client.stream(body):
+            reply.take(chunk)
+            yield types.delta_text(chunk)
 
 
-def _failure(error: openai.APIError) -> Failure:
-    if isinstance(error, openai.RateLimitError):
+def _reason(failure: Failure) -> Failure:
+    """Return a failure of the server with the reason that RagService documents."""
+    upstream = upstream_error(failure)
+    if upstream is None:
+        return failure
+    if upstream.status == 429:  # noqa: PLR2004 - Too Many Requests
         return Overloaded(
-            "LANGUAGE_MODEL_BUSY", "The language model refuses for load.", retry_after=5.0
+            "LANGUAGE_MODEL_BUSY",
+            "The language model server is overloaded; try again.",
+            retry_after=5.0,
         )
-    if isinstance(error, openai.BadRequestError):
-        return InvalidArgument("LANGUAGE_MODEL_REFUSED", "The language model refused the request.")
-    if isinstance(error, openai.APIStatusError) and error.status_code < 500:  # noqa: PLR2004
+    if upstream.status == 400:  # noqa: PLR2004 - Bad Request
+        return InvalidArgument(REFUSED, "The language model server refused the request.")
+    if upstream.status < 500:  # noqa: PLR2004 - the first server error
         return FailedPrecondition(
             "LANGUAGE_MODEL_MISCONFIGURED",
-            "The language model server refuses the key or the model; see MEMETWIN_LLM_*.",
-            status=error.status_code,
+            "The language model server refused the key or the model; check MEMETWIN_LLM_*.",
+            status=upstream.status,
         )
-    return Unavailable(
-        "LANGUAGE_MODEL_UNAVAILABLE", "The language model does not answer.", retry_after=2.0
-    )
+    return unavailable()

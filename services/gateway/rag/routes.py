@@ -99,4 +99,5 @@ def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
 def _headers(answer: Answer, message: rag_pb2.AskRequest) -> dict[str, str]:
     if message.cache.no_cache and message.cache.no_store:
         return {"X-Memetwin-Cache": "bypass"}
-    return cache_headers(answer.decision)
+    entry = answer.decision.entry
+    return cache_headers(answer.decision.kind, entry.age if entry else None)

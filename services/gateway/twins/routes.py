@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -14,6 +15,8 @@ from services.gateway.http import bodies
 from services.gateway.http.responses import message_to_dict
 from services.gateway.twins import messages
 from services.gateway.twins.service import TwinService
+
+PHOTO_BYTES = 20 * 2**20
 
 
 class TwinRoutes:
@@ -54,8 +57,14 @@ async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:
     options: dict[str, Any] = dict(request.query_params)
     if bodies.content_type(request) == "application/json":
         return b"", options | await bodies.json_object(request)
-    photo, form = await bodies.photo(request)
-    return photo, options | form
+    if not bodies.is_form(request):
+        return await bodies.whole(request, PHOTO_BYTES), options
+    form = await bodies.form(request, PHOTO_BYTES, in_memory=True)  # a photo never reaches a disk
+    options |= {name: value for name, value in form.items() if isinstance(value, str)}
+    upload = form.get("image")
+    photo = await upload.read() if isinstance(upload, UploadFile) else b""
+    await form.close()
+    return photo, options
 
 
 def _metric(options: dict[str, Any]) -> str:

@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
+from services.gateway.http import bodies
 from services.gateway.http.responses import message_to_dict
 from services.gateway.rag import messages
 from services.gateway.rag.ingest.parsers import files
@@ -43,25 +43,17 @@ class DocumentRoutes:
         """
         with deadlines.within(DEADLINE):
             async with asyncio.timeout(DEADLINE):
-                form = await _form(request)
+                has_form = bodies.is_form(request)
+                form = await bodies.form(request, REQUEST_BYTES) if has_form else None
                 try:
-                    sources = _sources(request, form) if form else _source(request)
+                    sources = _source(request) if form is None else _sources(request, form)
                     receipts = [one async for one in self._ingest.take_all(sources)]
                 finally:
-                    if form:
+                    if form is not None:
                         await form.close()
         return JSONResponse(
             {"receipts": [message_to_dict(messages.receipt(one)) for one in receipts]}
         )
-
-
-async def _form(request: Request) -> FormData | None:
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return None
-    try:
-        return await MultiPartParser(request.headers, _counted(request, REQUEST_BYTES)).parse()
-    except MultiPartException as error:
-        raise InvalidArgument("BAD_FORM", "The form cannot be read.") from error
 
 
 async def _sources(request: Request, form: FormData) -> AsyncIterator[Source]:
@@ -77,7 +69,7 @@ async def _sources(request: Request, form: FormData) -> AsyncIterator[Source]:
 
 
 async def _source(request: Request) -> AsyncIterator[Source]:
-    content = b"".join([piece async for piece in _counted(request, DOCUMENT_BYTES)])
+    content = await bodies.whole(request, DOCUMENT_BYTES)
     yield _read(dict(request.query_params), request.headers.get("content-type"), content)
 
 
@@ -119,17 +111,3 @@ def _is_value(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-async def _counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    size = 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > limit:
-                raise InvalidArgument(
-                    "BODY_TOO_LARGE", f"The body has more than {limit} bytes.", limit=limit
-                )
-            yield piece
-    except ClientDisconnect as error:
-        raise InvalidArgument("BODY_CUT", "The body ended early.") from error

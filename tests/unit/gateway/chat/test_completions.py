@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.chat.cache_key import Controls, read
-from services.gateway.chat.completions import join, piece, replay, storable, text, usage
+from services.gateway.chat.completions import join, replay, storable
+from services.gateway.llm.types import completion_text, delta_text, token_usage
 
 HEAD = {"id": "1", "created": 1, "model": "m", "object": "chat.completion.chunk"}
 
@@ -25,11 +26,11 @@ def test_what_is_joined_replays_in_the_same_pieces(pieces: list[str]) -> None:
     reply = join(whole(pieces))
     assert reply is not None
     assert storable(reply)
-    assert text(reply) == "".join(pieces)
+    assert completion_text(reply) == "".join(pieces)
     again = list(replay(reply, pieces, with_usage=True))
-    assert [piece(one) for one in again if piece(one)] == pieces
+    assert [delta_text(one) for one in again if delta_text(one)] == pieces
     assert join(again) == reply
-    assert usage(reply) == {"prompt_tokens": 1, "completion_tokens": 2}
+    assert token_usage(reply) == {"prompt_tokens": 1, "completion_tokens": 2}
 
 
 @given(st.lists(st.text(min_size=1), min_size=1), st.data())

@@ -2,97 +2,122 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.exceptions import ConnectionError as RedisAway
 
-from services.errors import Failure, NotFound
-from services.gateway.coalescing.leases import Leases, Said
+from services.errors import Aborted, Failure, NotFound
 from services.gateway.coalescing.singleflight import Item, Singleflight
-from services.gateway.llm.client import Refused
+from services.gateway.llm.errors import refused, upstream_error
+from tests.fakes.leases import FakeLeases
 
-
-class CoalescingBatcher(Leases):
-    """Leases in a dictionary that several replicas share."""
-
-    def __init__(self) -> None:
-        self.seconds = 10.0
-        self.leader, self.said, self.away = "", list[tuple[str, Item]](), False
-
-    async def lead(self, name: str) -> str:
-        if self.away:
-            raise RedisAway
-        if self.leader:
-            return ""
-        self.leader, self.said = str(id(object())), []
-        return self.leader
-
-    async def say(self, name: str, token: str, item: Item) -> bool:
-        self.said.append((token, item))
-        return True
-
-    async def release(self, name: str, token: str) -> None:
-        self.leader = ""
-
-    async def renew(self, name: str, token: str) -> bool:
-        return True
-
-    async def read(self, name: str, place: str) -> Said:
-        first = 0 if place == "-" else int(place)
-        return Said(self.said[first:], str(len(self.said)), self.leader)
+ITEMS = [{"chunk": 1}, {"done": {"n": 1}}]
 
 
 class Work:
+    """Yields a chunk, then waits for ``finish`` before it ends or fails."""
+
     def __init__(self, failure: Failure | None = None) -> None:
-        self.begun, self.go, self.failure = 0, asyncio.Event(), failure
+        self.executions = 0
+        self.started, self.finish = asyncio.Event(), asyncio.Event()
+        self._failure = failure
 
     async def __call__(self) -> AsyncIterator[Item]:
-        self.begun += 1
+        self.executions += 1
         yield {"chunk": 1}
-        await self.go.wait()
-        if self.failure:
-            raise self.failure
-        yield {"done": {"n": self.begun}}
+        self.started.set()
+        await self.finish.wait()
+        if self._failure:
+            raise self._failure
+        yield {"done": {"n": self.executions}}
 
 
-async def gathered(flights: Singleflight, work: Work) -> list[Item]:
-    return [item async for item in flights.do("x", work).follow()]
+async def collect(singleflight: Singleflight, work: Work) -> list[Item]:
+    return [item async for item in singleflight.do("name", work).follow()]
 
 
-async def test_replicas_share_one_piece_of_work() -> None:
-    shared, work = CoalescingBatcher(), Work()
-    replicas = [Singleflight(shared) for _ in range(3)]
-    tasks = [asyncio.create_task(gathered(one, work)) for one in replicas for _ in range(5)]
-    await asyncio.sleep(0.1)
-    work.go.set()
-    assert await asyncio.gather(*tasks) == [[{"chunk": 1}, {"done": {"n": 1}}]] * 15
-    assert work.begun == 1
+async def test_callers_on_all_replicas_share_one_execution() -> None:
+    leases, work = FakeLeases(), Work()
+    replicas = [Singleflight(leases) for _ in range(3)]
+    tasks = [asyncio.create_task(collect(one, work)) for one in replicas for _ in range(5)]
+    await leases.wait_for_waiting(2)
+    work.finish.set()
+    assert await asyncio.gather(*tasks) == [ITEMS] * 15
+    assert work.executions == 1
 
 
-@pytest.mark.parametrize("failure", [Refused(429, b"{}", "3"), NotFound("GONE", "It is gone.")])
-async def test_all_see_the_same_failure(failure: Failure) -> None:
-    shared, work = CoalescingBatcher(), Work(failure)
-    tasks = [asyncio.create_task(gathered(Singleflight(shared), work)) for _ in range(3)]
-    await asyncio.sleep(0.1)
-    work.go.set()
-    seen = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {(type(one), one.code, one.reason, one.retry_after) for one in seen} == {  # type: ignore[union-attr]
-        (type(failure), failure.code, failure.reason, failure.retry_after)
-    }
-    assert work.begun == 1
+@pytest.mark.parametrize(
+    "failure",
+    [
+        refused(429, b'{"error": {"message": "Busy.", "type": "t", "code": "c"}}', "3"),
+        NotFound("GONE", "It is gone.", field="id", id=7),
+    ],
+)
+async def test_a_follower_raises_the_failure_of_its_leader(failure: Failure) -> None:
+    leases, work = FakeLeases(), Work(failure)
+    tasks = [asyncio.create_task(collect(Singleflight(leases), work)) for _ in range(3)]
+    await leases.wait_for_waiting(2)
+    work.finish.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in errors:
+        assert isinstance(error, type(failure))
+        assert vars(error) == vars(failure)
+        assert upstream_error(error) == upstream_error(failure)
+    assert work.executions == 1
 
 
-async def test_without_redis_each_replica_works_alone() -> None:
-    shared, work = CoalescingBatcher(), Work()
-    shared.away = True
-    work.go.set()
-    assert (await gathered(Singleflight(shared), work))[-1] == {"done": {"n": 1}}
+async def test_without_redis_each_replica_does_its_own_work() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.is_unreachable = True
+    work.finish.set()
+    assert (await collect(Singleflight(leases), work))[-1] == {"done": {"n": 1}}
+    assert (await collect(Singleflight(leases), work))[-1] == {"done": {"n": 2}}
 
 
-async def test_closing_lets_callers_know_and_gives_the_lease_back() -> None:
-    shared, work = CoalescingBatcher(), Work()
-    flights = Singleflight(shared)
-    task = asyncio.create_task(gathered(flights, work))
-    await asyncio.sleep(0.05)
-    await flights.close()
-    with pytest.raises(Failure, match="ask again"):
+async def test_close_fails_the_callers_and_releases_the_lease() -> None:
+    leases, work = FakeLeases(), Work()
+    singleflight = Singleflight(leases)
+    task = asyncio.create_task(collect(singleflight, work))
+    await work.started.wait()
+    await singleflight.close()
+    with pytest.raises(Aborted) as caught:
         await task
-    assert not shared.leader
+    assert caught.value.reason == "LEADER_LOST"
+    assert not leases.leader
+
+
+async def test_a_follower_that_has_seen_nothing_takes_over_from_a_leader_that_is_gone() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "token-of-a-dead-replica"
+    task = asyncio.create_task(collect(Singleflight(leases), work))
+    await leases.wait_for_waiting(1)
+    leases.leader = ""
+    work.finish.set()
+    assert await task == ITEMS
+
+
+async def test_a_follower_that_has_seen_items_fails_if_its_leader_is_gone() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "dead"
+    leases.items = [("dead", {"chunk": 1})]
+    call = Singleflight(leases).do("name", work)
+    follower = call.follow()
+    assert await anext(follower) == {"chunk": 1}
+    leases.leader = ""
+    with pytest.raises(Aborted):
+        await anext(follower)
+    assert work.executions == 0
+
+
+async def test_a_name_is_free_again_once_its_work_has_ended() -> None:
+    singleflight, work = Singleflight(FakeLeases()), Work()
+    work.finish.set()
+    await singleflight.close()  # waits until the work itself has ended, not only its items
+    assert (await collect(singleflight, work))[-1] == {"done": {"n": 2}}
+
+
+async def test_an_error_that_is_no_failure_reaches_the_callers() -> None:
+    async def broken() -> AsyncIterator[Item]:
+        raise ZeroDivisionError
+        yield {}
+
+    with pytest.raises(ZeroDivisionError):
+        async for _ in Singleflight(FakeLeases()).do("name", broken).follow():
+            pass

@@ -1,0 +1,72 @@
+"""``POST /v1/chat/completions`` of OpenAI's API, through the cache."""
+
+import json
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from services.errors import Failure
+from services.gateway.auth import max_error_rate, tenant
+from services.gateway.cache.types import Bound, Scope
+from services.gateway.chat.cache_key import Controls
+from services.gateway.chat.service import ChatService
+from services.gateway.http import bodies
+from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.errors import openai_error
+from services.gateway.llm.types import Json
+from services.gateway.openai.routing import openai_route
+
+BODY_BYTES = 32 * 2**20
+
+
+class ChatRoutes:
+    """The route of chat completions."""
+
+    def __init__(self, chat: ChatService) -> None:
+        self._chat = chat
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [openai_route("/v1/chat/completions", self.complete, "POST")]
+
+    async def complete(self, request: Request) -> Response:
+        """Answer a chat completion, whole or as server-sent events."""
+        body = await bodies.json_object(request, BODY_BYTES)
+        answering = await self._chat.open(body, _controls(request))
+        entry = answering.decision.entry
+        headers = cache_headers(answering.decision.kind, entry.age if entry else None)
+        if not answering.conversation.streams:
+            return JSONResponse(await answering.whole(), headers=headers)
+        chunks = answering.chunks()
+        # A failure before the first chunk still gets an HTTP status of its own.
+        first = await anext(chunks, None)
+        headers["Cache-Control"] = "no-store"
+        return StreamingResponse(_events(first, chunks), 200, headers, "text/event-stream")
+
+
+def _controls(request: Request) -> Controls:
+    no_cache, no_store, max_age = cache_control(request.headers.get("cache-control", ""))
+    user, namespace = (
+        request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace")
+    )
+    scope = Scope(tenant(request.headers.get("x-memetwin-tenant", "")), user, namespace)
+    return Controls(scope, Bound(None, max_error_rate(), max_age), no_cache, no_store)
+
+
+async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
+    """Write chunks as server-sent events; a failure after the first is an event of its own."""
+    try:
+        if first is not None:
+            yield _event(first)
+        async for chunk in chunks:
+            yield _event(chunk)
+    except Failure as failure:
+        yield _event(openai_error(failure))
+        return
+    yield "data: [DONE]\n\n"
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"

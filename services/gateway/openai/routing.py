@@ -1,0 +1,26 @@
+"""What the routes of OpenAI's API share: their deadline, and failures in OpenAI's shape."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services import deadlines
+from services.errors import Failure
+from services.gateway.http.errors import openai_error_response
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def openai_route(path: str, handler: Handler, method: str) -> Route:
+    """Return a route whose failures are answered in the shape of OpenAI's API."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            with deadlines.within(deadlines.LONG_DEADLINE):
+                return await handler(request)
+        except Failure as failure:
+            return openai_error_response(failure)
+
+    return Route(path, endpoint, methods=[method])
