@@ -1,6 +1,7 @@
 """Leases without Redis, which never expire."""
 
 import asyncio
+from collections.abc import Callable
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -44,15 +45,16 @@ class FakeLeases(LeaseStore):
     async def release(self, name: str, token: str) -> None:
         if token == self.leader:
             self.leader = ""
+            await self._notify()
 
     async def read(self, name: str, position: str) -> Published:
         first = 0 if position == STREAM_START else int(position)
         return Published(self.items[first:], str(len(self.items)), self.leader)
 
-    async def wait_for_waiting(self, count: int) -> None:
-        """Wait until so many replicas have found another leader."""
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on this object holds."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.waiting >= count)
+            await self._changed.wait_for(condition)
 
     async def _notify(self) -> None:
         async with self._changed:

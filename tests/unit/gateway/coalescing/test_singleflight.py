@@ -37,7 +37,7 @@ async def test_callers_on_all_replicas_share_one_execution() -> None:
     leases, work = FakeLeases(), Work()
     replicas = [Singleflight(leases) for _ in range(3)]
     tasks = [asyncio.create_task(collect(one, work)) for one in replicas for _ in range(5)]
-    await leases.wait_for_waiting(2)
+    await leases.wait_for(lambda: leases.waiting == 2)
     work.finish.set()
     assert await asyncio.gather(*tasks) == [ITEMS] * 15
     assert work.executions == 1
@@ -53,7 +53,7 @@ async def test_callers_on_all_replicas_share_one_execution() -> None:
 async def test_a_follower_raises_the_failure_of_its_leader(failure: Failure) -> None:
     leases, work = FakeLeases(), Work(failure)
     tasks = [asyncio.create_task(collect(Singleflight(leases), work)) for _ in range(3)]
-    await leases.wait_for_waiting(2)
+    await leases.wait_for(lambda: leases.waiting == 2)
     work.finish.set()
     errors = await asyncio.gather(*tasks, return_exceptions=True)
     for error in errors:
@@ -87,7 +87,7 @@ async def test_a_follower_that_has_seen_nothing_takes_over_from_a_leader_that_is
     leases, work = FakeLeases(), Work()
     leases.leader = "token-of-a-dead-replica"
     task = asyncio.create_task(collect(Singleflight(leases), work))
-    await leases.wait_for_waiting(1)
+    await leases.wait_for(lambda: leases.waiting == 1)
     leases.leader = ""
     work.finish.set()
     assert await task == ITEMS
@@ -107,9 +107,12 @@ async def test_a_follower_that_has_seen_items_fails_if_its_leader_is_gone() -> N
 
 
 async def test_a_name_is_free_again_once_its_work_has_ended() -> None:
-    singleflight, work = Singleflight(FakeLeases()), Work()
+    leases, work = FakeLeases(), Work()
+    singleflight = Singleflight(leases)
     work.finish.set()
-    await singleflight.close()  # waits until the work itself has ended, not only its items
+    await collect(singleflight, work)
+    await leases.wait_for(lambda: not leases.leader)
+    await singleflight.close()  # waits until the task has ended, too
     assert (await collect(singleflight, work))[-1] == {"done": {"n": 2}}
 
 
