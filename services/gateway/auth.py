@@ -1,9 +1,13 @@
-"""Who calls: API keys name the tenant and the rights, whatever the caller claims.
+"""Authenticates callers by API keys; a key decides the tenant and the rights of its caller.
 
-The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects: ``sha256`` of the key (in
-hexadecimal, never the key), ``tenant`` and ``rights``. Rights are ``cache``, ``chat``, ``rag`` and
-``twin``; where none are named a key has all. ``max_error_rate`` holds for the calls of a key that
-name no bound themselves. Without a file callers name their tenant themselves.
+The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects:
+
+- ``sha256``: the SHA-256 of the key in hexadecimal; the file never has the key itself.
+- ``tenant``: the tenant that the key belongs to.
+- ``rights``: a list of ``cache``, ``chat``, ``rag`` and ``twin``; a key without it has all rights.
+- ``max_error_rate``: the bound, in (0, 1), for calls with this key that name none themselves.
+
+Without a file nobody is authenticated, and callers name their tenant themselves.
 """
 
 import contextvars
@@ -21,11 +25,18 @@ RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a key belongs to, what it may do, its name (how its hash begins), its error budget."""
+    """The owner of an API key.
+
+    Attributes:
+        tenant: whom the key belongs to.
+        rights: what the key may be used for, of ``RIGHTS``.
+        key_name: the first eight digits of the key's hash, for logs and records.
+        max_error_rate: the bound for calls that name none, or None.
+    """
 
     tenant: str
     rights: frozenset[str]
-    name: str = ""
+    key_name: str = ""
     max_error_rate: float | None = None
 
 
@@ -33,35 +44,41 @@ _caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller"
 
 
 class ApiKeys:
-    """Knows callers by their keys; without keys everybody may do everything."""
+    """The known keys, by the SHA-256 of each; without keys everybody has all rights."""
 
     def __init__(self, callers: Mapping[str, Caller]) -> None:
         self._callers = callers
 
     @classmethod
     def load(cls, file: str) -> "ApiKeys":
-        """Read the file of keys; an empty name means there is none.
+        """Read a file of keys; an empty name means that there are no keys.
 
         Raises:
-            SettingError: it cannot be read, or is not what it should be.
+            SettingError: the file cannot be read or is not valid.
         """
         if not file:
             return cls({})
         try:
             rows = json.loads(Path(file).read_text())
-            callers = {row["sha256"].lower(): _caller_of(row) for row in rows}
+            callers = {row["sha256"].lower(): _read_caller(row) for row in rows}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} is no file of keys") from error
+            raise SettingError(
+                f"MEMETWIN_API_KEYS_FILE={file!r} is not a valid file of API keys: {error!r}"
+            ) from error
         if not callers:
-            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} has no key")
+            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} has no key; add one or unset it")
         return cls(callers)
 
     def authenticate(self, right: str, authorization: str) -> None:
-        """Let a caller in by an ``Authorization`` header; what runs on knows the tenant.
+        """Authenticate the caller of the current call, and check one of its rights.
+
+        Args:
+            right: what the call requires, one of ``RIGHTS``.
+            authorization: the ``Authorization`` header: ``Bearer KEY``.
 
         Raises:
             Unauthenticated: the header has no known key.
-            PermissionDenied: the key lacks this right.
+            PermissionDenied: the key lacks the right.
         """
         if not self._callers:
             return
@@ -69,51 +86,52 @@ class ApiKeys:
         caller = self._callers.get(hashlib.sha256(key.strip().encode()).hexdigest())
         if scheme.lower() != "bearer" or caller is None:
             raise Unauthenticated(
-                "UNKNOWN_API_KEY", "Send a known API key: Authorization: Bearer KEY."
+                "UNKNOWN_API_KEY",
+                "The call has no valid API key; send the header Authorization: Bearer KEY.",
             )
         if right not in caller.rights:
             raise PermissionDenied(
-                "RIGHT_MISSING", f"This key has no right to {right}.", right=right
+                "RIGHT_MISSING", f"This API key lacks the right {right!r}.", right=right
             )
         _caller.set(caller)
 
 
-def tenant(claimed: str) -> str:
-    """Return the caller's tenant, from the key if there are keys.
+def current_tenant(requested: str) -> str:
+    """Return the tenant of the current call: that of the key, or the requested one without keys.
 
     Raises:
-        PermissionDenied: the caller claims another.
+        PermissionDenied: the key belongs to another tenant than the requested one.
     """
     caller = _caller.get()
     if caller is None:
-        return claimed
-    if claimed not in ("", caller.tenant):
+        return requested
+    if requested not in ("", caller.tenant):
         raise PermissionDenied(
             "OTHER_TENANT",
-            "This key belongs to another tenant; leave tenant empty.",
+            "This API key belongs to another tenant; leave the tenant empty.",
             field="scope.tenant",
         )
     return caller.tenant
 
 
-def name() -> str:
-    """Return the name of the caller's key; empty if no keys are asked for."""
+def current_key_name() -> str:
+    """Return the name of the current caller's key, or an empty string without keys."""
     caller = _caller.get()
-    return caller.name if caller else ""
+    return caller.key_name if caller else ""
 
 
-def max_error_rate() -> float | None:
-    """Return the largest share of wrong hits by the caller's key, or None if it names none."""
+def current_max_error_rate() -> float | None:
+    """Return the largest share of wrong hits that the current caller's key allows, or None."""
     caller = _caller.get()
     return caller.max_error_rate if caller else None
 
 
-def _caller_of(row: dict[str, object]) -> Caller:
+def _read_caller(row: dict[str, object]) -> Caller:
     rights = row.get("rights", RIGHTS)
     if not isinstance(rights, list | frozenset) or not RIGHTS.issuperset(rights):
-        raise ValueError("unknown rights")
+        raise ValueError(f"rights must be a list of {', '.join(sorted(RIGHTS))}")
     rate = row.get("max_error_rate")
     if rate is not None and not (isinstance(rate, float) and 0 < rate < 1):
-        raise ValueError("max_error_rate lies in (0, 1)")
-    name = str(row["sha256"])[:8].lower()
-    return Caller(str(row["tenant"]), frozenset(map(str, rights)), name, rate)
+        raise ValueError("max_error_rate must be between 0 and 1, both excluded")
+    key_name = str(row["sha256"])[:8].lower()
+    return Caller(str(row["tenant"]), frozenset(map(str, rights)), key_name, rate)

@@ -6,12 +6,12 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """Return the sha256 of plain data, hexadecimal."""
+    """Return the SHA-256 of JSON data, in hexadecimal."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def canonical(value: Any) -> bytes:
-    """Return plain data as bytes that are the same for the same data."""
+    """Return JSON data as bytes; equal data gives equal bytes, whatever the order of its keys."""
     return _ENCODER.encode(value).encode()
 
 

@@ -1,4 +1,4 @@
-"""How the gateway's records are kept in Redis: as JSON, in pages, its errors as ours."""
+"""What the gateway's stores share: JSON records, pages, and Redis errors as failures of ours."""
 
 import contextlib
 import json
@@ -12,49 +12,68 @@ from services import redis_client
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 
 Record = dict[str, Any]
-PAGE_LIMIT = 1000
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
 
 
 def connect(url: str) -> Redis:
-    """Open a client. Raises InvalidArgument for what is no address."""
+    """Return a client; it connects when it is first used. Raises InvalidArgument for a bad URL."""
     redis: Redis = redis_client.connect(url, connections=64, timeout=5)
     return redis
 
 
 @contextlib.asynccontextmanager
 async def redis_errors() -> AsyncIterator[None]:
-    """Turn what Redis says into failures of ours."""
+    """Raise the errors of Redis as failures.
+
+    Raises:
+        Overloaded: Redis is out of memory.
+        Unavailable: Redis is unreachable, too slow or still loading its data.
+        Failure: Redis refuses a command for another reason.
+    """
     try:
         yield
     except exceptions.OutOfMemoryError as error:
         raise Overloaded(
-            "REDIS_OUT_OF_MEMORY", "Redis has no memory left; nothing was stored.", retry_after=5.0
+            "REDIS_OUT_OF_MEMORY",
+            "Redis is out of memory, so nothing was stored; try again later.",
+            retry_after=5.0,
         ) from error
     except (
         exceptions.ConnectionError,
         exceptions.TimeoutError,
         exceptions.BusyLoadingError,
     ) as error:
-        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.", retry_after=1.0) from error
+        raise Unavailable(
+            "REDIS_UNAVAILABLE", "Redis does not answer; try again.", retry_after=1.0
+        ) from error
     except exceptions.RedisError as error:
-        raise Failure("REDIS_REFUSED", "Redis refused a command; the log says why.") from error
+        raise Failure(
+            "REDIS_REFUSED", "Redis refused a command; see the gateway's log for its error."
+        ) from error
 
 
 async def is_ready(redis: Redis) -> bool:
-    """Say whether Redis answers. Raises Unavailable if it does not."""
+    """Return whether Redis answers. Raises Unavailable if it is unreachable."""
     async with redis_errors():
         return bool(await redis.ping())
 
 
 async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str], str]:
-    """Return a page of a sorted set's members in their order, and the next page's token.
+    """Return one page of a sorted set's members in lexicographical order, and the next token.
+
+    Args:
+        redis: the client.
+        key: a sorted set whose members all have the same score.
+        size: how many members; 0 for ``DEFAULT_PAGE_SIZE``, at most ``MAX_PAGE_SIZE``.
+        token: the token of this page; empty for the first one.
 
     Raises:
         InvalidArgument: the size is negative.
     """
     if size < 0:
-        raise InvalidArgument("BAD_PAGE_SIZE", "page_size is negative.", field="page_size")
-    size = min(size or 100, PAGE_LIMIT)
+        raise InvalidArgument("BAD_PAGE_SIZE", "page_size must not be negative.", field="page_size")
+    size = min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
     start = f"({token}" if token else "-"
     async with redis_errors():
         found = await redis.zrangebylex(key, start, "+", start=0, num=size + 1)
@@ -63,15 +82,18 @@ async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str]
 
 
 def dump(record: Record) -> bytes:
-    """Return a record as it is kept."""
+    """Return a record as JSON."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load(value: bytes | str | None) -> Record | None:
-    """Read a record; None stays None."""
+    """Return the record of a JSON value; None for a missing or an empty value."""
     return json.loads(value) if value else None
 
 
 def as_bytes(value: object) -> bytes:
-    """Return what Redis replied, which is bytes or nothing: the client decodes no replies."""
+    """Return a reply of Redis as bytes, empty if there is none.
+
+    The client decodes no replies, but redis-py's types do not say so.
+    """
     return value if isinstance(value, bytes) else b""

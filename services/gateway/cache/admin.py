@@ -67,7 +67,7 @@ class CacheAdmin:
                 break
         log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
         if wanted.force:
-            purged = Purged(time.time(), auth.name(), wanted.told(), count)
+            purged = Purged(time.time(), auth.current_key_name(), wanted.told(), count)
             await self._store.audit(partition, asdict(purged))
         return count, sample
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memetwin.gateway.v1 import cache_pb2, chat_pb2
 from services.errors import InvalidArgument
-from services.gateway.auth import max_error_rate, tenant
+from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import Calibrated
 from services.gateway.cache.statistics import BUCKETS, quantile, wilson
 from services.gateway.cache.types import Bound, Context, Decision, Entry, Purge, Purged, Scope
@@ -39,7 +39,7 @@ def mode(number: int) -> str:
 
 def scope(message: cache_pb2.Scope) -> Scope:
     """Read a scope. Raises PermissionDenied for a tenant that is not the caller's."""
-    return Scope(tenant(message.tenant), message.user, message.namespace)
+    return Scope(current_tenant(message.tenant), message.user, message.namespace)
 
 
 def context(message: cache_pb2.RequestContext) -> Context:
@@ -81,7 +81,7 @@ def bound(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
                 "BAD_ERROR_RATE", "max_error_rate lies in (0, 1).", field="max_error_rate"
             )
         return Bound(max_error_rate=request.max_error_rate)
-    return Bound(max_error_rate=max_error_rate())
+    return Bound(max_error_rate=current_max_error_rate())
 
 
 def least_cosine(value: float) -> float:

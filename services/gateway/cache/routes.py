@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services import deadlines
-from services.gateway.auth import tenant
+from services.gateway.auth import current_tenant
 from services.gateway.cache import messages
 from services.gateway.cache.types import Scope
 from services.gateway.cache.usage import UsageRecorder
@@ -26,7 +26,7 @@ class CacheRoutes:
 
     async def stats(self, request: Request) -> Response:
         """Tell what the cache has done for all of a tenant, and a day's history."""
-        scope = Scope(tenant(request.query_params.get("tenant", "")))
+        scope = Scope(current_tenant(request.query_params.get("tenant", "")))
         with deadlines.within(deadlines.DEFAULT_DEADLINE):
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
                 counts = await self._usage.stats(scope, whole_tenant=True)

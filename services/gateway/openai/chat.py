@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from services.errors import Failure
-from services.gateway.auth import max_error_rate, tenant
+from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.types import Bound, Scope
 from services.gateway.chat.cache_key import Controls
 from services.gateway.chat.service import ChatService
@@ -51,8 +51,8 @@ def _controls(request: Request) -> Controls:
     user, namespace = (
         request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace")
     )
-    scope = Scope(tenant(request.headers.get("x-memetwin-tenant", "")), user, namespace)
-    return Controls(scope, Bound(None, max_error_rate(), max_age), no_cache, no_store)
+    scope = Scope(current_tenant(request.headers.get("x-memetwin-tenant", "")), user, namespace)
+    return Controls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
 
 
 async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:

@@ -209,11 +209,11 @@ class ErrorBudgetController:
         account = self._account(tenant)
         if label.served or time.monotonic() - account.checked > BURST:
             await self._refresh(account, tenant, place)
-        if auth.name():
+        if auth.current_key_name():
             for end, value in zip(
                 ("value", "low", "high"), wilson(*account.budget.wrong()), strict=True
             ):
-                WRONG.labels(auth.tenant(""), end).set(value)
+                WRONG.labels(auth.current_tenant(""), end).set(value)
 
     async def _refresh(self, account: _Account, tenant: str, place: str = "") -> None:
         """Take in new labels, unless a label's place has been passed while this waited."""
