@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.channels import channel, search_option
+from services.cli.collections import resolve
 
 _DAY = 86_400
 Piece = search_pb2.ExportCollectionResponse
@@ -31,7 +32,7 @@ def export(collection: str, file: Path, search: str) -> None:
         target: Any  # protobuf's types know only BytesIO
         with channel(search) as to, part.open("wb") as target:
             stub = search_pb2_grpc.SearchServiceStub(to)
-            request = search_pb2.ExportCollectionRequest(collection=collection)
+            request = search_pb2.ExportCollectionRequest(collection=resolve(stub, collection))
             count = 0
             for piece in tqdm(
                 stub.ExportCollection(request, timeout=_DAY), unit=" pieces", disable=None

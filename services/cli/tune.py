@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.channels import channel, search_option
+from services.cli.collections import resolve
 
 Measurement = search_pb2.Measurement
 _QUANTIZATIONS = {
@@ -37,10 +38,10 @@ _NAMES = {number: name for name, number in _QUANTIZATIONS.items()}
 def tune(collection: str, plot: Path | None, search: str, **grid: Any) -> None:
     """Build indexes of a sample of a COLLECTION, measure each, and recommend one."""
     grid["quantization"] = [_QUANTIZATIONS[name] for name in grid["quantization"]]
-    request = search_pb2.TuneIndexRequest(collection=collection, **grid)
     measured: list[Measurement] = []
     with channel(search) as to, tqdm(unit=" indexes", disable=None) as bar:
         stub = search_pb2_grpc.SearchServiceStub(to)
+        request = search_pb2.TuneIndexRequest(collection=resolve(stub, collection), **grid)
         for reply in stub.TuneIndex(request, timeout=3600):
             measured += reply.measurements
             bar.total = reply.total

@@ -49,6 +49,21 @@ def test_a_collection_travels_as_a_file(
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_documents_are_exported_by_the_name_that_readers_know(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "otter.txt").write_text("Otters swim.")
+    ingest = ["--gateway", stack.gateway_address, "ingest", str(tmp_path / "docs")]
+    done = CliRunner().invoke(main, [*ingest, "--collection", "exported"])
+    assert done.exit_code == 0, done.output
+    out = run(stack, "export", "exported", str(tmp_path / "file"))
+    assert out.exit_code == 0, out.output
+    assert "1 documents of exported" in out.output
+    missing = run(stack, "export", "exportd", str(tmp_path / "file"))
+    assert missing.exit_code == 1
+    assert "There is no collection named 'exportd'" in missing.output
+    assert "exported" in missing.output
+
+
 def test_a_file_that_is_cut_short_is_named(
     stack: Stack, filled: tuple[str, Any], tmp_path: Path
 ) -> None:

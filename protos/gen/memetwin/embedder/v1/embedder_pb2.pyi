@@ -182,6 +182,7 @@ class EmbedRequest(_message.Message):
     NORMALIZE_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is a name from ListModels. Empty means the default model for the inputs' modality."""
     task: Global___Task.ValueType
@@ -196,6 +197,8 @@ class EmbedRequest(_message.Message):
     """truncate cuts inputs that are longer than the model's maximum. The default is true. False makes them an error."""
     priority: Global___Priority.ValueType
     """priority orders the queue when the model is busy."""
+    no_store: _builtins.bool
+    """no_store keeps the vectors out of the embedder's vector cache, for inputs that nothing may remember."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Input]:
         """inputs to embed. There is at least one."""
@@ -211,10 +214,11 @@ class EmbedRequest(_message.Message):
         normalize: _builtins.bool | None = ...,
         truncate: _builtins.bool | None = ...,
         priority: Global___Priority.ValueType = ...,
+        no_store: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_truncate", b"_truncate", "normalize", b"normalize", "truncate", b"truncate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_truncate", b"_truncate", "dimensions", b"dimensions", "encoding", b"encoding", "inputs", b"inputs", "model", b"model", "normalize", b"normalize", "priority", b"priority", "task", b"task", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "_truncate", b"_truncate", "dimensions", b"dimensions", "encoding", b"encoding", "inputs", b"inputs", "model", b"model", "no_store", b"no_store", "normalize", b"normalize", "priority", b"priority", "task", b"task", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
