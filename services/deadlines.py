@@ -1,9 +1,9 @@
-"""Until when what runs now must be done: the deadline of the call it is part of."""
+"""The deadline of the current call, for everything that runs as a part of the call."""
 
 import contextlib
 import contextvars
 import time
-from typing import Any
+from collections.abc import Iterator
 
 from services.errors import DeadlineExceeded
 
@@ -14,30 +14,57 @@ LONG_CALLS = (
     *("Calibrate", "CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream"),
     *("MeasureRecall", "TuneIndex", "ExportCollection", "ImportCollection"),
 )
+# A health Watch or a reflection stream may last as long as its caller likes.
+_UNLIMITED = ("/grpc.health.", "/grpc.reflection.")
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
 
 
-def begin(seconds: float) -> None:
-    """Set the deadline of what runs from here on in this task."""
+def default_timeout(method: str) -> float | None:
+    """Return the timeout in seconds of a call that brings no deadline; None means no limit.
+
+    Args:
+        method: full method name, for example ``/memetwin.search.v1.SearchService/Search``.
+    """
+    if method.startswith(_UNLIMITED):
+        return None
+    return LONG_DEADLINE if method.rpartition("/")[2] in LONG_CALLS else DEFAULT_DEADLINE
+
+
+def start(seconds: float) -> None:
+    """Set the deadline of the rest of this task."""
     _deadline.set(time.monotonic() + seconds)
 
 
-def has_passed() -> bool:
-    """Say whether there is a deadline, and it has passed."""
+@contextlib.contextmanager
+def limit(seconds: float) -> Iterator[None]:
+    """Set the deadline of the block, as a gRPC call sets one. The block is not cancelled."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def expired() -> bool:
+    """Return whether there is a deadline and it has passed."""
     deadline = _deadline.get()
     return deadline is not None and time.monotonic() > deadline
 
 
-def late() -> DeadlineExceeded:
-    """Return what to tell whose deadline has passed."""
-    return DeadlineExceeded("DEADLINE_EXCEEDED", "The call's deadline has passed.")
+def exceeded() -> DeadlineExceeded:
+    """Return the failure of a call whose deadline has passed."""
+    return DeadlineExceeded("DEADLINE_EXCEEDED", "The deadline of the call has passed.")
 
 
 def time_left(margin: float = 0.01) -> float | None:
-    """Return the seconds an outgoing call may take, so that it never outlives its caller's call.
+    """Return the timeout in seconds for an outgoing call, so that it ends before its caller's call.
 
-    Outside of a call there is no limit. ``margin`` leaves time to pass the answer on.
+    Args:
+        margin: seconds to keep for passing the response on.
+
+    Returns:
+        The seconds until the deadline, less the margin; None outside of a call.
 
     Raises:
         DeadlineExceeded: no time is left.
@@ -47,15 +74,5 @@ def time_left(margin: float = 0.01) -> float | None:
         return None
     left = deadline - time.monotonic() - margin
     if left <= 0:
-        raise late()
+        raise exceeded()
     return left
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Any:
-    """Give what runs inside a deadline, as a gRPC call has one (for other faces)."""
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)

@@ -1,17 +1,17 @@
-"""What can go wrong, named once: every failure carries its gRPC code.
+"""Every kind of failure that a caller can see, with its gRPC code.
 
 Failure
-├── InvalidArgument      INVALID_ARGUMENT      the request can never succeed as it is
-├── NotFound             NOT_FOUND             what it names does not exist
-├── AlreadyExists        ALREADY_EXISTS        what it creates exists
-├── FailedPrecondition   FAILED_PRECONDITION   the system must change first
-├── Aborted              ABORTED               somebody else was faster: try the whole again
-├── Overloaded           RESOURCE_EXHAUSTED    too much at once, or no room left
-├── Unavailable          UNAVAILABLE           something we need is away: try again
-├── Unauthenticated      UNAUTHENTICATED       no valid credentials
-├── PermissionDenied     PERMISSION_DENIED     valid credentials without this right
-├── DeadlineExceeded     DEADLINE_EXCEEDED     the caller's time is up
-└── Unimplemented        UNIMPLEMENTED         not built
+├── InvalidArgument      INVALID_ARGUMENT      the request can never succeed unchanged
+├── NotFound             NOT_FOUND             the named resource does not exist
+├── AlreadyExists        ALREADY_EXISTS        the resource to create exists
+├── FailedPrecondition   FAILED_PRECONDITION   the state of the system does not allow the call
+├── Aborted              ABORTED               a concurrent call conflicts: retry from the start
+├── Overloaded           RESOURCE_EXHAUSTED    a limit, a queue or the memory is exhausted
+├── Unavailable          UNAVAILABLE           a dependency is unreachable: retry later
+├── Unauthenticated      UNAUTHENTICATED       the call has no valid credentials
+├── PermissionDenied     PERMISSION_DENIED     the credentials do not permit the call
+├── DeadlineExceeded     DEADLINE_EXCEEDED     the deadline of the call has passed
+└── Unimplemented        UNIMPLEMENTED         this server does not implement the call
 """
 
 from typing import ClassVar
@@ -22,14 +22,14 @@ DOMAIN = "memetwin"
 
 
 class Failure(Exception):
-    """A failure that a caller can read.
+    """A failure that is reported to the caller.
 
     Args:
-        reason: UPPER_SNAKE, for programs (google.rpc.ErrorInfo.reason).
-        message: what is wrong and what to do, for people; never secrets or foreign error text.
-        field: path of the offending request field, for example ``inputs[3].image``.
-        retry_after: seconds after which the same call may succeed.
-        metadata: every dynamic part of the message, for programs.
+        reason: UPPER_SNAKE code for programs (google.rpc.ErrorInfo.reason).
+        message: says to people what is wrong and what to do; it never contains secrets.
+        field: path of the invalid request field, for example ``inputs[3].image``.
+        retry_after: seconds after which a retry may succeed.
+        metadata: the dynamic parts of the message, for programs.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -52,67 +52,67 @@ class Failure(Exception):
 
 
 class InvalidArgument(Failure):
-    """The request can never succeed as it is."""
+    """The request can never succeed unchanged."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class NotFound(Failure):
-    """What the request names does not exist."""
+    """The named resource does not exist."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(Failure):
-    """What the request creates exists."""
+    """The resource to create exists."""
 
     code = grpc.StatusCode.ALREADY_EXISTS
 
 
 class FailedPrecondition(Failure):
-    """The system must change before the request can succeed."""
+    """The state of the system does not allow the call."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class Aborted(Failure):
-    """Somebody else was faster; the whole may be tried again."""
+    """A concurrent call conflicts with this one. Retry from the start."""
 
     code = grpc.StatusCode.ABORTED
 
 
 class Overloaded(Failure):
-    """Too much at once, or no room left."""
+    """A limit, a queue or the memory is exhausted."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Unavailable(Failure):
-    """Something we need is away; the call may be tried again."""
+    """A dependency is unreachable. Retry later."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
 
 class Unauthenticated(Failure):
-    """No valid credentials."""
+    """The call has no valid credentials."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class PermissionDenied(Failure):
-    """Valid credentials without this right."""
+    """The credentials do not permit the call."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class DeadlineExceeded(Failure):
-    """The caller's time is up."""
+    """The deadline of the call has passed."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Unimplemented(Failure):
-    """Not built."""
+    """This server does not implement the call."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
 

@@ -1,4 +1,4 @@
-"""Opens gRPC channels the same way everywhere: message limits, balancing, retries."""
+"""Opens gRPC channels the same way everywhere: message limits, load balancing, retries."""
 
 import json
 
@@ -9,7 +9,9 @@ MESSAGE_LIMITS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
 ]
-# Only UNAVAILABLE is tried again: the call did not happen. Streams are not (gRFC A6).
+# gRPC retries a call that fails with UNAVAILABLE as long as the server has sent no response
+# headers; this includes streams (gRFC A6). The server may have executed the failed attempt, so that
+# a call can run more than once.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -29,7 +31,7 @@ _SERVICE_CONFIG = {
 
 
 def dial(address: str) -> grpc.aio.Channel:
-    """Open a channel with our message limits, balanced over all addresses, retrying UNAVAILABLE."""
+    """Open a channel that balances calls over all addresses and retries UNAVAILABLE."""
     options = [
         *MESSAGE_LIMITS,
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),

@@ -1,10 +1,11 @@
-"""How every call is answered: within its deadline, its failure told, counted and timed."""
+"""Wraps every gRPC handler: deadline, authentication, errors, metrics."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,28 +15,29 @@ from services.errors import Failure
 
 log = logging.getLogger(__name__)
 
-Admit = Callable[[str], None] | None
+Authenticate = Callable[[str], None] | None
 
 
-def wrap(method: str, admit: Admit, handler: Any) -> Any:
-    """Return a handler that gives each call a deadline, tells its failure, counts and times it.
+def wrap_handler(method: str, handler: Any, authenticate: Authenticate = None) -> Any:
+    """Return a handler that gives each call a deadline, returns its error, and measures it.
 
     Args:
-        method: its whole name, for example ``/memetwin.search.v1.SearchService/Search``.
-        admit: lets a caller in by the ``authorization`` of the call, or raises; None lets all in.
-        handler: what answers, and may raise a Failure.
+        method: full method name, for example ``/memetwin.search.v1.SearchService/Search``.
+        handler: an ``RpcMethodHandler`` whose behaviour may raise a Failure. A streamed response
+            comes from an async generator.
+        authenticate: checks the ``authorization`` header of a call and raises a Failure to refuse
+            it; None admits every caller.
     """
+    rpc = _Rpc(method, authenticate)
     if handler.response_streaming:
-        wrapped = _wrap_stream(
-            _Method(method, admit), handler.unary_stream or handler.stream_stream
-        )
+        wrapped = _wrap_stream(rpc, handler.unary_stream or handler.stream_stream)
         make = (
             grpc.stream_stream_rpc_method_handler
             if handler.request_streaming
             else grpc.unary_stream_rpc_method_handler
         )
     else:
-        wrapped = _wrap_unary(_Method(method, admit), handler.unary_unary or handler.stream_unary)
+        wrapped = _wrap_unary(rpc, handler.unary_unary or handler.stream_unary)
         make = (
             grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
@@ -44,94 +46,97 @@ def wrap(method: str, admit: Admit, handler: Any) -> Any:
     return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
-def _wrap_unary(method: "_Method", behaviour: Any) -> Any:
+def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         started = time.monotonic()
         try:
-            limit = method.begin(context)
-            if limit is None:
+            timeout = rpc.begin(context)
+            if timeout is None:
                 response = await behaviour(request, context)
             else:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(timeout):
                     response = await behaviour(request, context)
         except BaseException as error:
-            await method.fail(error, context, started)
+            await rpc.abort(error, context, started)
             raise
-        method.count(grpc.StatusCode.OK, started)
+        rpc.record(grpc.StatusCode.OK, started)
         return response
 
     return call
 
 
-def _wrap_stream(method: "_Method", behaviour: Any) -> Any:
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
+    # The wrapper writes the responses itself. In a generator, a timeout around ``yield`` would
+    # cancel the task while gRPC's code runs, where nothing turns the cancellation into a status.
+    async def call(request: Any, context: Any) -> None:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(method.begin(context)):
-                async for response in behaviour(request, context):
-                    yield response
+            async with (
+                asyncio.timeout(rpc.begin(context)),
+                contextlib.aclosing(behaviour(request, context)) as responses,
+            ):
+                async for response in responses:
+                    await context.write(response)
         except BaseException as error:
-            await method.fail(error, context, started)
+            await rpc.abort(error, context, started)
             raise
-        method.count(grpc.StatusCode.OK, started)
+        rpc.record(grpc.StatusCode.OK, started)
 
     return call
 
 
-class _Method:
-    """One method: how long its calls may take, who may call, and what became of them."""
+class _Rpc:
+    """One method: the default deadline of its calls, their authentication and their metrics."""
 
-    def __init__(self, name: str, admit: Admit) -> None:
-        self._name, self._admit = name, admit
-        long = name.rpartition("/")[2] in deadlines.LONG_CALLS
-        self._limit: float | None = deadlines.LONG_DEADLINE if long else deadlines.DEFAULT_DEADLINE
-        if "grpc.health" in name or "grpc.reflection" in name:
-            self._limit = None  # Watch lasts for as long as its caller likes
-        self._seconds = telemetry.SECONDS.labels(name)
+    def __init__(self, method: str, authenticate: Authenticate) -> None:
+        self._method, self._authenticate = method, authenticate
+        self._default_timeout = deadlines.default_timeout(method)
+        self._duration = telemetry.RPC_SECONDS.labels(method)
 
     def begin(self, context: Any) -> float | None:
-        """Set a call's deadline, and let its caller in.
+        """Set the deadline of a call and authenticate its caller.
 
-        Return the seconds after which to end it; None where nobody need: the library ends a call at
-        its caller's own deadline.
+        Return the timeout in seconds that the wrapper must enforce. It is None for a call that
+        brings a deadline of its own, because gRPC itself ends such a call.
         """
-        own = context.time_remaining()
-        seconds = self._limit if own is None else own
-        if self._limit is not None and seconds is not None:
-            deadlines.begin(seconds)
-        if self._admit is not None:
-            self._admit(str(dict(context.invocation_metadata() or ()).get("authorization", "")))
-        return self._limit if own is None else None
+        remaining = context.time_remaining()
+        timeout = self._default_timeout if remaining is None else remaining
+        if self._default_timeout is not None and timeout is not None:
+            deadlines.start(timeout)
+        if self._authenticate is not None:
+            metadata = dict(context.invocation_metadata() or ())
+            self._authenticate(str(metadata.get("authorization", "")))
+        return self._default_timeout if remaining is None else None
 
-    async def fail(self, error: BaseException, context: Any, started: float) -> None:
-        """Count a call that has raised, and tell its caller why, if there is something to tell."""
-        code, failure = self._read(error, context)
-        self.count(code, started)
+    async def abort(self, error: BaseException, context: Any, started: float) -> None:
+        """Record a call that raised, and send its caller the status, unless gRPC has sent one."""
+        code, failure = self._status(error, context)
+        self.record(code, started)
         if failure:
             await context.abort(code, failure.message, error_details.trailers(failure))
 
-    def _read(self, error: BaseException, context: Any) -> tuple[grpc.StatusCode, Failure | None]:
-        """Return the code of what a call has raised, and the failure to tell its caller, if any."""
+    def _status(self, error: BaseException, context: Any) -> tuple[grpc.StatusCode, Failure | None]:
+        """Return the code to record, and the failure to send if the caller needs one."""
         if isinstance(error, Failure):
             return error.code, error
         if isinstance(error, TimeoutError):
-            late = deadlines.late()
-            return late.code, late
+            exceeded = deadlines.exceeded()
+            return exceeded.code, exceeded
         if isinstance(error, grpc.aio.AbortError):
             return context.code(), None
         if isinstance(error, Exception):
-            log.error("a call failed", extra={"method": self._name}, exc_info=error)
-            failure = Failure("INTERNAL", "The service failed; its log says why.")
+            log.error("RPC failed", extra={"method": self._method}, exc_info=error)
+            failure = Failure("INTERNAL", "The service has an internal error. Its log shows why.")
             return failure.code, failure
-        passed = deadlines.has_passed()
-        return grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED, None
+        expired = deadlines.expired()
+        return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED, None
 
-    def count(self, code: grpc.StatusCode, started: float) -> None:
-        """Count a call that has ended."""
-        _count(self._name, code).inc()
-        self._seconds.observe(time.monotonic() - started)
+    def record(self, code: grpc.StatusCode, started: float) -> None:
+        """Count a call that has ended and observe its duration."""
+        _counter(self._method, code).inc()
+        self._duration.observe(time.monotonic() - started)
 
 
 @functools.cache
-def _count(method: str, code: grpc.StatusCode) -> Any:
-    return telemetry.CALLS.labels(method, code.name)
+def _counter(method: str, code: grpc.StatusCode) -> Any:
+    return telemetry.RPCS.labels(method, code.name)

@@ -1,11 +1,11 @@
-"""Opens a client to Redis for each way that one can be named.
+"""Opens Redis clients for all topologies, by URL.
 
-- ``redis://``, ``rediss://`` (TLS), ``unix://``: as redis-py reads them, users and options included
-- ``redis+sentinel://[user:password@]host:port,host:port/service[/db]``: whoever is the master
+- ``redis://``, ``rediss://`` (TLS), ``unix://``: one server, with the syntax of redis-py
+- ``redis+sentinel://[user:password@]host:port,host:port/service[/db]``: the current master
 - ``redis+cluster://[user:password@]host:port,host:port``: a cluster
 
-``rediss+sentinel://`` and ``rediss+cluster://`` speak TLS; ``?ssl_ca_certs=…`` and the like hold
-for all. Sentinels are asked without the user and password.
+``rediss+sentinel://`` and ``rediss+cluster://`` use TLS. Options such as ``?ssl_ca_certs=…`` apply
+to every form. The user and password are not sent to Sentinels.
 """
 
 from dataclasses import dataclass
@@ -19,73 +19,77 @@ from redis.backoff import NoBackoff
 
 from services.errors import InvalidArgument
 
-_PORTS = {"sentinel": 26379, "cluster": 6379}
+_DEFAULT_PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
 @dataclass(frozen=True)
 class Address:
-    """A set of servers that are named together."""
+    """The parsed URL of a Sentinel deployment or a cluster.
 
-    kind: str
+    Attributes:
+        topology: ``sentinel`` or ``cluster``.
+        hosts: host and port of each Sentinel or startup node.
+        path: the parts of the path: the service and the database of a Sentinel URL.
+        options: options for redis-py's connections.
+    """
+
+    topology: str
     hosts: list[tuple[str, int]]
     path: list[str]
     options: dict[str, Any]
 
 
-def connect(url: str, *, connections: int, timeout: float, **options: Any) -> Any:
-    """Open a client on a bounded pool; it connects when first used and retries nothing.
+def connect(url: str, *, max_connections: int, timeout: float, **options: Any) -> Any:
+    """Return a client with a bounded pool. It connects on first use and does not retry commands.
 
     Args:
-        url: where Redis is.
-        connections: the most at once.
-        timeout: seconds that a reply is waited for.
-        options: of redis-py's connections.
+        url: URL of Redis, in one of the forms above.
+        max_connections: maximum size of the connection pool.
+        timeout: seconds to wait for a reply.
+        options: more options for redis-py's connections.
 
     Raises:
-        InvalidArgument: this is no address.
+        InvalidArgument: the URL is invalid.
     """
-    # redis-py by itself would try each command ten times, those that change something too.
+    # By default redis-py retries every command ten times, including commands that write.
     settings: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
     settings |= {"socket_timeout": timeout, "socket_connect_timeout": 2, **options}
-    address = read(url)
+    address = parse_url(url)
     if address is None:
         pool = BlockingConnectionPool.from_url(
-            url, max_connections=connections, timeout=5, **settings
+            url, max_connections=max_connections, timeout=5, **settings
         )
         return Redis.from_pool(pool)
-    settings |= {"max_connections": connections, **address.options}
-    if address.kind == "sentinel":
+    settings |= {"max_connections": max_connections, **address.options}
+    if address.topology == "sentinel":
         return _master(address, settings)
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **settings)
 
 
 async def close(client: Any) -> None:
-    """Close a client, and what it asked for the master."""
+    """Close a client and its connections to Sentinels."""
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     await client.aclose()
     for sentinel in manager.sentinels if manager else ():
         await sentinel.aclose()
 
 
-def _master(address: Address, settings: dict[str, Any]) -> Any:
-    if not address.path:
-        raise _bad("Name the service too: redis+sentinel://host:port/service.")
-    service, *rest = address.path
-    asking: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
-    asking |= {name: one for name, one in settings.items() if name.startswith("ssl")}
-    sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    return sentinel.master_for(service, db=int(rest[0]) if rest else 0, **settings)
+def parse_url(url: str) -> Address | None:
+    """Parse the URL of a Sentinel deployment or a cluster; None for URLs that redis-py parses.
 
-
-def read(url: str) -> Address | None:
-    """Read an address of several servers; None for what redis-py reads itself."""
+    Raises:
+        InvalidArgument: the URL is invalid.
+    """
     parts = urlsplit(url)
-    scheme, _, kind = parts.scheme.partition("+")
-    if not kind:
+    scheme, _, topology = parts.scheme.partition("+")
+    if not topology:
         return None
-    if scheme not in ("redis", "rediss") or kind not in _PORTS:
-        raise _bad(f"{parts.scheme} is no way to name a Redis.")
+    if scheme not in ("redis", "rediss") or topology not in _DEFAULT_PORTS:
+        raise _invalid_url(
+            f"The scheme {parts.scheme!r} is unknown. Use redis, rediss or unix, or redis or rediss"
+            " with +sentinel or +cluster."
+        )
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     user, _, hosts = parts.netloc.rpartition("@")
     if user:
@@ -93,20 +97,32 @@ def read(url: str) -> Address | None:
         options |= {"username": unquote(name) or None, "password": unquote(password) or None}
     if scheme == "rediss":
         options["ssl"] = True
-    found = [_host(one, _PORTS[kind]) for one in hosts.split(",")]
-    return Address(kind, found, [one for one in parts.path.split("/") if one], options)
+    addresses = [_host_and_port(host, _DEFAULT_PORTS[topology]) for host in hosts.split(",")]
+    return Address(topology, addresses, [part for part in parts.path.split("/") if part], options)
 
 
-def _host(text: str, default: int) -> tuple[str, int]:
+def _master(address: Address, settings: dict[str, Any]) -> Any:
+    if not address.path:
+        raise _invalid_url(
+            "A Sentinel URL must name the service: redis+sentinel://host:port/service."
+        )
+    service, *database = address.path
+    sentinel_options: dict[str, Any] = {"socket_timeout": 2, "socket_connect_timeout": 2}
+    sentinel_options |= {name: value for name, value in settings.items() if name.startswith("ssl")}
+    sentinel = Sentinel(address.hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(service, db=int(database[0]) if database else 0, **settings)
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = None
     if not host:
-        raise _bad("An address names hosts: host:port,host:port.")
-    return host, port or default
+        raise _invalid_url(f"The address {text!r} is invalid. Write host:port,host:port.")
+    return host, port or default_port
 
 
-def _bad(message: str) -> InvalidArgument:
+def _invalid_url(message: str) -> InvalidArgument:
     return InvalidArgument("BAD_REDIS_URL", message, field="MEMETWIN_REDIS_URL")

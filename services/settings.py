@@ -1,12 +1,12 @@
-"""Reads the environment, once, into frozen dataclasses: nothing else reads it.
+"""Reads the environment into frozen dataclasses, once, when a service starts.
 
-A service declares its settings so::
+A service declares its settings like this::
 
     @dataclass(frozen=True)
     class Settings(CommonSettings):
-        redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+        redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "URL of Redis.")
 
-and gets them with ``from_env(Settings, os.environ)``. An empty variable counts as not set.
+and reads them with ``from_env(Settings, os.environ)``. An empty variable counts as unset.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class SettingError(ValueError):
-    """An environment variable has a value that its setting cannot take."""
+    """An environment variable has an invalid value."""
 
 
 def setting(name: str, default: Any, doc: str) -> Any:
-    """Declare a setting: its environment variable, its default and what it means (a README row)."""
+    """Declare a setting: its environment variable, its default and its help text in the docs."""
     return dataclasses.field(default=default, metadata={"env": name, "doc": doc})
 
 
@@ -30,7 +30,7 @@ def from_env(kind: type[T], environ: Mapping[str, str]) -> T:
     """Build the settings dataclass ``kind`` from a mapping such as ``os.environ``.
 
     Raises:
-        SettingError: a value cannot be read as its setting's type (str, int, float or bool).
+        SettingError: a value cannot be parsed as the setting's type (str, int, float or bool).
     """
     hints = get_type_hints(kind)
     values = {}
@@ -46,7 +46,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        raise SettingError(f"{name}={text!r} is not a valid {kind.__name__}") from error
+        raise SettingError(f"{name} is {text!r}, which is not a valid {kind.__name__}.") from error
 
 
 def _boolean(text: str) -> bool:
@@ -60,16 +60,18 @@ def _boolean(text: str) -> bool:
 
 @dataclass(frozen=True)
 class CommonSettings:
-    """What every service can be told."""
+    """The settings that all services share."""
 
-    log_level: str = setting("MEMETWIN_LOG_LEVEL", "INFO", "Least level that is logged.")
+    log_level: str = setting("MEMETWIN_LOG_LEVEL", "INFO", "Minimum level of log records.")
     metrics_listen: str = setting(
-        "MEMETWIN_METRICS_LISTEN", "", "Address of the Prometheus metrics; empty serves none."
+        "MEMETWIN_METRICS_LISTEN",
+        "",
+        "Listen address of the Prometheus metrics. Empty serves none.",
     )
     shutdown_delay: float = setting(
         "MEMETWIN_SHUTDOWN_DELAY",
         0.0,
-        "Seconds between saying NOT_SERVING and refusing calls, so that load balancers notice.",
+        "Seconds between reporting NOT_SERVING and refusing calls, for load balancers to react.",
     )
 
 
@@ -77,9 +79,9 @@ def host_port(listen: str) -> tuple[str, int]:
     """Split ``host:port`` (or a bare port, on loopback) into its parts.
 
     Raises:
-        SettingError: the port is no number from 0 to 65535.
+        SettingError: the port is not a number from 0 to 65535.
     """
     host, _, port = listen.rpartition(":")
     if not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
-        raise SettingError(f"{listen!r} is not host:port")
+        raise SettingError(f"{listen!r} is not an address of the form host:port, port up to 65535.")
     return host or "127.0.0.1", int(port)

@@ -1,4 +1,4 @@
-"""Logs and metrics, set up in one call."""
+"""Sets up logs and metrics."""
 
 import json
 import logging
@@ -8,19 +8,21 @@ from prometheus_client import Counter, Histogram, start_http_server
 
 from services.settings import CommonSettings, host_port
 
-CALLS = Counter("memetwin_rpc_total", "Calls answered.", ["method", "code"])
-SECONDS = Histogram(
+RPCS = Counter(
+    "memetwin_rpc_total", "Completed RPCs by method and status code.", ["method", "code"]
+)
+RPC_SECONDS = Histogram(
     "memetwin_rpc_seconds",
-    "Seconds from a call's arrival to its end.",
+    "Duration of RPCs in seconds, from arrival to completion.",
     ["method"],
     buckets=[0.0005 * 2**step for step in range(17)],
 )
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and what ``extra`` adds."""
+    """Formats a record as one line of JSON: time, level, logger, message and the ``extra`` keys."""
 
-    _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+    _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
@@ -31,14 +33,16 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: value for name, value in record.__dict__.items() if name not in self._OWN}
+        line |= {
+            name: value for name, value in record.__dict__.items() if name not in self._STANDARD
+        }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 
 def set_up(settings: CommonSettings) -> None:
-    """Log JSON lines to stderr, and serve Prometheus metrics where the settings say."""
+    """Log JSON lines to stderr, and serve Prometheus metrics if the settings name an address."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)

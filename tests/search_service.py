@@ -29,9 +29,9 @@ class SearchService:
     async def _run(self, started: "Future[int]") -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            faces = await stack.enter_async_context(wire(self._settings))
+            service_specs = await stack.enter_async_context(wire(self._settings))
             server = await stack.enter_async_context(
-                grpc_server.Server(faces, self._settings.listen)
+                grpc_server.Server(service_specs, self._settings.listen)
             )
             started.set_result(server.port)
             await self._stop.wait()

@@ -19,7 +19,7 @@ async def main() -> None:
         wire(settings) as gateway,
         app_application.serve(gateway.application, *host_port(settings.http_listen)),
     ):
-        await grpc_server.serve(gateway.faces, settings.listen, settings)
+        await grpc_server.serve(gateway.service_specs, settings.listen, settings)
 
 
 if __name__ == "__main__":

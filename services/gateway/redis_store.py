@@ -18,7 +18,7 @@ MAX_PAGE_SIZE = 1000
 
 def connect(url: str) -> Redis:
     """Return a client; it connects when it is first used. Raises InvalidArgument for a bad URL."""
-    redis: Redis = redis_client.connect(url, connections=64, timeout=5)
+    redis: Redis = redis_client.connect(url, max_connections=64, timeout=5)
     return redis
 
 

@@ -60,9 +60,9 @@ from services.grpc_server import ServiceSpec
 
 @dataclass(frozen=True)
 class Gateway:
-    """A wired gateway: its gRPC faces and its HTTP application."""
+    """A wired gateway: its gRPC services and its HTTP application."""
 
-    faces: list[ServiceSpec]
+    service_specs: list[ServiceSpec]
     application: Starlette
 
 
@@ -110,17 +110,19 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
 
         has_model = bool(settings.llm_base_url)
-        faces = [
-            _face("Cache", CacheServicer(kept), ready, keys),
-            _face("Chat", ChatServicer(chat), can_chat, keys),
-            _face("Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys),
-            _face("Twin", TwinServicer(twins), ready, keys),
+        service_specs = [
+            _service_spec("Cache", CacheServicer(kept), ready, keys),
+            _service_spec("Chat", ChatServicer(chat), can_chat, keys),
+            _service_spec(
+                "Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys
+            ),
+            _service_spec("Twin", TwinServicer(twins), ready, keys),
         ]
         routes = ChatRoutes(chat).routes() + EmbeddingRoutes(backends.embedder).routes()
         routes += ModelRoutes(upstream, backends.embedder).routes()
         routes += CacheRoutes(kept.usage).routes() + DocumentRoutes(ingest).routes()
         routes += TwinRoutes(twins).routes() + RagRoutes(answers).routes()
-        yield Gateway(faces, application(routes, ready, keys))
+        yield Gateway(service_specs, application(routes, ready, keys))
 
 
 def _cache(
@@ -178,10 +180,10 @@ _ADD: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
 }
 
 
-def _face(
+def _service_spec(
     name: str, servicer: Any, ready: Callable[[], Awaitable[bool]], keys: ApiKeys
 ) -> ServiceSpec:
-    """Return the face of a service; the right to it has its name."""
+    """Return the spec of a service. The permission to call it has the same name."""
     return ServiceSpec(
         f"memetwin.gateway.v1.{name}Service",
         functools.partial(_ADD[name], servicer),

@@ -43,8 +43,8 @@ async def main() -> None:
     """Serve until told to stop."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
-    async with wire(settings) as faces:
-        await grpc_server.serve(faces, settings.listen, settings)
+    async with wire(settings) as service_specs:
+        await grpc_server.serve(service_specs, settings.listen, settings)
 
 
 if __name__ == "__main__":

@@ -77,11 +77,11 @@ def test_without_neighbours_calls_are_unavailable_and_it_lives(gateway: Any) -> 
 
 def test_an_outgoing_call_never_outlives_its_callers() -> None:
     assert deadlines.time_left() is None
-    with deadlines.within(5):
+    with deadlines.limit(5):
         left = deadlines.time_left()
         assert left is not None
         assert 4 < left < 5
-    with deadlines.within(0), pytest.raises(DeadlineExceeded):
+    with deadlines.limit(0), pytest.raises(DeadlineExceeded):
         deadlines.time_left()
 
 

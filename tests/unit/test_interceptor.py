@@ -1,23 +1,123 @@
 import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from prometheus_client import REGISTRY
 
-from services import grpc_server
+from services import deadlines, grpc_server
+from services.errors import InvalidArgument, Overloaded, Unauthenticated
 from services.grpc_server import ServiceSpec
 
-NAME, METHOD = "test.Slow", "/test.Slow/Wait"
+_numbers = itertools.count()
 
 
-async def _ready() -> bool:
+async def ready() -> bool:
     return True
 
 
-def counted() -> float:
-    labels = {"method": METHOD, "code": "DEADLINE_EXCEEDED"}
+@asynccontextmanager
+async def served(
+    behaviour: Any, authenticate: Callable[[str], None] | None = None, *, stream: bool = False
+) -> AsyncIterator[tuple[Any, str]]:
+    """Serve one method; yield its callable and its name."""
+    service = f"test.Service{next(_numbers)}"
+    make: Any = (
+        grpc.unary_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
+    )
+
+    def register(server: Any) -> None:
+        server.add_registered_method_handlers(service, {"Call": make(behaviour)})
+
+    spec = ServiceSpec(service, register, ready, authenticate)
+    async with (
+        grpc_server.Server([spec], "127.0.0.1:0") as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        method = f"/{service}/Call"
+        yield (channel.unary_stream if stream else channel.unary_unary)(method), method
+
+
+def count(method: str, code: str) -> float:
+    labels = {"method": method, "code": code}
     return REGISTRY.get_sample_value("memetwin_rpc_total", labels) or 0.0
+
+
+async def error_of(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+async def collect(call: Any) -> list[bytes]:
+    return [response async for response in call]
+
+
+async def echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+async def test_a_response_passes_and_is_counted() -> None:
+    async with served(echo) as (call, method):
+        assert await call(b"hello", timeout=10) == b"hello"
+    assert count(method, "OK") == 1
+
+
+async def test_a_failure_becomes_a_status_with_details() -> None:
+    async def fail(request: bytes, context: Any) -> bytes:
+        raise Overloaded("QUEUE_FULL", "The queue is full.", retry_after=0.25, length=7)
+
+    async with served(fail) as (call, method):
+        error = await error_of(call(b"", timeout=10))
+    assert (error.code(), error.details()) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "The queue is full.",
+    )
+    caught: Any = error
+    status = rpc_status.from_call(caught)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain, dict(info.metadata)) == (
+        "QUEUE_FULL",
+        "memetwin",
+        {"length": "7"},
+    )
+    assert count(method, "RESOURCE_EXHAUSTED") == 1
+
+
+async def test_an_internal_error_is_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(request: bytes, context: Any) -> bytes:
+        raise KeyError("secret")
+
+    async with served(fail) as (call, method):
+        error = await error_of(call(b"", timeout=10))
+    assert error.code() == grpc.StatusCode.INTERNAL
+    assert "secret" not in str(error.details())
+    [record] = [one for one in caplog.records if one.message == "RPC failed"]
+    assert record.__dict__["method"] == method
+    assert record.exc_info is not None
+
+
+async def test_authentication_sees_the_header_and_may_refuse() -> None:
+    seen = []
+
+    def authenticate(authorization: str) -> None:
+        seen.append(authorization)
+        if authorization != "Bearer right":
+            raise Unauthenticated("BAD_KEY", "The key is unknown.")
+
+    async with served(echo, authenticate) as (call, _):
+        metadata = [("authorization", "Bearer right")]
+        assert await call(b"in", timeout=10, metadata=metadata) == b"in"
+        error = await error_of(call(b"in", timeout=10))
+    assert error.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert seen == ["Bearer right", ""]
 
 
 async def test_a_call_ends_in_the_service_too_at_its_callers_deadline() -> None:
@@ -25,23 +125,84 @@ async def test_a_call_ends_in_the_service_too_at_its_callers_deadline() -> None:
 
     async def wait(request: bytes, context: Any) -> bytes:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             ended.set()
         return b""
 
-    def register(server: Any) -> None:
-        methods: Any = {"Wait": grpc.unary_unary_rpc_method_handler(wait)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, methods),))
+    async with served(wait) as (call, method):
+        error = await error_of(call(b"", timeout=0.05))
+        await asyncio.wait_for(ended.wait(), 10)
+    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert count(method, "DEADLINE_EXCEEDED") == 1
 
-    async with (
-        grpc_server.Server([ServiceSpec(NAME, register, _ready)], "127.0.0.1:0") as server,
-        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
-        call: Any = channel.unary_unary(METHOD)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call(b"", timeout=0.2)
-        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(ended.wait(), 5)
-        await asyncio.sleep(0.1)
-    assert counted() == 1
+
+@pytest.fixture
+def short_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "DEFAULT_DEADLINE", 0.05)
+
+
+@pytest.mark.usefixtures("short_default")
+async def test_a_call_without_a_deadline_gets_the_default_one() -> None:
+    async def wait(request: bytes, context: Any) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async with served(wait) as (call, method):
+        error = await error_of(call(b""))
+    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert count(method, "DEADLINE_EXCEEDED") == 1
+
+
+@pytest.mark.usefixtures("short_default")
+async def test_a_stream_without_a_deadline_gets_the_default_one_between_its_responses() -> None:
+    closed = asyncio.Event()
+
+    async def wait(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    async with served(wait, stream=True) as (call, method):
+        responses = call(b"")
+        assert await responses.read() == b"first"
+        error = await error_of(responses.read())
+    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert closed.is_set()
+    assert count(method, "DEADLINE_EXCEEDED") == 1
+
+
+async def test_a_streams_responses_come_in_order_and_its_failure_after_them() -> None:
+    async def some(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+        if request:
+            raise InvalidArgument("BAD", "The request is bad.", field="x")
+
+    async with served(some, stream=True) as (call, method):
+        assert await collect(call(b"", timeout=10)) == [b"one", b"two"]
+        responses = call(b"bad", timeout=10)
+        assert [await responses.read(), await responses.read()] == [b"one", b"two"]
+        error = await error_of(responses.read())
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert (count(method, "OK"), count(method, "INVALID_ARGUMENT")) == (1, 1)
+
+
+async def test_a_cancelled_stream_is_closed_and_counted() -> None:
+    closed = asyncio.Event()
+
+    async def endless(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"more"
+        finally:
+            closed.set()
+
+    async with served(endless, stream=True) as (call, method):
+        responses = call(b"", timeout=60)
+        assert await responses.read() == b"more"
+        responses.cancel()
+        await asyncio.wait_for(closed.wait(), 10)
+    assert count(method, "CANCELLED") == 1

@@ -27,7 +27,7 @@ class CacheRoutes:
     async def stats(self, request: Request) -> Response:
         """Tell what the cache has done for all of a tenant, and a day's history."""
         scope = Scope(current_tenant(request.query_params.get("tenant", "")))
-        with deadlines.within(deadlines.DEFAULT_DEADLINE):
+        with deadlines.limit(deadlines.DEFAULT_DEADLINE):
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
                 counts = await self._usage.stats(scope, whole_tenant=True)
                 history = await self._usage.history(scope.tenant)

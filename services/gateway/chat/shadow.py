@@ -48,7 +48,7 @@ class ShadowSampler:
     async def _perhaps_ask(self, conversation: Conversation, trial: Trial) -> None:
         assert conversation.request is not None  # noqa: S101 - what was served has a key
         try:
-            with deadlines.within(deadlines.LONG_DEADLINE):
+            with deadlines.limit(deadlines.LONG_DEADLINE):
                 share = (await self._evidence.budget(trial.tenant)).sampling()
                 if random.random() < share:  # noqa: S311 - a sample, not a secret
                     await self._ask(conversation, conversation.request, trial, 1 / share)

@@ -103,7 +103,7 @@ class Singleflight:
 
     async def _run(self, name: str, call: SharedCall, work: Work) -> None:
         try:
-            with deadlines.within(deadlines.LONG_DEADLINE):
+            with deadlines.limit(deadlines.LONG_DEADLINE):
                 await self._lead_or_replay(name, call, work)
             call.end(_leader_lost())
         except asyncio.CancelledError:

@@ -80,7 +80,7 @@ async def handle_failure(request: Request, error: Exception) -> Response:
 
 async def handle_timeout(request: Request, error: Exception) -> Response:
     """Answer a request whose handler has exceeded its deadline."""
-    return error_response(deadlines.late())
+    return error_response(deadlines.exceeded())
 
 
 def _status(failure: Failure) -> int:

@@ -18,7 +18,7 @@ def openai_route(path: str, handler: Handler, method: str) -> Route:
 
     async def endpoint(request: Request) -> Response:
         try:
-            with deadlines.within(deadlines.LONG_DEADLINE):
+            with deadlines.limit(deadlines.LONG_DEADLINE):
                 return await handler(request)
         except Failure as failure:
             return openai_error_response(failure)

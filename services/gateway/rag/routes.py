@@ -47,7 +47,7 @@ class RagRoutes:
         if EVENT_STREAM in request.headers.get("accept", ""):
             return await self._stream(messages.question(message))
         limit = deadlines.LONG_DEADLINE
-        with deadlines.within(limit):
+        with deadlines.limit(limit):
             async with asyncio.timeout(limit):
                 answer = await self._answers.ask(messages.question(message))
         body = message_to_dict(messages.answer(answer))
@@ -55,7 +55,7 @@ class RagRoutes:
 
     async def _stream(self, question: Question) -> StreamingResponse:
         """Begin to answer; what fails before the first event is raised, later on it is an event."""
-        with deadlines.within(deadlines.LONG_DEADLINE):
+        with deadlines.limit(deadlines.LONG_DEADLINE):
             events = self._answers.stream(question, streamed=True)
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 first = await anext(events)
@@ -67,7 +67,7 @@ async def _lines(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[st
     for text in _written(first):
         yield text
     try:
-        with deadlines.within(deadlines.LONG_DEADLINE):
+        with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 async for event in events:
                     for text in _written(event):
@@ -75,7 +75,7 @@ async def _lines(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[st
     except Failure as failure:
         yield server_sent_event("error", {"reason": failure.reason, "message": failure.message})
     except TimeoutError:
-        late = deadlines.late()
+        late = deadlines.exceeded()
         yield server_sent_event("error", {"reason": late.reason, "message": late.message})
 
 

@@ -35,7 +35,7 @@ class TwinRoutes:
     async def find(self, request: Request) -> Response:
         """Find the twins of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
         limit = deadlines.DEFAULT_DEADLINE
-        with deadlines.within(limit):
+        with deadlines.limit(limit):
             async with asyncio.timeout(limit):
                 photo, options = await _query(request)
                 metric, count = _metric(options), _limit(options)

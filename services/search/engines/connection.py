@@ -79,7 +79,7 @@ def connect(url: str) -> Client:
     Raises:
         InvalidArgument: this is no address.
     """
-    redis = redis_client.connect(url, connections=32, timeout=2 * PATIENCE, protocol=2)
+    redis = redis_client.connect(url, max_connections=32, timeout=2 * PATIENCE, protocol=2)
     redis.response_callbacks.pop("VSIM", None)  # its own reading of the reply loses scores
     return redis
 

@@ -235,7 +235,7 @@ class ErrorBudgetController:
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(Failure), deadlines.within(deadlines.DEFAULT_DEADLINE):
+    with contextlib.suppress(Failure), deadlines.limit(deadlines.DEFAULT_DEADLINE):
         await work
 
 

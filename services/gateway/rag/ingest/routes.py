@@ -41,7 +41,7 @@ class DocumentRoutes:
         ``collection``, ``title`` and ``fields`` (as JSON) come in the form or the query, and hold
         for all of its files.
         """
-        with deadlines.within(DEADLINE):
+        with deadlines.limit(DEADLINE):
             async with asyncio.timeout(DEADLINE):
                 has_form = bodies.is_form(request)
                 form = await bodies.form(request, REQUEST_BYTES) if has_form else None
