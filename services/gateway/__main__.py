@@ -5,19 +5,19 @@ import os
 import uvloop
 
 from services import grpc_server, telemetry
-from services.gateway.app import server as app_application
+from services.gateway.app import server
 from services.gateway.settings import Settings
 from services.gateway.wiring import wire
 from services.settings import from_env, host_port
 
 
 async def main() -> None:
-    """Serve gRPC and HTTP until told to stop."""
+    """Serve gRPC and HTTP until the process is told to stop."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with (
         wire(settings) as gateway,
-        app_application.serve(gateway.application, *host_port(settings.http_listen)),
+        server.serve(gateway.application, *host_port(settings.http_listen)),
     ):
         await grpc_server.serve(gateway.service_specs, settings.listen, settings)
 

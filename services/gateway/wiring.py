@@ -10,7 +10,10 @@ import grpc
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from memetwin.gateway.v1 import cache_pb2_grpc, chat_pb2_grpc, rag_pb2_grpc, twin_pb2_grpc
+from memetwin.gateway.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server as add_cache
+from memetwin.gateway.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server as add_chat
+from memetwin.gateway.v1.rag_pb2_grpc import add_RagServiceServicer_to_server as add_rag
+from memetwin.gateway.v1.twin_pb2_grpc import add_TwinServiceServicer_to_server as add_twin
 from services import grpc_channel, redis_client
 from services.gateway import redis_store
 from services.gateway.app.application import application
@@ -31,7 +34,8 @@ from services.gateway.cache.servicer import CacheParts, CacheServicer
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.verifier.model import Verifier
-from services.gateway.chat.service import Bounds, ChatService
+from services.gateway.chat.fail_open import FailOpenCache
+from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
 from services.gateway.chat.shadow import ShadowSampler
 from services.gateway.coalescing.leases import LeaseStore
@@ -68,125 +72,163 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[Gateway]:
-    """Build the gateway; at the end let its writes finish and close its connections."""
+    """Build the gateway; at the end finish its writes and close its connections."""
     async with contextlib.AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(grpc_channel.dial(address))
-            for address in (settings.embedder_address, settings.search_address)
-        ]
-        redis = redis_store.connect(settings.redis_url)
-        stack.push_async_callback(redis_client.close, redis)
-        backends = Backends(EmbedderClient(channels[0]), SearchClient(channels[1]))
-        prefix = settings.redis_prefix
-        documents = DocumentStore(redis, prefix)
-        kept = _cache(settings, redis, Scopes(redis, prefix), backends, stack)
-        upstream = LanguageModelClient(
-            settings.llm_base_url, settings.llm_model, settings.llm_api_key
-        )
-        stack.push_async_callback(upstream.close)
-        writer = _writer(settings, backends.embedder, upstream)
-        refusals = Abstention(
-            CalibrationStore(redis, prefix), documents, backends, min_score=settings.rag_min_score
-        )
-        answers = RagService(backends, documents, kept.cache, writer, refusals)
-        stack.push_async_callback(answers.settle)
-        twins = TwinService(TwinStore(redis, prefix), backends)
-        ingest = IngestService(documents, backends)
-
-        keys = ApiKeys.load(settings.api_keys_file)
-        flights = Singleflight(LeaseStore(redis, settings.redis_prefix, settings.chat_lease))
-        samples = ShadowSampler(kept.cache, kept.evidence, upstream)
-        stack.push_async_callback(samples.close)
-        bounds = Bounds(settings.chat_max_temperature, settings.cache_stale)
-        chat = ChatService(
-            kept.cache, kept.usage, upstream, flights, samples=samples, bounds=bounds
-        )
-        stack.push_async_callback(chat.close)
-
-        async def ready() -> bool:
-            return await redis_store.is_ready(redis) and await backends.ready()
-
-        async def can_chat() -> bool:
-            return bool(settings.llm_base_url) or await ready()  # it needs no cache to answer
-
-        has_model = bool(settings.llm_base_url)
+        common = await _connect(settings, stack)
+        cache = _cache(common)
+        chat = _chat(common, cache)
+        rag = _rag(common, cache)
+        twins = TwinService(TwinStore(common.redis, settings.redis_prefix), common.backends)
         service_specs = [
-            _service_spec("Cache", CacheServicer(kept), ready, keys),
-            _service_spec("Chat", ChatServicer(chat), can_chat, keys),
-            _service_spec(
-                "Rag", RagServicer(ingest, answers, refusals, has_model=has_model), ready, keys
-            ),
-            _service_spec("Twin", TwinServicer(twins), ready, keys),
+            common.spec("Cache", add_cache, CacheServicer(cache)),
+            common.spec("Chat", add_chat, ChatServicer(chat), common.can_chat),
+            common.spec("Rag", add_rag, rag.servicer),
+            common.spec("Twin", add_twin, TwinServicer(twins)),
         ]
-        routes = ChatRoutes(chat).routes() + EmbeddingRoutes(backends.embedder).routes()
-        routes += ModelRoutes(upstream, backends.embedder).routes()
-        routes += CacheRoutes(kept.usage).routes() + DocumentRoutes(ingest).routes()
-        routes += TwinRoutes(twins).routes() + RagRoutes(answers).routes()
-        yield Gateway(service_specs, application(routes, ready, keys))
+        routes = [
+            *ChatRoutes(chat).routes(),
+            *EmbeddingRoutes(common.backends.embedder).routes(),
+            *ModelRoutes(common.language_model, common.backends.embedder).routes(),
+            *CacheRoutes(cache.usage).routes(),
+            *DocumentRoutes(rag.ingest).routes(),
+            *RagRoutes(rag.service).routes(),
+            *TwinRoutes(twins).routes(),
+        ]
+        yield Gateway(service_specs, application(routes, common.is_ready, common.keys))
 
 
-def _cache(
-    settings: Settings,
-    redis: Redis,
-    scopes: Scopes,
-    backends: Backends,
-    stack: contextlib.AsyncExitStack,
-) -> CacheParts:
-    store = CacheStore(redis, settings.redis_prefix)
-    stack.push_async_callback(store.close)
-    eviction = Eviction(store, backends.search, settings.cache_memory)
-    stack.push_async_callback(eviction.settle)
-    usage = UsageRecorder(scopes, store, Prices.read(settings.llm_prices))
-    stack.push_async_callback(usage.close)
+@dataclass(frozen=True)
+class Common:
+    """What the features are built from."""
+
+    settings: Settings
+    stack: contextlib.AsyncExitStack
+    redis: Redis
+    backends: Backends
+    language_model: LanguageModelClient
+    keys: ApiKeys
+
+    async def is_ready(self) -> bool:
+        """Return whether Redis and the backends are ready."""
+        return await redis_store.is_ready(self.redis) and await self.backends.ready()
+
+    async def can_chat(self) -> bool:
+        """Return whether chat requests can be answered; a language model needs no cache for it."""
+        return bool(self.settings.llm_base_url) or await self.is_ready()
+
+    def spec(
+        self,
+        name: str,
+        add: Callable[[Any, grpc.aio.Server], None],
+        servicer: Any,
+        is_ready: Callable[[], Awaitable[bool]] | None = None,
+    ) -> ServiceSpec:
+        """Return a service of the gateway; it requires the right of its name."""
+        return ServiceSpec(
+            f"memetwin.gateway.v1.{name}Service",
+            functools.partial(add, servicer),
+            is_ready or self.is_ready,
+            functools.partial(self.keys.authenticate, name.lower()),
+        )
+
+
+async def _connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Common:
+    embedder, search = [
+        await stack.enter_async_context(grpc_channel.dial(address))
+        for address in (settings.embedder_address, settings.search_address)
+    ]
+    redis = redis_store.connect(settings.redis_url)
+    stack.push_async_callback(redis_client.close, redis)
+    language_model = LanguageModelClient(
+        settings.llm_base_url, settings.llm_model, settings.llm_api_key
+    )
+    stack.push_async_callback(language_model.close)
+    return Common(
+        settings,
+        stack,
+        redis,
+        Backends(EmbedderClient(embedder), SearchClient(search)),
+        language_model,
+        ApiKeys.load(settings.api_keys_file),
+    )
+
+
+def _cache(common: Common) -> CacheParts:
+    scopes = Scopes(common.redis, common.settings.redis_prefix)
+    store = CacheStore(common.redis, common.settings.redis_prefix)
+    common.stack.push_async_callback(store.close)
+    eviction = Eviction(store, common.backends.search, common.settings.cache_memory)
+    common.stack.push_async_callback(eviction.settle)
+    usage = UsageRecorder(scopes, store, Prices.read(common.settings.llm_prices))
+    common.stack.push_async_callback(usage.close)
     verifier = Verifier.load()
-    evidence = ErrorBudgetController(scopes, store, backends.embedder, verifier)
-    stack.push_async_callback(evidence.close)
+    evidence = ErrorBudgetController(scopes, store, common.backends.embedder, verifier)
+    common.stack.push_async_callback(evidence.close)
     cache = SemanticCache(
         scopes,
         store,
-        backends,
+        common.backends,
         verifier,
         eviction,
         evidence=evidence,
-        min_similarity=settings.cache_min_similarity,
-        ttl=settings.cache_ttl,
-        stale=settings.cache_stale,
+        min_similarity=common.settings.cache_min_similarity,
+        ttl=common.settings.cache_ttl,
+        stale=common.settings.cache_stale,
     )
-    admin = CacheAdmin(scopes, store, backends.search)
+    admin = CacheAdmin(scopes, store, common.backends.search)
     return CacheParts(
         cache,
         admin,
         usage,
-        Calibration(backends.embedder, verifier),
+        Calibration(common.backends.embedder, verifier),
         evidence,
-        Feedback(admin, evidence, scopes, backends),
+        Feedback(admin, evidence, scopes, common.backends),
     )
 
 
-def _writer(
-    settings: Settings, embedder: EmbedderClient, language_model: LanguageModelClient
-) -> ExtractiveWriter | LanguageModelWriter:
-    """Return who writes answers from documents: a language model if one is set."""
-    if not settings.llm_base_url:
-        return ExtractiveWriter(embedder)
-    return LanguageModelWriter(language_model, prompt_tokens=settings.rag_prompt_tokens)
-
-
-_ADD: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
-    "Cache": cache_pb2_grpc.add_CacheServiceServicer_to_server,
-    "Chat": chat_pb2_grpc.add_ChatServiceServicer_to_server,
-    "Rag": rag_pb2_grpc.add_RagServiceServicer_to_server,
-    "Twin": twin_pb2_grpc.add_TwinServiceServicer_to_server,
-}
-
-
-def _service_spec(
-    name: str, servicer: Any, ready: Callable[[], Awaitable[bool]], keys: ApiKeys
-) -> ServiceSpec:
-    """Return the spec of a service. The permission to call it has the same name."""
-    return ServiceSpec(
-        f"memetwin.gateway.v1.{name}Service",
-        functools.partial(_ADD[name], servicer),
-        ready,
-        functools.partial(keys.authenticate, name.lower()),
+def _chat(common: Common, cache: CacheParts) -> ChatService:
+    settings = common.settings
+    fail_open = FailOpenCache(cache.cache, max_stale=settings.cache_stale)
+    sampler = ShadowSampler(fail_open, cache.evidence, common.language_model)
+    common.stack.push_async_callback(sampler.close)
+    leases = LeaseStore(common.redis, settings.redis_prefix, settings.chat_lease)
+    chat = ChatService(
+        fail_open,
+        cache.usage,
+        common.language_model,
+        Singleflight(leases),
+        sampler,
+        max_temperature=settings.chat_max_temperature,
     )
+    common.stack.push_async_callback(chat.close)
+    return chat
+
+
+@dataclass(frozen=True)
+class Rag:
+    """The parts of the RAG feature."""
+
+    service: RagService
+    ingest: IngestService
+    servicer: RagServicer
+
+
+def _rag(common: Common, cache: CacheParts) -> Rag:
+    settings, backends = common.settings, common.backends
+    documents = DocumentStore(common.redis, settings.redis_prefix)
+    abstention = Abstention(
+        CalibrationStore(common.redis, settings.redis_prefix),
+        documents,
+        backends,
+        min_score=settings.rag_min_score,
+    )
+    has_model = bool(settings.llm_base_url)
+    writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
+    if has_model:
+        writer = LanguageModelWriter(
+            common.language_model, prompt_tokens=settings.rag_prompt_tokens
+        )
+    service = RagService(backends, documents, cache.cache, writer, abstention)
+    common.stack.push_async_callback(service.settle)
+    ingest = IngestService(documents, backends)
+    return Rag(service, ingest, RagServicer(ingest, service, abstention, has_model=has_model))

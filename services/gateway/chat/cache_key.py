@@ -1,96 +1,92 @@
-"""What a chat completion request asks, and whether its answer may be kept: pure reading."""
+"""Which chat requests may be cached, and what their answers depend on: pure functions."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import PROMPT_LIMIT, Bound, Context, Request, Scope
+from services.gateway.cache.types import PROMPT_LIMIT, Context, Request
+from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.digests import canonical
 from services.gateway.llm.types import Json
 
-# Fields that change how an answer is delivered or counted, not what it says.
-_NOT_IN_KEY = frozenset(
+# Fields that change how an answer is delivered or counted, not what it says, and those that the
+# context has in parts of its own.
+_NOT_PARAMETERS = frozenset(
     """messages model stream stream_options user metadata store service_tier safety_identifier
     prompt_cache_key n tools functions response_format""".split()
 )
-# Fields whose answers are more than one text: they pass through.
-_PASS = ("tools", "functions", "tool_choice", "function_call", "logprobs", "top_logprobs", "audio")
-_SYSTEM = ("system", "developer")
+# Fields whose answers are more than one text. Requests with them bypass the cache.
+_BYPASS_FIELDS = (
+    *("tools", "functions", "tool_choice", "function_call"),
+    *("logprobs", "top_logprobs", "audio"),
+)
+_SYSTEM_ROLES = ("system", "developer")
+# What OpenAI's API uses for a request without a temperature.
+_DEFAULT_TEMPERATURE = 1.0
 
 
-@dataclass(frozen=True)
-class Controls:
-    """What the caller wants of the cache."""
+def read_request(body: Json, controls: CacheControls, *, max_temperature: float) -> ChatRequest:
+    """Read a request as OpenAI's API has it, and decide whether it may be cached.
 
-    scope: Scope = field(default_factory=Scope)
-    bound: Bound = field(default_factory=Bound)
-    no_cache: bool = False
-    no_store: bool = False
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A request to the language model, and its key in the cache; no key means: passes through."""
-
-    body: Json
-    request: Request | None
-    controls: Controls
-
-    @property
-    def streams(self) -> bool:
-        """Whether the caller wants a stream."""
-        return bool(self.body.get("stream"))
-
-    @property
-    def with_usage(self) -> bool:
-        """Whether the caller wants the usage at the stream's end."""
-        return bool((self.body.get("stream_options") or {}).get("include_usage"))
-
-
-def read(body: Json, controls: Controls, *, hottest: float) -> Conversation:
-    """Read a request as OpenAI's API has it; above the temperature ``hottest`` it has no key.
+    Args:
+        body: the request.
+        controls: how the caller wants the cache to be used.
+        max_temperature: sampling temperature above which a request bypasses the cache.
 
     Raises:
-        InvalidArgument: it has no messages.
+        InvalidArgument: the request has no list of messages.
     """
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(map(_is_object, messages)):
-        raise InvalidArgument("NO_MESSAGES", "messages is a list of messages.", field="messages")
-    bypasses = controls.no_cache and controls.no_store
-    if bypasses or _passes(body, hottest) or not _is_keepable(messages):
-        return Conversation(body, None, controls)
-    asked = messages[-1]
-    context = Context(
-        model=f"chat:{body.get('model')}",
-        parameters={
-            name: canonical(value).decode()
-            for name, value in body.items()
-            if name not in _NOT_IN_KEY and value is not None
-        },
-        system_prompt=canonical(
-            [(_who(one), _text(one["content"])) for one in messages if _is_system(one)]
-        ).decode(),
-        response_format=canonical(body.get("response_format")).decode(),
-        history=[
-            (_who(one), _text(one["content"])) for one in messages[:-1] if not _is_system(one)
-        ],
+        raise InvalidArgument(
+            "NO_MESSAGES", "messages must be a non-empty list of objects.", field="messages"
+        )
+    bypasses = (
+        (controls.no_cache and controls.no_store)
+        or _has_bypass_field(body)
+        or not _is_cool(body, max_temperature)
+        or not _is_text_only(messages)
     )
-    request = Request(controls.scope, context, _text(asked["content"]))
-    keyed = request.prompt.strip() and len(request.prompt.encode()) <= PROMPT_LIMIT
-    return Conversation(body, request if keyed else None, controls)
+    if bypasses:
+        return ChatRequest(body, None, controls)
+    prompt = _text(messages[-1]["content"])
+    fits = prompt.strip() and len(prompt.encode()) <= PROMPT_LIMIT
+    request = Request(controls.scope, _context(body, messages), prompt) if fits else None
+    return ChatRequest(body, request, controls)
 
 
-def _passes(body: Json, hottest: float) -> bool:
-    if any(body.get(name) for name in _PASS) or body.get("n") not in (None, 1):
-        return True
+def _context(body: Json, messages: list[Json]) -> Context:
+    """Return everything that the answer depends on except the last message."""
+    parameters = {
+        name: canonical(value).decode()
+        for name, value in body.items()
+        if name not in _NOT_PARAMETERS and value is not None
+    }
+    system = [(_speaker(one), _text(one["content"])) for one in messages if _is_system(one)]
+    history = [
+        (_speaker(one), _text(one["content"])) for one in messages[:-1] if not _is_system(one)
+    ]
+    return Context(
+        model=f"chat:{body.get('model')}",
+        parameters=parameters,
+        system_prompt=canonical(system).decode(),
+        response_format=canonical(body.get("response_format")).decode(),
+        history=history,
+    )
+
+
+def _has_bypass_field(body: Json) -> bool:
+    return any(body.get(name) for name in _BYPASS_FIELDS) or body.get("n") not in (None, 1)
+
+
+def _is_cool(body: Json, max_temperature: float) -> bool:
     temperature = body.get("temperature")
     if temperature is None:
-        temperature = 1.0  # what OpenAI's API takes for a temperature that is not given
-    return not isinstance(temperature, int | float) or temperature > hottest
+        temperature = _DEFAULT_TEMPERATURE
+    return isinstance(temperature, int | float) and temperature <= max_temperature
 
 
-def _is_keepable(messages: list[Json]) -> bool:
-    """Say whether messages are text alone, and the last is a question of the user."""
+def _is_text_only(messages: list[Json]) -> bool:
+    """Return whether all messages are text, and the last one is the user's."""
     return messages[-1].get("role") == "user" and all(
         isinstance(one.get("role"), str)
         and _text(one.get("content"))
@@ -101,7 +97,7 @@ def _is_keepable(messages: list[Json]) -> bool:
 
 
 def _text(content: Any) -> str:
-    """Return content that is text, or parts of text alone; else an empty string."""
+    """Return the text of a message's content, or an empty string if it is not text alone."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not all(map(_is_object, content)):
@@ -111,14 +107,14 @@ def _text(content: Any) -> str:
     return "\n".join(str(part.get("text", "")) for part in content)
 
 
-def _who(message: Json) -> str:
-    """Return who said a message: a role, and a name if it has one."""
+def _speaker(message: Json) -> str:
+    """Return the role of a message, and its name if it has one."""
     role, name = message["role"], message.get("name")
     return f"{role}:{name}" if name else str(role)
 
 
 def _is_system(message: Json) -> bool:
-    return message["role"] in _SYSTEM
+    return message["role"] in _SYSTEM_ROLES
 
 
 def _is_object(value: Any) -> bool:

@@ -1,254 +1,198 @@
-"""Chat completions through the cache: the story reads top to bottom in ``open``.
+"""Chat completions through the cache: the story reads top to bottom in ``ChatService.complete``."""
 
-The cache is never in the way: if Redis, search or the embedder is away the model answers, and what
-could not be kept is not kept.
-"""
-
-import asyncio
-import dataclasses
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.errors import Aborted, Failure
-from services.gateway.cache.service import SemanticCache
+from services.errors import Aborted
 from services.gateway.cache.types import Decision, Entry
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
-from services.gateway.chat.cache_key import Controls, Conversation, read
+from services.gateway.chat.cache_key import read_request
+from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.shadow import ShadowSampler
-from services.gateway.coalescing.circuit_breaker import CircuitBreaker
+from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.types import Json, completion_text, delta_text, token_usage
+from services.gateway.llm.types import Json, completion_text, delta_text
 
-log = logging.getLogger(__name__)
-
-LOOKUP_SECONDS = 2.0
-AGAIN = 3
+MAX_ATTEMPTS = 3
 
 
 @dataclass
-class Answering:
-    """An answer on its way: what the cache said, and the items that make it up."""
+class ChatAnswer:
+    """An answer under way.
 
-    conversation: Conversation
+    Attributes:
+        request: what is answered.
+        decision: what the cache decided.
+        items: what makes up the answer: any number of ``{"chunk": …}``, then ``{"done": …,
+            "pieces": […]}`` with the completion and the texts of its chunks. The completion of a
+            stream that is more than text is ``{}``.
+    """
+
+    request: ChatRequest
     decision: Decision
     items: AsyncIterator[Item]
 
-    async def whole(self) -> Json:
-        """Return the whole reply."""
+    async def completion(self) -> Json:
+        """Return the whole completion."""
         async for item in self.items:
             if "done" in item:
-                done: Json = item["done"]
-                return done
+                completion: Json = item["done"]
+                return completion
         raise AssertionError("items end with done, or raise")
 
     async def chunks(self) -> AsyncIterator[Json]:
-        """Yield the reply as the chunks of a stream."""
-        asked, streamed = self.conversation.with_usage, False
+        """Yield the completion as the chunks of a stream."""
+        include_usage, is_streamed = self.request.includes_usage, False
         async for item in self.items:
             if "chunk" in item:
-                streamed = True
-                if asked or item["chunk"].get("choices"):
+                is_streamed = True
+                if include_usage or item["chunk"].get("choices"):
                     yield item["chunk"]
-            elif not streamed and item["done"]:
-                reply = item["done"]
-                pieces = item.get("pieces") or [completion_text(reply)]
-                for chunk in completions.replay(reply, pieces, with_usage=asked):
+            elif not is_streamed and item["done"]:
+                completion = item["done"]
+                pieces = item.get("pieces") or [completion_text(completion)]
+                for chunk in completions.replay(completion, pieces, include_usage=include_usage):
                     yield chunk
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What is cached, and how long it is served.
-
-    Attributes:
-        hottest: temperature of sampling above which nothing is cached.
-        stale: seconds past its end for which an answer is served while another is made.
-    """
-
-    hottest: float
-    stale: float
-
-
 class ChatService:
-    """RagService conversations."""
+    """Answers chat requests from the cache, or else by the language model.
+
+    Args:
+        cache: looks up and stores completions.
+        usage: records every lookup.
+        language_model: answers what the cache does not.
+        singleflight: lets concurrent equal requests share one call of the language model.
+        shadow_sampler: checks a sample of the hits.
+        max_temperature: sampling temperature above which a request bypasses the cache.
+    """
 
     def __init__(  # noqa: PLR0913 - wired once
         self,
-        cache: SemanticCache,
+        cache: FailOpenCache,
         usage: UsageRecorder,
-        upstream: LanguageModelClient,
-        flights: Singleflight,
+        language_model: LanguageModelClient,
+        singleflight: Singleflight,
+        shadow_sampler: ShadowSampler,
         *,
-        samples: ShadowSampler,
-        bounds: Bounds,
+        max_temperature: float,
     ) -> None:
         self._cache = cache
         self._usage = usage
-        self._upstream = upstream
-        self._singleflight = flights
-        self._samples = samples
-        self._bounds = bounds
-        self._breaker = CircuitBreaker()
+        self._language_model = language_model
+        self._singleflight = singleflight
+        self._shadow_sampler = shadow_sampler
+        self._max_temperature = max_temperature
 
-    async def open(self, body: Json, controls: Controls) -> Answering:
-        """Begin to answer a request as OpenAI's API has it.
+    async def complete(self, body: Json, controls: CacheControls) -> ChatAnswer:
+        """Look a request up, and start to answer it.
+
+        Args:
+            body: the request as OpenAI's API has it.
+            controls: how the caller wants the cache to be used.
 
         Raises:
-            FailedPrecondition: no language model is set.
+            FailedPrecondition: no language model is configured.
             InvalidArgument: the request has no messages.
-            Refused: the language model's server refuses.
         """
-        self._upstream.check()
-        body = {**body, "model": self._upstream.model(str(body.get("model") or ""))}
-        conversation = read(body, controls, hottest=self._bounds.hottest)
+        self._language_model.check()
+        body = {**body, "model": self._language_model.model(str(body.get("model") or ""))}
+        request = read_request(body, controls, max_temperature=self._max_temperature)
         started = time.perf_counter()
-        decision = await self._look(conversation)
+        decision = await self._cache.lookup(request)
         self._usage.record(controls.scope, decision, time.perf_counter() - started)
-        return Answering(conversation, decision, self._items(conversation, decision))
+        return ChatAnswer(request, decision, self._items(request, decision))
 
-    def _items(self, conversation: Conversation, decision: Decision) -> AsyncIterator[Item]:
-        """Return the items of an answer from where it is to come."""
-        controls = conversation.controls
-        if decision.kind == "bypass":
-            return self._ask(conversation)
+    def _items(self, request: ChatRequest, decision: Decision) -> AsyncIterator[Item]:
+        """Return the items of an answer, from the cache or from the language model."""
+        controls = request.controls
         if decision.entry:
             if decision.entry.is_stale and not controls.no_store:
-                self._refresh(conversation, decision.entry)
+                self._refresh(request, decision.entry)
             else:
-                self._samples.consider(conversation, decision)
-            return _kept(decision)
-        if controls.no_store:
-            return self._ask(conversation)
-        if controls.no_cache:  # a call of its own, which is kept even if its caller leaves
-            return self._singleflight.do(
-                secrets.token_hex(8), lambda: self._make(conversation)
-            ).follow()
-        return self._share(conversation)
+                self._shadow_sampler.sample(request, decision)
+            return _from_entry(decision.entry)
+        if decision.kind == "bypass" or controls.no_store:
+            return self._generate(request)
+        if controls.no_cache:  # a call of its own, stored even if its caller leaves
+            name = secrets.token_hex(8)
+            return self._singleflight.do(name, lambda: self._generate_and_store(request)).follow()
+        return self._share(request)
 
-    def _refresh(self, conversation: Conversation, entry: Entry) -> None:
-        """Make a stale answer anew off the path: one of all replicas does."""
-        self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(conversation))
+    def _refresh(self, request: ChatRequest, entry: Entry) -> None:
+        """Have one of all replicas replace a stale entry; nobody waits for it."""
+        self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Cancel the calls that are under way."""
         await self._singleflight.close()
 
-    async def _look(self, conversation: Conversation) -> Decision:
-        """Ask the cache; if it fails or is slow, do without."""
-        request, controls = conversation.request, conversation.controls
-        if request is None or not self._breaker.allows():
-            return Decision("bypass")
-        if controls.no_cache:
-            return Decision("miss")
-        try:
-            async with asyncio.timeout(LOOKUP_SECONDS):
-                bound = dataclasses.replace(controls.bound, stale=self._bounds.stale)
-                decision = await self._cache.lookup(request, "exact_then_semantic", bound)
-        except (Failure, TimeoutError):
-            self._breaker.record_failure()
-            log.warning("the cache was not asked", exc_info=True)
-            return Decision("bypass")
-        self._breaker.record_success()
-        usable = decision.entry is None or "completion" in decision.entry.detail
-        return decision if usable else Decision("miss", miss_reason="empty")
+    async def _share(self, request: ChatRequest) -> AsyncIterator[Item]:
+        """Follow the one call that concurrent equal requests share.
 
-    async def _share(self, conversation: Conversation) -> AsyncIterator[Item]:
-        """Follow the one call that all make who ask the same now.
-
-        Who was sent nothing goes on with another leader if the first is lost.
+        If the leader is lost, a caller that was sent nothing follows the next leader.
         """
-        request = conversation.request
-        assert request is not None  # noqa: S101 - what has no key is not shared
-        name = await self._cache.key(request, conversation.controls.bound)
-        for attempt in range(AGAIN):
+        name = await self._cache.key(request)
+        for attempt in range(MAX_ATTEMPTS):
             sent = False
-            call = self._singleflight.do(name, lambda: self._lead(conversation))
+            call = self._singleflight.do(name, lambda: self._lead(request))
             try:
                 async for item in call.follow():
-                    if not conversation.streams and item.get("done") == {}:
-                        yield {"done": await self._upstream.complete(conversation.body)}
+                    if not request.is_streamed and item.get("done") == {}:
+                        yield {"done": await self._language_model.complete(request.body)}
                         return
-                    sent = sent or (conversation.streams and "chunk" in item)
-                    if conversation.streams or "done" in item:
+                    sent = sent or (request.is_streamed and "chunk" in item)
+                    if request.is_streamed or "done" in item:
                         yield item
             except Aborted:
-                if sent or attempt == AGAIN - 1:
+                if sent or attempt == MAX_ATTEMPTS - 1:
                     raise
             else:
                 return
 
-    async def _lead(self, conversation: Conversation) -> AsyncIterator[Item]:
-        """Answer for all; the one before may just have ended, so look once more."""
-        request = conversation.request
-        assert request is not None  # noqa: S101 - what has no key is not shared
-        try:
-            decision = await self._cache.get(request, conversation.controls.bound)
-        except Failure:
-            decision = Decision("miss")
-        if decision.entry and "completion" in decision.entry.detail:
-            async for item in _kept(decision):
-                yield item
-            return
-        async for item in self._make(conversation):
+    async def _lead(self, request: ChatRequest) -> AsyncIterator[Item]:
+        """Answer for all followers; an earlier leader may just have stored the answer."""
+        decision = await self._cache.lookup_exact(request)
+        items = _from_entry(decision.entry) if decision.entry else self._generate_and_store(request)
+        async for item in items:
             yield item
 
-    async def _make(self, conversation: Conversation) -> AsyncIterator[Item]:
-        """Ask the model, then keep the answer if it is whole and plain."""
+    async def _generate_and_store(self, request: ChatRequest) -> AsyncIterator[Item]:
+        """Call the language model, then store its answer."""
         done: Item = {}
-        purges, started = await self._purges(conversation), time.perf_counter()
-        async for item in self._ask(conversation):
+        purge_count = await self._cache.purge_count(request.controls.scope)
+        started, seconds = time.perf_counter(), 0.0
+        async for item in self._generate(request):
             yield item
             done = item if "done" in item else done
-            took = time.perf_counter() - started
-        if done.get("done") and purges is not None:
-            await self._keep(conversation, {**done, "seconds": took}, purges)
+            seconds = time.perf_counter() - started
+        await self._cache.store(
+            request,
+            done.get("done") or {},
+            done.get("pieces") or [],
+            purge_count=purge_count,
+            seconds=seconds,
+        )
 
-    async def _purges(self, conversation: Conversation) -> int | None:
-        """Return how often the scope was purged, or None if nobody can say."""
-        try:
-            return await self._cache.purges(conversation.controls.scope)
-        except Failure:
-            return None
-
-    async def _ask(self, conversation: Conversation) -> AsyncIterator[Item]:
-        """Ask the model; the last item is ``done``: the reply, or {} if that is more than text."""
-        if not conversation.streams:
-            yield {"done": await self._upstream.complete(conversation.body)}
+    async def _generate(self, request: ChatRequest) -> AsyncIterator[Item]:
+        """Call the language model."""
+        if not request.is_streamed:
+            yield {"done": await self._language_model.complete(request.body)}
             return
         chunks: list[Json] = []
-        body = conversation.body
-        if conversation.request:  # others who wait for this answer may want its usage
+        body = request.body
+        if request.cache_request:  # followers and later callers may want the usage
             body = {**body, "stream_options": {"include_usage": True}}
-        async for chunk in self._upstream.stream(body):
+        async for chunk in self._language_model.stream(body):
             chunks.append(chunk)
             yield {"chunk": chunk}
-        pieces = [part for part in map(delta_text, chunks) if part]
+        pieces = [piece for piece in map(delta_text, chunks) if piece]
         yield {"done": completions.join(chunks) or {}, "pieces": pieces}
 
-    async def _keep(self, conversation: Conversation, done: Item, purges: int) -> None:
-        request, reply = conversation.request, done["done"]
-        if request is None or not completions.storable(reply):
-            return
-        detail = {"completion": reply, "pieces": done.get("pieces") or []}
-        try:
-            await self._cache.put(
-                request,
-                completion_text(reply),
-                usage=token_usage(reply),
-                detail=detail,
-                purges=purges,
-                seconds=done["seconds"],
-            )
-        except Failure:
-            log.warning("an answer was not kept", exc_info=True)
 
-
-async def _kept(decision: Decision) -> AsyncIterator[Item]:
-    entry = decision.entry
-    assert entry is not None  # noqa: S101 - the caller has just asked
+async def _from_entry(entry: Entry) -> AsyncIterator[Item]:
     yield {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}

@@ -1,4 +1,7 @@
-"""Asks the model again, off the path, what was served from the cache by a budget: was it right?"""
+"""Shadow requests: a sample of the semantic hits is also answered by the language model.
+
+The comparison of both answers teaches the cache's error budget. No caller waits for it.
+"""
 
 import asyncio
 import logging
@@ -8,70 +11,75 @@ import time
 from services import deadlines
 from services.errors import Failure
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
-from services.gateway.cache.service import SemanticCache
-from services.gateway.cache.types import Decision, Request, Trial
+from services.gateway.cache.types import Decision, Trial
 from services.gateway.chat import completions
-from services.gateway.chat.cache_key import Conversation
+from services.gateway.chat.fail_open import FailOpenCache
+from services.gateway.chat.types import ChatRequest
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.types import completion_text, token_usage
+from services.gateway.llm.types import completion_text
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4
+MAX_CONCURRENT = 4
 
 
 class ShadowSampler:
-    """A share of the hits, asked again; their answers are kept, and tell the cache."""
+    """Sends shadow requests for a share of the hits that an error budget has served.
+
+    Args:
+        cache: stores the new answers.
+        error_budget: decides the share, and learns from the new answers.
+        language_model: answers the shadow requests.
+    """
 
     def __init__(
-        self, cache: SemanticCache, evidence: ErrorBudgetController, upstream: LanguageModelClient
+        self,
+        cache: FailOpenCache,
+        error_budget: ErrorBudgetController,
+        language_model: LanguageModelClient,
     ) -> None:
         self._cache = cache
-        self._evidence = evidence
-        self._upstream = upstream
+        self._error_budget = error_budget
+        self._language_model = language_model
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def consider(self, conversation: Conversation, decision: Decision) -> None:
-        """Perhaps ask again what was served; the answer that was served does not wait."""
-        if decision.entry is None or decision.trial is None or len(self._tasks) >= AT_ONCE:
+    def sample(self, request: ChatRequest, decision: Decision) -> None:
+        """Start a shadow request for a hit, if the hit is sampled."""
+        if decision.trial is None or len(self._tasks) >= MAX_CONCURRENT:
             return
-        task = asyncio.create_task(self._perhaps_ask(conversation, decision.trial))
+        task = asyncio.create_task(self._sample(request, decision.trial))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Cancel the shadow requests that are under way."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _perhaps_ask(self, conversation: Conversation, trial: Trial) -> None:
-        assert conversation.request is not None  # noqa: S101 - what was served has a key
+    async def _sample(self, request: ChatRequest, trial: Trial) -> None:
         try:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                share = (await self._evidence.budget(trial.tenant)).sampling()
-                if random.random() < share:  # noqa: S311 - a sample, not a secret
-                    await self._ask(conversation, conversation.request, trial, 1 / share)
+                rate = (await self._error_budget.budget(trial.tenant)).sampling()
+                if random.random() < rate:  # noqa: S311 - a sample, not a secret
+                    await self._send(request, trial, 1 / rate)
         except Failure:
-            log.warning("a hit was not asked again", exc_info=True)
+            log.warning("a shadow request failed", exc_info=True)
 
-    async def _ask(
-        self, conversation: Conversation, request: Request, trial: Trial, weight: float
-    ) -> None:
-        purges, started = await self._cache.purges(request.scope), time.perf_counter()
-        body = {**conversation.body, "stream": False}
-        body.pop("stream_options", None)
-        reply = await self._upstream.complete(body)
-        if not completions.storable(reply):
+    async def _send(self, request: ChatRequest, trial: Trial, weight: float) -> None:
+        """Send a shadow request; its answer counts for ``weight`` hits."""
+        purge_count = await self._cache.purge_count(request.controls.scope)
+        if purge_count is None:
             return
-        text, seconds = completion_text(reply), time.perf_counter() - started
-        await self._evidence.asked_again(trial, text, weight)
-        if not conversation.controls.no_store:
-            await self._cache.put(
-                request,
-                text,
-                usage=token_usage(reply),
-                detail={"completion": reply, "pieces": []},
-                purges=purges,
-                seconds=seconds,
+        body = {**request.body, "stream": False}
+        body.pop("stream_options", None)
+        started = time.perf_counter()
+        completion = await self._language_model.complete(body)
+        seconds = time.perf_counter() - started
+        if not completions.is_cacheable(completion):
+            return
+        await self._error_budget.asked_again(trial, completion_text(completion), weight)
+        if not request.controls.no_store:
+            await self._cache.store(
+                request, completion, [], purge_count=purge_count, seconds=seconds
             )

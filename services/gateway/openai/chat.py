@@ -10,8 +10,8 @@ from starlette.routing import Route
 from services.errors import Failure
 from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.types import Bound, Scope
-from services.gateway.chat.cache_key import Controls
 from services.gateway.chat.service import ChatService
+from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
 from services.gateway.http.errors import openai_error
@@ -34,25 +34,25 @@ class ChatRoutes:
     async def complete(self, request: Request) -> Response:
         """Answer a chat completion, whole or as server-sent events."""
         body = await bodies.json_object(request, BODY_BYTES)
-        answering = await self._chat.open(body, _controls(request))
-        entry = answering.decision.entry
-        headers = cache_headers(answering.decision.kind, entry.age if entry else None)
-        if not answering.conversation.streams:
-            return JSONResponse(await answering.whole(), headers=headers)
-        chunks = answering.chunks()
+        answer = await self._chat.complete(body, _cache_controls(request))
+        entry = answer.decision.entry
+        headers = cache_headers(answer.decision.kind, entry.age if entry else None)
+        if not answer.request.is_streamed:
+            return JSONResponse(await answer.completion(), headers=headers)
+        chunks = answer.chunks()
         # A failure before the first chunk still gets an HTTP status of its own.
         first = await anext(chunks, None)
         headers["Cache-Control"] = "no-store"
         return StreamingResponse(_events(first, chunks), 200, headers, "text/event-stream")
 
 
-def _controls(request: Request) -> Controls:
+def _cache_controls(request: Request) -> CacheControls:
     no_cache, no_store, max_age = cache_control(request.headers.get("cache-control", ""))
     user, namespace = (
         request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace")
     )
     scope = Scope(current_tenant(request.headers.get("x-memetwin-tenant", "")), user, namespace)
-    return Controls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
+    return CacheControls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
 
 
 async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:

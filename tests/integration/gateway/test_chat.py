@@ -249,7 +249,8 @@ def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) ->
 def test_errors_reach_the_caller_as_they_are(client: openai.OpenAI, asked: str) -> None:
     with pytest.raises(openai.RateLimitError) as caught:
         ask(client, f"busy {asked}")
-    assert caught.value.body == {"message": "Too busy.", "type": "overload", "code": "busy"}
+    error = {"message": "Too busy.", "type": "overload", "param": None, "code": "busy"}
+    assert caught.value.body == error
     assert caught.value.response.headers["retry-after"] == "3"
     with pytest.raises(openai.BadRequestError) as ours:
         ask(client, "", messages=[])

@@ -4,79 +4,92 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.chat.cache_key import Controls, read
-from services.gateway.chat.completions import join, replay, storable
+from services.gateway.chat.completions import is_cacheable, is_text_delta, join, replay
 from services.gateway.llm.types import completion_text, delta_text, token_usage
 
 HEAD = {"id": "1", "created": 1, "model": "m", "object": "chat.completion.chunk"}
 
 
-def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
-    return {**HEAD, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+def chunk(delta: dict[str, Any], reason: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {**HEAD, "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
 
 
-def whole(pieces: list[str], reason: str = "stop") -> list[dict[str, Any]]:
-    counted = {**HEAD, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
-    body = [chunk({"content": part}) for part in pieces]
-    return [chunk({"role": "assistant", "content": ""}), *body, chunk({}, reason), counted]
+def stream(pieces: list[str], reason: str = "stop") -> list[dict[str, Any]]:
+    usage = {**HEAD, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    body = [chunk({"content": piece}) for piece in pieces]
+    return [chunk({"role": "assistant", "content": ""}), *body, chunk({}, reason), usage]
 
 
 @given(st.lists(st.text(min_size=1), min_size=1))
-def test_what_is_joined_replays_in_the_same_pieces(pieces: list[str]) -> None:
-    reply = join(whole(pieces))
-    assert reply is not None
-    assert storable(reply)
-    assert completion_text(reply) == "".join(pieces)
-    again = list(replay(reply, pieces, with_usage=True))
+def test_a_joined_stream_replays_in_the_same_pieces(pieces: list[str]) -> None:
+    completion = join(stream(pieces))
+    assert completion is not None
+    assert is_cacheable(completion)
+    assert completion_text(completion) == "".join(pieces)
+    again = list(replay(completion, pieces, include_usage=True))
     assert [delta_text(one) for one in again if delta_text(one)] == pieces
-    assert join(again) == reply
-    assert token_usage(reply) == {"prompt_tokens": 1, "completion_tokens": 2}
+    assert join(again) == completion
+    assert token_usage(completion) == {"prompt_tokens": 1, "completion_tokens": 2}
+
+
+def test_a_replay_has_the_usage_only_if_it_is_wanted() -> None:
+    completion = join(stream(["a"]))
+    assert completion is not None
+    chunks = list(replay(completion, ["a"], include_usage=False))
+    assert all(one["choices"] and "usage" not in one for one in chunks)
+    *chunks, last = replay(completion, ["a"], include_usage=True)
+    assert all(one["usage"] is None for one in chunks)
+    assert (last["choices"], last["usage"]) == ([], completion["usage"])
 
 
 @given(st.lists(st.text(min_size=1), min_size=1), st.data())
-def test_a_stream_cut_anywhere_is_no_reply(pieces: list[str], data: st.DataObject) -> None:
-    chunks = whole(pieces)
+def test_a_stream_truncated_anywhere_is_no_completion(
+    pieces: list[str], data: st.DataObject
+) -> None:
+    chunks = stream(pieces)
     assert join(chunks[: data.draw(st.integers(0, len(chunks) - 2))]) is None
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls"])
-def test_only_what_ended_by_itself_is_kept(reason: str) -> None:
-    reply = join(whole(["a"], reason))
-    assert reply is not None
-    assert not storable(reply)
+def test_a_completion_that_did_not_end_by_itself_is_not_cacheable(reason: str) -> None:
+    completion = join(stream(["a"], reason))
+    assert completion is not None
+    assert not is_cacheable(completion)
 
 
-def test_more_than_text_is_not_joined() -> None:
-    deltas: list[dict[str, Any]] = [{"tool_calls": [{}]}, {"refusal": "no"}]
-    for delta in deltas:
-        assert join([chunk(delta), chunk({}, "stop")]) is None
-    second = {**HEAD, "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]}
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": ""},
+        {"content": None},
+        {"content": "a", "tool_calls": [{}]},
+        {"content": "a", "refusal": "No."},
+    ],
+)
+def test_a_completion_that_is_not_text_alone_is_not_cacheable(message: Any) -> None:
+    choice = {"message": message, "finish_reason": "stop"}
+    assert not is_cacheable({"choices": [choice]})
+
+
+def test_two_choices_are_not_cacheable() -> None:
+    choice = {"message": {"content": "a"}, "finish_reason": "stop"}
+    assert is_cacheable({"choices": [choice]})
+    assert not is_cacheable({"choices": [choice, choice]})
+    assert not is_cacheable({})
+
+
+@pytest.mark.parametrize("delta", [{"tool_calls": [{}]}, {"refusal": "no"}, {"audio": {"id": 1}}])
+def test_a_stream_that_is_not_text_alone_is_not_joined(delta: dict[str, Any]) -> None:
+    assert join([chunk({"content": "a"}), chunk(delta), chunk({}, "stop")]) is None
+
+
+def test_a_stream_of_two_choices_is_not_joined() -> None:
+    second = chunk({"content": "b"}, index=1)
     assert join([chunk({"content": "a"}), second, chunk({}, "stop")]) is None
 
 
-def keyed(**body: Any) -> bool:
-    body.setdefault("messages", [{"role": "user", "content": "Hi?"}])
-    return read(body, Controls(), hottest=1.0).request is not None
-
-
-def test_what_has_a_key() -> None:
-    assert keyed()
-    assert keyed(temperature=1, n=1, stop=["x"], user="u")
-    assert keyed(messages=[{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}])
-    passing: list[dict[str, Any]] = [
-        {"temperature": 1.01}, {"n": 2}, {"logprobs": True}, {"tools": [{}]},
-        {"temperature": "hot"},
-        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-        {"messages": [{"role": "assistant", "content": "Hi."}]},
-        {"messages": [{"role": "user", "content": "  "}]},
-        {"messages": [{"role": "tool", "content": "1"}, {"role": "user", "content": "Hi?"}]},
-    ]  # fmt: skip
-    for body in passing:
-        assert not keyed(**body), body
-
-
-def test_streamed_and_plain_calls_share_a_key() -> None:
-    messages = [{"role": "user", "content": "Hi?"}]
-    plain = read({"messages": messages}, Controls(), hottest=1)
-    streamed = read({"messages": messages, "stream": True}, Controls(), hottest=1)
-    assert plain.request == streamed.request
+def test_only_a_chunk_that_appends_text_is_a_text_delta() -> None:
+    assert is_text_delta(chunk({"content": "a"}))
+    assert not is_text_delta(chunk({"role": "assistant", "content": ""}))
+    assert not is_text_delta(chunk({"content": "a"}, "stop"))
+    assert not is_text_delta({**HEAD, "choices": []})

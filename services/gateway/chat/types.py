@@ -1,0 +1,48 @@
+"""The chat's plain data: a request as OpenAI's API has it, and what its caller wants cached."""
+
+from dataclasses import dataclass, field
+
+from services.gateway.cache.types import Bound, Request, Scope
+from services.gateway.llm.types import Json
+
+
+@dataclass(frozen=True)
+class CacheControls:
+    """How a caller wants the cache to be used.
+
+    Attributes:
+        scope: the partition of the cache.
+        bound: what a cached answer must satisfy to be served.
+        no_cache: do not serve a cached answer.
+        no_store: do not store the answer.
+    """
+
+    scope: Scope = field(default_factory=Scope)
+    bound: Bound = field(default_factory=Bound)
+    no_cache: bool = False
+    no_store: bool = False
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A request for a chat completion.
+
+    Attributes:
+        body: the request as OpenAI's API has it.
+        cache_request: what the cache is asked for; None if the request bypasses the cache.
+        controls: how the caller wants the cache to be used.
+    """
+
+    body: Json
+    cache_request: Request | None
+    controls: CacheControls
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the caller wants a stream."""
+        return bool(self.body.get("stream"))
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether the caller wants the usage at the end of a stream."""
+        return bool((self.body.get("stream_options") or {}).get("include_usage"))

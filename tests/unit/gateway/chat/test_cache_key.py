@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+
+from services.errors import InvalidArgument
+from services.gateway.cache.types import PROMPT_LIMIT, Request
+from services.gateway.chat.cache_key import read_request
+from services.gateway.chat.types import CacheControls, ChatRequest
+
+QUESTION = {"role": "user", "content": "Hi?"}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:"}}
+
+
+def read(controls: CacheControls | None = None, **body: Any) -> ChatRequest:
+    body.setdefault("messages", [QUESTION])
+    return read_request(body, controls or CacheControls(), max_temperature=1.0)
+
+
+def key(**body: Any) -> Request:
+    request = read(**body).cache_request
+    assert request is not None
+    return request
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"temperature": 1, "n": 1, "stop": ["x"], "user": "u"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}]}]},
+    ],
+)
+def test_text_may_be_cached(body: dict[str, Any]) -> None:
+    assert key(**body).prompt == "Hi?"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"temperature": 1.01},
+        {"temperature": "hot"},
+        {"n": 2},
+        {"logprobs": True},
+        {"tools": [{}]},
+        {"messages": [{"role": "user", "content": [PICTURE]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}, PICTURE]}]},
+        {"messages": [{"role": "user", "content": ["Hi?"]}]},
+        {"messages": [{"role": "assistant", "content": "Hi."}]},
+        {"messages": [{"role": "user", "content": "  "}]},
+        {"messages": [{"role": "tool", "content": "1"}, QUESTION]},
+        {"messages": [{"role": "user", "content": "x" * (PROMPT_LIMIT + 1)}]},
+    ],
+)
+def test_other_requests_bypass_the_cache(body: dict[str, Any]) -> None:
+    assert read(**body).cache_request is None
+
+
+def test_a_caller_may_bypass_the_cache() -> None:
+    for no_cache, no_store, bypasses in [(True, True, True), (True, False, False)]:
+        request = read(CacheControls(no_cache=no_cache, no_store=no_store))
+        assert (request.cache_request is None) == bypasses
+
+
+def test_the_default_temperature_counts() -> None:
+    request = read_request({"messages": [QUESTION]}, CacheControls(), max_temperature=0.9)
+    assert request.cache_request is None
+
+
+@pytest.mark.parametrize("messages", [None, [], "Hi?", ["Hi?"], {}])
+def test_a_request_needs_messages(messages: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        read(messages=messages)
+    assert (caught.value.reason, caught.value.field) == ("NO_MESSAGES", "messages")
+
+
+def test_how_an_answer_is_delivered_makes_no_difference() -> None:
+    assert key() == key(stream=True, stream_options={"include_usage": True}, user="u")
+
+
+def test_all_that_an_answer_depends_on_makes_a_difference() -> None:
+    others: list[dict[str, Any]] = [
+        {"model": "m"},
+        {"temperature": 0.5},
+        {"seed": 1},
+        {"response_format": {"type": "json_object"}},
+        {"messages": [{"role": "system", "content": "Be brief."}, QUESTION]},
+        {"messages": [QUESTION, {"role": "assistant", "content": "Hi."}, QUESTION]},
+        {"messages": [{"role": "user", "content": "Ho?"}]},
+    ]
+    keys = [key(), *(key(**body) for body in others)]
+    assert len({(one.context.fingerprint, one.prompt) for one in keys}) == len(keys)
+
+
+def test_a_name_is_part_of_the_history() -> None:
+    named = {"role": "user", "name": "Ann", "content": "Hello."}
+    assert key(messages=[named, QUESTION]).context.history == [("user:Ann", "Hello.")]
+
+
+def test_a_request_says_how_it_is_delivered() -> None:
+    assert not read().is_streamed
+    assert not read(stream_options=None).includes_usage
+    streamed = read(stream=True, stream_options={"include_usage": True})
+    assert (streamed.is_streamed, streamed.includes_usage) == (True, True)
