@@ -1,4 +1,4 @@
-"""Wires the embedder and runs it: ``python -m services.embedder``."""
+"""Builds the embedder from its settings and runs it: ``python -m services.embedder``."""
 
 import contextlib
 import functools
@@ -11,22 +11,24 @@ import uvloop
 from memetwin.embedder.v1 import embedder_pb2_grpc
 from services import grpc_server, telemetry
 from services.embedder.models.model import Model
-from services.embedder.registry import Models, Spec
-from services.embedder.service import Embedding
+from services.embedder.registry import ModelRegistry, ModelSpec
+from services.embedder.service import EmbeddingService
 from services.embedder.servicer import EmbedderServicer
 from services.embedder.settings import RUNTIMES, Settings
 from services.grpc_server import ServiceSpec
 from services.settings import SettingError, from_env
 
 
-def specs(settings: Settings) -> list[Spec]:
-    """Return the models to serve; one that takes several kinds of input may be named for each.
+def model_specs(settings: Settings) -> list[ModelSpec]:
+    """Return the models to serve. One model may be the default for several modalities.
 
     Raises:
-        SettingError: there is no such runtime.
+        SettingError: MEMETWIN_RUNTIME is not one of ``RUNTIMES``.
     """
     if settings.runtime not in RUNTIMES:
-        raise SettingError(f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {RUNTIMES}")
+        raise SettingError(
+            f"MEMETWIN_RUNTIME={settings.runtime!r} is not one of {', '.join(RUNTIMES)}"
+        )
     defaults = {
         "image": settings.image_model,
         "text": settings.text_model,
@@ -34,20 +36,20 @@ def specs(settings: Settings) -> list[Spec]:
         "pair": settings.rerank_model,
     }
     lazy = settings.names("lazy_models")
-    started = [*filter(None, defaults.values()), *settings.names("models")]
+    eager = [*filter(None, defaults.values()), *settings.names("models")]
     return [
-        Spec(
+        ModelSpec(
             name,
-            frozenset(kind for kind in defaults if defaults[kind] == name),
+            frozenset(modality for modality in defaults if defaults[modality] == name),
             functools.partial(_load, name, settings),
-            lazy=name not in started,
+            lazy=name not in eager,
         )
-        for name in dict.fromkeys([*started, *lazy])
+        for name in dict.fromkeys([*eager, *lazy])
     ]
 
 
 def _load(name: str, settings: Settings) -> Model:
-    # It takes seconds to import torch and its kin, in which the service already answers.
+    # Importing torch and the model libraries takes seconds; the service listens meanwhile.
     from services.embedder.models import loading  # noqa: PLC0415
 
     return loading.load(name, settings)
@@ -55,27 +57,27 @@ def _load(name: str, settings: Settings) -> Model:
 
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
-    """Build the service and begin to load its models; at the end let go of them."""
-    exports = Path(settings.exports)
-    async with Models(specs(settings), settings.queue_tokens, exports) as models:
-        embedding = Embedding(models, settings.embed_cache)
-        servicer = EmbedderServicer(models, embedding)
+    """Build the service and start loading its models; close them at the end."""
+    registry = ModelRegistry(model_specs(settings), settings.queue_tokens, Path(settings.exports))
+    async with registry:
+        service = EmbeddingService(registry, settings.embed_cache)
+        servicer = EmbedderServicer(registry, service)
         yield [
             ServiceSpec(
                 "memetwin.embedder.v1.EmbedderService",
                 lambda server: embedder_pb2_grpc.add_EmbedderServiceServicer_to_server(
                     servicer, server
                 ),
-                models.ready,
-                components=models.serving,
-                reload=models.reload,
+                registry.ready,
+                components=registry.availability,
+                reload=registry.reload,
             )
         ]
-        embedding.close()
+        service.close()
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until the process is told to stop."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with wire(settings) as service_specs:

@@ -1,4 +1,4 @@
-"""The processor's cores, and which threads come first where they are scarce."""
+"""Processor cores and thread priorities."""
 
 import os
 import sys
@@ -6,33 +6,41 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Added to the process's niceness: what computes comes after the loop, what prepares bulk last.
-COMPUTING, PREPARING_BULK = 5, 10
-_NICEST = 19
-_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+# Added to the niceness of the process: the event loop runs first, bulk preprocessing last.
+INFERENCE_NICENESS, BULK_PREPROCESSING_NICENESS = 5, 10
+_MAX_NICENESS = 19
+_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def give_way(niceness: int = COMPUTING) -> None:
-    """Let the calling thread, and those it starts, come after others.
+def lower_priority(niceness: int = INFERENCE_NICENESS) -> None:
+    """Lower the priority of the calling thread, and of the threads that it starts.
 
-    Calls then come in, and answers go out, while models keep every core busy; else each step of a
-    call would wait for its share of a core. Only Linux knows priorities of threads.
+    The event loop can then accept calls and send responses while models keep every core busy.
+    Only Linux has priorities for threads; elsewhere this does nothing. See setpriority(2).
     """
     if sys.platform == "linux":
-        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_NICEST, own + niceness))
+        process = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, min(_MAX_NICENESS, process + niceness))
 
 
-def preparing(*, bulk: bool) -> ThreadPoolExecutor:
-    """Return threads that prepare inputs, one for each core."""
-    niceness = PREPARING_BULK if bulk else COMPUTING
-    return ThreadPoolExecutor(cores(), "prepare", initializer=give_way, initargs=(niceness,))
+def preprocessing_pool(*, bulk: bool) -> ThreadPoolExecutor:
+    """Return a pool of low-priority threads that preprocess inputs, one for each core."""
+    niceness = BULK_PREPROCESSING_NICENESS if bulk else INFERENCE_NICENESS
+    return ThreadPoolExecutor(
+        available_cores(), "preprocess", initializer=lower_priority, initargs=(niceness,)
+    )
 
 
-def cores() -> int:
-    """Return the cores that this process may use, by its affinity and its container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota, _, period = _CGROUP.read_text().partition(" ") if _CGROUP.is_file() else ("max", "", "")
+def available_cores() -> int:
+    """Return how many cores the process may use, by its affinity and its cgroup quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota, _, period = (
+        _CGROUP_QUOTA.read_text().partition(" ") if _CGROUP_QUOTA.is_file() else ("max", "", "")
+    )
     if quota != "max":
-        count = min(count or 1, -(-int(quota) // int(period)))
-    return max(1, count or 1)
+        count = min(count, -(-int(quota) // int(period)))
+    return max(1, count)

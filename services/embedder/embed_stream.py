@@ -1,37 +1,40 @@
-"""Embeds streams of batches, several at a time, and answers in their order."""
+"""Embeds a stream of requests, several at a time, and returns the results in order."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
-from services.embedder.requests import Order
-from services.embedder.service import Embedded, Embedding
+from services.embedder.requests import EmbedRequest
+from services.embedder.service import EmbeddingService, EmbedResult
 from services.errors import Failure
 
 
-async def ordered(
-    orders: AsyncIterator[Order], embedding: Embedding, flight: int = 8
-) -> AsyncIterator[Embedded | Failure]:
-    """Embed a stream of batches, ``flight`` at a time, and answer in their order."""
-    tasks: asyncio.Queue[asyncio.Task[Embedded] | None] = asyncio.Queue(flight)
+async def embed_in_order(
+    requests: AsyncIterator[EmbedRequest], service: EmbeddingService, max_in_flight: int = 8
+) -> AsyncIterator[EmbedResult | Failure]:
+    """Embed requests, up to ``max_in_flight`` at a time; yield a result or failure for each.
 
-    async def feed() -> None:
+    A request that fails does not end the stream. Closing the iterator cancels what is in flight.
+    """
+    tasks: asyncio.Queue[asyncio.Task[EmbedResult] | None] = asyncio.Queue(max_in_flight)
+
+    async def read_requests() -> None:
         try:
-            async for order in orders:
-                await tasks.put(asyncio.create_task(embedding.embed(order)))
+            async for request in requests:
+                await tasks.put(asyncio.create_task(service.embed(request)))
         finally:
             await tasks.put(None)
 
-    feeder = asyncio.create_task(feed())
+    reader = asyncio.create_task(read_requests())
     try:
         while (task := await tasks.get()) is not None:
             try:
                 yield await task
             except Failure as failure:
                 yield failure
-        await feeder
+        await reader
     finally:
-        feeder.cancel()
+        reader.cancel()
         while not tasks.empty():
-            left = tasks.get_nowait()
-            if left:
-                left.cancel()
+            unfinished = tasks.get_nowait()
+            if unfinished:
+                unfinished.cancel()

@@ -1,19 +1,23 @@
-"""What becomes of vectors on their way out: cut, normalised, packed."""
+"""Post-processing of vectors: truncation to fewer dimensions, normalisation, wire encodings."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from services.embedder.models.model import Vectors
 from services.errors import InvalidArgument
 
-Rows = NDArray[np.float32]
 _TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Vectors as bytes, row-major; ``scale`` and ``offset`` [dimensions] turn INT8 back."""
+class EncodedVectors:
+    """Vectors as bytes, row-major and little-endian.
+
+    Attributes:
+        scale: float [dimensions] for INT8, else empty: value = code * scale + offset.
+        offset: float [dimensions] for INT8, else empty.
+    """
 
     data: bytes
     dimensions: int
@@ -21,41 +25,51 @@ class Packed:
     offset: list[float]
 
 
-def check_dimensions(dimensions: int, most: int) -> None:
-    """Raise InvalidArgument if a model of ``most`` dimensions cannot be cut to so many (0: all)."""
-    if not 0 <= dimensions <= most:
+def validate_dimensions(dimensions: int, max_dimensions: int) -> None:
+    """Check that a model of ``max_dimensions`` can be truncated to ``dimensions`` (0 keeps all).
+
+    Raises:
+        InvalidArgument: ``dimensions`` is negative or above ``max_dimensions``.
+    """
+    if not 0 <= dimensions <= max_dimensions:
         raise InvalidArgument(
-            "BAD_DIMENSIONS", f"The model has {most} dimensions.", field="dimensions", most=most
+            "BAD_DIMENSIONS",
+            f"dimensions is {dimensions}; it must be 0 (keep all) to {max_dimensions}.",
+            field="dimensions",
+            max_dimensions=max_dimensions,
         )
 
 
-def shape(rows: Rows, dimensions: int, *, normalize: bool) -> Rows:
-    """Cut vectors, float32 [n, d], to their first ``dimensions`` (0: all); normalise them if asked.
+def truncate_dimensions(vectors: Vectors, dimensions: int, *, normalize: bool) -> Vectors:
+    """Keep the first ``dimensions`` of vectors, float32 [n, d]; 0 keeps all.
 
-    A cut vector is normalised if the model's whole one was (Matryoshka).
+    Truncation is that of Matryoshka embeddings (https://arxiv.org/abs/2205.13147): if the whole
+    vectors have unit length, so do the truncated ones. ``normalize`` asks for unit length always.
     """
-    if dimensions and dimensions < rows.shape[1]:
-        whole = np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
-        rows, normalize = rows[:, :dimensions], normalize or bool(whole)
+    if dimensions and dimensions < vectors.shape[1]:
+        unit_length = np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+        vectors, normalize = vectors[:, :dimensions], normalize or bool(unit_length)
     if not normalize:
-        return rows
-    norms = np.sqrt(np.vecdot(rows, rows))
-    unit_rows: Rows = rows / np.maximum(norms, _TINY)[:, None]
-    return unit_rows
+        return vectors
+    norms = np.sqrt(np.vecdot(vectors, vectors))
+    normalized: Vectors = vectors / np.maximum(norms, _TINY)[:, None]
+    return normalized
 
 
-def pack(rows: Rows, encoding: str, scale: float) -> Packed:
-    """Pack vectors as ``float32``, ``float16``, ``int8`` or ``binary``.
+def encode(vectors: Vectors, encoding: str, scale: float) -> EncodedVectors:
+    """Encode vectors, float32 [n, d], as ``float32``, ``float16``, ``int8`` or ``binary``.
 
-    INT8 codes are multiples of ``scale``, the same for all dimensions, around zero: codes compare
-    as the vectors do, by cosine, inner product or distance. What they cannot reach is clipped.
+    INT8 codes are multiples of ``scale`` around zero, with the same scale for all dimensions, so
+    that codes compare as the vectors do, by cosine, inner product or distance. Values beyond
+    ±127 codes are clipped.
     """
-    count = rows.shape[1]
+    dimensions = vectors.shape[1]
     if encoding == "float16":
-        return Packed(rows.astype("<f2").tobytes(), count, [], [])
+        return EncodedVectors(vectors.astype("<f2").tobytes(), dimensions, [], [])
     if encoding == "binary":
-        return Packed(np.packbits(rows > 0, axis=1).tobytes(), count, [], [])
+        bits = np.packbits(vectors > 0, axis=1)
+        return EncodedVectors(bits.tobytes(), dimensions, [], [])
     if encoding == "int8":
-        codes = np.clip(np.rint(rows / np.float32(scale)), -127, 127).astype(np.int8)
-        return Packed(codes.tobytes(), count, [scale] * count, [0.0] * count)
-    return Packed(rows.astype("<f4", copy=False).tobytes(), count, [], [])
+        codes = np.clip(np.rint(vectors / np.float32(scale)), -127, 127).astype(np.int8)
+        return EncodedVectors(codes.tobytes(), dimensions, [scale] * dimensions, [0.0] * dimensions)
+    return EncodedVectors(vectors.astype("<f4", copy=False).tobytes(), dimensions, [], [])

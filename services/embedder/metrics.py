@@ -1,4 +1,4 @@
-"""What the embedder measures of itself, for each model."""
+"""Prometheus metrics of each model."""
 
 import contextlib
 import math
@@ -10,130 +10,150 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from services.embedder.models.model import ModelInfo, PreparedInput
 
-_SECONDS = [0.0005 * 2**step for step in range(15)]
-_MODEL = ["model"]
-WAITING = Gauge("memetwin_queue_tokens", "Tokens that wait for a model.", _MODEL)
-AGE = Gauge("memetwin_queue_age_seconds", "Seconds the oldest input has waited so far.", _MODEL)
-QUEUE = Histogram(
+_SECONDS_BUCKETS = [0.0005 * 2**step for step in range(15)]
+_LABELS = ["model"]
+QUEUE_TOKENS = Gauge("memetwin_queue_tokens", "Tokens in a model's queue.", _LABELS)
+QUEUE_AGE = Gauge(
+    "memetwin_queue_age_seconds", "Seconds that the oldest input has been queued.", _LABELS
+)
+QUEUE_SECONDS = Histogram(
     "memetwin_queue_seconds",
-    "Seconds that inputs of one batch and call waited.",
-    _MODEL,
-    buckets=_SECONDS,
+    "Seconds that the inputs of one call were queued before their batch started.",
+    _LABELS,
+    buckets=_SECONDS_BUCKETS,
 )
-PREPROCESS = Histogram(
-    "memetwin_preprocess_seconds", "Seconds of tokenising or decoding.", _MODEL, buckets=_SECONDS
+PREPROCESS_SECONDS = Histogram(
+    "memetwin_preprocess_seconds",
+    "Seconds that a call's inputs took to tokenise or decode.",
+    _LABELS,
+    buckets=_SECONDS_BUCKETS,
 )
-INFERENCE = Histogram(
-    "memetwin_inference_seconds", "Seconds a batch took.", _MODEL, buckets=_SECONDS
+INFERENCE_SECONDS = Histogram(
+    "memetwin_inference_seconds",
+    "Seconds that a batch took to compute.",
+    _LABELS,
+    buckets=_SECONDS_BUCKETS,
 )
-SIZE = Histogram(
-    "memetwin_batch_inputs", "Inputs of a batch.", _MODEL, buckets=[2**n for n in range(9)]
+BATCH_INPUTS = Histogram(
+    "memetwin_batch_inputs", "Inputs in a batch.", _LABELS, buckets=[2**n for n in range(9)]
 )
-FILL = Histogram(
+BATCH_FILL = Histogram(
     "memetwin_batch_fill",
-    "Share of a batch's tokens that is no padding.",
-    _MODEL,
+    "Share of a batch's tokens that are not padding.",
+    _LABELS,
     buckets=[0.1 * n for n in range(1, 11)],
 )
-INPUTS = Counter("memetwin_embed_inputs_total", "Inputs asked for.", _MODEL)
-RECALLED = Counter(
-    "memetwin_embed_recalled_total", "Different inputs whose vector was remembered.", _MODEL
+INPUTS = Counter("memetwin_embed_inputs_total", "Inputs in requests.", _LABELS)
+CACHE_HITS = Counter(
+    "memetwin_embed_cache_hits_total", "Distinct inputs whose vector was cached.", _LABELS
 )
-TOKENS = Counter("memetwin_tokens_total", "Tokens computed.", _MODEL)
-COMPUTED = Counter("memetwin_model_seconds_total", "Seconds in which lanes computed.", _MODEL)
-WANTED = Counter(
-    "memetwin_wanted_seconds_total",
-    "Seconds in which lanes had inputs to compute, from a call's arrival to its vectors.",
-    _MODEL,
+TOKENS = Counter("memetwin_tokens_total", "Tokens computed.", _LABELS)
+BUSY_SECONDS = Counter(
+    "memetwin_worker_busy_seconds_total", "Seconds that workers spent computing.", _LABELS
 )
-EFFICIENCY = Gauge(
-    "memetwin_efficiency",
-    "Share of the model's own speed that callers got lately: computed by wanted seconds.",
-    _MODEL,
+DEMANDED_SECONDS = Counter(
+    "memetwin_worker_demanded_seconds_total",
+    "Worker-seconds demanded: from a call's arrival to its vectors, one worker for each of its"
+    " inputs, up to all workers.",
+    _LABELS,
 )
-# Efficiency forgets what is so many wanted seconds ago.
-_LATELY = 10.0
+UTILISATION = Gauge(
+    "memetwin_worker_utilisation",
+    "Recent busy worker-seconds divided by demanded worker-seconds, from 0 to 1.",
+    _LABELS,
+)
+# Time constant, in demanded worker-seconds, of the average that UTILISATION shows.
+_TIME_CONSTANT = 10.0
 
 
-class Entry(Protocol):
-    """One input of a batch."""
+class BatchEntry(Protocol):
+    """One input of a batch; ``enqueued_at`` is on the monotonic clock."""
 
     item: PreparedInput
-    arrived: float
+    enqueued_at: float
 
 
-class Effort:
-    """What part of the time in which a model was wanted it computed: the server's efficiency.
+class Utilisation:
+    """Busy divided by demanded worker-seconds of one model. Not thread-safe.
 
-    One input wants one lane, more inputs want more, up to all. For one thread alone.
+    One pending input demands one worker; more inputs demand more workers, up to all of them.
     """
 
     def __init__(self, info: ModelInfo) -> None:
-        self._lanes, self._inputs, self._since = info.workers, 0, 0.0
-        self._computed, self._wanted = COMPUTED.labels(info.name), WANTED.labels(info.name)
-        self._share = EFFICIENCY.labels(info.name)
-        self._lately = [0.0, 0.0]
-        self._new = 0.0  # wanted seconds that no metric shows yet
+        self._workers, self._pending_inputs, self._updated_at = info.workers, 0, 0.0
+        self._busy = BUSY_SECONDS.labels(info.name)
+        self._demanded = DEMANDED_SECONDS.labels(info.name)
+        self._gauge = UTILISATION.labels(info.name)
+        self._recent_busy = self._recent_demanded = 0.0
+        self._unpublished_demand = 0.0
 
     @contextlib.contextmanager
-    def in_hand(self, inputs: int) -> Iterator[None]:
-        """Count inputs as wanted, from here to the end."""
-        self._change(inputs)
+    def demand(self, inputs: int) -> Iterator[None]:
+        """Count ``inputs`` as pending while the block runs."""
+        self._add_pending(inputs)
         try:
             yield
         finally:
-            self._change(-inputs)
-            if not self._inputs:
-                self._show(0.0)
+            self._add_pending(-inputs)
+            if not self._pending_inputs:
+                self._publish(busy=0.0)
 
-    def compute(self, seconds: float) -> None:
-        """Count a batch that one lane has computed."""
-        self._computed.inc(seconds)
-        self._change(0)
-        self._show(seconds)
+    def record_busy(self, seconds: float) -> None:
+        """Record the time that one worker spent on a batch."""
+        self._busy.inc(seconds)
+        self._add_pending(0)
+        self._publish(busy=seconds)
 
-    def _change(self, inputs: int) -> None:
+    def _add_pending(self, inputs: int) -> None:
         now = time.monotonic()
-        self._new += min(self._lanes, self._inputs) * (now - self._since)
-        self._since, self._inputs = now, self._inputs + inputs
+        elapsed = now - self._updated_at
+        self._unpublished_demand += min(self._workers, self._pending_inputs) * elapsed
+        self._updated_at, self._pending_inputs = now, self._pending_inputs + inputs
 
-    def _show(self, computed: float) -> None:
-        """Bring the metrics up to date; not with every call, because it costs."""
-        wanted, self._new = self._new, 0.0
-        self._wanted.inc(wanted)
-        kept = math.exp(-wanted / _LATELY)
-        self._lately = [self._lately[0] * kept + computed, self._lately[1] * kept + wanted]
-        if self._lately[1]:
-            self._share.set(min(1.0, self._lately[0] / self._lately[1]))
+    def _publish(self, *, busy: float) -> None:
+        """Update the metrics. This runs once a batch, not once a call, because it is slow."""
+        demanded, self._unpublished_demand = self._unpublished_demand, 0.0
+        self._demanded.inc(demanded)
+        decay = math.exp(-demanded / _TIME_CONSTANT)
+        self._recent_busy = self._recent_busy * decay + busy
+        self._recent_demanded = self._recent_demanded * decay + demanded
+        if self._recent_demanded:
+            self._gauge.set(min(1.0, self._recent_busy / self._recent_demanded))
 
 
-class Metrics:
-    """The metrics of one model; ``age`` says how long the oldest input in its queue has waited."""
+class ModelMetrics:
+    """The metrics of one model; ``queue_age`` returns the seconds of the oldest queued input."""
 
-    def __init__(self, info: ModelInfo, age: Callable[[], float]) -> None:
-        self.waiting = WAITING.labels(info.name)
-        self.effort = Effort(info)
-        AGE.labels(info.name).set_function(age)
-        self._queue = QUEUE.labels(info.name)
-        self._size, self._fill = SIZE.labels(info.name), FILL.labels(info.name)
-        self._inputs, self._recalled = INPUTS.labels(info.name), RECALLED.labels(info.name)
-        self._preprocess = PREPROCESS.labels(info.name)
-        self._inference, self._tokens = INFERENCE.labels(info.name), TOKENS.labels(info.name)
+    def __init__(self, info: ModelInfo, queue_age: Callable[[], float]) -> None:
+        self.queue_tokens = QUEUE_TOKENS.labels(info.name)
+        self.utilisation = Utilisation(info)
+        QUEUE_AGE.labels(info.name).set_function(queue_age)
+        self._queue_seconds = QUEUE_SECONDS.labels(info.name)
+        self._batch_inputs = BATCH_INPUTS.labels(info.name)
+        self._batch_fill = BATCH_FILL.labels(info.name)
+        self._inputs = INPUTS.labels(info.name)
+        self._cache_hits = CACHE_HITS.labels(info.name)
+        self._preprocess_seconds = PREPROCESS_SECONDS.labels(info.name)
+        self._inference_seconds = INFERENCE_SECONDS.labels(info.name)
+        self._tokens = TOKENS.labels(info.name)
 
-    def asked(self, inputs: int, recalled: int, preprocess: float) -> None:
-        """Count a call: its inputs, those remembered, and the seconds to prepare the others."""
+    def record_request(self, inputs: int, cache_hits: int, preprocess_seconds: float) -> None:
+        """Record a request: its inputs, how many were cached, and the time to preprocess the rest."""
         self._inputs.inc(inputs)
-        if recalled:
-            self._recalled.inc(recalled)
-        self._preprocess.observe(preprocess)
+        if cache_hits:
+            self._cache_hits.inc(cache_hits)
+        self._preprocess_seconds.observe(preprocess_seconds)
 
-    def count(self, batch: Sequence[Entry], started: float, seconds: float) -> None:
-        """Count a batch that was computed."""
-        costs = [entry.item.cost for entry in batch]
-        waited = [started - entry.arrived for entry in batch]
-        self._size.observe(len(batch))
-        self._inference.observe(seconds)
+    def record_batch(
+        self, entries: Sequence[BatchEntry], started_at: float, seconds: float
+    ) -> None:
+        """Record a batch that started at ``started_at`` and took ``seconds`` to compute."""
+        costs = [entry.item.cost for entry in entries]
+        queue_times = [started_at - entry.enqueued_at for entry in entries]
+        self._batch_inputs.observe(len(entries))
+        self._inference_seconds.observe(seconds)
         self._tokens.inc(sum(costs))
-        self._fill.observe(sum(costs) / (max(costs) * len(costs)))
-        for wait in set(waited):  # the inputs of a call came together, a batch may have hundreds
-            self._queue.observe(wait)
+        self._batch_fill.observe(sum(costs) / (max(costs) * len(costs)))
+        # The inputs of one call share a time; observing each of hundreds would be slow.
+        for queue_time in set(queue_times):
+            self._queue_seconds.observe(queue_time)

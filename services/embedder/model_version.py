@@ -1,54 +1,56 @@
-"""A version of a model at work: its queue, the calls that hold it, and its end.
+"""A loaded version of a model, open until the last call that uses it has ended.
 
-A model that is loaded anew is a new version beside the old one. New calls go to the new one; the
-old one computes what its own calls have asked for and is let go of after the last of them.
+A model that is reloaded becomes a new version beside the old one. New calls go to the new version;
+the old one finishes its own calls and is then closed.
 """
 
 import asyncio
 
 from services.embedder.batching.batcher import Batcher
-from services.embedder.int8_scales import Ranges
+from services.embedder.int8_scales import Int8Scales
 from services.embedder.models.model import Model
 
 
-class Version:
-    """A loaded model behind its batcher; it is kept open while a call holds it by ``with``.
+class ModelVersion:
+    """A loaded model behind its batcher. A call holds it open by ``with``.
 
     Args:
-        model: what computes.
-        ranges: in which its vectors lie.
-        queue_tokens: tokens that may wait for it.
-        fingerprint: of the files it was loaded from.
+        model: the model that computes.
+        scales: the scales of its INT8 codes.
+        max_queue_tokens: tokens that its queue holds.
+        fingerprint: state of the files it was loaded from.
     """
 
-    def __init__(self, model: Model, ranges: Ranges, queue_tokens: int, fingerprint: str) -> None:
-        self.model, self.ranges, self.fingerprint = model, ranges, fingerprint
-        self.batcher = Batcher(model, queue_tokens)
+    def __init__(
+        self, model: Model, scales: Int8Scales, max_queue_tokens: int, fingerprint: str
+    ) -> None:
+        self.model, self.scales, self.fingerprint = model, scales, fingerprint
+        self.batcher = Batcher(model, max_queue_tokens)
         self._calls = 0
-        self._left = asyncio.Event()
-        self._left.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    async def open(self) -> None:
-        """Begin to compute."""
+    async def start(self) -> None:
+        """Start the workers."""
         await self.batcher.__aenter__()
 
     async def close(self) -> None:
-        """Compute no more; what waits is given up."""
+        """Stop the workers; queued inputs are not computed."""
         await self.batcher.__aexit__(None, None, None)
 
     async def drain(self) -> None:
-        """Close once no call holds it."""
+        """Wait until no call uses this version, then close it."""
         try:
-            await self._left.wait()
+            await self._idle.wait()
         finally:
             await self.close()
 
-    def __enter__(self) -> "Version":
+    def __enter__(self) -> "ModelVersion":
         self._calls += 1
-        self._left.clear()
+        self._idle.clear()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._calls -= 1
         if not self._calls:
-            self._left.set()
+            self._idle.set()

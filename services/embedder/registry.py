@@ -1,7 +1,6 @@
-"""The models that are served, side by side, each behind its batcher."""
+"""The registry of models: loads them one after another, replaces them, and finds them by name."""
 
 import asyncio
-import gc
 import hashlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
@@ -10,28 +9,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.embedder.cpu import give_way
-from services.embedder.int8_scales import Ranges
-from services.embedder.model_version import Version
+from services.embedder import garbage_collector
+from services.embedder.cpu import lower_priority
+from services.embedder.int8_scales import Int8Scales
+from services.embedder.model_version import ModelVersion
 from services.embedder.models.model import Model, ModelLoadError
 from services.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-# So many objects more than before make the garbage collector look at the young ones. A call makes
-# many that are gone with it; Python's own 700 are there before a batch is answered.
-_YOUNG_OBJECTS = 20_000
 
 
 @dataclass(frozen=True)
-class Spec:
+class ModelSpec:
     """A model to serve.
 
     Attributes:
-        name: by which calls ask for it: a folder, or a name that ``load`` knows.
-        default_for: the modalities for which an empty name means this one.
-        load: loads it, anew each time.
-        lazy: whether it is loaded when it is first asked for, not at the start.
+        name: the name in requests: a folder, or a name that ``load`` knows.
+        default_for: modalities for which an empty name in a request selects this model.
+        load: loads the model anew.
+        lazy: load the model at its first request instead of at startup.
     """
 
     name: str
@@ -41,14 +38,20 @@ class Spec:
 
 
 @dataclass
-class Served:
-    """A model that is served, is loading (no version, no problem), or could not be loaded."""
+class RegisteredModel:
+    """A model and its state: without a version it is loading, not yet requested, or failed.
 
-    spec: Spec
-    version: Version | None = None
-    problem: str = ""
-    asked: bool = False
-    loaded: asyncio.Event = field(default_factory=asyncio.Event)
+    Attributes:
+        load_requested: whether the first load was started.
+        load_finished: set once the first load has succeeded or failed.
+        failed: whether a load has failed.
+    """
+
+    spec: ModelSpec
+    version: ModelVersion | None = None
+    failed: bool = False
+    load_requested: bool = False
+    load_finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def model(self) -> Model | None:
@@ -56,52 +59,58 @@ class Served:
         return self.version.model if self.version else None
 
     @property
-    def serving(self) -> bool:
-        """Say whether calls are answered; the first one of a lazy model waits for its load."""
-        return bool(self.version) or (self.spec.lazy and not self.problem)
+    def available(self) -> bool:
+        """Whether calls are served; the first call of a lazy model waits for its load."""
+        return bool(self.version) or (self.spec.lazy and not self.failed)
 
-    def ready(self) -> Version:
-        """Return the version at work.
+    def current_version(self) -> ModelVersion:
+        """Return the version that serves new calls.
 
         Raises:
-            Unavailable: it is being loaded, or could not be.
+            Unavailable: the model is loading, or failed to load.
         """
         if self.version:
             return self.version
-        if self.problem:
+        if self.failed:
             raise Unavailable(
                 "MODEL_FAILED",
-                "The model could not be loaded; the embedder's log says why.",
+                f"The model {self.spec.name} failed to load; the embedder's log says why.",
                 model=self.spec.name,
             )
         raise Unavailable(
-            "MODEL_LOADING", "The model is being loaded.", retry_after=2.0, model=self.spec.name
+            "MODEL_LOADING",
+            f"The model {self.spec.name} is loading. Try again in a few seconds.",
+            retry_after=2.0,
+            model=self.spec.name,
         )
 
 
-class Models:
-    """All models. Use as ``async with Models(specs, queue_tokens) as models``.
+class ModelRegistry:
+    """All models. Use as ``async with ModelRegistry(specs, max_queue_tokens) as registry``.
 
     Args:
-        specs: which; they are loaded one after another.
-        queue_tokens: tokens that may wait for each.
-        exports: folder in which what was found out about a model is kept; None keeps nothing.
+        specs: the models, in the order in which they are loaded.
+        max_queue_tokens: tokens that each model's queue holds.
+        export_folder: where INT8 calibration vectors are stored; None stores nothing.
     """
 
     def __init__(
-        self, specs: Sequence[Spec], queue_tokens: int, exports: Path | None = None
+        self,
+        specs: Sequence[ModelSpec],
+        max_queue_tokens: int,
+        export_folder: Path | None = None,
     ) -> None:
-        self._served = {spec.name: Served(spec) for spec in specs}
-        self._queue_tokens, self._exports = queue_tokens, exports
-        self._one_at_a_time = asyncio.Lock()
-        # A thread of its own, because the threads that libraries start in it give way as it does.
-        self._loader = ThreadPoolExecutor(1, "load", initializer=give_way)
+        self._models = {spec.name: RegisteredModel(spec) for spec in specs}
+        self._max_queue_tokens, self._export_folder = max_queue_tokens, export_folder
+        self._load_lock = asyncio.Lock()
+        # Loading has a thread of its own: threads that libraries start in it inherit its priority.
+        self._loader = ThreadPoolExecutor(1, "load", initializer=lower_priority)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Models":
-        for served in self._served.values():
-            if not served.spec.lazy:
-                self._ask_for(served)
+    async def __aenter__(self) -> "ModelRegistry":
+        for registered in self._models.values():
+            if not registered.spec.lazy:
+                self._request_load(registered)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -109,144 +118,140 @@ class Models:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._loader.shutdown(cancel_futures=True)
-        for served in self._served.values():
-            if served.version:
-                await served.version.close()
+        for registered in self._models.values():
+            if registered.version:
+                await registered.version.close()
 
     async def ready(self) -> bool:
-        """Say whether every model that is the default for something is loaded."""
-        return all(one.version for one in self._served.values() if one.spec.default_for)
+        """Return whether every default model is loaded."""
+        return all(one.version for one in self._models.values() if one.spec.default_for)
 
-    def serving(self) -> dict[str, bool]:
-        """Say of each model whether its calls are answered."""
-        return {name: served.serving for name, served in self._served.items()}
+    def availability(self) -> dict[str, bool]:
+        """Return whether calls are served, by model name."""
+        return {name: registered.available for name, registered in self._models.items()}
 
-    def everything(self) -> list[Served]:
-        """Return all models in the order of their names."""
-        return [self._served[name] for name in sorted(self._served)]
+    def models(self) -> list[RegisteredModel]:
+        """Return all models, sorted by name."""
+        return [self._models[name] for name in sorted(self._models)]
 
-    def find(self, name: str, modality: str = "text") -> Served:
-        """Return a model by name, or the default for a modality.
+    def find(self, name: str, modality: str = "text") -> RegisteredModel:
+        """Return the model of this name, or the default model of a modality if it is empty.
 
         Raises:
-            NotFound: no such model is served.
+            NotFound: there is no such model.
             InvalidArgument: no model takes the modality.
-            FailedPrecondition: there is no reranker.
+            FailedPrecondition: no cross-encoder is configured.
         """
         if name:
-            return self._named(name)
-        for served in self._served.values():
-            if modality in served.spec.default_for:
-                return served
+            return self._by_name(name)
+        for registered in self._models.values():
+            if modality in registered.spec.default_for:
+                return registered
         if modality == "pair":
             raise FailedPrecondition(
-                "NO_RERANK_MODEL", "Name a cross-encoder in MEMETWIN_RERANK_MODEL."
+                "NO_RERANK_MODEL",
+                "No cross-encoder is configured. Set MEMETWIN_RERANK_MODEL on the embedder.",
             )
         raise InvalidArgument(
             "NO_MODEL_FOR_MODALITY",
-            f"No model takes {modality}.",
+            f"No model is the default for {modality} input. Name a model in the request, or"
+            " configure a default on the embedder.",
             field="inputs",
             modality=modality,
         )
 
-    async def version(self, name: str, modality: str = "text") -> Version:
-        """Return the version at work, to be held at once; load what nobody asked for before.
+    async def current_version(self, name: str, modality: str = "text") -> ModelVersion:
+        """Return the version of a model that serves new calls; load a lazy model first.
+
+        Callers enter the version (``with``) before they next await.
 
         Raises:
-            Unavailable: the model is being loaded, or could not be.
+            Unavailable: the model is loading, or failed to load.
         """
-        served = self.find(name, modality)
-        if served.spec.lazy:
-            self._ask_for(served)
-            await served.loaded.wait()
-        return served.ready()
+        registered = self.find(name, modality)
+        if registered.spec.lazy:
+            self._request_load(registered)
+            await registered.load_finished.wait()
+        return registered.current_version()
 
     def reload(self) -> None:
-        """Load what has failed, and what has changed on disk since it was loaded."""
-        for served in self._served.values():
-            if served.loaded.is_set():
-                self._start(self._load_changed(served))
+        """Start loading the models that failed, or whose files have changed since their load."""
+        for registered in self._models.values():
+            if registered.load_finished.is_set():
+                self._start(self._load_if_changed(registered))
 
-    def _named(self, name: str) -> Served:
-        if name in self._served:
-            return self._served[name]
+    def _by_name(self, name: str) -> RegisteredModel:
+        if name in self._models:
+            return self._models[name]
         raise NotFound(
             "MODEL_NOT_FOUND",
-            f"The models are {', '.join(sorted(self._served))}.",
+            f"There is no model of this name. The models are {', '.join(sorted(self._models))}.",
             field="model",
             model=name,
         )
 
-    def _ask_for(self, served: Served) -> None:
-        if not served.asked:
-            served.asked = True
-            self._start(self._load_changed(served))
+    def _request_load(self, registered: RegisteredModel) -> None:
+        if not registered.load_requested:
+            registered.load_requested = True
+            self._start(self._load_if_changed(registered))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load_changed(self, served: Served) -> None:
-        async with self._one_at_a_time:
-            fingerprint = await self._apart(_fingerprint, served.spec.name)
-            if served.version is None or served.version.fingerprint != fingerprint:
-                await self._load(served, fingerprint)
+    async def _load_if_changed(self, registered: RegisteredModel) -> None:
+        async with self._load_lock:
+            fingerprint = await self._in_loader(_fingerprint, registered.spec.name)
+            if registered.version is None or registered.version.fingerprint != fingerprint:
+                await self._load(registered, fingerprint)
 
-    async def _load(self, served: Served, fingerprint: str) -> None:
-        """Load a model; what went before it serves on, until it is there or if it fails."""
-        name = served.spec.name
+    async def _load(self, registered: RegisteredModel, fingerprint: str) -> None:
+        """Load a model and replace its version; a failure leaves the old version in place."""
+        name = registered.spec.name
         try:
-            gc.disable()  # a load makes a million objects that stay
-            model = await self._apart(served.spec.load)
-            ranges = await self._apart(Ranges.of, model, self._exports)
-            version = Version(model, ranges, self._queue_tokens, fingerprint)
-            await version.open()
-            _set_apart()
-            before, served.version = served.version, version
-            if before:
-                self._start(_let_go(before))
-            log.info("model loaded", extra={"model": name, "digest": model.info.digest})
+            with garbage_collector.paused():  # a load makes a million objects that stay
+                version = await self._new_version(registered.spec, fingerprint)
+                garbage_collector.freeze()
+            previous, registered.version = registered.version, version
+            if previous:
+                self._start(_retire(previous))
+            log.info("model loaded", extra={"model": name, "digest": version.model.info.digest})
         except ModelLoadError as error:
-            served.problem = str(error)
-            log.error("a model cannot be loaded: %s", error, extra={"model": name})
+            registered.failed = True
+            log.error("model failed to load: %s", error, extra={"model": name})
         except Exception:
-            served.problem = "an error that the log tells"
-            log.exception("a model cannot be loaded", extra={"model": name})
+            registered.failed = True
+            log.exception("model failed to load", extra={"model": name})
         finally:
-            gc.enable()
-            served.loaded.set()
+            registered.load_finished.set()
 
-    async def _apart(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call where it does not keep the event loop."""
+    async def _new_version(self, spec: ModelSpec, fingerprint: str) -> ModelVersion:
+        model = await self._in_loader(spec.load)
+        scales = await self._in_loader(Int8Scales.for_model, model, self._export_folder)
+        version = ModelVersion(model, scales, self._max_queue_tokens, fingerprint)
+        await version.start()
+        return version
+
+    async def _in_loader(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call in the loader thread, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._loader, call, *arguments)
 
 
-async def _let_go(version: Version) -> None:
+async def _retire(version: ModelVersion) -> None:
+    """Drain an old version and free its memory."""
     await version.drain()
     del version
-    _set_apart()
-
-
-def _set_apart() -> None:
-    """Let the garbage collector pass over what is there now, but first collect what is garbage.
-
-    Models and their libraries are a million objects that stay, and to look at them again and again
-    took a tenth of the processor time of a busy service.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
+    garbage_collector.freeze()
 
 
 def _fingerprint(name: str) -> str:
-    """Name the state of a model's folder, by its files' sizes and times; of others, nothing."""
-    folder, total = Path(name).resolve(), hashlib.sha256(name.encode())
+    """Return a digest of the sizes and times of a folder's files; empty if it is no folder."""
+    folder, digest = Path(name).resolve(), hashlib.sha256(name.encode())
     if not folder.is_dir():
         return ""
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            found = path.stat()
-            total.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
-    return total.hexdigest()
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

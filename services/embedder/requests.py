@@ -1,25 +1,39 @@
-"""What callers order of the embedder, and what is refused before any model sees it."""
+"""What a caller asks the embedder for, and the checks that run before any model sees it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.embedder.models.model import Model
+from services.embedder.models.model import ModelInfo
 from services.errors import InvalidArgument
 
-INPUTS_LIMIT = 2048
-TEXT_BYTES = 4 * 2**20
+MAX_INPUTS = 2048
+MAX_TEXT_BYTES = 4 * 2**20
 
 
-class SoundFile(bytes):
-    """The bytes of a sound file; plain bytes are those of a picture file."""
+class AudioFile(bytes):
+    """The bytes of an audio file. Plain ``bytes`` are those of an image file."""
+
+
+Input = str | bytes
 
 
 @dataclass(frozen=True)
-class Order:
-    """A batch to embed; an input is a text, or the bytes of a picture or sound file."""
+class EmbedRequest:
+    """A batch to embed.
 
-    inputs: Sequence[str | bytes]
+    Attributes:
+        inputs: texts, ``bytes`` of image files, or ``AudioFile`` bytes.
+        model: name of a model; empty selects the default model for the inputs' modality.
+        task: ``query``, ``document`` or empty; selects the model's prompt.
+        dimensions: leading dimensions to keep (Matryoshka); 0 keeps all.
+        encoding: ``float32``, ``float16``, ``int8`` or ``binary``.
+        normalize: scale every vector to unit length.
+        truncate: cut inputs that are longer than the model reads instead of failing.
+        bulk: let interactive requests go first.
+    """
+
+    inputs: Sequence[Input]
     model: str = ""
     task: str = ""
     dimensions: int = 0
@@ -30,8 +44,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """Texts to hold against a question."""
+class RerankRequest:
+    """Texts to score by how well they answer ``query``."""
 
     query: str
     texts: Sequence[str]
@@ -39,94 +53,122 @@ class Ranking:
     bulk: bool = False
 
 
-class Cut(Protocol):
-    """What may have been cut."""
+class Truncatable(Protocol):
+    """An input that may have been truncated."""
 
     @property
     def truncated(self) -> bool:
-        """Whether it was."""
+        """Whether the model reads only a part of it."""
         ...
 
 
-def modality(value: str | bytes) -> str:
-    """Name the kind of an input."""
+def modality(value: Input) -> str:
+    """Return ``text``, ``audio`` or ``image``."""
     if isinstance(value, str):
         return "text"
-    return "audio" if isinstance(value, SoundFile) else "image"
+    return "audio" if isinstance(value, AudioFile) else "image"
 
 
-def check(order: Order) -> None:
-    """Raise InvalidArgument for inputs that no model could take."""
-    if not order.inputs:
-        raise InvalidArgument("EMPTY_BATCH", "inputs is empty.", field="inputs")
-    if len(order.inputs) > INPUTS_LIMIT:
-        raise too_many("inputs")
-    for number, value in enumerate(order.inputs):
+def validate(request: EmbedRequest) -> None:
+    """Check what does not depend on the model.
+
+    Raises:
+        InvalidArgument: there are no inputs or too many, or a text is empty or too large.
+    """
+    validate_count(request.inputs, "inputs")
+    for index, value in enumerate(request.inputs):
         if isinstance(value, str):
-            check_text(value, f"inputs[{number}].text")
+            _validate_text(value, f"inputs[{index}].text")
 
 
-def check_kinds(order: Order, model: Model) -> None:
-    """Raise InvalidArgument if the model does not take an input's kind."""
-    several = len(set(map(modality, order.inputs))) > 1
-    for number, value in enumerate(order.inputs):
-        if modality(value) in model.info.modalities:
-            continue
-        place = f"inputs[{number}]"
-        if several:
-            raise InvalidArgument(
-                "MIXED_MODALITIES",
-                f"{model.info.name} does not take all of these kinds.",
-                field=place,
-            )
-        raise not_taken(model, modality(value), place)
+def validate_rerank(request: RerankRequest) -> None:
+    """Check what does not depend on the model.
+
+    Raises:
+        InvalidArgument: there are no texts or too many, or the query or a text is empty or too
+            large.
+    """
+    _validate_text(request.query, "query")
+    validate_count(request.texts, "texts")
+    for index, text in enumerate(request.texts):
+        _validate_text(text, f"texts[{index}]")
 
 
-def check_text(text: str, place: str) -> None:
-    """Raise InvalidArgument for a text that is empty or too large."""
-    if not text.strip():
-        raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field=place)
-    if len(text.encode()) > TEXT_BYTES:
+def validate_count(batch: Sequence[Input], field: str) -> None:
+    """Check the size of a batch; ``field`` names it in the request.
+
+    Raises:
+        InvalidArgument: the batch is empty or has more than ``MAX_INPUTS`` items.
+    """
+    if not batch:
         raise InvalidArgument(
-            "TEXT_TOO_LARGE",
-            f"The text has over {TEXT_BYTES} bytes.",
-            field=place,
-            limit=TEXT_BYTES,
+            "EMPTY_BATCH", f"{field} is empty: send at least one item.", field=field
+        )
+    if len(batch) > MAX_INPUTS:
+        raise InvalidArgument(
+            "TOO_MANY_INPUTS",
+            f"{field} has {len(batch)} items; a batch takes at most {MAX_INPUTS}.",
+            field=field,
+            limit=MAX_INPUTS,
         )
 
 
-def refuse_cut(inputs: Iterable[tuple[int, Cut]], model: Model) -> None:
-    """Raise InvalidArgument if one of the inputs, given with their places, was cut."""
-    for number, one in inputs:
-        if one.truncated:
+def validate_modalities(request: EmbedRequest, info: ModelInfo) -> None:
+    """Check that the model takes every input.
+
+    Raises:
+        InvalidArgument: the model does not take the modality of an input.
+    """
+    mixed = len(set(map(modality, request.inputs))) > 1
+    for index, value in enumerate(request.inputs):
+        if modality(value) in info.modalities:
+            continue
+        field = f"inputs[{index}]"
+        if mixed:
             raise InvalidArgument(
-                "TEXT_TOO_LONG",
-                f"The text has more than the {model.info.max_tokens} tokens that"
-                f" {model.info.name} reads: shorten it, or let truncate be true.",
-                field=f"inputs[{number}].text",
-                max_tokens=model.info.max_tokens,
+                "MIXED_MODALITIES",
+                f"The inputs have several modalities, and {info.name} takes only"
+                f" {', '.join(sorted(info.modalities))}. Send one modality a request.",
+                field=field,
             )
+        raise wrong_modality(info, modality(value), field)
 
 
-def too_many(place: str) -> InvalidArgument:
-    """Say that a batch is too large."""
+def wrong_modality(info: ModelInfo, wanted: str, field: str) -> InvalidArgument:
+    """Return the error for a model that does not take ``wanted`` as input."""
+    taken = ", ".join(sorted(info.modalities))
     return InvalidArgument(
-        "TOO_MANY_INPUTS", f"A batch has at most {INPUTS_LIMIT}.", field=place, limit=INPUTS_LIMIT
+        "WRONG_MODALITY",
+        f"The model {info.name} does not take {wanted} input; it takes {taken}.",
+        field=field,
+        model=info.name,
     )
 
 
-def not_taken(model: Model, kind: str, place: str) -> InvalidArgument:
-    """Say that a model takes no such input."""
-    name = model.info.name
-    return InvalidArgument("WRONG_MODALITY", f"{name} takes no {kind}.", field=place, model=name)
+def reject_truncated(inputs: Iterable[tuple[int, Truncatable]], info: ModelInfo) -> None:
+    """Check that no input was truncated; each comes with its index in the request.
+
+    Raises:
+        InvalidArgument: an input is longer than the model reads.
+    """
+    for index, value in inputs:
+        if value.truncated:
+            raise InvalidArgument(
+                "TEXT_TOO_LONG",
+                f"The text has more than the {info.max_tokens} tokens that {info.name} reads."
+                " Shorten it, or set truncate to true.",
+                field=f"inputs[{index}].text",
+                max_tokens=info.max_tokens,
+            )
 
 
-def check_ranking(ranking: Ranking) -> None:
-    """Raise InvalidArgument for texts that no model could rank."""
-    check_text(ranking.query, "query")
-    if not ranking.texts:
-        raise InvalidArgument("EMPTY_BATCH", "texts is empty.", field="texts")
-    if len(ranking.texts) > INPUTS_LIMIT:
-        raise too_many("texts")
-    for number, text in enumerate(ranking.texts):
-        check_text(text, f"texts[{number}]")
+def _validate_text(text: str, field: str) -> None:
+    if not text.strip():
+        raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field=field)
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise InvalidArgument(
+            "TEXT_TOO_LARGE",
+            f"The text has more than {MAX_TEXT_BYTES} bytes of UTF-8.",
+            field=field,
+            limit=MAX_TEXT_BYTES,
+        )

@@ -1,4 +1,4 @@
-"""What the embedder can be told."""
+"""The embedder's settings."""
 
 from dataclasses import dataclass
 
@@ -11,66 +11,71 @@ RUNTIMES = ("auto", "exact", "torch")
 class Settings(CommonSettings):
     """Settings of the embedder."""
 
-    listen: str = setting("MEMETWIN_EMBEDDER_LISTEN", "127.0.0.1:50051", "Address of the embedder.")
+    listen: str = setting(
+        "MEMETWIN_EMBEDDER_LISTEN", "127.0.0.1:50051", "Address that the embedder listens on."
+    )
     text_model: str = setting(
         "MEMETWIN_TEXT_MODEL",
         "all-MiniLM-L6-v2",
-        "Model for texts: a sentence-transformers name, or a folder.",
+        "Default model for text: a sentence-transformers name or a folder.",
     )
     image_model: str = setting(
         "MEMETWIN_IMAGE_MODEL",
         "memetwin-convnet",
-        "Model for pictures: our own network, a folder of one, or a CLIP-like sentence-transformers"
-        " name.",
+        "Default model for images: the project's own network, a folder that holds one, or the name"
+        " of a CLIP-like sentence-transformers model.",
     )
     audio_model: str = setting(
         "MEMETWIN_AUDIO_MODEL",
         "",
-        "Model for sounds: a CLAP-like sentence-transformers name, or a folder; empty: none.",
+        "Default model for audio: the name of a CLAP-like sentence-transformers model, or a folder."
+        " Empty: none.",
     )
     rerank_model: str = setting(
         "MEMETWIN_RERANK_MODEL",
         "",
-        "Cross-encoder that reranks: a sentence-transformers name, or a folder; empty: none.",
+        "Default cross-encoder for reranking: a sentence-transformers name or a folder. Empty:"
+        " none.",
     )
     models: str = setting(
         "MEMETWIN_MODELS",
         "",
-        "Further models, names or folders, separated by commas; they are loaded at the start.",
+        "More models to load at startup: names or folders, separated by commas.",
     )
     lazy_models: str = setting(
         "MEMETWIN_LAZY_MODELS",
         "",
-        "Further models that are loaded when they are first asked for.",
+        "More models, each loaded at its first request: names or folders, separated by commas.",
     )
     trusted_models: str = setting(
         "MEMETWIN_TRUSTED_MODELS",
         "",
-        "Models, of those named elsewhere, whose folders may bring code that is run; of no others"
-        " is it ever run.",
+        "Configured models whose own Python code may be run, separated by commas. The code of all"
+        " other models is never run.",
     )
     embed_cache: int = setting(
         "MEMETWIN_EMBED_CACHE",
         67_108_864,
-        "Bytes of vectors that the embedder remembers, so that equal inputs are computed once.",
+        "Size of the embedder's vector cache in bytes; 0 disables it.",
     )
     queue_tokens: int = setting(
         "MEMETWIN_QUEUE_TOKENS",
         262_144,
-        "Tokens that may wait for one model; beyond that calls are refused with a retry hint.",
+        "Maximum tokens in one model's queue. When it is full, calls return RESOURCE_EXHAUSTED"
+        " with a retry delay.",
     )
     runtime: str = setting(
         "MEMETWIN_RUNTIME",
         "auto",
-        "What computes text models: the fastest that agrees with torch (`auto`; `exact` insists on"
-        " a cosine of 0.9999), or `torch`.",
+        "Runtime for text models: `auto` selects the fastest one whose vectors agree with torch,"
+        " `exact` requires a cosine of 0.9999 with torch, and `torch` always uses torch.",
     )
     exports: str = setting(
         "MEMETWIN_EXPORTS",
         "~/.cache/memetwin",
-        "Folder of models that were converted for this machine; what is missing is made again.",
+        "Folder for models converted for this machine; missing files are created again.",
     )
 
     def names(self, field: str) -> list[str]:
-        """Return the names in a field that holds several."""
+        """Return the names in a setting that lists several, separated by commas."""
         return [name for part in getattr(self, field).split(",") if (name := part.strip())]

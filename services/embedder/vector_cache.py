@@ -1,72 +1,71 @@
-"""Remembers the vectors of inputs, so that what is asked again is not computed again."""
+"""Caches the vectors of inputs, so that a repeated input is not computed again."""
 
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cachetools
-import numpy as np
-from numpy.typing import NDArray
 
 from services.embedder import requests
-from services.embedder.models.model import PreparedInput
+from services.embedder.models.model import PreparedInput, Vectors
+from services.embedder.requests import Input
 
-# Of an entry's key and objects, beside its numbers.
-_OVERHEAD = 512
+# Approximate bytes of an entry's key and Python objects, besides its vector.
+_ENTRY_OVERHEAD = 512
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An input's vector, float32 [dimensions], as the model gave it: not cut, not normalised."""
+class CachedVector:
+    """An input's vector, float32 [d], as the model computed it: not truncated, not normalised."""
 
-    row: NDArray[np.float32]
+    vector: Vectors
     tokens: int
     truncated: bool
 
     @property
     def size(self) -> int:
-        """Bytes that it takes up."""
-        return self.row.nbytes + _OVERHEAD
+        """Bytes that the entry takes."""
+        return self.vector.nbytes + _ENTRY_OVERHEAD
 
 
-class Memory:
-    """The vectors that were asked for last, bounded in bytes; for one thread alone.
+class VectorCache:
+    """An LRU cache of vectors, bounded in bytes. Not thread-safe.
 
-    A cut to fewer dimensions is made of the whole vector, so that all cuts share an entry.
+    It stores whole vectors: requests for fewer dimensions share the entry.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept: cachetools.LRUCache[Hashable, Kept] = cachetools.LRUCache(
-            max(1, limit), lambda kept: kept.size
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: cachetools.LRUCache[Hashable, CachedVector] = cachetools.LRUCache(
+            max(1, max_bytes), lambda entry: entry.size
         )
 
-    def recall(self, keys: Sequence[Hashable]) -> dict[Hashable, Kept]:
-        """Return what is remembered of these."""
-        found = ((key, self._kept.get(key)) for key in keys)
-        return {key: kept for key, kept in found if kept}
+    def get(self, keys: Sequence[Hashable]) -> dict[Hashable, CachedVector]:
+        """Return the cached entries among ``keys``, by key."""
+        found = ((key, self._entries.get(key)) for key in keys)
+        return {key: entry for key, entry in found if entry}
 
-    def keep(
-        self, rows: Mapping[Hashable, NDArray[np.float32]], items: Mapping[Hashable, PreparedInput]
+    def put(
+        self, vectors: Mapping[Hashable, Vectors], inputs: Mapping[Hashable, PreparedInput]
     ) -> None:
-        """Remember vectors, and forget those that were not asked for the longest."""
-        for key, row in rows.items():
-            item = items[key]
-            kept = Kept(row.copy(), item.tokens, item.truncated)
-            if kept.size <= self._limit:
-                self._kept[key] = kept
+        """Store vectors, float32 [d] by key, and evict the least recently used entries."""
+        for key, vector in vectors.items():
+            prepared = inputs[key]
+            entry = CachedVector(vector.copy(), prepared.tokens, prepared.truncated)
+            if entry.size <= self._max_bytes:
+                self._entries[key] = entry
 
     @property
     def size(self) -> float:
-        """Bytes that are taken up."""
-        return self._kept.currsize
+        """Bytes that all entries take."""
+        return self._entries.currsize
 
 
-def keys(digest: str, task: str, inputs: Sequence[str | bytes]) -> list[Hashable]:
-    """Return keys that are equal where model, task and input are."""
-    return [(digest, task, _fingerprint(value)) for value in inputs]
+def cache_keys(model_digest: str, task: str, inputs: Sequence[Input]) -> list[Hashable]:
+    """Return a key for each input; equal keys mean the same model, task and content."""
+    return [(model_digest, task, _content_digest(value)) for value in inputs]
 
 
-def _fingerprint(value: str | bytes) -> bytes:
+def _content_digest(value: Input) -> bytes:
     data = value.encode() if isinstance(value, str) else value
     return hashlib.sha256(requests.modality(value).encode() + data).digest()

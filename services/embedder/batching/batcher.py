@@ -1,11 +1,11 @@
-"""Joins the inputs of all callers into batches, while the model is busy with those before.
+"""Joins the inputs of concurrent calls into batches while the model computes earlier batches.
 
-One queue for each model, and a thread for each batch that it computes at once. There is no timer:
-a thread that is free takes what waits, alike in length so that little is padded, up to the
-model's budget of tokens. It does not ask the event loop, which may be busy with the callers of the
-batch before. What was cancelled or is past its deadline is dropped, the same input twice in a batch
-is computed once, and what cannot be queued is refused at the door. See ``schedule`` for whose turn
-it is.
+Each model has one queue, and one worker thread for each batch that it computes at a time. There is
+no timer: an idle worker takes the queued inputs of similar length, up to the model's token budget
+for a batch. It does not wait for the event loop, which may be busy with the calls of the previous
+batch. Inputs of calls that were cancelled or are past their deadline are dropped, equal inputs in a
+batch are computed once, and calls that the queue cannot hold are refused. ``scheduler`` decides the
+order.
 """
 
 import asyncio
@@ -18,60 +18,73 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.embedder.batching.queue import Entry, Job, Rows
-from services.embedder.batching.scheduler import Schedule
-from services.embedder.cpu import give_way
-from services.embedder.metrics import Metrics
-from services.embedder.models.model import Model, PreparedInput
+from services.embedder.batching.queue import Entry, Job
+from services.embedder.batching.scheduler import Scheduler
+from services.embedder.cpu import lower_priority
+from services.embedder.metrics import ModelMetrics
+from services.embedder.models.model import Model, PreparedInput, Vectors
 from services.errors import Failure
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a call that waits for room looks again.
-_ROOM_PERIOD = 0.01
-Outcomes = list[Rows | Exception]
+# How often a call that waits for room in the queue checks again.
+_POLL_SECONDS = 0.01
+Outcomes = list[Vectors | Exception]
 
 
 @dataclass(frozen=True)
 class Computed:
-    """Vectors float32 [n, dimensions], and the seconds that the slowest input waited and took."""
+    """Vectors, float32 [n, d], and the seconds that the slowest input was queued and computed."""
 
-    rows: Rows
+    vectors: Vectors
     queue: float
     inference: float
 
 
 class Batcher:
-    """The queue of one model. Use as ``async with Batcher(model, queue_tokens) as batcher``."""
+    """One model's queue and workers.
 
-    def __init__(self, model: Model, queue_tokens: int) -> None:
+    Use as ``async with Batcher(model, max_queue_tokens) as batcher``.
+    """
+
+    def __init__(self, model: Model, max_queue_tokens: int) -> None:
         self._model = model
-        self._schedule = Schedule(model.info, queue_tokens)
-        self.metrics = Metrics(model.info, self._schedule.age)
+        self._scheduler = Scheduler(model.info, max_queue_tokens)
+        self.metrics = ModelMetrics(model.info, self._scheduler.queue_age)
 
     async def __aenter__(self) -> "Batcher":
         self._loop = asyncio.get_running_loop()
         name = f"model-{self._model.info.name}"[:40]
-        self._threads = [
-            threading.Thread(target=self._work, name=name) for _ in range(self._model.info.workers)
+        self._workers = [
+            threading.Thread(target=self._run_worker, name=name)
+            for _ in range(self._model.info.workers)
         ]
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._schedule.close()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+        self._scheduler.close()
+        for worker in self._workers:
+            await asyncio.to_thread(worker.join)
+
+    def check_admission(self, inputs: int, *, bulk: bool, timeout: float | None) -> None:
+        """Raise Overloaded if the queue cannot hold ``inputs`` inputs, however short they are.
+
+        It runs before inputs are preprocessed, so that refused calls cost little.
+        """
+        if inputs:
+            self._scheduler.check_admission(inputs, bulk=bulk, timeout=timeout)
 
     async def submit(
-        self, items: Sequence[PreparedInput], *, bulk: bool = False, within: float | None = None
+        self, items: Sequence[PreparedInput], *, bulk: bool = False, timeout: float | None = None
     ) -> Computed:
-        """Compute the vectors of inputs, in their order; see ``submit_parts``."""
-        self._schedule.admit(sum(item.cost for item in items), bulk=bulk, within=within)
-        job = self._job(len(items), within)
-        self._queue(job, 0, items, bulk=bulk)
-        return await _finished(job)
+        """Compute the vectors of inputs, in order; see ``submit_parts``."""
+        tokens = sum(item.cost for item in items)
+        self._scheduler.check_admission(tokens, bulk=bulk, timeout=timeout)
+        job = self._new_job(len(items), timeout)
+        self._enqueue(job, 0, items, bulk=bulk)
+        return await _finish(job)
 
     async def submit_parts(
         self,
@@ -79,118 +92,114 @@ class Batcher:
         count: int,
         *,
         bulk: bool = False,
-        within: float | None = None,
+        timeout: float | None = None,
     ) -> Computed:
-        """Compute the vectors of ``count`` inputs, the first while the last are being prepared.
+        """Compute the vectors of ``count`` inputs; the first while the last are preprocessed.
 
-        A call is let in or refused with its first part. The others wait for room, so that a call
-        may have more tokens than the queue.
+        The first part decides whether the call is admitted. Later parts wait for room, so that a
+        call may have more tokens than the queue holds.
 
         Raises:
-            Overloaded: too much waits already; with the time after which to try again.
-            DeadlineExceeded: ``within`` seconds passed before they were computed.
+            Overloaded: the queue is full; with the seconds after which to try again.
+            DeadlineExceeded: ``timeout`` seconds passed before the vectors were computed.
         """
-        job, first = self._job(count, within), 0
+        job, first = self._new_job(count, timeout), 0
         try:
             for part in parts:
                 items = await part
                 if not first:
-                    self._schedule.admit(sum(item.cost for item in items), bulk=bulk, within=within)
-                # Room is made by threads, which tell nobody.
-                while self._schedule.is_full(bulk=bulk) and not job.done.done():  # noqa: ASYNC110
-                    await asyncio.sleep(_ROOM_PERIOD)
+                    tokens = sum(item.cost for item in items)
+                    self._scheduler.check_admission(tokens, bulk=bulk, timeout=timeout)
+                # Workers make room in their own threads, and do not signal the event loop.
+                while self._scheduler.is_full(bulk=bulk) and not job.done.done():  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_SECONDS)
                 if not job.done.done():
-                    self._queue(job, first, items, bulk=bulk)
+                    self._enqueue(job, first, items, bulk=bulk)
                 first += len(items)
-            return await _finished(job)
+            return await _finish(job)
         except BaseException:
-            _give_up(job)
+            _abandon(job)
             raise
 
-    def _job(self, count: int, within: float | None) -> Job:
+    def _new_job(self, count: int, timeout: float | None) -> Job:
         done = asyncio.get_running_loop().create_future()
         if not count:
             done.set_result(None)
         return Job(
-            rows=np.empty((count, self._model.info.dimensions), np.float32),
-            left=count,
+            vectors=np.empty((count, self._model.info.dimensions), np.float32),
+            remaining=count,
             done=done,
-            deadline=float("inf") if within is None else time.monotonic() + within,
+            deadline=float("inf") if timeout is None else time.monotonic() + timeout,
         )
 
-    def _queue(self, job: Job, first: int, items: Sequence[PreparedInput], *, bulk: bool) -> None:
+    def _enqueue(self, job: Job, first: int, items: Sequence[PreparedInput], *, bulk: bool) -> None:
         now = time.monotonic()
-        entries = [Entry(job, number, item, now) for number, item in enumerate(items, first)]
-        self._schedule.add(entries, bulk=bulk)
+        entries = [Entry(job, index, item, now) for index, item in enumerate(items, first)]
+        self._scheduler.put(entries, bulk=bulk)
 
-    def refuse_if_full(self, inputs: int, *, bulk: bool, within: float | None) -> None:
-        """Raise Overloaded if so many inputs cannot be queued, however short they are.
-
-        Asked before they are prepared, so that a flood of calls costs little.
-        """
-        if inputs:
-            self._schedule.admit(inputs, bulk=bulk, within=within)
-
-    def _work(self) -> None:
-        """Compute batch after batch, in a thread of its own."""
-        give_way()
-        while (batch := self._schedule.next()).entries:
-            started = time.monotonic()
+    def _run_worker(self) -> None:
+        """Compute one batch after another, in a thread of its own."""
+        lower_priority()
+        while (batch := self._scheduler.next_batch()).entries:
+            started_at = time.monotonic()
             outcomes = self._compute([entry.item for entry in batch.entries])
-            seconds = time.monotonic() - started
-            self._schedule.done(batch, seconds)
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all callers
+            seconds = time.monotonic() - started_at
+            self._scheduler.record_batch(batch, seconds)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is left
                 self._loop.call_soon_threadsafe(
-                    self._deliver, batch.entries, outcomes, started, seconds
+                    self._deliver, batch.entries, outcomes, started_at, seconds
                 )
 
     def _deliver(
-        self, batch: list[Entry], outcomes: Outcomes, started: float, seconds: float
+        self, entries: list[Entry], outcomes: Outcomes, started_at: float, seconds: float
     ) -> None:
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            _deliver(entry, outcome, started, seconds)
-        self.metrics.waiting.set(self._schedule.tokens)
-        self.metrics.count(batch, started, seconds)
-        self.metrics.effort.compute(seconds)
+        """Hand each outcome to its job; runs on the event loop."""
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            _deliver(entry, outcome, started_at, seconds)
+        self.metrics.queue_tokens.set(self._scheduler.queue_tokens)
+        self.metrics.record_batch(entries, started_at, seconds)
+        self.metrics.utilisation.record_busy(seconds)
 
     def _compute(self, items: Sequence[PreparedInput]) -> Outcomes:
-        """Compute a batch, each different input once; one that fails fails alone."""
+        """Compute each distinct input once. If the batch fails, compute its inputs one by one."""
         unique = list({item.key: item for item in items}.values())
         try:
-            rows: Outcomes = list(self._model.encode(unique))
+            outcomes: Outcomes = list(self._model.encode(unique))
         except Exception as error:
             if len(unique) == 1:
-                log.exception("the model failed", extra={"model": self._model.info.name})
-                rows = [error]
+                log.exception("inference failed", extra={"model": self._model.info.name})
+                outcomes = [error]
             else:
-                rows = [self._compute([item])[0] for item in unique]
-        by_key = dict(zip((item.key for item in unique), rows, strict=True))
+                outcomes = [self._compute([item])[0] for item in unique]
+        by_key = dict(zip((item.key for item in unique), outcomes, strict=True))
         return [by_key[item.key] for item in items]
 
 
-async def _finished(job: Job) -> Computed:
+async def _finish(job: Job) -> Computed:
     await job.done
-    return Computed(job.rows, job.queued, job.inference)
+    return Computed(job.vectors, job.queue_seconds, job.inference_seconds)
 
 
-def _give_up(job: Job) -> None:
-    """Let what is left of a call that failed be dropped from the queue."""
+def _abandon(job: Job) -> None:
+    """Cancel a job whose call has failed, so that the queue drops its inputs."""
     if not job.done.cancel() and not job.done.cancelled():
-        job.done.exception()  # seen, so that nobody logs that it was not
+        job.done.exception()  # marks it as retrieved; asyncio would log it otherwise
 
 
-def _deliver(entry: Entry, outcome: Rows | Exception, started: float, seconds: float) -> None:
+def _deliver(entry: Entry, outcome: Vectors | Exception, started_at: float, seconds: float) -> None:
     job = entry.job
     if job.done.done():
         return
     if isinstance(outcome, Exception):
         job.done.set_exception(
-            Failure("INFERENCE_FAILED", "The model failed on this input; the log says why.")
+            Failure(
+                "INFERENCE_FAILED", "The model failed on this input; the embedder's log says why."
+            )
         )
         return
-    job.rows[entry.number] = outcome
-    job.queued = max(job.queued, started - entry.arrived)
-    job.inference = max(job.inference, seconds)
-    job.left -= 1
-    if not job.left:
+    job.vectors[entry.index] = outcome
+    job.queue_seconds = max(job.queue_seconds, started_at - entry.enqueued_at)
+    job.inference_seconds = max(job.inference_seconds, seconds)
+    job.remaining -= 1
+    if not job.remaining:
         job.done.set_result(None)

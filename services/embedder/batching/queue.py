@@ -1,111 +1,124 @@
-"""What waits for a model, by length, so that a batch is little padded."""
+"""A model's queue, in buckets by length, so that batches need little padding."""
 
 import asyncio
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
-from services.embedder.models.model import PreparedInput
+from services.embedder.models.model import PreparedInput, Vectors
 from services.errors import DeadlineExceeded
 
-# Inputs whose costs differ by less stand in one line.
-_STEP = 4
-Rows = NDArray[np.float32]
+# Inputs whose costs, in tokens, differ by less than this share a bucket.
+_BUCKET_WIDTH = 4
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One caller's inputs: done when every row is there; times are seconds."""
+    """The inputs of one call. ``done`` completes when every vector is computed.
 
-    rows: Rows
-    left: int
+    Attributes:
+        vectors: float32 [n, d], filled as batches finish.
+        remaining: inputs that are not computed yet.
+        deadline: on the monotonic clock.
+        queue_seconds: longest time that an input was queued.
+        inference_seconds: longest time that a batch with one of the inputs took.
+    """
+
+    vectors: Vectors
+    remaining: int
     done: asyncio.Future[None]
     deadline: float
-    queued: float = 0.0
-    inference: float = 0.0
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
 
-    def is_dead(self, now: float) -> bool:
-        """Say whether nobody waits for it; tell a caller whose time is up. Any thread may ask."""
+    def is_over(self, now: float) -> bool:
+        """Return whether the job needs no more vectors; a job past its deadline fails.
+
+        Any thread may call it.
+        """
         if not self.done.done() and now > self.deadline:
-            self.done.get_loop().call_soon_threadsafe(self._refuse)
+            self.done.get_loop().call_soon_threadsafe(self._expire)
             return True
         return self.done.done()
 
-    def _refuse(self) -> None:
+    def _expire(self) -> None:
         if not self.done.done():
             self.done.set_exception(
-                DeadlineExceeded("DEADLINE_EXCEEDED", "The deadline passed in the queue.")
+                DeadlineExceeded(
+                    "DEADLINE_EXCEEDED", "The deadline passed while the input was queued."
+                )
             )
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One input in the queue."""
+    """One queued input: item ``index`` of its job; ``enqueued_at`` is on the monotonic clock."""
 
     job: Job
-    number: int
+    index: int
     item: PreparedInput
-    arrived: float = field(default_factory=time.monotonic)
+    enqueued_at: float = field(default_factory=time.monotonic)
 
 
-class Waiting:
-    """A queue in lines of like length; ``tokens`` and ``inputs`` count what is in it.
+class LengthBucketQueue:
+    """A first-in, first-out queue for each length bucket. Not thread-safe.
 
-    For one thread at a time.
+    ``tokens`` and ``inputs`` count what is queued.
     """
 
     def __init__(self) -> None:
-        self._lines: dict[int, deque[Entry]] = {}
+        self._buckets: dict[int, deque[Entry]] = {}
         self.tokens = self.inputs = 0
 
-    def add(self, entry: Entry) -> None:
-        """Put an input at the end of its line."""
-        line = self._lines.setdefault(entry.item.cost // _STEP, deque())
-        line.append(entry)
+    def put(self, entry: Entry) -> None:
+        """Append an input to its bucket."""
+        bucket = self._buckets.setdefault(entry.item.cost // _BUCKET_WIDTH, deque())
+        bucket.append(entry)
         self.tokens += entry.item.cost
         self.inputs += 1
 
     @property
-    def oldest(self) -> float:
-        """When the oldest input came, on the monotonic clock; infinity if none waits."""
-        return min((line[0].arrived for line in self._lines.values()), default=float("inf"))
+    def oldest_enqueued_at(self) -> float:
+        """When the oldest input was queued, on the monotonic clock; infinity if there is none."""
+        heads = (bucket[0].enqueued_at for bucket in self._buckets.values())
+        return min(heads, default=float("inf"))
 
-    def take(self, most: int, budget: int) -> list[Entry]:
-        """Take the oldest input and those most like it in length.
+    def take(self, max_inputs: int, max_tokens: int) -> list[Entry]:
+        """Remove and return the oldest input and the inputs nearest to it in length.
+
+        Entries whose job is over are dropped on the way.
 
         Args:
-            most: inputs.
-            budget: tokens, padding counted in; one input may have more.
+            max_inputs: how many inputs to take at most.
+            max_tokens: how many tokens the batch has at most, padding included. A single input may
+                have more.
         """
         now = time.monotonic()
-        for line in list(self._lines):
-            self._drop_dead(line, now)
-        if not self._lines:
+        for bucket in list(self._buckets):
+            self._drop_finished(bucket, now)
+        if not self._buckets:
             return []
-        oldest = min(self._lines, key=lambda line: self._lines[line][0].arrived)
+        oldest = min(self._buckets, key=lambda bucket: self._buckets[bucket][0].enqueued_at)
         taken, longest = list[Entry](), 0
-        for line in sorted(self._lines, key=lambda line: abs(line - oldest)):
-            while line in self._lines and len(taken) < most:
-                cost = max(longest, self._lines[line][0].item.cost)
-                if taken and cost * (len(taken) + 1) > budget:
+        for bucket in sorted(self._buckets, key=lambda bucket: abs(bucket - oldest)):
+            while bucket in self._buckets and len(taken) < max_inputs:
+                cost = max(longest, self._buckets[bucket][0].item.cost)
+                if taken and cost * (len(taken) + 1) > max_tokens:
                     break
-                taken.append(self._pop(line))
+                taken.append(self._pop(bucket))
                 longest = cost
-                self._drop_dead(line, now)
+                self._drop_finished(bucket, now)
         return taken
 
-    def _pop(self, line: int) -> Entry:
-        entry = self._lines[line].popleft()
-        if not self._lines[line]:
-            del self._lines[line]
+    def _pop(self, bucket: int) -> Entry:
+        entry = self._buckets[bucket].popleft()
+        if not self._buckets[bucket]:
+            del self._buckets[bucket]
         self.tokens -= entry.item.cost
         self.inputs -= 1
         return entry
 
-    def _drop_dead(self, line: int, now: float) -> None:
-        """Drop those at the head of a line that nobody waits for any more."""
-        while line in self._lines and self._lines[line][0].job.is_dead(now):
-            self._pop(line)
+    def _drop_finished(self, bucket: int, now: float) -> None:
+        """Drop the entries at the head of a bucket whose job is over."""
+        while bucket in self._buckets and self._buckets[bucket][0].job.is_over(now):
+            self._pop(bucket)

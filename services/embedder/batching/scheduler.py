@@ -1,7 +1,7 @@
-"""Whose turn it is: which inputs are let into a model's queue, and which make its next batch.
+"""Decides which inputs a model admits to its queue, and which inputs form the next batch.
 
-Interactive inputs go first. While they keep coming, bulk gets one batch in four, and never all
-lanes at once: an interactive input that came just then would wait for a whole batch of bulk.
+Interactive inputs go first. While they keep coming, one batch in four is bulk, and one worker never
+takes bulk: otherwise an interactive input that arrives next would wait for a whole batch of bulk.
 """
 
 import threading
@@ -9,149 +9,154 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.embedder.batching.queue import Entry, Waiting
+from services.embedder.batching.queue import Entry, LengthBucketQueue
 from services.embedder.models.model import ModelInfo
 from services.errors import Overloaded
 
-BATCH_INPUTS = 256
-# Free lanes share what waits. One alone leaves some for the others, who will be free soon, so
-# that none does a last large batch while they have nothing. Smaller parts would be less efficient.
-LEAST_SHARE = 4
-LEAST_ALONE = 16
-# Nobody is let in who would spend more than this share of his time in the queue.
-MOST_WAIT = 0.5
-# While interactive inputs wait, every so many batches one is bulk.
-BULK_EVERY = 4
+MAX_BATCH_INPUTS = 256
+# Idle workers share the queued inputs equally. A single idle worker leaves inputs for the workers
+# that will soon be idle too, so that none computes a last large batch alone. Batches smaller than
+# these would be inefficient.
+MIN_BATCH_SEVERAL_IDLE = 4
+MIN_BATCH_ONE_IDLE = 16
+# A call that would spend more than this share of its timeout in the queue is refused.
+MAX_QUEUE_TIME_SHARE = 0.5
+# While interactive inputs are queued, one batch in this many is bulk.
+BULK_BATCH_INTERVAL = 4
+_MIN_RETRY_SECONDS = 0.05
+# Weight of the last batch in the moving average of a worker's speed.
+_SPEED_SMOOTHING = 0.2
 
 
 class Batch(NamedTuple):
-    """Inputs to compute together; nothing if it is empty."""
+    """Inputs to compute together."""
 
     entries: list[Entry]
     bulk: bool
 
 
-NOTHING = Batch([], False)
+EMPTY_BATCH = Batch([], bulk=False)
 
 
-class Schedule:
-    """The queues of one model. Any thread may call; ``arrived`` wakes lanes that wait.
+class Scheduler:
+    """The two queues of one model. Thread-safe.
 
     Args:
-        info: of the model.
-        limit: tokens that may wait.
+        info: the model's.
+        max_queue_tokens: tokens that the queues hold together.
     """
 
-    def __init__(self, info: ModelInfo, limit: int) -> None:
-        self._info, self._limit = info, limit
-        self._interactive, self._bulk = Waiting(), Waiting()
-        self._turn = self._lanes_in_bulk = self._free = 0
-        self._last_interactive = 0.0
-        self._speed = 5_000.0  # tokens a second of one lane, measured as batches run
-        self._arrived = threading.Condition()  # guards all of this
+    def __init__(self, info: ModelInfo, max_queue_tokens: int) -> None:
+        self._card, self._max_queue_tokens = info, max_queue_tokens
+        self._interactive, self._bulk = LengthBucketQueue(), LengthBucketQueue()
+        self._mixed_batches = self._bulk_workers = self._idle_workers = 0
+        self._last_interactive_at = 0.0
+        self._tokens_per_second = 5_000.0  # of one worker; measured as batches run
+        self._changed = threading.Condition()  # guards all of the above
         self._closed = False
 
     @property
-    def tokens(self) -> int:
-        """Tokens that wait."""
+    def queue_tokens(self) -> int:
+        """Tokens in both queues."""
         return self._interactive.tokens + self._bulk.tokens
 
-    def age(self) -> float:
-        """Return the seconds that the oldest input has waited."""
-        with self._arrived:
-            oldest = min(self._interactive.oldest, self._bulk.oldest)
+    def queue_age(self) -> float:
+        """Return the seconds that the oldest input has been queued."""
+        with self._changed:
+            oldest = min(self._interactive.oldest_enqueued_at, self._bulk.oldest_enqueued_at)
         return max(0.0, time.monotonic() - oldest)
 
-    def admit(self, cost: int, *, bulk: bool, within: float | None) -> None:
-        """Refuse what the queue has no room for, or what would be computed too late.
+    def check_admission(self, tokens: int, *, bulk: bool, timeout: float | None) -> None:
+        """Refuse inputs for which the queue has no room, or which would be computed too late.
 
-        Half of the room is for those who wait for an answer, and bulk is not before them.
+        Bulk may fill half of the queue. An interactive input waits for interactive inputs alone.
 
         Raises:
-            Overloaded: with the time after which to try again.
+            Overloaded: with the seconds after which to try again.
         """
-        limit = self._room(bulk=bulk)
-        waiting = self.tokens
-        before = waiting if bulk else self._interactive.tokens
-        late = within is not None and self._seconds(before) > within * MOST_WAIT
-        if waiting and (late or waiting + cost > limit):
+        queued = self.queue_tokens
+        ahead = queued if bulk else self._interactive.tokens
+        too_late = timeout is not None and self._seconds_for(ahead) > timeout * MAX_QUEUE_TIME_SHARE
+        if queued and (too_late or queued + tokens > self._capacity(bulk=bulk)):
             raise Overloaded(
                 "QUEUE_FULL",
-                "The model has too much to do: try again later.",
-                retry_after=max(0.05, self._seconds(waiting)),
-                waiting_tokens=waiting,
+                "The model's queue is full. Try again after the retry delay.",
+                retry_after=max(_MIN_RETRY_SECONDS, self._seconds_for(queued)),
+                queue_tokens=queued,
             )
 
     def is_full(self, *, bulk: bool) -> bool:
-        """Say whether what was let in before should wait until it adds more."""
-        return self.tokens >= self._room(bulk=bulk)
+        """Return whether an admitted call should wait before it queues more inputs."""
+        return self.queue_tokens >= self._capacity(bulk=bulk)
 
-    def add(self, entries: Sequence[Entry], *, bulk: bool) -> None:
-        """Let inputs wait, and wake as many lanes as they may need."""
+    def put(self, entries: Sequence[Entry], *, bulk: bool) -> None:
+        """Queue inputs, and wake as many workers as they may occupy."""
         queue = self._bulk if bulk else self._interactive
-        with self._arrived:
+        with self._changed:
             for entry in entries:
-                queue.add(entry)
+                queue.put(entry)
             if not bulk:
-                self._last_interactive = time.monotonic()
-            self._arrived.notify(min(len(entries), self._info.workers))
+                self._last_interactive_at = time.monotonic()
+            self._changed.notify(min(len(entries), self._card.workers))
 
-    def next(self) -> Batch:
-        """Wait for a batch; an empty one says that the end has come."""
-        with self._arrived:
-            self._free += 1
-            batch = self._form()
+    def next_batch(self) -> Batch:
+        """Wait for a batch; an empty one means that the scheduler is closed."""
+        with self._changed:
+            self._idle_workers += 1
+            batch = self._form_batch()
             while not batch.entries and not self._closed:
-                # Bulk waits until no more interactive inputs come, of which nobody tells.
-                self._arrived.wait(self._bulk_seconds() if self._bulk.inputs else None)
-                batch = self._form()
-            self._free -= 1
-            self._lanes_in_bulk += batch.bulk
+                # Bulk waits until interactive inputs have ceased for a while; nothing signals that.
+                self._changed.wait(self._batch_seconds() if self._bulk.inputs else None)
+                batch = self._form_batch()
+            self._idle_workers -= 1
+            self._bulk_workers += batch.bulk
             return batch
 
-    def done(self, batch: Batch, seconds: float) -> None:
-        """Take note that a lane has computed a batch in so many seconds."""
-        with self._arrived:
-            self._lanes_in_bulk -= batch.bulk
-            tokens = sum(entry.item.cost for entry in batch.entries)
-            self._speed += 0.2 * (tokens / seconds - self._speed)
+    def record_batch(self, batch: Batch, seconds: float) -> None:
+        """Record that a worker has computed a batch in ``seconds``."""
+        with self._changed:
+            self._bulk_workers -= batch.bulk
+            speed = sum(entry.item.cost for entry in batch.entries) / seconds
+            self._tokens_per_second += _SPEED_SMOOTHING * (speed - self._tokens_per_second)
 
     def close(self) -> None:
-        """Let all lanes end."""
-        with self._arrived:
+        """Make ``next_batch`` return once the queues hold nothing that may run."""
+        with self._changed:
             self._closed = True
-            self._arrived.notify_all()
+            self._changed.notify_all()
 
-    def _form(self) -> Batch:
-        if not self._bulk.inputs or not self._bulk_may_run():
+    def _form_batch(self) -> Batch:
+        if not self._bulk.inputs or not self._may_run_bulk():
             return self._take(bulk=False)
         if not self._interactive.inputs:
             return self._take(bulk=True)
-        self._turn += 1
-        first = self._turn % BULK_EVERY == 0
-        taken = self._take(bulk=first)
-        return taken if taken.entries else self._take(bulk=not first)
+        self._mixed_batches += 1
+        bulk_first = self._mixed_batches % BULK_BATCH_INTERVAL == 0
+        batch = self._take(bulk=bulk_first)
+        return batch if batch.entries else self._take(bulk=not bulk_first)
 
     def _take(self, *, bulk: bool) -> Batch:
         queue = self._bulk if bulk else self._interactive
-        free, lanes = self._free, self._info.workers
-        least, parts = (LEAST_SHARE, free) if free > 1 else (LEAST_ALONE, lanes)
-        share = max(least, -(-queue.inputs // parts))
-        entries = queue.take(min(BATCH_INPUTS, share), self._info.batch_tokens)
-        return Batch(entries, bulk) if entries else NOTHING
+        if self._idle_workers > 1:
+            smallest, shares = MIN_BATCH_SEVERAL_IDLE, self._idle_workers
+        else:
+            smallest, shares = MIN_BATCH_ONE_IDLE, self._card.workers
+        share = max(smallest, -(-queue.inputs // shares))
+        entries = queue.take(min(MAX_BATCH_INPUTS, share), self._card.batch_tokens)
+        return Batch(entries, bulk) if entries else EMPTY_BATCH
 
-    def _bulk_may_run(self) -> bool:
-        """Say whether a lane is left for interactive inputs, or none came for a batch's time."""
-        quiet = time.monotonic() - self._last_interactive > self._bulk_seconds()
-        return quiet or self._info.workers == 1 or self._lanes_in_bulk < self._info.workers - 1
+    def _may_run_bulk(self) -> bool:
+        """Return whether another worker stays free, or no interactive input came lately."""
+        quiet = time.monotonic() - self._last_interactive_at > self._batch_seconds()
+        return quiet or self._card.workers == 1 or self._bulk_workers < self._card.workers - 1
 
-    def _room(self, *, bulk: bool) -> int:
-        return self._limit // 2 if bulk else self._limit
+    def _capacity(self, *, bulk: bool) -> int:
+        return self._max_queue_tokens // 2 if bulk else self._max_queue_tokens
 
-    def _bulk_seconds(self) -> float:
-        """Return about how long a full batch takes."""
-        return self._info.batch_tokens / self._speed
+    def _batch_seconds(self) -> float:
+        """Return about how long one worker takes for a full batch."""
+        return self._card.batch_tokens / self._tokens_per_second
 
-    def _seconds(self, tokens: int) -> float:
-        """Return about how long all lanes take for so many tokens."""
-        return tokens / self._speed / self._info.workers
+    def _seconds_for(self, tokens: int) -> float:
+        """Return about how long all workers together take for ``tokens``."""
+        return tokens / self._tokens_per_second / self._card.workers

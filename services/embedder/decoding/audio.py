@@ -1,4 +1,4 @@
-"""Decodes sounds that strangers send: bounded before anything is decoded."""
+"""Decodes audio files from untrusted callers; formats and sizes are checked before decoding."""
 
 import io
 
@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from services.embedder.models.model import AudioClip
 from services.errors import InvalidArgument
 
-BYTES_LIMIT = 20 * 2**20
-SECONDS_LIMIT = 600
-FRAMES_LIMIT = SECONDS_LIMIT * 48_000  # at higher rates fewer seconds: memory is what they cost
-CHANNELS_LIMIT = 8
-_RATES = (1_000, 384_000)
-_BLOCK = 65_536
-# libsndfile would read two dozen formats; whoever sends one of the others means no good.
-_BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
+MAX_BYTES = 20 * 2**20
+MAX_SECONDS = 600
+MAX_FRAMES = MAX_SECONDS * 48_000  # limits memory: at higher rates, fewer seconds are accepted
+MAX_CHANNELS = 8
+_MIN_RATE, _MAX_RATE = 1_000, 384_000
+_BLOCK_FRAMES = 65_536
+# libsndfile reads two dozen formats. Accepting only the common ones keeps rarely tested decoders
+# away from untrusted files.
+_MAGIC_NUMBERS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
 _FORMATS = {"WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3"}
 _ENCODINGS = {
     *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
@@ -24,66 +25,78 @@ _ENCODINGS = {
 }
 
 
-def decode(data: bytes, place: str) -> AudioClip:
-    """Return a sound file's samples, its channels mixed into one; what is no number is silence.
+def decode(data: bytes, field: str) -> AudioClip:
+    """Return the samples of an audio file, mixed to one channel, from -1 to 1.
+
+    Samples that are not numbers become silence; infinite samples are clipped.
 
     Args:
         data: a WAV, FLAC, Ogg (Vorbis, Opus), MP3 or AIFF file.
-        place: the request field to blame.
+        field: the request field that errors name.
 
     Raises:
-        InvalidArgument: it is no such file, has no samples, or is too large.
+        InvalidArgument: the file is of another type, damaged, without samples, or too large.
     """
     if not data:
-        raise InvalidArgument("EMPTY_SOUND", "The sound is empty.", field=place)
-    if len(data) > BYTES_LIMIT:
-        raise _too_large(place, f"The file has more than {BYTES_LIMIT} bytes.")
-    if not _begins_well(data):
-        raise _no_sound(place)
+        raise InvalidArgument("EMPTY_SOUND", "The audio is empty.", field=field)
+    if len(data) > MAX_BYTES:
+        raise _too_large(field, f"The file has more than {MAX_BYTES} bytes.")
+    if not _has_known_magic(data):
+        raise _not_audio(field)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return _read(file, place)
+            return _read(file, field)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
-        raise _no_sound(place) from error
+        raise _not_audio(field) from error
 
 
-def _begins_well(data: bytes) -> bool:
-    """Say whether a file begins as the formats do, or as a frame of MPEG."""
-    mpeg = len(data) > 1 and data[0] == 0xFF and data[1] >= 0xE0  # noqa: PLR2004 - eleven bits set
-    return mpeg or data.startswith(_BEGINNINGS)
+def _has_known_magic(data: bytes) -> bool:
+    """Return whether a file starts like one of the formats, or with an MPEG frame header."""
+    sync_word = len(data) > 1 and data[0] == 0xFF and data[1] >= 0xE0  # noqa: PLR2004 - 11 set bits
+    return sync_word or data.startswith(_MAGIC_NUMBERS)
 
 
-def _read(file: soundfile.SoundFile, place: str) -> AudioClip:
+def _read(file: soundfile.SoundFile, field: str) -> AudioClip:
     if file.format not in _FORMATS or file.subtype not in _ENCODINGS:
-        raise _no_sound(place)
+        raise _not_audio(field)
     rate = file.samplerate
-    if not _RATES[0] <= rate <= _RATES[1] or file.channels > CHANNELS_LIMIT:
-        raise _too_large(place, "The sound's rate or number of channels is out of bounds.")
-    # What a header promises need not be there: memory grows with what is read alone.
-    most, read, blocks = min(SECONDS_LIMIT * rate, FRAMES_LIMIT), 0, []
-    while read <= most and len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
-        blocks.append(_mixed(block))
-        read += len(block)
-    if read > most:
-        raise _too_large(place, f"The sound lasts more than {most // rate} seconds.")
-    if not read:
-        raise InvalidArgument("NOT_A_SOUND", "The sound has no samples.", field=place)
+    if not _MIN_RATE <= rate <= _MAX_RATE or file.channels > MAX_CHANNELS:
+        raise _too_large(
+            field,
+            f"The audio has {file.channels} channels at {rate} Hz; it may have {MAX_CHANNELS}"
+            f" channels at {_MIN_RATE} to {_MAX_RATE} Hz.",
+        )
+    # A header may claim more frames than the file has, so memory grows only with what is read.
+    max_frames, frames, blocks = min(MAX_SECONDS * rate, MAX_FRAMES), 0, []
+    while frames <= max_frames:
+        block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(_to_mono(block))
+        frames += len(block)
+    if frames > max_frames:
+        raise _too_large(field, f"The audio is longer than {max_frames // rate} seconds.")
+    if not frames:
+        raise InvalidArgument("NOT_A_SOUND", "The audio has no samples.", field=field)
     return AudioClip(np.concatenate(blocks), rate)
 
 
-def _mixed(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    known = np.nan_to_num(block, posinf=1, neginf=-1).clip(-1, 1)
-    mixed: NDArray[np.float32] = known.mean(1)
-    return mixed
+def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mix a block, float32 [frames, channels], to float32 [frames]."""
+    finite = np.nan_to_num(block, posinf=1, neginf=-1).clip(-1, 1)
+    mono: NDArray[np.float32] = finite.mean(1)
+    return mono
 
 
-def _no_sound(place: str) -> InvalidArgument:
+def _not_audio(field: str) -> InvalidArgument:
     return InvalidArgument(
-        "NOT_A_SOUND", "This is no whole sound file (WAV, FLAC, Ogg, MP3, AIFF).", field=place
+        "NOT_A_SOUND",
+        "The file is damaged, truncated or not one of WAV, FLAC, Ogg, MP3, AIFF.",
+        field=field,
     )
 
 
-def _too_large(place: str, message: str) -> InvalidArgument:
+def _too_large(field: str, message: str) -> InvalidArgument:
     return InvalidArgument(
-        "SOUND_TOO_LARGE", message, field=place, bytes=BYTES_LIMIT, seconds=SECONDS_LIMIT
+        "SOUND_TOO_LARGE", message, field=field, max_bytes=MAX_BYTES, max_seconds=MAX_SECONDS
     )

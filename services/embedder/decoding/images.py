@@ -1,4 +1,4 @@
-"""Decodes pictures that strangers send: bounded before anything is decoded."""
+"""Decodes image files from untrusted callers; size limits are checked before any pixel is decoded."""
 
 import io
 import re
@@ -9,13 +9,13 @@ from PIL.Image import Transpose
 
 from services.errors import InvalidArgument
 
-BYTES_LIMIT = 20 * 2**20
-PIXELS_LIMIT = 40_000_000
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 40_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-SCANS_LIMIT = 100
-_FULL_SCALE = 65535
-# What is to be done to a picture, by the orientation that EXIF says it has (its tag 274).
-_TURNS = {
+MAX_SCANS = 100
+_MAX_16_BIT = 65535
+# The transposition that brings an image upright, by its EXIF orientation (tag 274).
+_TRANSPOSITIONS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -28,28 +28,28 @@ _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _SCAN, _END = b"\xda", b"\xd9"
 
 
-def decode(data: bytes, place: str) -> Image.Image:
-    """Return a picture file's first frame, upright, as RGB or RGBA with 8 bits a channel.
+def decode(data: bytes, field: str) -> Image.Image:
+    """Return the first frame of an image file, upright, as RGB or RGBA with 8 bits a channel.
 
     Args:
         data: a JPEG, PNG, WebP, GIF or BMP file.
-        place: the request field to blame.
+        field: the request field that errors name.
 
     Raises:
-        InvalidArgument: it is no such picture, is cut off, or is too large.
+        InvalidArgument: the file is of another type, damaged, truncated or too large.
     """
     if not data:
-        raise InvalidArgument("EMPTY_PICTURE", "The picture is empty.", field=place)
-    if len(data) > BYTES_LIMIT:
-        raise _too_large(place, f"The file has more than {BYTES_LIMIT} bytes.")
+        raise InvalidArgument("EMPTY_PICTURE", "The image is empty.", field=field)
+    if len(data) > MAX_BYTES:
+        raise _too_large(field, f"The file has more than {MAX_BYTES} bytes.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what we bound ourselves
+        warnings.simplefilter("ignore")  # Pillow warns about sizes that we limit ourselves
         try:
-            return _decode(data, place)
+            return _decode(data, field)
         except InvalidArgument:
             raise
-        except Image.DecompressionBombError as error:  # even the header goes beyond Pillow's bound
-            raise _too_large(place, "The picture has far too many pixels.") from error
+        except Image.DecompressionBombError as error:  # the header exceeds Pillow's own limit
+            raise _too_large(field, f"The image has more than {MAX_PIXELS} pixels.") from error
         except (
             UnidentifiedImageError,
             OSError,
@@ -62,54 +62,57 @@ def decode(data: bytes, place: str) -> Image.Image:
         ) as error:
             raise InvalidArgument(
                 "NOT_A_PICTURE",
-                f"This is no whole picture file of type {', '.join(FORMATS)}.",
-                field=place,
+                f"The file is damaged, truncated or not one of {', '.join(FORMATS)}.",
+                field=field,
             ) from error
 
 
-def _decode(data: bytes, place: str) -> Image.Image:
+def _decode(data: bytes, field: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         width, height = image.size
-        if width * height > PIXELS_LIMIT:
-            raise _too_large(place, f"The picture has more than {PIXELS_LIMIT} pixels.")
+        if width * height > MAX_PIXELS:
+            raise _too_large(field, f"The image has more than {MAX_PIXELS} pixels.")
         if width == 0 or height == 0:
-            raise InvalidArgument("NOT_A_PICTURE", "The picture has no pixels.", field=place)
-        if image.format in ("JPEG", "MPO") and _scans(data) > SCANS_LIMIT:
-            raise _too_large(place, f"The JPEG has more than {SCANS_LIMIT} scans.")
-        # JPEGs can be decoded at a fraction of their size, which no model of ours would notice.
+            raise InvalidArgument("NOT_A_PICTURE", "The image has no pixels.", field=field)
+        if image.format in ("JPEG", "MPO") and _count_scans(data) > MAX_SCANS:
+            raise _too_large(field, f"The JPEG has more than {MAX_SCANS} scans.")
+        # Decode large JPEGs at a fraction of their size: models read far fewer pixels.
         image.draft("RGB", (1024, 1024))
         image.load()
-        return _eight_bits(_upright(image))
+        return _to_rgb(_apply_orientation(image))
 
 
-def _scans(data: bytes) -> int:
-    """Count a JPEG's scans: a few bytes each may cost a pass over all pixels."""
-    found, place = 0, 2
-    while found <= SCANS_LIMIT and (marker := _MARKER.search(data, place)):
+def _count_scans(data: bytes) -> int:
+    """Count a JPEG's scans: a scan of a few bytes may cost a pass over all pixels.
+
+    Counting stops one above ``MAX_SCANS``. Markers: ITU-T T.81, table B.1.
+    """
+    count, offset = 0, 2
+    while count <= MAX_SCANS and (marker := _MARKER.search(data, offset)):
         if marker[1] == _END:
             break
-        found += marker[1] == _SCAN
-        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
-    return found
+        count += marker[1] == _SCAN
+        offset = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return count
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _apply_orientation(image: Image.Image) -> Image.Image:
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # notes on a picture that cannot be read do not spoil it
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        transposition = _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # unreadable EXIF data does not make the image unusable
+        transposition = None
+    return image if transposition is None else image.transpose(transposition)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return image.convert("F").point(lambda value: value * (255 / _FULL_SCALE)).convert("RGB")
+        return image.convert("F").point(lambda value: value * (255 / _MAX_16_BIT)).convert("RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("RGB")
 
 
-def _too_large(place: str, message: str) -> InvalidArgument:
+def _too_large(field: str, message: str) -> InvalidArgument:
     return InvalidArgument(
-        "PICTURE_TOO_LARGE", message, field=place, bytes=BYTES_LIMIT, pixels=PIXELS_LIMIT
+        "PICTURE_TOO_LARGE", message, field=field, max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS
     )

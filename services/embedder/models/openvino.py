@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from services.embedder.cpu import cores
+from services.embedder.cpu import available_cores
 from services.embedder.models.runtimes import Rows, TokenIds, padded
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class OpenVinoRuntime:
     batch_tokens = 384
 
     def __init__(self, model: Any, pad: int, dtype: str = "float32", *, half: bool = False) -> None:
-        available = cores()
+        available = available_cores()
         self.workers = min(available, _LANES_LIMIT)
         self.dtype = dtype
         self._pad, self._thread = pad, threading.local()

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.embedder.cpu import cores
+from services.embedder.cpu import available_cores
 from services.embedder.models.cuda_graphs import CudaGraphRuntime
 from services.embedder.models.model import RuntimeTrial
 from services.embedder.models.openvino import OpenVinoRuntime, convert
@@ -230,7 +230,7 @@ def _fast_in_half(device: str) -> bool:
 
 def _machine(ways: Makers) -> str:
     """Name what trials depend on, beside the model."""
-    parts = [VERSION, platform.machine(), platform.processor(), cores(), torch.__version__, *ways]
+    parts = [VERSION, platform.machine(), platform.processor(), available_cores(), torch.__version__, *ways]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return " ".join(map(str, [*parts, _processor()]))

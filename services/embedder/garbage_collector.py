@@ -1,0 +1,34 @@
+"""Keeps Python's garbage collector away from loaded models.
+
+Models and their libraries are a million objects that stay. Scanning them again and again took a
+tenth of the processor time of a busy service.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+# New objects after which the collector scans the youngest generation. A call makes many objects
+# that die with it, and passes Python's default of 700 before its batch is answered.
+_THRESHOLD = 20_000
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """Disable automatic collection while the block runs."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def freeze() -> None:
+    """Collect garbage, then exclude every remaining object from later collections.
+
+    See https://docs.python.org/3/library/gc.html#gc.freeze.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_THRESHOLD)
