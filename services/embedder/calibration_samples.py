@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from services.embedder.models.model import Content, AudioClip
+from services.embedder.models.model import AudioClip, Content
 
 _TEXTS = Path(__file__).with_name("models") / "sample.json"
 _COUNT = 48

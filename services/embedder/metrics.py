@@ -138,7 +138,7 @@ class ModelMetrics:
         self._tokens = TOKENS.labels(info.name)
 
     def record_request(self, inputs: int, cache_hits: int, preprocess_seconds: float) -> None:
-        """Record a request: its inputs, how many were cached, and the time to preprocess the rest."""
+        """Record a request: its inputs, the cached ones, and the time to preprocess the rest."""
         self._inputs.inc(inputs)
         if cache_hits:
             self._cache_hits.inc(cache_hits)

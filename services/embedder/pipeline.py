@@ -1,4 +1,4 @@
-"""Preprocesses the inputs of a request and computes them, both at the same time if there are many."""
+"""Preprocesses and computes the inputs of a request; for many inputs the two overlap."""
 
 import asyncio
 import time

@@ -192,7 +192,7 @@ REFUSED: dict[str, bytes] = {
     "huge GIF": b"GIF89a\xff\xff\xff\xff\x80\0\0" + saved(scene(), "GIF")[13:],
     "huge BMP": saved(scene(), "BMP")[:18] + struct.pack("<ii", 60_000, -60_000) + bytes(60),
     "JPEG of many scans": many_scans(),
-    "too many bytes": saved(scene(), "PNG") + bytes(images.BYTES_LIMIT),
+    "too many bytes": saved(scene(), "PNG") + bytes(images.MAX_BYTES),
 }
 
 

@@ -77,7 +77,11 @@ class Batcher:
             self._scheduler.check_admission(inputs, bulk=bulk, timeout=timeout)
 
     async def submit(
-        self, items: Sequence[PreparedInput], *, bulk: bool = False, timeout: float | None = None
+        self,
+        items: Sequence[PreparedInput],
+        *,
+        bulk: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - the queue enforces it
     ) -> Computed:
         """Compute the vectors of inputs, in order; see ``submit_parts``."""
         tokens = sum(item.cost for item in items)
@@ -92,7 +96,7 @@ class Batcher:
         count: int,
         *,
         bulk: bool = False,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the queue enforces it
     ) -> Computed:
         """Compute the vectors of ``count`` inputs; the first while the last are preprocessed.
 

@@ -1,4 +1,4 @@
-"""Decodes image files from untrusted callers; size limits are checked before any pixel is decoded."""
+"""Decodes image files from untrusted callers; sizes are checked before pixels are decoded."""
 
 import io
 import re

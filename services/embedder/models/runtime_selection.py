@@ -230,7 +230,14 @@ def _fast_in_half(device: str) -> bool:
 
 def _machine(ways: Makers) -> str:
     """Name what trials depend on, beside the model."""
-    parts = [VERSION, platform.machine(), platform.processor(), available_cores(), torch.__version__, *ways]
+    parts = [
+        VERSION,
+        platform.machine(),
+        platform.processor(),
+        available_cores(),
+        torch.__version__,
+        *ways,
+    ]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return " ".join(map(str, [*parts, _processor()]))

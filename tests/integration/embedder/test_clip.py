@@ -23,9 +23,9 @@ from transformers import (
 
 from services.embedder.models.model import ModelLoadError
 from services.embedder.models.sentence_transformer import SentenceTransformerModel
-from services.embedder.registry import Models, Spec
-from services.embedder.requests import Order
-from services.embedder.service import Embedding
+from services.embedder.registry import ModelRegistry, ModelSpec
+from services.embedder.requests import EmbedRequest
+from services.embedder.service import EmbeddingService
 
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 
@@ -75,14 +75,16 @@ async def test_texts_and_pictures_share_a_request(folder: Path) -> None:
     encode = SentenceTransformer(str(folder), device="cpu").encode
     expected = [encode("a cat"), encode(Image.linear_gradient("L").convert("RGB"))]
     name = str(folder)
-    spec = Spec(name, frozenset({"text", "image"}), lambda: SentenceTransformerModel.load(name))
-    async with Models([spec], 10_000) as models:
-        await models.find(name).loaded.wait()
-        embedding = Embedding(models)
-        order = Order(["a cat", picture(), "a dog"], normalize=False)
-        reply = await embedding.embed(order)
-        embedding.close()
-    rows = np.frombuffer(reply.packed.data, "<f4").reshape(3, -1)
+    spec = ModelSpec(
+        name, frozenset({"text", "image"}), lambda: SentenceTransformerModel.load(name)
+    )
+    async with ModelRegistry([spec], 10_000) as registry:
+        await registry.find(name).load_finished.wait()
+        service = EmbeddingService(registry)
+        request = EmbedRequest(["a cat", picture(), "a dog"], normalize=False)
+        reply = await service.embed(request)
+        service.close()
+    rows = np.frombuffer(reply.vectors.data, "<f4").reshape(3, -1)
     assert reply.info.modalities == {"text", "image"}
     assert rows[:2] == pytest.approx(np.array(expected), abs=1e-4)
     assert np.abs(rows[0] - rows[2]).max() > 1e-3

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.embedder import registry as module
 from services.embedder.models.model import Content, ModelInfo, PreparedInput, Tokens
-from services.embedder.registry import Models, Spec
+from services.embedder.registry import ModelRegistry, ModelSpec
 
 
 class Circular:
@@ -36,7 +36,7 @@ async def test_a_model_is_passed_over_by_the_garbage_collector_until_another_tak
     states = iter(range(10))
     monkeypatch.setattr(module, "_fingerprint", lambda name: str(next(states)))
     try:
-        async with Models([Spec("m", frozenset({"text"}), Circular)], 1000) as models:
+        async with ModelRegistry([ModelSpec("m", frozenset({"text"}), Circular)], 1000) as models:
             version = await loaded(models)
             first = weakref.ref(version.model)
             assert not any(one is version.model for one in gc.get_objects())
@@ -50,7 +50,7 @@ async def test_a_model_is_passed_over_by_the_garbage_collector_until_another_tak
         gc.unfreeze()
 
 
-async def loaded(models: Models) -> Any:
+async def loaded(models: ModelRegistry) -> Any:
     while not (version := models.find("m").version):
         await _soon()
     return version

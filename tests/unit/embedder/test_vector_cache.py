@@ -3,45 +3,54 @@ from collections.abc import Hashable
 import numpy as np
 
 from services.embedder.models.model import PreparedInput
-from services.embedder.vector_cache import Memory, keys
+from services.embedder.requests import AudioFile
+from services.embedder.vector_cache import VectorCache, cache_keys
 
 
-def keep(memory: Memory, key: Hashable, number: float, dimensions: int = 128) -> None:
-    row = np.full(dimensions, number, np.float32)
-    memory.keep({key: row}, {key: PreparedInput([], 3, 3, False, key)})
+def put(cache: VectorCache, key: Hashable, value: float, dimensions: int = 128) -> None:
+    vector = np.full(dimensions, value, np.float32)
+    cache.put({key: vector}, {key: PreparedInput([], 3, 3, True, key)})
 
 
-def test_what_was_kept_is_recalled_whole() -> None:
-    memory = Memory(10_000)
-    one, other = keys("digest", "", ["one", "other"])
-    keep(memory, one, 1)
-    assert memory.recall([one, other]) == {one: memory.recall([one])[one]}
-    assert memory.recall([one])[one].row.tolist() == [1] * 128
+def test_a_cached_vector_is_returned_with_its_tokens() -> None:
+    cache = VectorCache(10_000)
+    one, other = cache_keys("digest", "", ["one", "other"])
+    put(cache, one, 1)
+    found = cache.get([one, other])
+    assert list(found) == [one]
+    assert found[one].vector.tolist() == [1] * 128
+    assert (found[one].tokens, found[one].truncated) == (3, True)
 
 
-def test_it_never_takes_more_bytes_than_it_may_and_forgets_what_lay_idle() -> None:
-    memory = Memory(4096)
-    names = keys("digest", "", [str(number) for number in range(100)])
-    keep(memory, names[0], 0)
-    for name in names[1:]:
-        keep(memory, name, 1)
-        memory.recall([names[0]])
-        assert memory.size <= 4096
-    assert set(memory.recall(names)) == {names[0], *names[-3:]}
+def test_a_cached_vector_does_not_change_with_the_array_it_was_put_from() -> None:
+    cache, batch = VectorCache(10_000), np.ones((2, 4), np.float32)
+    cache.put({"key": batch[0]}, {"key": PreparedInput([], 3, 3, False, "key")})
+    batch[:] = 9
+    assert cache.get(["key"])["key"].vector.tolist() == [1] * 4
 
 
-def test_what_is_too_large_is_not_kept() -> None:
-    memory = Memory(1024)
-    [name] = keys("digest", "", ["one"])
-    keep(memory, name, 1, 1000)
-    assert not memory.recall([name])
+def test_it_stays_within_its_bytes_and_evicts_the_least_recently_used() -> None:
+    cache = VectorCache(4096)
+    keys = cache_keys("digest", "", [str(value) for value in range(100)])
+    put(cache, keys[0], 0)
+    for key in keys[1:]:
+        put(cache, key, 1)
+        cache.get([keys[0]])
+        assert cache.size <= 4096
+    assert set(cache.get(keys)) == {keys[0], *keys[-3:]}
 
 
-def test_keys_tell_apart_model_task_and_kind() -> None:
+def test_a_vector_that_is_too_large_is_not_cached() -> None:
+    cache = VectorCache(1024)
+    put(cache, "key", 1, 1000)
+    assert not cache.get(["key"])
+
+
+def test_keys_differ_by_model_task_and_modality() -> None:
     found = [
-        *keys("one", "", ["a", b"a", "b"]),
-        *keys("other", "", ["a"]),
-        *keys("one", "query", ["a"]),
+        *cache_keys("one", "", ["a", b"a", AudioFile(b"a"), "b"]),
+        *cache_keys("other", "", ["a"]),
+        *cache_keys("one", "query", ["a"]),
     ]
     assert len(set(found)) == len(found)
-    assert keys("one", "", ["a"])[0] == found[0]
+    assert cache_keys("one", "", ["a"])[0] == found[0]

@@ -1,181 +1,202 @@
 import asyncio
-import threading
-from collections.abc import Sequence
+import time
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from services.embedder.batching.batcher import Batcher
-from services.embedder.models.model import Content, ModelInfo, PreparedInput, Tokens
+from services.embedder.batching import queue
+from services.embedder.batching.batcher import Batcher, Computed
+from services.embedder.models.model import PreparedInput
 from services.errors import DeadlineExceeded, Failure, Overloaded
+from tests.fakes.models import TIMEOUT, GatedModel, number, run_ready_tasks
 
 BATCH_TOKENS = 8192
 
 
-class Echo:
-    """A model whose vector is its input; it waits for ``gate`` and fails on what is below zero."""
-
-    def __init__(self, lanes: int = 1) -> None:
-        kinds = frozenset({"text"})
-        self.info = ModelInfo(
-            "echo", kinds, 1, 9, "none", "cpu", "float32", "d", lanes, BATCH_TOKENS
-        )
-        self.batches: list[list[int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.running = 0
-
-    def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
-        raise NotImplementedError
-
-    def tokenize(self, text: str) -> Tokens:
-        raise NotImplementedError
-
-    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
-        self.running += 1
-        self.gate.wait(5)
-        numbers = [item.payload for item in batch]
-        self.batches.append(numbers)
-        if min(numbers) < 0:
-            raise ValueError("below zero")
-        return np.array(numbers, np.float32)[:, None]
+async def compute(batcher: Batcher, *numbers: int, bulk: bool = False) -> list[float]:
+    computed = await batcher.submit([number(value) for value in numbers], bulk=bulk)
+    return [float(row[0]) for row in computed.vectors]
 
 
-def item(number: int, cost: int = 10) -> PreparedInput:
-    return PreparedInput(number, cost, cost, False, number)
+async def occupy(model: GatedModel, batcher: Batcher) -> asyncio.Task[list[float]]:
+    """Let the model compute 0 until its gate is opened."""
+    task = asyncio.create_task(compute(batcher, 0))
+    await model.batch_started()
+    return task
 
 
-async def ask(batcher: Batcher, *numbers: int, bulk: bool = False) -> list[float]:
-    computed = await batcher.submit([item(number) for number in numbers], bulk=bulk)
-    return [float(row[0]) for row in computed.rows]
+def open_model(workers: int = 1) -> GatedModel:
+    model = GatedModel(workers)
+    model.gate.set()
+    return model
 
 
-async def test_callers_share_batches_and_get_their_own_rows() -> None:
-    model = Echo()
+async def test_calls_share_a_batch_and_get_their_own_vectors() -> None:
+    model = GatedModel()
     async with Batcher(model, 10_000) as batcher:
-        model.gate.clear()
-        first = asyncio.create_task(ask(batcher, 0))
-        await asyncio.sleep(0.05)
-        others = [asyncio.create_task(ask(batcher, n, n + 100)) for n in range(1, 20)]
-        await asyncio.sleep(0.05)
+        first = await occupy(model, batcher)
+        others = [asyncio.create_task(compute(batcher, n, n + 100)) for n in range(1, 20)]
+        await run_ready_tasks()
         model.gate.set()
         assert await first == [0]
         assert await asyncio.gather(*others) == [[n, n + 100] for n in range(1, 20)]
     assert len(model.batches) == 2
 
 
-async def test_the_same_input_is_computed_once() -> None:
-    model = Echo()
+async def test_equal_inputs_of_a_batch_are_computed_once() -> None:
+    model = open_model()
     async with Batcher(model, 10_000) as batcher:
-        assert await ask(batcher, 7, 7, 7) == [7, 7, 7]
+        assert await compute(batcher, 7, 7, 7) == [7, 7, 7]
     assert model.batches == [[7]]
 
 
-async def test_a_batch_keeps_to_its_budget_of_padded_tokens() -> None:
-    model = Echo()
+async def test_no_inputs_need_no_batch() -> None:
+    model = open_model()
+    async with Batcher(model, 10_000) as batcher:
+        computed = await batcher.submit([])
+    assert computed.vectors.shape == (0, 1)
+    assert not model.batches
+
+
+async def test_a_batch_stays_within_its_budget_of_padded_tokens() -> None:
+    model = open_model()
     async with Batcher(model, 10**6) as batcher:
-        items = [item(n, 100 if n % 2 else 1000) for n in range(40)]
-        await batcher.submit(items)
+        await batcher.submit([number(n, 100 if n % 2 else 1000) for n in range(40)])
     for batch in model.batches:
         assert len(batch) * max(100 if n % 2 else 1000 for n in batch) <= BATCH_TOKENS
 
 
-async def test_what_fails_fails_alone() -> None:
-    model = Echo()
+async def test_an_input_that_fails_does_not_fail_its_batch() -> None:
+    model = GatedModel()
     async with Batcher(model, 10_000) as batcher:
-        good, bad = await asyncio.gather(
-            ask(batcher, 1, 2), ask(batcher, -1), return_exceptions=True
-        )
+        first = await occupy(model, batcher)
+        calls = [asyncio.create_task(compute(batcher, *n)) for n in ((1, 2), (-1,))]
+        await run_ready_tasks()
+        model.gate.set()
+        good, bad = await asyncio.gather(*calls, return_exceptions=True)
+        await first
+    assert sorted(model.batches[1]) == [-1, 1, 2]
     assert good == [1, 2]
     assert isinstance(bad, Failure)
     assert bad.reason == "INFERENCE_FAILED"
 
 
-async def test_a_full_queue_refuses_with_a_hint_bulk_first() -> None:
-    model = Echo()
+async def test_a_full_queue_refuses_bulk_first_and_says_when_to_retry() -> None:
+    model = GatedModel()
     async with Batcher(model, 100) as batcher:
-        model.gate.clear()
-        running = [asyncio.create_task(ask(batcher, 0))]
-        await asyncio.sleep(0.05)
-        running.append(asyncio.create_task(ask(batcher, *range(1, 6))))
-        await asyncio.sleep(0)
+        calls = [await occupy(model, batcher)]
+        calls.append(asyncio.create_task(compute(batcher, *range(1, 6))))
+        await run_ready_tasks()
         with pytest.raises(Overloaded) as caught:
-            await ask(batcher, 6, bulk=True)
+            await compute(batcher, 6, bulk=True)
         assert caught.value.retry_after
-        running.append(asyncio.create_task(ask(batcher, 7, 8, 9, 10, 11)))
-        await asyncio.sleep(0)
+        calls.append(asyncio.create_task(compute(batcher, 7, 8, 9, 10, 11)))
+        await run_ready_tasks()
         with pytest.raises(Overloaded):
-            await ask(batcher, 12)
+            await compute(batcher, 12)
         model.gate.set()
-        await asyncio.gather(*running)
+        await asyncio.gather(*calls)
+
+
+async def test_admission_is_checked_before_inputs_are_preprocessed() -> None:
+    model = GatedModel()
+    async with Batcher(model, 100) as batcher:
+        calls = [await occupy(model, batcher)]
+        calls.append(asyncio.create_task(compute(batcher, *range(1, 6))))
+        await run_ready_tasks()
+        batcher.check_admission(50, bulk=False, timeout=None)
+        batcher.check_admission(0, bulk=True, timeout=None)
+        for inputs, bulk in ((51, False), (1, True)):
+            with pytest.raises(Overloaded):
+                batcher.check_admission(inputs, bulk=bulk, timeout=None)
+        model.gate.set()
+        await asyncio.gather(*calls)
 
 
 async def test_a_call_may_have_more_tokens_than_the_queue() -> None:
-    model = Echo()
-    most = 0
+    model = GatedModel()
+    queue_is_full, most = asyncio.Event(), 0
 
     async def part(first: int) -> list[PreparedInput]:
         nonlocal most
-        most = max(most, batcher._schedule.tokens)
-        return [item(number) for number in range(first, first + 5)]
+        if first == 5:
+            await model.batch_started()
+        most = max(most, batcher._scheduler.queue_tokens)
+        if batcher._scheduler.queue_tokens >= 100:
+            queue_is_full.set()
+        return [number(value) for value in range(first, first + 5)]
 
     async with Batcher(model, 100) as batcher:
-        model.gate.clear()
-        call = batcher.submit_parts(map(part, range(0, 100, 5)), 100)
-        computing = asyncio.create_task(call)
-        await asyncio.sleep(0.1)
+        call: asyncio.Task[Computed] = asyncio.create_task(
+            batcher.submit_parts(map(part, range(0, 100, 5)), 100)
+        )
+        await asyncio.wait_for(queue_is_full.wait(), TIMEOUT)
         with pytest.raises(Overloaded):
-            await ask(batcher, 1000)
+            await compute(batcher, 1000)
         model.gate.set()
-        assert (await computing).rows[:, 0].tolist() == list(range(100))
-    assert 50 <= most <= 150
+        assert (await call).vectors[:, 0].tolist() == list(range(100))
+    assert 100 <= most <= 150
 
 
-async def test_what_would_be_late_is_refused_at_the_door() -> None:
-    model = Echo()
+async def test_a_part_that_fails_drops_what_its_call_has_queued() -> None:
+    model = GatedModel()
+
+    async def part(first: int) -> list[PreparedInput]:
+        if first:
+            raise ValueError("not decodable")
+        return [number(1), number(2)]
+
+    async with Batcher(model, 1000) as batcher:
+        first = await occupy(model, batcher)
+        with pytest.raises(ValueError, match="not decodable"):
+            await batcher.submit_parts(map(part, (0, 2)), 4)
+        model.gate.set()
+        await first
+    assert model.batches == [[0]]
+
+
+async def test_a_call_that_would_be_late_is_refused_at_once() -> None:
+    model = GatedModel()
     async with Batcher(model, 10**9) as batcher:
-        model.gate.clear()
-        running = [asyncio.create_task(ask(batcher, 0))]
-        await asyncio.sleep(0.05)
-        running.append(asyncio.create_task(ask(batcher, *range(1, 1001))))
-        await asyncio.sleep(0)
+        calls = [await occupy(model, batcher)]
+        calls.append(asyncio.create_task(compute(batcher, *range(1, 1001))))
+        await run_ready_tasks()
         with pytest.raises(Overloaded) as caught:
-            await batcher.submit([item(1)], within=1.0)
-        assert caught.value.retry_after == pytest.approx(2, rel=0.1)
-        running.append(asyncio.create_task(ask(batcher, 1)))
+            await batcher.submit([number(1)], timeout=1.0)
+        assert caught.value.retry_after == pytest.approx(2)  # 10,000 tokens, 5,000 a second
+        calls.append(asyncio.create_task(compute(batcher, 1)))
         model.gate.set()
-        await asyncio.gather(*running)
+        await asyncio.gather(*calls)
 
 
 async def test_bulk_does_not_make_interactive_calls_late() -> None:
-    model = Echo()
+    model = GatedModel()
     async with Batcher(model, 10**9) as batcher:
-        model.gate.clear()
-        running = [asyncio.create_task(ask(batcher, 0))]
-        await asyncio.sleep(0.05)
-        running.append(asyncio.create_task(ask(batcher, *range(1, 1001), bulk=True)))
-        await asyncio.sleep(0)
+        calls = [await occupy(model, batcher)]
+        calls.append(asyncio.create_task(compute(batcher, *range(1, 1001), bulk=True)))
+        await run_ready_tasks()
         with pytest.raises(Overloaded):
-            await batcher.submit([item(1)], bulk=True, within=1.0)
-        quick = asyncio.create_task(batcher.submit([item(2000)], within=1.0))
-        await asyncio.sleep(0)
+            await batcher.submit([number(1)], bulk=True, timeout=3.0)
+        interactive = asyncio.create_task(batcher.submit([number(2000)], timeout=TIMEOUT))
+        await run_ready_tasks()
         model.gate.set()
-        assert (await quick).rows.tolist() == [[2000]]
-        await asyncio.gather(*running)
-        assert batcher._schedule.tokens == 0
+        assert (await interactive).vectors.tolist() == [[2000]]
+        await asyncio.gather(*calls)
+        assert batcher._scheduler.queue_tokens == 0
 
 
-async def test_the_late_and_the_gone_are_dropped() -> None:
-    model = Echo()
+async def test_inputs_of_late_and_cancelled_calls_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = GatedModel()
     async with Batcher(model, 10_000) as batcher:
-        model.gate.clear()
-        first = asyncio.create_task(ask(batcher, 0))
-        await asyncio.sleep(0.05)
-        gone = asyncio.create_task(ask(batcher, 1))
-        late = asyncio.create_task(batcher.submit([item(2)], within=0.01))
-        await asyncio.sleep(0.05)
-        gone.cancel()
+        first = await occupy(model, batcher)
+        cancelled = asyncio.create_task(compute(batcher, 1))
+        late = asyncio.create_task(batcher.submit([number(2)], timeout=TIMEOUT))
+        await run_ready_tasks()
+        cancelled.cancel()
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 2 * TIMEOUT)
+        monkeypatch.setattr(queue, "time", later)
         model.gate.set()
         await first
         with pytest.raises(DeadlineExceeded):
@@ -184,49 +205,30 @@ async def test_the_late_and_the_gone_are_dropped() -> None:
 
 
 async def test_interactive_goes_first_and_bulk_is_not_starved() -> None:
-    model = Echo()
-    big = BATCH_TOKENS
+    model = GatedModel()
+
+    async def submit(value: int, *, bulk: bool) -> Computed:
+        return await batcher.submit([number(value, BATCH_TOKENS)], bulk=bulk)
+
     async with Batcher(model, 10**9) as batcher:
-        model.gate.clear()
-        tasks = [asyncio.create_task(ask(batcher, 0))]
-        await asyncio.sleep(0.05)
-        tasks += [
-            asyncio.create_task(batcher.submit([item(1000 + n, big)], bulk=True))  # type: ignore[arg-type]
-            for n in range(4)
-        ]
-        tasks += [
-            asyncio.create_task(batcher.submit([item(n, big)]))  # type: ignore[arg-type]
-            for n in range(1, 9)
-        ]
-        await asyncio.sleep(0.05)
+        first = await occupy(model, batcher)
+        calls = [asyncio.create_task(submit(1000 + n, bulk=True)) for n in range(4)]
+        calls += [asyncio.create_task(submit(n, bulk=False)) for n in range(1, 9)]
+        await run_ready_tasks()
         model.gate.set()
-        await asyncio.gather(*tasks)
+        await asyncio.gather(first, *calls)
     order = [batch[0] for batch in model.batches[1:]]
     assert order[:4] == [1, 2, 3, 1000]
     assert order.index(1001) < order.index(8)
 
 
-async def test_free_lanes_share_what_waits() -> None:
-    model = Echo(lanes=2)
+async def test_workers_compute_at_the_same_time() -> None:
+    model = GatedModel(workers=2)
     async with Batcher(model, 10_000) as batcher:
-        await asyncio.sleep(0.05)  # both threads wait now
-        model.gate.clear()
-        asking = asyncio.create_task(ask(batcher, *range(20)))
-        await asyncio.sleep(0.05)
+        calls = []
+        for value in (1, 2):
+            calls.append(asyncio.create_task(compute(batcher, value)))
+            await model.batch_started()
         model.gate.set()
-        assert await asking == list(range(20))
-    assert sorted(map(len, model.batches)) == [10, 10]
-
-
-async def test_lanes_compute_at_once() -> None:
-    model = Echo(lanes=2)
-    model.gate.clear()
-    async with Batcher(model, 10_000) as batcher:
-        asking = []
-        for number in (1, 2):
-            asking.append(asyncio.create_task(ask(batcher, number)))
-            await asyncio.sleep(0.05)
-        assert model.running == 2
-        model.gate.set()
-        assert await asyncio.gather(*asking) == [[1], [2]]
+        assert await asyncio.gather(*calls) == [[1], [2]]
     assert sorted(model.batches) == [[1], [2]]
