@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -120,6 +120,13 @@ def number(value: int, cost: int = 10) -> PreparedInput:
 async def run_ready_tasks() -> None:
     """Let every task that is ready run until it waits."""
     await asyncio.sleep(0)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until another thread has made a condition true, for which it has no signal."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 def _content_bytes(content: Content) -> bytes:

@@ -34,10 +34,15 @@ def test_audio_rises_in_pitch_and_never_clips() -> None:
     crossings = []
     for clip in SAMPLES["audio"]():
         assert isinstance(clip, AudioClip)
-        assert (clip.sample_rate, clip.samples.dtype, len(clip.samples)) == (48_000, "f4", 48_000)
+        assert (clip.sample_rate, clip.samples.dtype.name, len(clip.samples)) == (
+            48_000,
+            "float32",
+            48_000,
+        )
         assert np.abs(clip.samples).max() <= 1
         crossings.append(int(np.sum(np.diff(np.signbit(clip.samples)))))
-    assert crossings[0] < 200 < 10_000 < crossings[-1]
+    assert crossings[0] < 200
+    assert crossings[-1] > 10_000
 
 
 @pytest.mark.parametrize("modality", ["image", "audio"])

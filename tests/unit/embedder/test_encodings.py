@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,12 +15,12 @@ def unit(count: int, seed: int = 0) -> Vectors:
     return encodings.truncate_dimensions(vectors, 0, normalize=True)
 
 
-def codes(vectors: Vectors, scale: float = SCALE) -> np.ndarray:
+def codes(vectors: Vectors, scale: float = SCALE) -> Any:
     encoded = encodings.encode(vectors, "int8", scale)
     return np.frombuffer(encoded.data, np.int8).reshape(len(vectors), -1)
 
 
-def lengths(vectors: Vectors) -> np.ndarray:
+def lengths(vectors: Vectors) -> Any:
     return np.linalg.norm(vectors, axis=1)
 
 

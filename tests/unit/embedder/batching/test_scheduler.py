@@ -8,7 +8,7 @@ import pytest
 from services.embedder.batching.queue import Entry, Job
 from services.embedder.batching.scheduler import EMPTY_BATCH, Batch, Scheduler
 from services.errors import Overloaded
-from tests.fakes.models import TIMEOUT, model_info, number
+from tests.fakes.models import TIMEOUT, model_info, number, wait_until
 
 HUGE = 10**9  # a batch of so many tokens takes days at the assumed speed
 
@@ -74,8 +74,7 @@ async def test_idle_workers_share_the_queue() -> None:
     one = scheduler(workers=2)
     with ThreadPoolExecutor(2) as pool:
         batches = [pool.submit(one.next_batch) for _ in range(2)]
-        while one._idle_workers < 2:
-            await asyncio.sleep(0)
+        await wait_until(lambda: one._idle_workers == 2)
         one.put(entries(*range(20)), bulk=False)
         assert [len(batch.result(TIMEOUT).entries) for batch in batches] == [10, 10]
 
