@@ -1,4 +1,4 @@
-"""Cuts texts into sentences and lines."""
+"""Splits texts into sentences and lines."""
 
 import re
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ _ABBREVIATION = re.compile(
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a text: code points ``start`` to ``end``, exclusive."""
+    """A part of a text: code points ``start`` to ``end``, exclusive."""
 
     start: int
     end: int
 
     def of(self, text: str) -> str:
-        """Return the piece."""
+        """Return the part of ``text``."""
         return text[self.start : self.end]
 
 
-def sentences(text: str, within: Span | None = None) -> list[Span]:
-    """Return the sentences of a text in order, without the white space between them."""
-    whole = within or Span(0, len(text))
+def sentences(text: str, part: Span | None = None) -> list[Span]:
+    """Return the sentences of a text, or of a part of it, in order and without white space."""
+    whole = part or Span(0, len(text))
     spans = []
     for paragraph in _split(text, whole, _PARAGRAPH):
         start = paragraph.start
@@ -37,10 +37,10 @@ def sentences(text: str, within: Span | None = None) -> list[Span]:
     return [trimmed for span in spans if (trimmed := _trim(text, span)).start < trimmed.end]
 
 
-def lines(text: str, within: Span) -> list[Span]:
-    """Return the lines of a text that say something, as they stand."""
-    spans, start = [], within.start
-    for line in within.of(text).splitlines(keepends=True):
+def lines(text: str, part: Span) -> list[Span]:
+    """Return the lines of a part of a text in order, with their indentation; blank ones are out."""
+    spans, start = [], part.start
+    for line in part.of(text).splitlines(keepends=True):
         spans.append(Span(start, start + len(line.rstrip())))
         start += len(line)
     return [span for span in spans if span.start < span.end]

@@ -1,30 +1,30 @@
-"""Bounds how much is in work at once."""
+"""A semaphore whose callers acquire several units at once: it bounds the work in progress."""
 
 import asyncio
 
 
 class WeightedSemaphore:
-    """So many places; several are taken at a time, in the order of redis_errors."""
+    """Hands out ``capacity`` units, first come, first served."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._free = asyncio.Semaphore(count)
-        self._turn = asyncio.Lock()
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._free = asyncio.Semaphore(capacity)
+        self._queue = asyncio.Lock()
 
-    async def take(self, wanted: int) -> int:
-        """Wait for places; return how many were taken: all there are, if more are wanted."""
-        taken = 0
-        async with self._turn:
+    async def acquire(self, weight: int) -> int:
+        """Wait for ``weight`` units, at most all of them; return how many were acquired."""
+        acquired = 0
+        async with self._queue:
             try:
-                while taken < min(wanted, self._count):
+                while acquired < min(weight, self._capacity):
                     await self._free.acquire()
-                    taken += 1
+                    acquired += 1
             except asyncio.CancelledError:
-                self.give(taken)
+                self.release(acquired)
                 raise
-        return taken
+        return acquired
 
-    def give(self, taken: int) -> None:
-        """Give places back."""
-        for _ in range(taken):
+    def release(self, units: int) -> None:
+        """Return units that ``acquire`` handed out."""
+        for _ in range(units):
             self._free.release()

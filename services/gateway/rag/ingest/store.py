@@ -1,16 +1,17 @@
-"""Documents in Redis: their texts, and which chunks of them search may hold.
+"""Documents in Redis: their texts, and which of their chunks search may hold.
 
 Keys, all under the prefix of the settings:
 
-- ``document:<collection>:<id>``   a document's extracted text and version, JSON
-- ``documents:<collection>``       sorted set of the ids of the documents
-- ``epoch:<collection>``           counts changes to a collection of documents
-- ``chunks:<collection>:<id>``     set of the ids of all chunks of a document that search may hold
-- ``turns:<collection>``           hash by document: the epoch in which a change of it began
+- ``gateway:document:<collection>:<id>``   a document's extracted text and version, JSON
+- ``gateway:documents:<collection>``       sorted set of the ids of the documents
+- ``gateway:epoch:<collection>``           counter of the changes to a collection of documents
+- ``gateway:chunks:<collection>:<id>``     set of the ids of all chunks that search may hold
+- ``gateway:turns:<collection>``           hash of the current fence of each document in change
 
-Who changes a document is given a turn; it is lost when another replica begins to change the
-document, and who has lost it begins again. So of two versions at once one stays, whole. A turn that
-is still there when nobody changes the document tells that a change has died midway.
+A writer acquires a lease on a document. Its fence is the epoch in which the lease was acquired; a
+later lease on the same document fences the earlier one off, whose holder gets FenceLost and starts
+again. So one of two concurrent versions wins as a whole. A fence that is still there when nobody
+writes the document shows that a writer died midway.
 """
 
 import random
@@ -23,16 +24,16 @@ from redis.asyncio import Redis
 from services.errors import Unavailable
 from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
-# Keys of all three: chunks, epoch, turns. ARGV: id, then ids of chunks.
-_ANNOUNCE = """
-local held = redis.call('SMEMBERS', KEYS[1])
+# KEYS: chunks, epoch, turns. ARGV: document id, then chunk ids.
+_ACQUIRE = """
+local chunks = redis.call('SMEMBERS', KEYS[1])
 for at = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[at]) end
-local turn = redis.call('INCR', KEYS[2])
-redis.call('HSET', KEYS[3], ARGV[1], turn)
-return {held, turn}
+local fence = redis.call('INCR', KEYS[2])
+redis.call('HSET', KEYS[3], ARGV[1], fence)
+return {chunks, fence}
 """
-# More keys: document, documents. ARGV: id, turn, record, then ids of chunks.
-_WRITE = """
+# KEYS also: document, documents. ARGV: document id, fence, record, then chunk ids.
+_PUT = """
 if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[4], ARGV[3])
 redis.call('ZADD', KEYS[5], 0, ARGV[1])
@@ -53,23 +54,28 @@ return 1
 
 
 class FenceLost(Unavailable):
-    """Somebody else has begun to change the document; whoever began before begins again."""
+    """Another writer acquired the document's lease later; the holder of this one starts again."""
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A change of a document that was begun; ``held`` are the chunks that search had before."""
+class FencingLease:
+    """The right to change a document, until another writer acquires it.
+
+    Attributes:
+        fence: the fencing token; the higher one wins.
+        earlier_chunks: ids of the chunks that search may have held before the lease.
+    """
 
     collection: str
     document: str
-    number: int
-    held: frozenset[str]
+    fence: int
+    earlier_chunks: frozenset[str]
 
 
 class DocumentStore:
     """Reads and writes documents.
 
-    Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
+    Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -83,72 +89,74 @@ class DocumentStore:
         return [int(value or 0) for value in values]
 
     async def advance_epoch(self, collection: str) -> None:
-        """Count a change of a collection: answers that were cached before it are not served."""
+        """Count a change of a collection, so that answers cached before it are not served."""
         async with redis_errors():
             await self._redis.incr(self._key("epoch", collection))
 
-    async def document(self, collection: str, key: str) -> Record | None:
-        """Read an ingested document."""
+    async def get(self, collection: str, key: str) -> Record | None:
+        """Return the record of a document, or None."""
         async with redis_errors():
             return load(await self._redis.get(self._key("document", collection, key)))
 
-    async def state(self, collection: str, key: str) -> tuple[Record | None, bool]:
-        """Read a document, and whether it is whole: no change of it was begun and has not ended."""
+    async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
+        """Return the record of a document, and whether no change of it is unfinished."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._key("document", collection, key))
             pipe.hexists(self._key("turns", collection), key)
-            record, changing = await pipe.execute()
-        return load(record), not changing
+            record, in_change = await pipe.execute()
+        return load(record), not in_change
 
-    async def documents(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
+    async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        keys, following = await page(self._redis, self._key("documents", collection), size, token)
+        keys, next_token = await page(self._redis, self._key("documents", collection), size, token)
         async with redis_errors():
             values = (
                 await self._redis.mget([self._key("document", collection, key) for key in keys])
                 if keys
                 else []
             )
-        return [record for record in map(load, values) if record], following
+        return [record for record in map(load, values) if record], next_token
 
-    async def begin(self, collection: str, key: str, chunks: Sequence[str]) -> Turn:
-        """Note which chunks a document will get, and count the change before it happens.
+    async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
+        """Acquire the lease on a document, record its new chunks and count a change.
 
-        So whatever is written can be found and deleted, and no cached answer outlives the change.
+        The chunks are recorded before search gets them, so that they can be deleted whatever
+        happens; the change is counted before it happens, so that no cached answer outlives it.
         """
-        held, number = await self._call(_ANNOUNCE, collection, key, [key, *chunks])
-        return Turn(collection, key, number, frozenset(as_bytes(one).decode() for one in held))
+        chunks, fence = await self._run(_ACQUIRE, collection, key, [key, *new_chunks])
+        earlier = frozenset(as_bytes(one).decode() for one in chunks)
+        return FencingLease(collection, key, fence, earlier)
 
-    async def held(self, turn: Turn) -> set[str]:
+    async def chunks(self, lease: FencingLease) -> set[str]:
         """Return the ids of all chunks that search may hold. Raises FenceLost.
 
-        Ask before deleting some: they may be another version's by now.
+        Call it before deleting chunks: under a lost lease they may belong to another version.
         """
-        chunks, _, turns, *_ = self._names(turn.collection, turn.document)
+        chunks, _, turns, *_ = self._keys(lease.collection, lease.document)
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(chunks)
-            pipe.hget(turns, turn.document)
-            held, number = await pipe.execute()
-        _check(as_bytes(number) == b"%d" % turn.number)
-        return {as_bytes(one).decode() for one in held}
+            pipe.hget(turns, lease.document)
+            members, fence = await pipe.execute()
+        _check_fence(as_bytes(fence) == b"%d" % lease.fence)
+        return {as_bytes(one).decode() for one in members}
 
-    async def write_document(self, turn: Turn, record: Record, chunks: Sequence[str]) -> None:
-        """Write a document whose chunks are in search; count the change. Raises FenceLost."""
-        words = [turn.document, turn.number, dump(record), *chunks]
-        _check(await self._call(_WRITE, turn.collection, turn.document, words))
+    async def put(self, lease: FencingLease, record: Record, chunks: Sequence[str]) -> None:
+        """Write a document whose chunks are in search, and end the lease. Raises FenceLost."""
+        arguments = [lease.document, lease.fence, dump(record), *chunks]
+        _check_fence(await self._run(_PUT, lease.collection, lease.document, arguments))
 
-    async def delete_document(self, turn: Turn) -> None:
-        """Delete a document whose chunks are gone; count the change. Raises FenceLost."""
-        words = [turn.document, turn.number]
-        _check(await self._call(_DELETE, turn.collection, turn.document, words))
+    async def delete(self, lease: FencingLease) -> None:
+        """Delete a document whose chunks are deleted, and end the lease. Raises FenceLost."""
+        arguments = [lease.document, lease.fence]
+        _check_fence(await self._run(_DELETE, lease.collection, lease.document, arguments))
 
-    async def _call(self, script: str, collection: str, key: str, words: Sequence[Any]) -> Any:
-        keys = self._names(collection, key)
+    async def _run(self, script: str, collection: str, key: str, arguments: Sequence[Any]) -> Any:
+        keys = self._keys(collection, key)
         async with redis_errors():
-            call: Any = self._redis.eval(script, len(keys), *keys, *words)
+            call: Any = self._redis.eval(script, len(keys), *keys, *arguments)
             return await call
 
-    def _names(self, collection: str, key: str) -> list[str]:
+    def _keys(self, collection: str, key: str) -> list[str]:
         return [
             self._key("chunks", collection, key),
             self._key("epoch", collection),
@@ -161,10 +169,11 @@ class DocumentStore:
         return self._prefix + ":".join(parts)
 
 
-def _check(ours: Any) -> None:
-    if not ours:
+def _check_fence(current: Any) -> None:
+    if not current:
         raise FenceLost(
             "DOCUMENT_CHANGED",
-            "Somebody else changes this document; try again.",
-            retry_after=random.uniform(0.05, 0.5),  # noqa: S311 - two that meet shall not meet again
+            "The document is being updated by another request; try again.",
+            # Random, so that two writers that collide do not collide again.
+            retry_after=random.uniform(0.05, 0.5),  # noqa: S311 - not a secret
         )

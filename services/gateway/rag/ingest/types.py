@@ -1,24 +1,26 @@
-"""Documents as callers send them, and what is refused of them."""
+"""The plain data of ingesting: documents as callers send them, receipts, documents as stored."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from services.errors import InvalidArgument
 from services.gateway import digests
 from services.gateway.backends.types import Value
 from services.gateway.rag.ingest.parsers import files
 
-DOCUMENT_BYTES = 32 * 2**20
-ID_BYTES = 256
+MAX_DOCUMENT_BYTES = 32 * 2**20
+MAX_ID_BYTES = 256
+# The field by which search knows the document of a chunk.
 DOCUMENT_FIELD = "memetwin_document"
-# Part of every version: documents are taken in again when the way of cutting them changes.
-_CUTTING = 3
-_COLLECTION = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+# Part of every version, so that documents are chunked again when the way of chunking changes.
+_CHUNKING_VERSION = 3
+_COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A document as a caller sends it; an empty title or media type is the document's own."""
+    """A document as a caller sends it; if title or media type is empty, the file decides."""
 
     collection: str
     id: str
@@ -27,40 +29,80 @@ class Source:
     fields: dict[str, Value]
     content: bytes
 
-    def kind(self) -> str:
-        """Check the document and return its media type.
+    def validated_media_type(self) -> str:
+        """Validate the document; return its media type.
 
         Raises:
-            InvalidArgument: a name or the type cannot be taken, or it is too large.
+            InvalidArgument: a name or the media type is not accepted, or the file is too large.
         """
         check_collection(self.collection)
-        _require(0 < len(self.id.encode()) <= ID_BYTES, "BAD_ID", "An id has 1 to 256 bytes.", "id")
+        _require(
+            0 < len(self.id.encode()) <= MAX_ID_BYTES,
+            "BAD_ID",
+            f"A document id must have 1 to {MAX_ID_BYTES} bytes.",
+            "id",
+        )
         _require(
             DOCUMENT_FIELD not in self.fields,
             "RESERVED_FIELD",
-            f"{DOCUMENT_FIELD} is a name of ours.",
+            f"The field name {DOCUMENT_FIELD} is reserved; rename the field.",
             "fields",
         )
         _require(
-            len(self.content) <= DOCUMENT_BYTES,
+            len(self.content) <= MAX_DOCUMENT_BYTES,
             "TOO_LARGE",
-            f"Over {DOCUMENT_BYTES // 2**20} MiB; cut it in two.",
+            f"The document is larger than {MAX_DOCUMENT_BYTES // 2**20} MiB; split it.",
             "content",
         )
         return files.media_type(self.media_type, self.id, self.content)
 
     def version(self) -> str:
-        """Return a digest of all that its chunks depend on."""
+        """Return a digest of everything that the document's chunks depend on."""
         content = digests.digest(self.content.hex())
-        return digests.digest([_CUTTING, self.title, self.media_type, self.fields, content])[:32]
+        return digests.digest(
+            [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content]
+        )[:32]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The outcome of ingesting a document; status is created, updated, unchanged or failed.
+
+    Attributes:
+        chunks: how many chunks the document has.
+        embedded: how many of them were embedded now; the others' vectors were reused.
+        reason: of a failure, for programs; ``message`` is for people.
+    """
+
+    id: str
+    status: str
+    version: str = ""
+    chunks: int = 0
+    embedded: int = 0
+    reason: str = ""
+    message: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A document as the store has it; ``text`` is the extracted text that citations point into."""
+
+    id: str
+    title: str
+    version: str
+    text: str
+    chunks: int
+    media_type: str
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 def check_collection(name: str) -> None:
-    """Raise InvalidArgument if a collection of documents cannot be called so."""
+    """Raise InvalidArgument unless a collection of documents can have this name."""
     _require(
-        bool(_COLLECTION.fullmatch(name)),
+        bool(_COLLECTION_NAME.fullmatch(name)),
         "BAD_COLLECTION_NAME",
-        "A collection's name has 1 to 100 letters, digits, '.', '_' or '-'.",
+        "A collection name must have 1 to 100 letters, digits, '.', '_' or '-'.",
         "collection",
     )
 

@@ -1,4 +1,4 @@
-"""What a file says: its text, and where in it the pieces of its structure lie."""
+"""What a parser returns: the text of a file, and where in it the parts of its structure lie."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, list, table, … : code points ``start`` to ``end`` of a text, exclusive.
+    """A paragraph, list, table, …: code points ``start`` to ``end`` of a text, exclusive.
 
     Attributes:
-        by_lines: it is cut at lines (code, tables), not at sentences.
-        section: the headings above it, outermost first.
-        page: where it lies, from 1; 0 without pages.
+        by_lines: whether it is split at line ends (code, tables) rather than after sentences.
+        section: the headings above it, outermost first, joined by ``SECTION_SEPARATOR``.
+        page: its page, counted from 1; 0 if the file has no pages.
     """
 
     start: int
@@ -30,7 +30,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Extract:
-    """The text of a file, its structure, and what it says of itself."""
+    """The text of a file, its blocks in order, and the metadata that the file contains."""
 
     text: str
     blocks: list[Block]
@@ -40,13 +40,13 @@ class Extract:
 
 
 class Headings:
-    """The headings above a place, as one reads on."""
+    """The headings above the current position while a file is read from start to end."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
 
     def enter(self, level: int, heading: str) -> None:
-        """Go on below a heading; those of its level and deeper end."""
+        """Open a heading; it closes the open headings of its level and of deeper ones."""
         self._open = [one for one in self._open if one[0] < level]
         self._open.append((level, " ".join(heading.split())))
 
@@ -54,25 +54,29 @@ class Headings:
         return SECTION_SEPARATOR.join(heading for _, heading in self._open if heading)
 
 
-def decoded(content: bytes) -> str:
-    """Return UTF-8 text with plain line ends. Raises InvalidArgument."""
+def decode(content: bytes) -> str:
+    """Decode UTF-8 and turn CRLF into LF. Raises InvalidArgument for other encodings."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidArgument("NOT_UTF8", "The text is not UTF-8.", field="content") from error
+        raise InvalidArgument(
+            "NOT_UTF8",
+            "The text is not valid UTF-8; convert it to UTF-8 and send it again.",
+            field="content",
+        ) from error
     return text.replace("\r\n", "\n")
 
 
 def paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where the paragraphs between two places lie, without white space around them."""
+    """Yield the range of each paragraph in a range of a text, without surrounding white space."""
     for match in _BLANK_LINES.finditer(text, start, end):
-        yield from trimmed(text, start, match.start())
+        yield from trim(text, start, match.start())
         start = match.end()
-    yield from trimmed(text, start, end)
+    yield from trim(text, start, end)
 
 
-def trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield a place without white space around it, or nothing if there is nothing else."""
+def trim(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield a range of a text without surrounding white space; nothing if only that is left."""
     piece = text[start:end]
     if piece.strip():
         yield start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())

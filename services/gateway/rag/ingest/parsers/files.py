@@ -1,4 +1,4 @@
-"""Tells what kind of file a document is, and reads it."""
+"""Detects the media type of a document, and parses it."""
 
 import mimetypes
 
@@ -6,47 +6,47 @@ from services.errors import InvalidArgument
 from services.gateway.rag.ingest.parsers import html, markdown, pdf, plain
 from services.gateway.rag.ingest.parsers.extract import Extract
 
-_READERS = {
-    "text/plain": plain.read,
-    "text/markdown": markdown.read,
-    "text/html": html.read,
-    "application/pdf": pdf.read,
+_PARSERS = {
+    "text/plain": plain.parse,
+    "text/markdown": markdown.parse,
+    "text/html": html.parse,
+    "application/pdf": pdf.parse,
 }
-MEDIA_TYPES = tuple(_READERS)
-_HTML_BEGINNINGS = (b"<!doctype html", b"<html")
+MEDIA_TYPES = tuple(_PARSERS)
+_HTML_PREFIXES = (b"<!doctype html", b"<html")
 
 
-def media_type(named: str, name: str, content: bytes) -> str:
-    """Return a document's media type: the one it was sent with, else what it looks like.
+def media_type(declared: str, name: str, content: bytes) -> str:
+    """Return the declared media type, else the one that the content or the file name suggests.
 
     Raises:
-        InvalidArgument: it was sent with a type that cannot be read.
+        InvalidArgument: no parser reads the declared type.
     """
-    if named:
-        plainly = named.partition(";")[0].strip().lower()
-        if plainly not in _READERS:
+    if declared:
+        essence = declared.partition(";")[0].strip().lower()
+        if essence not in _PARSERS:
             raise InvalidArgument(
                 "UNKNOWN_MEDIA_TYPE",
-                f"media_type is one of {', '.join(MEDIA_TYPES)}.",
+                f"The media type is not supported; send one of {', '.join(MEDIA_TYPES)}.",
                 field="media_type",
-                media_type=named,
+                media_type=declared,
             )
-        return plainly
+        return essence
     if content.startswith(b"%PDF-"):
         return "application/pdf"
-    if content[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML_BEGINNINGS):
+    if content[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_HTML_PREFIXES):
         return "text/html"
     guessed = mimetypes.guess_type(name)[0]
-    return guessed if guessed in _READERS else "text/plain"
+    return guessed if guessed in _PARSERS else "text/plain"
 
 
-def read(kind: str, content: bytes) -> Extract:
-    """Return what a file of a media type of ours says.
+def parse(kind: str, content: bytes) -> Extract:
+    """Parse a file whose media type is ``kind``, one of ``MEDIA_TYPES``.
 
     Raises:
-        InvalidArgument: it is broken, locked, no text or empty.
+        InvalidArgument: the file is broken, locked, wrongly encoded or has no text.
     """
-    extract = _READERS[kind](content)
+    extract = _PARSERS[kind](content)
     if not extract.blocks:
         raise InvalidArgument(
             "EMPTY_DOCUMENT",

@@ -1,4 +1,4 @@
-"""Reads HTML as a browser would show it: text by blocks, without scripts, styles and navigation."""
+"""Parses HTML into the text that a browser shows, without scripts, styles and navigation."""
 
 import re
 
@@ -19,20 +19,20 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,
 _SPACE = re.compile(r"\s+")
 
 
-def read(content: bytes) -> Extract:
-    """Return what an HTML page says; bytes that are no text become U+FFFD."""
-    tree = LexborHTMLParser(_decoded(content))
+def parse(content: bytes) -> Extract:
+    """Parse an HTML page; bytes that cannot be decoded become U+FFFD."""
+    tree = LexborHTMLParser(_decode(content))
     page = _Page()
     if tree.body is not None:
         page.walk(tree.body)
-    title = tree.css_first("title")
-    said = _SPACE.sub(" ", title.text()).strip() if title is not None else ""
-    return Extract(page.text(), page.blocks, said or page.heading)
+    element = tree.css_first("title")
+    title = _SPACE.sub(" ", element.text()).strip() if element is not None else ""
+    return Extract(page.text(), page.blocks, title or page.heading)
 
 
-def _decoded(content: bytes) -> str:
-    named = _CHARSET.search(content[:1024])
-    names = [named[1].decode("ascii")] if named else []
+def _decode(content: bytes) -> str:
+    declared = _CHARSET.search(content[:1024])
+    names = [declared[1].decode("ascii")] if declared else []
     for name in ["utf-8-sig", *names, "cp1252"]:
         try:
             return content.decode(name)
@@ -42,7 +42,7 @@ def _decoded(content: bytes) -> str:
 
 
 class _Page:
-    """Gathers the text of a page, block by block."""
+    """Collects the text of a page block by block; ``heading`` is the first heading."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -57,7 +57,7 @@ class _Page:
         return "".join(self._parts)
 
     def walk(self, root: LexborNode) -> None:
-        """Visit a tree in order, without recursion: pages nest as deep as they like."""
+        """Visit a tree in document order, without recursion, since pages may nest without limit."""
         pending: list[tuple[LexborNode, bool]] = [(root, False)]
         while pending:
             node, left = pending.pop()
@@ -89,26 +89,27 @@ class _Page:
         self._preformatted -= tag == "pre"
 
     def _flush(self, tag: str) -> None:
-        said, self._inline = "".join(self._inline), []
+        """Close the current block, which the end of an element ``tag`` closes if it is given."""
+        text, self._inline = "".join(self._inline), []
         if self._preformatted:
-            said = said.strip("\n").rstrip()
+            text = text.strip("\n").rstrip()
         else:
-            said = _SPACE.sub(" ", said).strip(" |" if tag == "tr" else " ")
-        if not said.strip():
+            text = _SPACE.sub(" ", text).strip(" |" if tag == "tr" else " ")
+        if not text.strip():
             return
         if level := _HEADING.fullmatch(tag):
-            self._headings.enter(int(level[1]), said)
-            self.heading = self.heading or said
-        self._add(said, tag)
+            self._headings.enter(int(level[1]), text)
+            self.heading = self.heading or text
+        self._add_block(text, tag)
 
-    def _add(self, said: str, tag: str) -> None:
+    def _add_block(self, text: str, tag: str) -> None:
         if self._parts:
-            self._say("\n" if tag in _ROWS else "\n\n")
+            self._append("\n" if tag in _ROWS else "\n\n")
         start = self._length
-        self._say(said)
+        self._append(text)
         by_lines = bool(self._preformatted)
         self.blocks.append(Block(start, self._length, by_lines, str(self._headings)))
 
-    def _say(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         self._parts.append(text)
         self._length += len(text)

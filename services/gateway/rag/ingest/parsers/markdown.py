@@ -1,6 +1,6 @@
-"""Reads Markdown (CommonMark with tables), and a YAML front matter before it.
+"""Parses Markdown (CommonMark with tables), and the YAML front matter before it.
 
-The text is the file itself, so that every place in it is a place in the source.
+The extracted text is the file itself, so that offsets in it are offsets in the source.
 """
 
 import datetime
@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from services.gateway.backends.types import Value
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, decoded, trimmed
+from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, decode, trim
 
 FRONT_MATTER_CHARACTERS = 2**16
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
@@ -23,28 +23,27 @@ _BY_LINES = ("fence", "code_block", "table_open", "bullet_list_open", "ordered_l
 _SILENT = ("hr", "front_matter")
 
 
-def read(content: bytes) -> Extract:
-    """Return what a Markdown file says. Raises InvalidArgument if it is not UTF-8."""
-    text = decoded(content)
-    begun, said, warnings = _front_matter(text)
-    title = said.pop("title", "")
-    fields, unread = _fields(said)
-    blocks, heading = _blocks(text, begun)
+def parse(content: bytes) -> Extract:
+    """Parse a Markdown file. Raises InvalidArgument if it is not UTF-8."""
+    text = decode(content)
+    start, metadata, warnings = _front_matter(text)
+    title = metadata.pop("title", "")
+    fields, rejected = _fields(metadata)
+    blocks, heading = _blocks(text, start)
     return Extract(
         text,
         blocks,
         title if isinstance(title, str) and title else heading,
         fields,
-        warnings + unread,
+        warnings + rejected,
     )
 
 
-def _blocks(text: str, begun: int) -> tuple[list[Block], str]:
-    """Return the blocks after a front matter, and the first heading of the first level."""
-    tokens = MarkdownIt("commonmark").enable("table").parse(text[begun:])
-    lines = [begun, *accumulate(map(len, text[begun:].splitlines(keepends=True)), initial=begun)][
-        1:
-    ]
+def _blocks(text: str, start: int) -> tuple[list[Block], str]:
+    """Return the blocks from ``start`` on, and the first heading of the first level."""
+    body = text[start:]
+    tokens = MarkdownIt("commonmark").enable("table").parse(body)
+    lines = list(accumulate(map(len, body.splitlines(keepends=True)), initial=start))
     blocks: list[Block] = []
     headings, title = Headings(), ""
     for number, token in enumerate(tokens):
@@ -60,37 +59,40 @@ def _blocks(text: str, begun: int) -> tuple[list[Block], str]:
 
 def _block(text: str, token: Token, lines: list[int], section: str) -> Iterator[Block]:
     first, last = token.map or (0, 0)
-    for start, end in trimmed(text, lines[first], lines[min(last, len(lines) - 1)]):
+    for start, end in trim(text, lines[first], lines[min(last, len(lines) - 1)]):
         yield Block(start, end, token.type in _BY_LINES, section)
 
 
 def _front_matter(text: str) -> tuple[int, dict[str, Any], list[str]]:
-    """Return where the text after the front matter begins, what that says, and warnings."""
+    """Return the offset of the text after the front matter, its metadata, and warnings."""
     match = _FRONT_MATTER.match(text, 0, FRONT_MATTER_CHARACTERS)
     if not match:
         return 0, {}, []
     try:
-        said = yaml.safe_load(match[1] or "") or {}
+        metadata = yaml.safe_load(match[1] or "") or {}
     except (yaml.YAMLError, ValueError, RecursionError):
-        return match.end(), {}, ["The front matter is no YAML; it was left out."]
-    if not isinstance(said, dict):
+        return match.end(), {}, ["The front matter is not valid YAML and was ignored."]
+    if not isinstance(metadata, dict):
         return 0, {}, []
-    return match.end(), {str(name): value for name, value in said.items()}, []
+    return match.end(), {str(name): value for name, value in metadata.items()}, []
 
 
-def _fields(said: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
+def _fields(metadata: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
+    """Return the metadata that fields can hold, and a warning for each of the rest."""
     fields, warnings = {}, []
-    for name, value in said.items():
-        read = _value(value) if _NAME.fullmatch(name) else None
-        if read is None:
-            warnings.append(f"The front matter's {name[:64]!r} is no field we can keep.")
+    for name, raw in metadata.items():
+        value = _value(raw) if _NAME.fullmatch(name) else None
+        if value is None:
+            warnings.append(
+                f"The front matter's {name[:64]!r} was ignored: its name or value fits no field."
+            )
         else:
-            fields[name] = read
+            fields[name] = value
     return fields, warnings
 
 
 def _value(value: Any) -> Value | None:
-    """Return a value of YAML as a field's: dates are seconds since 1970 (UTC)."""
+    """Return a YAML value as a field value, None if it fits none; dates become Unix seconds."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and abs(value) < 2**1000:
@@ -101,10 +103,11 @@ def _value(value: Any) -> Value | None:
         return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
     if isinstance(value, datetime.date):
         return datetime.datetime(*value.timetuple()[:3], tzinfo=datetime.UTC).timestamp()
-    return _several(value)
+    return _compound(value)
 
 
-def _several(value: Any) -> Value | None:
+def _compound(value: Any) -> Value | None:
+    """Return a list of strings as tags, and a latitude with a longitude as a point."""
     if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
         return list(value)
     if not isinstance(value, dict) or value.keys() != {"lat", "lon"}:

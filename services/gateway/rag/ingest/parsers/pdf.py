@@ -1,4 +1,4 @@
-"""Reads PDF: the text of its pages in order; the outline, if there is one, gives the sections."""
+"""Parses PDF: the text of the pages in order, and sections from the outline if there is one."""
 
 import re
 import threading
@@ -6,24 +6,25 @@ import threading
 import pypdfium2 as pdfium
 
 from services.errors import InvalidArgument
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, trimmed
+from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, trim
 
 PAGE_BREAK = "\n\f\n"
-# PDFium is not safe to use from two threads at once.
-_alone = threading.Lock()
-# PDFium's mark of a hyphen that the end of a line has made.
+_MAX_PAGE_WARNINGS = 10
+# PDFium is not thread-safe.
+_pdfium_lock = threading.Lock()
+# PDFium's marks for a hyphen that only breaks a word at the end of a line.
 _SOFT_HYPHEN = re.compile("[\ufffe\x02]\r?\n?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_PASSWORD = "password"  # noqa: S105 - a word of PDFium's message
+_PASSWORD = "password"  # noqa: S105 - a word in PDFium's error message
 
 
-def read(content: bytes) -> Extract:
-    """Return what a PDF says; pages that cannot be read are named in the warnings.
+def parse(content: bytes) -> Extract:
+    """Parse a PDF; its warnings name the pages that cannot be read.
 
     Raises:
-        InvalidArgument: it is broken, or locked by a password.
+        InvalidArgument: the file is broken, or a password locks it.
     """
-    with _alone:
+    with _pdfium_lock:
         try:
             document = pdfium.PdfDocument(content)
         except pdfium.PdfiumError as error:
@@ -45,7 +46,7 @@ def _extract(document: pdfium.PdfDocument) -> Extract:
     sections = _sections(document, len(pages))
     text, blocks, start = PAGE_BREAK.join(pages), [], 0
     for number, page in enumerate(pages):
-        for place in trimmed(text, start, start + len(page)):
+        for place in trim(text, start, start + len(page)):
             blocks.append(Block(*place, section=sections[number], page=number + 1))
         start += len(page) + len(PAGE_BREAK)
     title = document.get_metadata_value("Title").strip()
@@ -55,45 +56,47 @@ def _extract(document: pdfium.PdfDocument) -> Extract:
 def _page_text(document: pdfium.PdfDocument, number: int) -> str:
     page = document[number]
     try:
-        said: str = page.get_textpage().get_text_bounded()
+        text: str = page.get_textpage().get_text_bounded()
     finally:
         page.close()
-    said = _SOFT_HYPHEN.sub("", said).replace("\r\n", "\n")
-    return _UNSTORABLE.sub("", said)
+    text = _SOFT_HYPHEN.sub("", text).replace("\r\n", "\n")
+    return _UNSTORABLE.sub("", text)
 
 
 def _sections(document: pdfium.PdfDocument, count: int) -> list[str]:
-    """Return the outline's headings above each page."""
-    headings, begun = Headings(), {}
+    """Return the headings of the outline above each page."""
+    headings, starts = Headings(), {}
     try:
         for entry in document.get_toc():
             target = entry.get_dest()
             page = target.get_index() if target else None
             headings.enter(entry.level, _UNSTORABLE.sub("", entry.get_title()))
             if page is not None:
-                begun[page] = str(headings)
+                starts[page] = str(headings)
     except pdfium.PdfiumError:
         return [""] * count
     sections, section = [], ""
     for number in range(count):
-        section = begun.get(number, section)
+        section = starts.get(number, section)
         sections.append(section)
     return sections
 
 
 def _warnings(bad: list[int], pages: list[str]) -> list[str]:
-    found = [f"Page {number} cannot be read." for number in bad[:10]]
+    warnings = [f"Page {number} cannot be read." for number in bad[:_MAX_PAGE_WARNINGS]]
     empty = sum(not page.strip() for page in pages) - len(bad)
     if empty:
-        found.append(f"{empty} of {len(pages)} pages hold no text; scans are not read.")
-    return found
+        warnings.append(f"{empty} of {len(pages)} pages have no text; scanned pages are not read.")
+    return warnings
 
 
-def _unreadable(said: str) -> InvalidArgument:
-    if _PASSWORD in said.lower():
+def _unreadable(message: str) -> InvalidArgument:
+    if _PASSWORD in message.lower():
         return InvalidArgument(
-            "LOCKED_PDF", "The PDF needs a password; send it unlocked.", field="content"
+            "LOCKED_PDF",
+            "A password locks the PDF; remove the password and send it again.",
+            field="content",
         )
     return InvalidArgument(
-        "BROKEN_PDF", "The PDF is broken and cannot be opened; export it anew.", field="content"
+        "BROKEN_PDF", "The PDF is broken and cannot be opened; export it again.", field="content"
     )

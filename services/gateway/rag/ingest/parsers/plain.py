@@ -1,9 +1,9 @@
-"""Reads plain text: paragraphs are what blank lines part."""
+"""Parses plain text: blank lines separate paragraphs."""
 
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, decoded, paragraphs
+from services.gateway.rag.ingest.parsers.extract import Block, Extract, decode, paragraphs
 
 
-def read(content: bytes) -> Extract:
-    """Return what a UTF-8 text says. Raises InvalidArgument if it is none."""
-    text = decoded(content)
+def parse(content: bytes) -> Extract:
+    """Parse a plain text. Raises InvalidArgument if it is not UTF-8."""
+    text = decode(content)
     return Extract(text, [Block(*place) for place in paragraphs(text, 0, len(text))])

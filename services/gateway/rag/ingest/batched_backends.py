@@ -1,0 +1,123 @@
+"""The embedder and search for the documents of one ingest, which share batches of calls."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value, field_types
+from services.gateway.rag.ingest.batching import CoalescingBatcher
+from services.gateway.rag.ingest.ttl_value import TtlValue
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
+
+Row = NDArray[np.float32]
+EMBED_BATCH = 64
+# Each document written to a large collection takes Redis some milliseconds, in which it answers
+# nobody else.
+_UPSERT_BATCH = 16
+# Every chunk states for every field of its collection whether it has it, so fields are limited.
+MAX_FIELDS = 64
+_TOKENIZE_CHARACTERS = 2**18
+# Every text counts as this many characters more, so that no batch has thousands of headings.
+_TEXT_OVERHEAD_CHARACTERS = 2**10
+
+
+class BatchedBackends:
+    """Batches the calls that the documents of one ingest make; closed at the end of the ingest."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._embedder, self._search = backends.embedder, backends.search
+        self._model: TtlValue[TextModel] = TtlValue()
+        self._field_types: dict[str, TtlValue[dict[str, str]]] = {}
+        self._adding_fields = asyncio.Lock()
+        self._upserts: dict[tuple[str, str], CoalescingBatcher[Document, None]] = {}
+        self._tokens: CoalescingBatcher[str, Sequence[int]] = CoalescingBatcher(
+            self._embedder.token_starts,
+            max_weight=_TOKENIZE_CHARACTERS,
+            max_concurrent=2,
+            weigh=lambda text: len(text) + _TEXT_OVERHEAD_CHARACTERS,
+        )
+        self._rows: CoalescingBatcher[str, tuple[Row, str]] = CoalescingBatcher(
+            self._embed, max_weight=EMBED_BATCH, max_concurrent=8
+        )
+
+    def close(self) -> None:
+        """Cancel the calls that are under way."""
+        batchers: list[CoalescingBatcher[Any, Any]] = [
+            self._tokens,
+            self._rows,
+            *self._upserts.values(),
+        ]
+        for batcher in batchers:
+            batcher.close()
+
+    async def text_model(self) -> TextModel:
+        """Return the model that embeds texts."""
+        return await self._model.get(self._embedder.text_model)
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """Return the offset in code points at which each token of each text begins."""
+        return await self._tokens.submit(texts)
+
+    async def ensure_fields(
+        self, collection: str, model: TextModel, fields: dict[str, Value]
+    ) -> dict[str, str]:
+        """Create a collection if it does not exist, and declare the fields that it lacks.
+
+        Returns:
+            The types of all its fields by their names. Fields over ``MAX_FIELDS``, and those of
+            another type than declared, are not added.
+        """
+        name, types = search_collection(collection), field_types(fields)
+        cached = self._field_types.setdefault(collection, TtlValue())
+        load = partial(self._ensure_collection, name, model, types)
+        declared = await cached.get(load)
+        if types.keys() <= declared.keys():
+            return declared
+        async with self._adding_fields:  # so that only one of many documents adds a new field
+            declared = await cached.get(load)
+            new = {field: kind for field, kind in types.items() if field not in declared}
+            if new and len(declared) + len(new) <= MAX_FIELDS:
+                await self._search.add_fields(name, new)
+                cached.invalidate()
+                declared = await cached.get(load)
+            return declared
+
+    async def embed(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
+        """Embed chunks; return the vector, float32 [dimensions], and the model digest of each."""
+        return await self._rows.submit(texts)
+
+    async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
+        """Write chunks to search that the model ``digest`` embedded."""
+        name = search_collection(collection)
+
+        async def upsert_batch(batch: list[Document]) -> list[None]:
+            await self._search.upsert(name, batch, digest)
+            return [None] * len(batch)
+
+        upserts = self._upserts.setdefault(
+            (name, digest),
+            CoalescingBatcher(upsert_batch, max_weight=_UPSERT_BATCH, max_concurrent=2),
+        )
+        for first in range(0, len(documents), _UPSERT_BATCH):
+            await upserts.submit(documents[first : first + _UPSERT_BATCH])
+
+    async def _ensure_collection(
+        self, name: str, model: TextModel, types: dict[str, str]
+    ) -> dict[str, str]:
+        declared = await self._search.field_types(name)
+        if declared is None:
+            fields = (types if len(types) < MAX_FIELDS else {}) | {DOCUMENT_FIELD: "tag"}
+            await self._search.ensure(
+                CollectionSpec(name, model.dimensions, model.digest, fields, index_text=True)
+            )
+            declared = await self._search.field_types(name)
+        return declared or {}
+
+    async def _embed(self, texts: list[str]) -> list[tuple[Row, str]]:
+        vectors = await self._embedder.embed_documents(texts, bulk=True)
+        return [(row, vectors.digest) for row in vectors.rows]

@@ -1,0 +1,44 @@
+"""Translates between the messages of RagService about documents and the ingest's plain data."""
+
+from memetwin.gateway.v1 import rag_pb2
+from services.gateway.backends import fields
+from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
+
+
+def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
+    """Return the document of a header and the content that follows it."""
+    return Source(
+        collection=header.collection,
+        id=header.id,
+        title=header.title,
+        media_type=header.media_type,
+        fields={name: fields.from_field(value) for name, value in header.fields.items()},
+        content=content,
+    )
+
+
+def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
+    """Return the message of a receipt."""
+    return rag_pb2.IngestDocumentsResponse(
+        id=value.id,
+        status=rag_pb2.ReceiptStatus.Value(f"RECEIPT_STATUS_{value.status.upper()}"),
+        version=value.version,
+        chunks=value.chunks,
+        embedded=value.embedded,
+        reason=value.reason,
+        message=value.message,
+        warnings=value.warnings,
+    )
+
+
+def document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceDocument:
+    """Return the message of a document, with its text if ``with_text``."""
+    return rag_pb2.SourceDocument(
+        id=value.id,
+        title=value.title,
+        version=value.version,
+        text=value.text if with_text else "",
+        fields={name: fields.to_field(item) for name, item in value.fields.items()},
+        chunks=value.chunks,
+        media_type=value.media_type,
+    )

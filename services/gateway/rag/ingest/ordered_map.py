@@ -1,0 +1,51 @@
+"""Maps a stream concurrently: bounded work in progress, results in the order of the items."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from services.gateway.rag.ingest.semaphore import WeightedSemaphore
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def ordered_map(
+    call: Callable[[Item], Awaitable[Result]],
+    items: AsyncIterator[Item],
+    weigh: Callable[[Item], int],
+    capacity: int,
+) -> AsyncIterator[Result]:
+    """Yield ``call`` of each item, in the order of the items.
+
+    Items are read, and calls begun, while the weight of the unfinished ones is below ``capacity``.
+    If reading fails, the error is raised after the results of the items before it. If the caller
+    stops, unfinished calls are cancelled.
+    """
+    queue: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
+    semaphore = WeightedSemaphore(capacity)
+
+    async def run(item: Item, units: int) -> Result:
+        try:
+            return await call(item)
+        finally:
+            semaphore.release(units)
+
+    async def read() -> None:
+        try:
+            async for item in items:
+                units = await semaphore.acquire(weigh(item))
+                queue.put_nowait(asyncio.create_task(run(item, units)))
+        finally:
+            queue.put_nowait(None)
+
+    reader = asyncio.create_task(read())
+    try:
+        while task := await queue.get():
+            yield await task
+        await reader
+    finally:
+        reader.cancel()
+        while not queue.empty():
+            if task := queue.get_nowait():
+                task.cancel()

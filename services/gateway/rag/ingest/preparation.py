@@ -1,0 +1,104 @@
+"""Prepares a document for writing: its chunks with their ids, and the fields it is filtered by."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.gateway import digests
+from services.gateway.backends.types import Document, Value, field_types
+from services.gateway.rag.ingest import chunking
+from services.gateway.rag.ingest.batched_backends import BatchedBackends, Row
+from services.gateway.rag.ingest.chunking import Chunk
+from services.gateway.rag.ingest.parsers.extract import Extract
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, Source, StoredDocument
+
+
+@dataclass(frozen=True)
+class PreparedDocument:
+    """A document that is parsed and chunked.
+
+    Attributes:
+        stored: what the store will hold of it.
+        fields: those of its fields that its collection can be filtered by.
+        chunks: its chunks by their ids, in order.
+        model_digest: the model whose tokens the chunks are counted in.
+        warnings: of the parser, and of fields that the collection lacks.
+    """
+
+    collection: str
+    stored: StoredDocument
+    fields: dict[str, Value]
+    extract: Extract
+    chunks: dict[str, Chunk]
+    model_digest: str
+    warnings: list[str]
+
+    def embedded_text(self, key: str) -> str:
+        """Return the text of a chunk that is embedded."""
+        return self.chunks[key].embedded_text(self.extract)
+
+    def search_document(self, key: str, row: Row) -> Document:
+        """Return what search holds of a chunk: its vector, its text and its place."""
+        chunk = self.chunks[key]
+        place = {
+            "document": self.stored.id,
+            "title": self.stored.title,
+            "version": self.stored.version,
+            "start": chunk.span.start,
+            "end": chunk.span.end,
+            "lead": chunk.offset(),
+            "number": chunk.number,
+            "section": chunk.section,
+            "page": chunk.page,
+            "gap": chunk.gap,
+        }
+        return Document(
+            id=key,
+            vector=row,
+            fields=self.fields | {DOCUMENT_FIELD: self.stored.id},
+            text=chunk.indexed_text(self.extract),
+            payload=json.dumps(place, ensure_ascii=False).encode(),
+        )
+
+
+async def prepare(
+    source: Source, media_type: str, extract: Extract, backends: BatchedBackends
+) -> PreparedDocument:
+    """Chunk a parsed document, and make sure that its collection has its fields."""
+    title = source.title or extract.title
+    model = await backends.text_model()
+    chunks = _with_ids(source.id, await chunking.split(extract, title, backends), extract)
+    fields = extract.fields | source.fields
+    declared = await backends.ensure_fields(source.collection, model, fields)
+    unfilterable = {
+        name: f"The field {name!r} is stored but cannot be filtered by: the collection lacks it."
+        for name, kind in field_types(extract.fields).items()
+        if name not in source.fields and declared.get(name) != kind
+    }
+    return PreparedDocument(
+        source.collection,
+        StoredDocument(
+            source.id, title, source.version(), extract.text, len(chunks), media_type, fields
+        ),
+        {name: value for name, value in fields.items() if name not in unfilterable},
+        extract,
+        chunks,
+        model.digest,
+        [*extract.warnings, *unfilterable.values()],
+    )
+
+
+def _with_ids(document: str, chunks: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
+    """Return chunks by their ids: digests of what is embedded, numbered where they repeat.
+
+    So a chunk that has not changed keeps its id, and its vector can be reused.
+    """
+    seen: Counter[str] = Counter()
+    by_id = {}
+    for chunk in chunks:
+        digest = digests.digest(chunk.embedded_text(extract))[:20]
+        repeat = f"-{seen[digest]}" if seen[digest] else ""
+        seen[digest] += 1
+        by_id[f"{document}#{digest}{repeat}"] = chunk
+    return by_id

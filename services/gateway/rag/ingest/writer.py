@@ -1,0 +1,84 @@
+"""Writes a prepared document: embeds its new chunks, brings search and the store to its version.
+
+The store learns of chunks before search does, and of the document at the very end. So an ingest
+that dies at any point can be repeated, and ends as if it had never died.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from services.errors import Overloaded, Unavailable
+from services.gateway.backends.backends import Backends
+from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBackends
+from services.gateway.rag.ingest.preparation import PreparedDocument
+from services.gateway.rag.ingest.retries import gather, retry
+from services.gateway.rag.ingest.semaphore import WeightedSemaphore
+from services.gateway.rag.ingest.store import DocumentStore, FencingLease
+from services.gateway.rag.ingest.types import search_collection
+
+MAX_CONCURRENT_CHUNKS = 512
+
+
+class DocumentWriter:
+    """Writes and deletes documents and their chunks; bounds the chunks in work by all ingests."""
+
+    def __init__(self, store: DocumentStore, backends: Backends) -> None:
+        self._store = store
+        self._search = backends.search
+        self._chunks = WeightedSemaphore(MAX_CONCURRENT_CHUNKS)
+
+    async def write(self, document: PreparedDocument, backends: BatchedBackends) -> int:
+        """Write a document; return how many of its chunks were embedded.
+
+        Raises:
+            FenceLost: another writer acquired the document's lease meanwhile.
+            Unavailable: the embedder has loaded another model meanwhile, or a service is away.
+        """
+        ids = list(document.chunks)
+        lease = await self._store.acquire(document.collection, document.stored.id, ids)
+        batches = [ids[first : first + EMBED_BATCH] for first in range(0, len(ids), EMBED_BATCH)]
+        embedded = await gather(
+            self._write_chunks(document, batch, lease, backends) for batch in batches
+        )
+        stale = await self._store.chunks(lease) - document.chunks.keys()
+        await self._search.delete(search_collection(lease.collection), sorted(stale))
+        await self._store.put(lease, asdict(document.stored), ids)
+        return sum(embedded)
+
+    async def delete(self, collection: str, key: str) -> None:
+        """Delete a document and its chunks. Raises FenceLost."""
+        lease = await self._store.acquire(collection, key, [])
+        await self._search.delete(search_collection(collection), sorted(lease.earlier_chunks))
+        await self._store.delete(lease)
+
+    async def _write_chunks(
+        self,
+        document: PreparedDocument,
+        ids: Sequence[str],
+        lease: FencingLease,
+        backends: BatchedBackends,
+    ) -> int:
+        """Write chunks to search, with the vectors that it has of them; return how many are new."""
+        units = await self._chunks.acquire(len(ids))
+        try:
+            rows = await self._search.vectors(
+                search_collection(lease.collection),
+                [key for key in ids if key in lease.earlier_chunks],
+            )
+            new = [key for key in ids if key not in rows]
+            texts = [document.embedded_text(key) for key in new]
+            embedded = await retry(lambda: backends.embed(texts), Overloaded, Unavailable)
+            if any(digest != document.model_digest for _, digest in embedded):
+                raise Unavailable(
+                    "MODEL_CHANGED",
+                    "The embedder has loaded another model during the ingest; try again.",
+                )
+            rows |= {key: row for key, (row, _) in zip(new, embedded, strict=True)}
+            await backends.upsert(
+                lease.collection,
+                [document.search_document(key, rows[key]) for key in ids],
+                document.model_digest,
+            )
+        finally:
+            self._chunks.release(units)
+        return len(new)
