@@ -1,102 +1,87 @@
-"""Citations: marks in an answer, and the words of documents that they stand for."""
+"""Citations: the marks like ``[1]`` in an answer, and the passages that they name."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from services.gateway.llm import types
-from services.gateway.llm.types import Json
 from services.gateway.rag.ingest.segmentation import Span, sentences
-from services.gateway.rag.retrieval import Passage
-from services.gateway.rag.types import Citation, Draft
+from services.gateway.rag.types import Citation, Passage
 
 _MARK = re.compile(r"\[(\d{1,4})\]")
-_UNFINISHED = re.compile(r"\[\d{0,4}\Z")
+_UNFINISHED_MARK = re.compile(r"\[\d{0,4}\Z")
 _LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?]?\s*")
 
 
-@dataclass
-class Reply:
-    """What the server reports about an answer besides its text."""
+class MarkFilter:
+    """Drops marks that name no passage from a text that arrives in pieces.
 
-    model: str
-    usage: dict[str, int] = field(default_factory=dict)
-    finished: str = ""
+    Args:
+        passages: how many passages there are, numbered from 1.
+    """
 
-    def take(self, message: Json) -> None:
-        """Record what a completion or a chunk of a stream reports."""
-        self.model = message.get("model") or self.model
-        self.usage = types.token_usage(message) or self.usage
-        self.finished = types.finish_reason(message) or self.finished
-
-
-class Marks:
-    """Drops marks of passages that were not given, from words that come in pieces."""
-
-    def __init__(self, given: int) -> None:
-        self._given = given
-        self._held = ""
+    def __init__(self, passages: int) -> None:
+        self._passages = passages
+        self._unfinished = ""
         self.dropped = 0
 
-    def check(self, piece: str) -> str:
-        """Return what can be said by now; what may become a mark is held back."""
-        text = self._held + piece
-        held = _UNFINISHED.search(text)
-        end = held.start() if held else len(text)
-        self._held = text[end:]
-        return _MARK.sub(self._keep, text[:end])
+    def feed(self, piece: str) -> str:
+        """Add a piece; return the filtered text up to an unfinished mark."""
+        text = self._unfinished + piece
+        unfinished = _UNFINISHED_MARK.search(text)
+        end = unfinished.start() if unfinished else len(text)
+        self._unfinished = text[end:]
+        return _MARK.sub(self._filter, text[:end])
 
-    def rest(self) -> str:
-        """Return what was held back at the end."""
-        text, self._held = self._held, ""
+    def flush(self) -> str:
+        """Return the rest of the text at its end."""
+        text, self._unfinished = self._unfinished, ""
         return text
 
-    def _keep(self, mark: re.Match[str]) -> str:
-        if 1 <= int(mark[1]) <= self._given:
+    def _filter(self, mark: re.Match[str]) -> str:
+        if 1 <= int(mark[1]) <= self._passages:
             return mark[0]
         self.dropped += 1
         return ""
 
 
-def cited(text: str, passages: list[Passage], reply: Reply, dropped: int) -> Draft:
-    """Cite a sentence for each of its marks; one without is told apart."""
+def cite_marks(text: str, passages: Sequence[Passage]) -> tuple[list[Citation], list[Span]]:
+    """Return a citation for each mark in an answer, and the sentences that have no mark.
+
+    A mark cites its sentence by the whole passage. All marks must name passages.
+    """
     citations, unsupported = [], []
-    for span in _statements(text):
-        found = list(_MARK.finditer(text, span.start, span.end))
-        for mark in found:
+    for sentence in _statements(text):
+        marks = list(_MARK.finditer(text, sentence.start, sentence.end))
+        for mark in marks:
             passage = passages[int(mark[1]) - 1]
-            whole = Span(0, len(passage.text))
-            citations.append(cite(passage, whole, span.start, span.end))
-        if not found:
-            unsupported.append(span)
-    complete = bool(text.strip()) and reply.finished in ("stop", "")
-    return Draft(
-        text, citations, passages, reply.model, reply.usage, unsupported, dropped, complete
+            citations.append(cite(passage, Span(0, len(passage.text)), sentence))
+        if not marks:
+            unsupported.append(sentence)
+    return citations, unsupported
+
+
+def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
+    """Return the citation of a part of a passage by a part of an answer."""
+    return Citation(
+        start=statement.start,
+        end=statement.end,
+        document=passage.document,
+        version=passage.version,
+        chunk=passage.chunk,
+        source_start=passage.start + quoted.start,
+        source_end=passage.start + quoted.end,
+        quote=quoted.of(passage.text),
     )
 
 
 def _statements(text: str) -> list[Span]:
-    """Return the sentences of an answer; marks after a full stop belong to what is before it."""
+    """Return the sentences of an answer; marks after a full stop belong to the sentence before."""
     spans: list[Span] = []
     for span in sentences(text):
         start = span.start
-        after = _LEADING_MARKS.match(text, span.start, span.end)
-        if after and spans:
-            spans[-1] = Span(spans[-1].start, start + len(after[0].rstrip()))
-            start = after.end()
+        marks = _LEADING_MARKS.match(text, span.start, span.end)
+        if marks and spans:
+            spans[-1] = Span(spans[-1].start, start + len(marks[0].rstrip()))
+            start = marks.end()
         if start < span.end:
             spans.append(Span(start, span.end))
     return spans
-
-
-def cite(passage: Passage, span: Span, start: int, end: int) -> Citation:
-    """Return the citation of a span of a passage by the answer's text from start to end."""
-    return Citation(
-        start=start,
-        end=end,
-        document=passage.document,
-        version=passage.version,
-        chunk=passage.chunk,
-        source_start=passage.start + span.start,
-        source_end=passage.start + span.end,
-        quote=span.of(passage.text),
-    )

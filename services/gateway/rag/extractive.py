@@ -1,36 +1,40 @@
-"""RagService by quoting the sentences nearest to the question."""
+"""Writes answers without a language model: quotes the sentences nearest to the question."""
 
 from collections.abc import AsyncIterator, Sequence
 
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.citations import cite
 from services.gateway.rag.ingest.segmentation import Span, sentences
-from services.gateway.rag.retrieval import Passage
-from services.gateway.rag.types import Draft, Task
+from services.gateway.rag.types import Draft, Passage, WriteRequest
 
-QUOTES = 3
-CANDIDATES = 48
+MAX_QUOTES = 3
+MAX_SENTENCES = 48
+# A sentence is quoted only if its cosine is at least this share of the best one's.
+_MIN_RELATIVE_SCORE = 0.6
 
 
 class ExtractiveWriter:
-    """Quotes the sentences nearest to the question, and says that it does: it never invents."""
+    """Quotes sentences word for word and says so; it never writes text of its own."""
 
     OPENING = "No language model is set; these sentences answer best:"
 
     def __init__(self, embedder: EmbedderClient) -> None:
         self._embedder = embedder
 
-    async def write(self, task: Task, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
-        """Yield the best sentences in the order of their passages, each cited word for word."""
+    async def write(
+        self, request: WriteRequest, passages: Sequence[Passage]
+    ) -> AsyncIterator[str | Draft]:
+        """Yield the best sentences in the order of their passages, then the Draft."""
         candidates = [(passage, span) for passage in passages for span in sentences(passage.text)][
-            :CANDIDATES
+            :MAX_SENTENCES
         ]
         texts = [f"{passage.title}: {span.of(passage.text)}" for passage, span in candidates]
-        asked = await self._embedder.embed_queries([task.question])
+        question = await self._embedder.embed_queries([request.question])
         rows = (await self._embedder.embed_documents(texts)).rows
-        scores = rows @ asked.rows[0]
+        scores = rows @ question.rows[0]
         ranked = sorted(range(len(candidates)), key=lambda number: -float(scores[number]))
-        best = [number for number in ranked if scores[number] >= 0.6 * scores[ranked[0]]][:QUOTES]
+        min_score = _MIN_RELATIVE_SCORE * scores[ranked[0]]
+        best = [number for number in ranked if scores[number] >= min_score][:MAX_QUOTES]
         draft = self._quote([candidates[number] for number in sorted(best)], passages)
         yield draft.text
         yield draft
@@ -39,7 +43,7 @@ class ExtractiveWriter:
         text, citations = self.OPENING, []
         for passage, span in chosen:
             quote = span.of(passage.text)
-            start = len(text) + 2
+            start = len(text) + 2  # after a space and the opening quotation mark
             text += f" “{quote}”"
-            citations.append(cite(passage, span, start, start + len(quote)))
+            citations.append(cite(passage, span, Span(start, start + len(quote))))
         return Draft(text, citations, list(passages))

@@ -1,6 +1,7 @@
-"""Writes answers from passages: by a language model, or by quoting the best sentences."""
+"""Writes answers by a language model."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded
 from services.gateway.llm import types
@@ -8,21 +9,37 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import REFUSED, unavailable, upstream_error
 from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
-from services.gateway.rag.citations import Marks, Reply, cited
-from services.gateway.rag.retrieval import Passage
-from services.gateway.rag.types import Draft, Task
+from services.gateway.rag.citations import MarkFilter, cite_marks
+from services.gateway.rag.types import Draft, Passage, WriteRequest
+
+
+@dataclass
+class _Reply:
+    """What the server reports about an answer besides its text."""
+
+    model: str
+    usage: dict[str, int] = field(default_factory=dict)
+    finish_reason: str = ""
+
+    def update(self, message: Json) -> None:
+        """Record what a completion, or a chunk of one, reports."""
+        self.model = message.get("model") or self.model
+        self.usage = types.token_usage(message) or self.usage
+        self.finish_reason = types.finish_reason(message) or self.finish_reason
 
 
 class LanguageModelWriter:
-    """Has a language model write answers."""
+    """Has a language model write answers; ``max_prompt_tokens`` bounds its prompts."""
 
-    def __init__(self, client: LanguageModelClient, *, prompt_tokens: int) -> None:
+    def __init__(self, client: LanguageModelClient, *, max_prompt_tokens: int) -> None:
         self._client = client
-        self._budget = prompt_tokens
-        self._meter = prompts.Meter()
+        self._max_prompt_tokens = max_prompt_tokens
+        self._estimator = prompts.TokenEstimator()
 
-    async def write(self, task: Task, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
-        """Yield what the model answers; marks of passages it was not given are dropped.
+    async def write(
+        self, request: WriteRequest, passages: Sequence[Passage]
+    ) -> AsyncIterator[str | Draft]:
+        """Yield the model's answer without marks that name no passage, then the Draft.
 
         Raises:
             Unavailable: the server does not answer, or its answer is truncated.
@@ -30,38 +47,48 @@ class LanguageModelWriter:
             InvalidArgument: the server refuses the request.
             FailedPrecondition: the server refuses the key or the model.
         """
-        budget = task.prompt_tokens or self._budget
-        prompt = prompts.build(task.question, task.history, passages, self._meter, budget)
-        marks = Marks(len(prompt.passages))
-        reply = Reply(self._client.model(task.model))
-        said = ""
+        max_tokens = request.max_prompt_tokens or self._max_prompt_tokens
+        prompt = prompts.build(
+            request.question, request.history, passages, self._estimator, max_tokens
+        )
+        marks = MarkFilter(len(prompt.passages))
+        reply = _Reply(self._client.model(request.model))
+        text = ""
         try:
-            async for piece in self._pieces(prompt, reply, streamed=task.streamed):
-                if sound := marks.check(piece):
-                    said += sound
-                    yield sound
+            async for piece in self._generate(prompt, reply, streamed=request.streamed):
+                if filtered := marks.feed(piece):
+                    text += filtered
+                    yield filtered
         except Failure as failure:
             raise _reason(failure) from failure
-        if rest := marks.rest():
-            said += rest
+        if rest := marks.flush():
+            text += rest
             yield rest
-        self._meter.learn(prompt.size, reply.usage.get("prompt_tokens", 0))
-        yield cited(said, prompt.passages, reply, marks.dropped)
+        self._estimator.observe(prompt.size, reply.usage.get("prompt_tokens", 0))
+        yield _draft(text, prompt.passages, reply, marks.dropped)
 
-    async def _pieces(
-        self, prompt: prompts.Prompt, reply: Reply, *, streamed: bool
+    async def _generate(
+        self, prompt: prompts.Prompt, reply: _Reply, *, streamed: bool
     ) -> AsyncIterator[str]:
         """Yield the model's text as it arrives; ``reply`` records what else the server reports."""
         body: Json = {"model": reply.model, "messages": prompt.messages, "temperature": 0}
         if not streamed:
             completion = await self._client.complete(body)
-            reply.take(completion)
+            reply.update(completion)
             yield types.completion_text(completion)
             return
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         async for chunk in self._client.stream(body):
-            reply.take(chunk)
+            reply.update(chunk)
             yield types.delta_text(chunk)
+
+
+def _draft(text: str, passages: list[Passage], reply: _Reply, dropped: int) -> Draft:
+    citations, unsupported = cite_marks(text, passages)
+    complete = bool(text.strip()) and reply.finish_reason in ("stop", "")
+    return Draft(
+        text, citations, passages, reply.model, reply.usage, unsupported, dropped, complete
+    )
 
 
 def _reason(failure: Failure) -> Failure:

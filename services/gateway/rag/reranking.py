@@ -1,6 +1,7 @@
-"""Ranks passages again, by a cross-encoder that reads the question and a passage together.
+"""Reranks passages by a cross-encoder, which reads the question and a passage together.
 
-Nogueira and Cho, "Passage re-ranking with BERT", 2019: what was found cheaply is read closely.
+The first stage finds many passages cheaply, and the second reads the best of them closely: Nogueira
+and Cho, "Passage re-ranking with BERT", 2019.
 """
 
 from collections.abc import Iterable
@@ -10,32 +11,32 @@ from itertools import islice
 import numpy as np
 
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.rag.retrieval import Passage
+from services.gateway.rag.types import Passage
 
-# At least so many of the best are read; a cross-encoder reads each anew for every question.
-_READ = 50
+# How many passages the cross-encoder reads at least; it reads each anew for every question.
+_MIN_DEPTH = 50
 
 
 def depth(limit: int) -> int:
-    """Return how many passages are read to choose ``limit`` of them."""
-    return max(limit, _READ)
+    """Return how many passages to rerank in order to select ``limit`` of them."""
+    return max(limit, _MIN_DEPTH)
 
 
 async def rerank(
     embedder: EmbedderClient, question: str, ranked: Iterable[Passage], limit: int
 ) -> list[Passage]:
-    """Return the best passages in the order of their scores by the embedder's cross-encoder.
+    """Return the best ``depth(limit)`` passages, reordered by the cross-encoder's scores.
 
     Raises:
-        FailedPrecondition: the embedder has none.
+        FailedPrecondition: the embedder serves no cross-encoder.
     """
-    read = list(islice(ranked, depth(limit)))
-    if not read:
+    candidates = list(islice(ranked, depth(limit)))
+    if not candidates:
         return []
-    scores = await embedder.rerank(question, [_told(passage) for passage in read])
+    scores = await embedder.rerank(question, [_text(passage) for passage in candidates])
     order = np.argsort(-scores, kind="stable")
-    return [replace(read[at], score=float(scores[at])) for at in order]
+    return [replace(candidates[at], score=float(scores[at])) for at in order]
 
 
-def _told(passage: Passage) -> str:
+def _text(passage: Passage) -> str:
     return f"{passage.title}\n{passage.text}" if passage.title else passage.text

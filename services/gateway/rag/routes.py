@@ -1,6 +1,6 @@
-"""Questions over HTTP: one JSON answer, or server-sent events as the answer is written.
+"""Questions over HTTP: one JSON answer, or server-sent events while the answer is written.
 
-The events are named after those of StreamAskResponse, and carry the same as JSON.
+The events have the names and the fields of StreamAskResponse.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
 from services.gateway.http.responses import message_to_dict, server_sent_event
 from services.gateway.rag import messages
-from services.gateway.rag.service import Answer, Event, RagService
-from services.gateway.rag.types import Question
+from services.gateway.rag.service import RagService
+from services.gateway.rag.types import Answer, Event, Question
 
 EVENT_STREAM = "text/event-stream"
 
@@ -27,59 +27,61 @@ EVENT_STREAM = "text/event-stream"
 class RagRoutes:
     """``POST /v1/ask``."""
 
-    def __init__(self, answers: RagService) -> None:
-        self._answers = answers
+    def __init__(self, rag: RagService) -> None:
+        self._rag = rag
 
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [Route("/v1/ask", self.ask, methods=["POST"])]
 
     async def ask(self, request: Request) -> Response:
-        """Answer the AskRequest that the body is: as JSON, or as events if those are accepted."""
+        """Answer the AskRequest in the body, as events if the client accepts those, else as JSON."""
         message = rag_pb2.AskRequest()
         try:
             json_format.ParseDict(await bodies.json_object(request), message)
         except json_format.ParseError as error:
             raise InvalidArgument(
-                "BAD_JSON", "The body is not a valid AskRequest: a field is wrong."
+                "BAD_JSON",
+                "The body is not a valid AskRequest; check the names and types of its fields.",
             ) from error
-        _read_cache_control(request.headers.get("cache-control", ""), message)
+        _apply_cache_control(request.headers.get("cache-control", ""), message)
         if EVENT_STREAM in request.headers.get("accept", ""):
             return await self._stream(messages.question(message))
-        limit = deadlines.LONG_DEADLINE
-        with deadlines.limit(limit):
-            async with asyncio.timeout(limit):
-                answer = await self._answers.ask(messages.question(message))
+        with deadlines.limit(deadlines.LONG_DEADLINE):
+            async with asyncio.timeout(deadlines.LONG_DEADLINE):
+                answer = await self._rag.ask(messages.question(message))
         body = message_to_dict(messages.answer(answer))
         return JSONResponse(body, headers=_headers(answer, message))
 
     async def _stream(self, question: Question) -> StreamingResponse:
-        """Begin to answer; what fails before the first event is raised, later on it is an event."""
+        """Answer with events; a failure before the first event is raised, a later one is an event."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
-            events = self._answers.stream(question, streamed=True)
+            events = self._rag.stream(question, streamed=True)
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 first = await anext(events)
-        headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(_lines(first, events), media_type=EVENT_STREAM, headers=headers)
+        return StreamingResponse(
+            _event_stream(first, events),
+            media_type=EVENT_STREAM,
+            headers={"Cache-Control": "no-store"},
+        )
 
 
-async def _lines(first: Event, events: AsyncIterator[Event]) -> AsyncIterator[str]:
-    for text in _written(first):
+async def _event_stream(first: Event, following: AsyncIterator[Event]) -> AsyncIterator[str]:
+    for text in _server_sent_events(first):
         yield text
     try:
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
-                async for event in events:
-                    for text in _written(event):
+                async for event in following:
+                    for text in _server_sent_events(event):
                         yield text
     except Failure as failure:
-        yield server_sent_event("error", {"reason": failure.reason, "message": failure.message})
+        yield _error_event(failure)
     except TimeoutError:
-        late = deadlines.exceeded()
-        yield server_sent_event("error", {"reason": late.reason, "message": late.message})
+        yield _error_event(deadlines.exceeded())
 
 
-def _written(event: Event) -> list[str]:
+def _server_sent_events(event: Event) -> list[str]:
     texts = []
     for message in messages.events(event):
         kind = str(message.WhichOneof("event"))
@@ -87,13 +89,17 @@ def _written(event: Event) -> list[str]:
     return texts
 
 
-def _read_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
-    """Apply the request's Cache-Control header."""
-    no_cache, no_store, age = cache_control(header)
+def _error_event(failure: Failure) -> str:
+    return server_sent_event("error", {"reason": failure.reason, "message": failure.message})
+
+
+def _apply_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
+    """Apply the Cache-Control header of a request to its message."""
+    no_cache, no_store, max_age = cache_control(header)
     message.cache.no_cache |= no_cache
     message.cache.no_store |= no_store
-    if age is not None:
-        message.cache.max_age = age
+    if max_age is not None:
+        message.cache.max_age = max_age
 
 
 def _headers(answer: Answer, message: rag_pb2.AskRequest) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""RagService questions from documents: the story of a question reads top to bottom in ``ask``."""
+"""Answers questions from documents; ``stream`` is the whole course of a question."""
 
 import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from services.errors import FailedPrecondition, NotFound
@@ -13,53 +13,37 @@ from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.types import Context, Decision, Request
 from services.gateway.rag import reranking, retrieval
-from services.gateway.rag.abstention import Abstention, Verdict
+from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.ingest.segmentation import Span
 from services.gateway.rag.ingest.store import DocumentStore
-from services.gateway.rag.retrieval import Passage
-from services.gateway.rag.types import Citation, Draft, Question, Task, Timings, Writer
+from services.gateway.rag.types import (
+    Answer,
+    Citation,
+    Draft,
+    Event,
+    Passage,
+    Question,
+    RefusalDecision,
+    Retrieved,
+    Timings,
+    Writer,
+    WriteRequest,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Answer:
-    """An answer, or a refusal: then ``text`` is empty and ``refusal`` says how near it came."""
+class _SearchResult:
+    """What one search returned: hits of cached questions, hits of chunks, and what they decide."""
 
-    text: str
-    citations: list[Citation]
-    passages: list[Passage]
-    decision: Decision
-    timings: Timings
-    refusal: Verdict | None = None
-    model: str = ""
-    usage: dict[str, int] = field(default_factory=dict)
-    unsupported: list[Span] = field(default_factory=list)
-    dropped: int = 0
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """What an answer will rest on."""
-
-    passages: list[Passage]
-
-
-# What happens while a question is answered: passages, words, and at the end the whole.
-Event = Retrieved | str | Answer
-
-
-@dataclass
-class _Found:
-    """What one trip to search and the store came to: hits, and whether they answer."""
-
-    near: list[list[Hit]]
-    hits: list[list[Hit]]
-    verdict: Verdict
+    cached: list[list[Hit]]
+    chunks: list[list[Hit]]
+    refusal: RefusalDecision
 
 
 class RagService:
-    """Retrieves passages and answers questions from them."""
+    """Retrieves passages, and answers questions from them."""
 
     def __init__(
         self,
@@ -67,79 +51,75 @@ class RagService:
         documents: DocumentStore,
         cache: SemanticCache,
         writer: Writer,
-        refusals: Abstention,
+        abstention: Abstention,
     ) -> None:
         self._backends = backends
         self._documents = documents
         self._cache = cache
         self._writer = writer
-        self._refusals = refusals
-        self._writes: set[asyncio.Task[Any]] = set()
+        self._abstention = abstention
+        self._cache_writes: set[asyncio.Task[Any]] = set()
 
-    async def retrieve(self, question: Question) -> tuple[list[Passage], Verdict, Timings]:
-        """Find the passages that suit a question best, and say whether they answer it."""
-        question.check()
+    async def retrieve(self, question: Question) -> tuple[list[Passage], RefusalDecision, Timings]:
+        """Return the best passages for a question, and whether the question would be refused."""
+        question.validate()
         timings = Timings()
         with timings.stage("embed"):
             vectors = await self._backends.embedder.embed_queries([question.text])
         with timings.stage("search"):
-            found = await self._find(question, vectors)
-        passages = await self._arrange(question, found, timings)
-        return passages, found.verdict, timings.ended()
+            result = await self._search(question, vectors)
+        passages = await self._rank(question, result.chunks, timings)
+        return passages, result.refusal, timings.finished()
 
     async def ask(self, question: Question) -> Answer:
-        """Answer a question: from the cache if it was answered before, else from the documents."""
+        """Answer a question: from the cache if it was answered before, else from documents."""
         async for event in self.stream(question):
             if isinstance(event, Answer):
                 return event
-        raise AssertionError("every story ends with an answer")
+        raise AssertionError("the last event of a stream is an Answer")
 
     async def stream(self, question: Question, *, streamed: bool = False) -> AsyncIterator[Event]:
-        """Tell the story of a question as it happens; ``streamed`` asks for words one by one."""
-        question.check()
+        """Yield the events of answering a question; with ``streamed`` the text comes in pieces."""
+        question.validate()
         timings = Timings()
-        request = await self._request(question)
+        request = await self._cache_request(question)
         with timings.stage("cache"):
-            decision = await self._recall(request, question)
+            decision = await self._get_cached(request, question)
         if not decision.entry:
             with timings.stage("embed"):
                 vectors = await self._backends.embedder.embed_queries([question.text])
             with timings.stage("search"):
-                near = (
-                    []
-                    if question.no_cache
-                    else await self._cache.queries(request, vectors, question.bound)
-                )
-                found = await self._find(question, vectors, near)
+                queries = await self._cache_queries(request, question, vectors)
+                result = await self._search(question, vectors, queries)
             with timings.stage("cache"):
-                decision = await self._choose(request, question, found.near, vectors)
+                decision = await self._choose_cached(request, question, result.cached, vectors)
         if decision.entry:
             yield decision.entry.response
-            yield _kept(decision, timings)
+            yield _cached_answer(decision, timings)
             return
-        passages = await self._arrange(question, found, timings)
-        if found.verdict.refused or not passages:
-            yield Answer("", [], passages, decision, timings.ended(), refusal=found.verdict)
+        passages = await self._rank(question, result.chunks, timings)
+        if result.refusal.refused or not passages:
+            yield Answer("", [], passages, decision, timings.finished(), refusal=result.refusal)
             return
         yield Retrieved(passages)
         with timings.stage("generate"):
-            async for piece in self._writer.write(_task(question, streamed), passages):
+            async for piece in self._writer.write(_write_request(question, streamed), passages):
                 if isinstance(piece, str):
                     yield piece
                 else:
                     draft = piece
-        answer = _written(draft, decision, timings)
+        answer = _written_answer(draft, decision, timings)
         if draft.complete and not question.no_store:
-            self._remember(request, vectors, answer)
+            self._put_in_background(request, vectors, answer)
         yield answer
 
     async def settle(self) -> None:
-        """Wait for the cache writes that run off the path."""
-        if self._writes:
-            await asyncio.wait(self._writes)
+        """Wait for the cache writes in the background."""
+        if self._cache_writes:
+            await asyncio.wait(self._cache_writes)
 
-    async def _request(self, question: Question) -> Request:
-        """Return the key of a question; it changes whenever a collection of documents does."""
+    async def _cache_request(self, question: Question) -> Request:
+        """Return the cache's key of a question; it changes with every change of a collection."""
         epochs = await self._documents.epochs(question.collections)
         parameters = {
             "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
@@ -147,76 +127,84 @@ class RagService:
             "limit": str(question.limit),
             "diversity": str(question.diversity),
             "rerank": str(question.rerank),
-            "prompt_tokens": str(question.prompt_tokens),
+            "prompt_tokens": str(question.max_prompt_tokens),
         }
         context = Context(
             model=f"rag:{question.model}", parameters=parameters, history=question.history
         )
         return Request(question.scope, context, question.text)
 
-    async def _recall(self, request: Request, question: Question) -> Decision:
+    async def _get_cached(self, request: Request, question: Question) -> Decision:
+        """Look a question up in the exact tier of the cache."""
         if question.no_cache:
             return Decision("miss")
         return await self._cache.get(request, question.bound)
 
-    async def _find(
-        self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
-    ) -> _Found:
-        """Ask the cache's semantic tier and the documents in one trip, and judge what is found."""
-        (near_hits, hits), learnt = await asyncio.gather(
-            self._look(question, vectors, near),
-            self._refusals.calibrations(question.collections, vectors.digest),
-        )
-        return _Found(near_hits, hits, self._refusals.judge(hits, learnt))
+    async def _cache_queries(
+        self, request: Request, question: Question, vectors: Vectors
+    ) -> list[Query]:
+        """Return the queries of the cache's semantic tier, to be searched with the documents."""
+        if question.no_cache:
+            return []
+        return await self._cache.queries(request, vectors, question.bound)
 
-    async def _look(
-        self, question: Question, vectors: Vectors, near: Sequence[Query] = ()
+    async def _choose_cached(
+        self, request: Request, question: Question, hits: list[list[Hit]], vectors: Vectors
+    ) -> Decision:
+        """Choose an answer from the hits of the cache's semantic tier."""
+        if question.no_cache:
+            return Decision("miss")
+        return await self._cache.choose(request, hits, question.bound, vectors)
+
+    async def _search(
+        self, question: Question, vectors: Vectors, cache_queries: Sequence[Query] = ()
+    ) -> _SearchResult:
+        """Search the cache's semantic tier and the documents in one call; decide on a refusal."""
+        (cached, chunks), calibrations = await asyncio.gather(
+            self._search_all(question, vectors, cache_queries),
+            self._abstention.calibrations(question.collections, vectors.digest),
+        )
+        return _SearchResult(cached, chunks, self._abstention.decide(chunks, calibrations))
+
+    async def _search_all(
+        self, question: Question, vectors: Vectors, cache_queries: Sequence[Query] = ()
     ) -> tuple[list[list[Hit]], list[list[Hit]]]:
-        """Ask the cache's semantic tier and the documents in one trip."""
-        queries = retrieval.queries(
+        """Return the hits of the cache's queries, and the chunks that match in each collection."""
+        queries = retrieval.build_queries(
             question.collections,
-            question.text if question.by_words else "",
+            question.text if question.hybrid else "",
             vectors,
             reranking.depth(question.limit) if question.rerank else question.limit,
             filter=question.filter,
             with_vector=question.diversity > 0,
         )
         try:
-            found = await self._backends.search.search([*near, *queries], vectors.digest)
-        except NotFound:  # most often: nothing was ever cached by this model
-            if not near:
+            hits = await self._backends.search.search([*cache_queries, *queries], vectors.digest)
+        except NotFound:  # mostly because the cache has no collection for this model yet
+            if not cache_queries:
                 raise
-            return [[], []], (await self._look(question, vectors))[1]
+            return [[], []], (await self._search_all(question, vectors))[1]
         except FailedPrecondition as failure:
             if failure.reason != "TEXT_NOT_INDEXED":
                 raise
-            return await self._look(replace(question, by_words=False), vectors, near)
-        return found[: len(near)], found[len(near) :]
+            return await self._search_all(replace(question, hybrid=False), vectors, cache_queries)
+        return hits[: len(cache_queries)], hits[len(cache_queries) :]
 
-    async def _arrange(self, question: Question, found: _Found, timings: Timings) -> list[Passage]:
-        """Make passages of hits; a cross-encoder orders them if the question asks for it."""
-        with timings.stage("arrange"):
-            ranked: Iterable[Passage] = retrieval.candidates(found.hits)
+    async def _rank(
+        self, question: Question, hits: list[list[Hit]], timings: Timings
+    ) -> list[Passage]:
+        """Return the best passages; a cross-encoder reranks them if the question asks for it."""
+        with timings.stage("rank"):
+            ranked: Iterable[Passage] = retrieval.rank(hits)
         if question.rerank:
             with timings.stage("rerank"):
                 ranked = await reranking.rerank(
                     self._backends.embedder, question.text, ranked, question.limit
                 )
-        with timings.stage("arrange"):
-            return retrieval.choose(ranked, question.limit, question.diversity)
+        with timings.stage("rank"):
+            return retrieval.select(ranked, question.limit, question.diversity)
 
-    async def _choose(
-        self,
-        request: Request,
-        question: Question,
-        near: list[list[Hit]],
-        vectors: Vectors,
-    ) -> Decision:
-        if question.no_cache:
-            return Decision("miss")
-        return await self._cache.choose(request, near, question.bound, vectors)
-
-    def _remember(self, request: Request, vectors: Vectors, answer: Answer) -> None:
+    def _put_in_background(self, request: Request, vectors: Vectors, answer: Answer) -> None:
         detail = {
             "citations": [asdict(citation) for citation in answer.citations],
             "passages": [asdict(passage) for passage in answer.passages],
@@ -234,40 +222,42 @@ class RagService:
                 detail=detail,
             )
         )
-        self._writes.add(task)
-        task.add_done_callback(self._remembered)
+        self._cache_writes.add(task)
+        task.add_done_callback(self._finish_put)
 
-    def _remembered(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
+    def _finish_put(self, task: asyncio.Task[Any]) -> None:
+        self._cache_writes.discard(task)
         if not task.cancelled() and task.exception():
-            log.warning("an answer was not kept", exc_info=task.exception())
+            log.warning("an answer could not be cached", exc_info=task.exception())
 
 
-def _kept(decision: Decision, timings: Timings) -> Answer:
+def _write_request(question: Question, streamed: bool) -> WriteRequest:
+    return WriteRequest(
+        question.text, question.history, question.model, question.max_prompt_tokens, streamed
+    )
+
+
+def _cached_answer(decision: Decision, timings: Timings) -> Answer:
     entry = decision.entry
-    assert entry is not None  # noqa: S101 - the caller has just asked
+    assert entry is not None  # noqa: S101 - the caller has checked
     return Answer(
         entry.response,
         [Citation(**citation) for citation in entry.detail["citations"]],
         [Passage(**passage) for passage in entry.detail["passages"]],
         decision,
-        timings.ended(),
+        timings.finished(),
         model=entry.detail["model"],
         unsupported=[Span(**span) for span in entry.detail["unsupported"]],
     )
 
 
-def _task(question: Question, streamed: bool) -> Task:
-    return Task(question.text, question.history, question.model, question.prompt_tokens, streamed)
-
-
-def _written(draft: Draft, decision: Decision, timings: Timings) -> Answer:
+def _written_answer(draft: Draft, decision: Decision, timings: Timings) -> Answer:
     return Answer(
         draft.text,
         draft.citations,
         draft.passages,
         decision,
-        timings.ended(),
+        timings.finished(),
         model=draft.model,
         usage=draft.usage,
         unsupported=draft.unsupported,

@@ -1,44 +1,44 @@
-"""The gateway's gRPC face: translates and calls, nothing else; ``cache_server`` has the cache's."""
+"""RagService over gRPC: translates and calls, nothing else."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from memetwin.gateway.v1 import (
-    rag_pb2,
-    rag_pb2_grpc,
-)
+from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from services.errors import FailedPrecondition, InvalidArgument
-from services.gateway.rag import messages as rag_messages
+from services.gateway.rag import messages
 from services.gateway.rag.abstention import Abstention
+from services.gateway.rag.ingest import messages as ingest_messages
 from services.gateway.rag.ingest.service import IngestService
-from services.gateway.rag.ingest.types import DOCUMENT_BYTES, Source
+from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Source
 from services.gateway.rag.service import RagService
 
 
 class RagServicer(rag_pb2_grpc.RagServiceServicer):
-    """RagService over ingest and answers; ``has_model`` says whether a language model is set."""
+    """RagService; ``has_model`` says whether a language model is configured."""
 
     def __init__(
-        self, ingest: IngestService, answers: RagService, refusals: Abstention, *, has_model: bool
+        self, ingest: IngestService, rag: RagService, abstention: Abstention, *, has_model: bool
     ) -> None:
         self._ingest = ingest
-        self._answers = answers
-        self._refusals = refusals
+        self._rag = rag
+        self._abstention = abstention
         self._has_model = has_model
 
     async def IngestDocuments(
         self, request_iterator: AsyncIterator[rag_pb2.IngestDocumentsRequest], context: Any
     ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
-        """Take documents in as they arrive, some at once; what follows waits."""
-        async for receipt in self._ingest.take_all(_sources(request_iterator)):
-            yield rag_messages.receipt(receipt)
+        """Ingest documents as they arrive."""
+        async for receipt in self._ingest.ingest(_sources(request_iterator)):
+            yield ingest_messages.receipt(receipt)
 
     async def GetDocument(
         self, request: rag_pb2.GetDocumentRequest, context: Any
     ) -> rag_pb2.GetDocumentResponse:
-        """Read a document."""
-        kept = await self._ingest.get(request.collection, request.id)
-        return rag_pb2.GetDocumentResponse(document=rag_messages.document(kept, with_text=True))
+        """Return a document."""
+        document = await self._ingest.get(request.collection, request.id)
+        return rag_pb2.GetDocumentResponse(
+            document=ingest_messages.document(document, with_text=True)
+        )
 
     async def DeleteDocument(
         self, request: rag_pb2.DeleteDocumentRequest, context: Any
@@ -55,44 +55,44 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
             request.collection, request.page_size, request.page_token
         )
         return rag_pb2.ListDocumentsResponse(
-            documents=[rag_messages.document(kept, with_text=False) for kept in page],
+            documents=[ingest_messages.document(one, with_text=False) for one in page],
             next_page_token=token,
         )
 
     async def Retrieve(
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
-        """Find passages."""
-        return rag_messages.retrieved(*await self._answers.retrieve(rag_messages.question(request)))
+        """Return passages."""
+        return messages.retrieved(*await self._rag.retrieve(messages.question(request)))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
-        self._require_model(request.model)
-        return rag_messages.answer(await self._answers.ask(rag_messages.question(request)))
+        self._check_model(request.model)
+        return messages.answer(await self._rag.ask(messages.question(request)))
 
     async def StreamAsk(
         self, request: rag_pb2.StreamAskRequest, context: Any
     ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
-        """Answer a question piece by piece."""
-        self._require_model(request.model)
-        async for event in self._answers.stream(rag_messages.question(request), streamed=True):
-            for message in rag_messages.events(event):
+        """Answer a question, with the text in pieces."""
+        self._check_model(request.model)
+        async for event in self._rag.stream(messages.question(request), streamed=True):
+            for message in messages.events(event):
                 yield message
 
     async def CalibrateRefusals(
         self, request: rag_pb2.CalibrateRefusalsRequest, context: Any
     ) -> rag_pb2.CalibrateRefusalsResponse:
-        """Learn when to refuse."""
-        measured = await self._refusals.calibrate(
-            request.collection, rag_messages.labelled(request), dry_run=request.dry_run
+        """Calibrate when to refuse."""
+        report = await self._abstention.calibrate(
+            request.collection, messages.labelled_questions(request), dry_run=request.dry_run
         )
-        return rag_messages.measured(measured)
+        return messages.calibration_report(report)
 
-    def _require_model(self, named: str) -> None:
-        if named and not self._has_model:
+    def _check_model(self, model: str) -> None:
+        if model and not self._has_model:
             raise FailedPrecondition(
                 "NO_LANGUAGE_MODEL",
-                "No language model is set: leave model empty, or set MEMETWIN_LLM_BASE_URL.",
+                "No language model is configured; leave model empty, or set MEMETWIN_LLM_BASE_URL.",
                 field="model",
             )
 
@@ -100,7 +100,10 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
 async def _sources(
     requests: AsyncIterator[rag_pb2.IngestDocumentsRequest],
 ) -> AsyncIterator[Source]:
-    """Gather the stream's pieces into documents; one over the limit keeps just enough to be named.
+    """Yield the documents of a stream.
+
+    The content of a document over the limit is cut after it has exceeded the limit, so that its
+    receipt can name the document.
 
     Raises:
         InvalidArgument: content comes before any header.
@@ -110,11 +113,13 @@ async def _sources(
     async for request in requests:
         if request.WhichOneof("part") == "header":
             if header is not None:
-                yield rag_messages.source(header, bytes(content))
+                yield ingest_messages.source(header, bytes(content))
             header, content = request.header, bytearray()
         elif header is None:
-            raise InvalidArgument("NO_HEADER", "A document begins with its header.", field="part")
-        elif len(content) <= DOCUMENT_BYTES:
+            raise InvalidArgument(
+                "NO_HEADER", "Content came before a header; send the header first.", field="part"
+            )
+        elif len(content) <= MAX_DOCUMENT_BYTES:
             content += request.content
     if header is not None:
-        yield rag_messages.source(header, bytes(content))
+        yield ingest_messages.source(header, bytes(content))

@@ -15,7 +15,7 @@ from services.gateway.redis_store import Record, dump, load, redis_errors
 class CalibrationStore:
     """Reads and writes calibrations.
 
-    Every method raises Unavailable if Redis is down, and Overloaded if it is out of memory.
+    Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -23,13 +23,13 @@ class CalibrationStore:
         self._prefix = f"{prefix}gateway:calibration:"
 
     async def get(self, collections: Sequence[str], digest: str) -> list[Record | None]:
-        """Return the calibration of each collection for the model of ``digest``, or None."""
+        """Return the calibration of each collection for the model ``digest``, or None."""
         async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for name in collections:
                 pipe.hget(self._prefix + name, digest)
             return [load(value) for value in await pipe.execute()]
 
     async def put(self, collection: str, digest: str, record: Record) -> None:
-        """Write the calibration of a collection for the model of ``digest``."""
+        """Write the calibration of a collection for the model ``digest``."""
         async with redis_errors():
             await self._redis.hset(self._prefix + collection, digest, dump(record).decode())

@@ -1,4 +1,4 @@
-"""Questions as callers ask them, and what is refused of them."""
+"""The plain data of retrieval and answering: questions, passages, citations, answers."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -6,27 +6,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.errors import InvalidArgument
-from services.gateway.cache.types import Bound, Scope
+from services.gateway.cache.types import Bound, Decision, Scope
 from services.gateway.rag.ingest.segmentation import Span
 from services.gateway.rag.ingest.types import check_collection
-from services.gateway.rag.retrieval import Passage
 
-DEFAULT_PASSAGES = 8
-PASSAGE_LIMIT = 1000
-COLLECTION_LIMIT = 8
+DEFAULT_LIMIT = 8
+MAX_LIMIT = 1000
+MAX_COLLECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Question:
     """A question to collections of documents.
 
-    ``filter`` is a Filter message as the caller sent it, and ``filter_key`` its bytes.
+    Attributes:
+        limit: maximum number of passages.
+        filter: a Filter message as the caller sent it; ``filter_key`` is its bytes.
+        history: the conversation before the question, as pairs of role and content.
+        model: the language model to write the answer; empty means the configured writer.
+        bound: how similar a cached question must be, and how old its answer may be.
+        diversity: in [0, 1]; higher values prefer passages that differ from each other.
+        hybrid: whether to search by text as well as by vector.
+        max_prompt_tokens: limit of the prompt to a language model; 0 means the writer's own.
     """
 
     text: str
     collections: list[str]
-    limit: int = DEFAULT_PASSAGES
+    limit: int = DEFAULT_LIMIT
     filter: Any = None
     filter_key: bytes = b""
     scope: Scope = field(default_factory=Scope)
@@ -36,39 +46,80 @@ class Question:
     no_store: bool = False
     bound: Bound = field(default_factory=Bound)
     diversity: float = 0.0
-    by_words: bool = True
+    hybrid: bool = True
     rerank: bool = False
-    prompt_tokens: int = 0
+    max_prompt_tokens: int = 0
 
-    def check(self) -> None:
-        """Raise InvalidArgument for what can never be answered."""
+    def validate(self) -> None:
+        """Raise InvalidArgument if the question can never be answered as it is."""
         if not self.text.strip():
             raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
-        if not 0 < self.limit <= PASSAGE_LIMIT:
-            raise InvalidArgument("BAD_LIMIT", f"limit is 1 to {PASSAGE_LIMIT}.", field="limit")
+        if not 0 < self.limit <= MAX_LIMIT:
+            raise InvalidArgument(
+                "BAD_LIMIT", f"limit must be 1 to {MAX_LIMIT}.", field="limit"
+            )
         if not 0 <= self.diversity <= 1:
-            raise InvalidArgument("BAD_DIVERSITY", "diversity is 0 to 1.", field="diversity")
-        if len(self.collections) > COLLECTION_LIMIT:
+            raise InvalidArgument(
+                "BAD_DIVERSITY", "diversity must be in [0, 1].", field="diversity"
+            )
+        if len(self.collections) > MAX_COLLECTIONS:
             raise InvalidArgument(
                 "TOO_MANY_COLLECTIONS",
-                f"At most {COLLECTION_LIMIT} collections at once.",
+                f"A question can search at most {MAX_COLLECTIONS} collections.",
                 field="additional_collections",
             )
-        if self.prompt_tokens < 0:
+        if self.max_prompt_tokens < 0:
             raise InvalidArgument(
-                "BAD_BUDGET", "max_prompt_tokens is 0 or more.", field="max_prompt_tokens"
+                "BAD_BUDGET", "max_prompt_tokens must not be negative.", field="max_prompt_tokens"
             )
         if any(role not in ("user", "assistant") for role, _ in self.history):
             raise InvalidArgument(
-                "BAD_ROLE", "A role of the history is user or assistant.", field="history"
+                "BAD_ROLE", "Roles in the history must be user or assistant.", field="history"
             )
         for name in self.collections:
             check_collection(name)
 
 
 @dataclass(frozen=True)
+class Passage:
+    """A part of a document that matches a question: one chunk, or adjacent chunks merged.
+
+    Attributes:
+        chunk: id of the best of its chunks.
+        score: what it is ranked by.
+        similarity: cosine to the question.
+        start: its place in the document's text, up to ``end``, in code points.
+        text_score: how well its words match the question's; 0 if only vectors were compared.
+        first: number of its first chunk in the document, ``last`` of its last one.
+        gap: white space between it and the next chunk; None if there is other text between.
+        vector: of the best chunk, float32 [dimensions], if it was requested.
+    """
+
+    document: str
+    chunk: str
+    text: str
+    score: float
+    similarity: float
+    title: str
+    version: str
+    start: int
+    end: int
+    fields: dict[str, object] = field(default_factory=dict)
+    section: str = ""
+    page: int = 0
+    text_score: float = 0.0
+    first: int = 0
+    last: int = 0
+    gap: str | None = None
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Citation:
-    """Which words of an answer rest on which words of a document; all places are code points."""
+    """Code points ``start`` to ``end`` of an answer, and the source text that supports them.
+
+    ``quote`` is code points ``source_start`` to ``source_end`` of the document's stored text.
+    """
 
     start: int
     end: int
@@ -81,28 +132,39 @@ class Citation:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A question to write an answer to; an empty ``model`` means the writer's own choice.
+class RefusalDecision:
+    """Whether to refuse a question, decided by the nearest chunk; both scores are cosines.
 
-    ``prompt_tokens`` bounds what a model is sent; 0 leaves that to the writer.
+    Attributes:
+        relevance: the probability that the chunk answers the question; None without calibration.
     """
+
+    refused: bool
+    best_score: float
+    min_score: float
+    relevance: float | None = None
+
+
+@dataclass(frozen=True)
+class WriteRequest:
+    """What a writer has to answer; the fields are those of the question."""
 
     question: str
     history: Sequence[tuple[str, str]] = ()
     model: str = ""
-    prompt_tokens: int = 0
+    max_prompt_tokens: int = 0
     streamed: bool = False
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer wrote; ``model`` is empty if no language model did.
+    """An answer as its writer completed it; ``model`` is empty if no language model wrote it.
 
     Attributes:
-        passages: those it was given, in the order of their numbers.
-        unsupported: sentences that cite nothing.
-        dropped: how often it cited what it was not given.
-        complete: it came to its own end, and said something.
+        passages: those that the writer used, in the order of their numbers.
+        unsupported: sentences without a citation.
+        dropped: how many citations were dropped because they named no passage.
+        complete: whether the writer came to its own end and wrote something.
     """
 
     text: str
@@ -118,33 +180,62 @@ class Draft:
 class Writer(Protocol):
     """Writes an answer to a question from passages, best first."""
 
-    def write(self, task: Task, passages: Sequence[Passage]) -> AsyncIterator[str | Draft]:
-        """Yield the answer piece by piece, then the whole with its citations."""
+    def write(
+        self, request: WriteRequest, passages: Sequence[Passage]
+    ) -> AsyncIterator[str | Draft]:
+        """Yield the text of the answer in pieces, then the Draft."""
         ...
 
 
 @dataclass
 class Timings:
-    """Seconds by stage."""
+    """Seconds by stage; ``total`` is set at the end of the call."""
 
     cache: float = 0.0
     embed: float = 0.0
     search: float = 0.0
-    arrange: float = 0.0
+    rank: float = 0.0
     rerank: float = 0.0
     generate: float = 0.0
     total: float = 0.0
-    begun: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.perf_counter)
 
-    def ended(self) -> "Timings":
-        """Return these at the end of the call."""
-        return replace(self, total=time.perf_counter() - self.begun)
+    def finished(self) -> "Timings":
+        """Return these timings with the total until now."""
+        return replace(self, total=time.perf_counter() - self.started)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of what runs inside to a stage."""
+        """Add the time that the block takes to a stage."""
         started = time.perf_counter()
         try:
             yield
         finally:
             setattr(self, name, getattr(self, name) + time.perf_counter() - started)
+
+
+@dataclass
+class Answer:
+    """An answer, or a refusal: then ``text`` is empty and ``refusal`` is set."""
+
+    text: str
+    citations: list[Citation]
+    passages: list[Passage]
+    decision: Decision
+    timings: Timings
+    refusal: RefusalDecision | None = None
+    model: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+    unsupported: list[Span] = field(default_factory=list)
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The passages that the answer will be written from."""
+
+    passages: list[Passage]
+
+
+# The events of a streamed answer: the passages, pieces of text, and at the end the whole answer.
+Event = Retrieved | str | Answer

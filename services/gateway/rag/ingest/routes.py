@@ -1,4 +1,4 @@
-"""Documents over HTTP: a form of files, or one as the body. Large ones are spooled to disk."""
+"""Ingesting over HTTP: a form with files, or one document as the body."""
 
 import asyncio
 import json
@@ -15,39 +15,39 @@ from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
 from services.gateway.http import bodies
 from services.gateway.http.responses import message_to_dict
-from services.gateway.rag import messages
+from services.gateway.rag.ingest import messages
 from services.gateway.rag.ingest.parsers import files
 from services.gateway.rag.ingest.service import IngestService
-from services.gateway.rag.ingest.types import DOCUMENT_BYTES, Source
+from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Source
 
-REQUEST_BYTES = 256 * 2**20
-# An upload takes as long as its documents do.
+MAX_FORM_BYTES = 256 * 2**20
+# Seconds; longer than other requests may take, since an upload can be a whole corpus.
 DEADLINE = 3600.0
 
 
 class DocumentRoutes:
-    """``POST /v1/documents``: takes files in, and returns a receipt of each."""
+    """``POST /v1/documents``."""
 
     def __init__(self, ingest: IngestService) -> None:
         self._ingest = ingest
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [Route("/v1/documents", self.take, methods=["POST"])]
+        return [Route("/v1/documents", self.ingest, methods=["POST"])]
 
-    async def take(self, request: Request) -> Response:
-        """Take documents in: the ``file`` parts of a form, or the body as the ``id`` of the query.
+    async def ingest(self, request: Request) -> Response:
+        """Ingest the ``file`` parts of a form, or the body; return a receipt for each document.
 
-        ``collection``, ``title`` and ``fields`` (as JSON) come in the form or the query, and hold
-        for all of its files.
+        The form or the query gives ``collection``, ``title`` and ``fields`` (JSON), which apply to
+        all files. The query gives the ``id`` of a body; a file of a form has its name as its id.
         """
         with deadlines.limit(DEADLINE):
             async with asyncio.timeout(DEADLINE):
                 has_form = bodies.is_form(request)
-                form = await bodies.form(request, REQUEST_BYTES) if has_form else None
+                form = await bodies.form(request, MAX_FORM_BYTES) if has_form else None
                 try:
-                    sources = _source(request) if form is None else _sources(request, form)
-                    receipts = [one async for one in self._ingest.take_all(sources)]
+                    sources = _body(request) if form is None else _form_files(request, form)
+                    receipts = [receipt async for receipt in self._ingest.ingest(sources)]
                 finally:
                     if form is not None:
                         await form.close()
@@ -56,31 +56,33 @@ class DocumentRoutes:
         )
 
 
-async def _sources(request: Request, form: FormData) -> AsyncIterator[Source]:
-    """Yield the files of a form, each read when its turn comes."""
+async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]:
+    """Yield the files of a form; each is read only when it is ingested."""
     options = dict(request.query_params)
     options |= {name: value for name, value in form.multi_items() if isinstance(value, str)}
-    uploads = [one for one in form.getlist("file") if isinstance(one, UploadFile)]
+    uploads = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
     if not uploads:
-        raise InvalidArgument("NO_FILE", "The form has no part named file.", field="file")
+        raise InvalidArgument(
+            "NO_FILE", "The form has no file; send each one in a part named file.", field="file"
+        )
     for upload in uploads:
-        content = await upload.read(DOCUMENT_BYTES + 1)
-        yield _read(options | {"id": upload.filename or ""}, upload.content_type, content)
+        content = await upload.read(MAX_DOCUMENT_BYTES + 1)
+        yield _source(options | {"id": upload.filename or ""}, upload.content_type, content)
 
 
-async def _source(request: Request) -> AsyncIterator[Source]:
-    content = await bodies.whole(request, DOCUMENT_BYTES)
-    yield _read(dict(request.query_params), request.headers.get("content-type"), content)
+async def _body(request: Request) -> AsyncIterator[Source]:
+    content = await bodies.whole(request, MAX_DOCUMENT_BYTES)
+    yield _source(dict(request.query_params), request.headers.get("content-type"), content)
 
 
-def _read(options: dict[str, str], named: str | None, content: bytes) -> Source:
-    """Return a document; a media type that is none of ours is only what a client guessed."""
-    plainly = (named or "").partition(";")[0].strip().lower()
+def _source(options: dict[str, str], content_type: str | None, content: bytes) -> Source:
+    """Return a document; a media type that no parser reads is taken for the client's guess."""
+    essence = (content_type or "").partition(";")[0].strip().lower()
     return Source(
         collection=options.get("collection", ""),
         id=options.get("id", ""),
         title=options.get("title", ""),
-        media_type=plainly if plainly in files.MEDIA_TYPES else "",
+        media_type=essence if essence in files.MEDIA_TYPES else "",
         fields=_fields(options.get("fields", "{}")),
         content=content,
     )
@@ -88,17 +90,17 @@ def _read(options: dict[str, str], named: str | None, content: bytes) -> Source:
 
 def _fields(text: str) -> dict[str, Value]:
     try:
-        given = json.loads(text)
+        fields = json.loads(text)
     except ValueError:
-        given = None
-    if not isinstance(given, dict) or not all(map(_is_value, given.values())):
+        fields = None
+    if not isinstance(fields, dict) or not all(map(_is_value, fields.values())):
         raise InvalidArgument(
             "BAD_FIELDS",
-            "fields is JSON: names with numbers, strings, lists of strings or"
-            ' {"lat": …, "lon": …}.',
+            "fields must be a JSON object whose values are numbers, strings, lists of strings or"
+            ' points {"lat": …, "lon": …}.',
             field="fields",
         )
-    return given
+    return fields
 
 
 def _is_value(value: Any) -> bool:

@@ -1,0 +1,83 @@
+"""Fits when to refuse: a threshold, and a probability, over the cosine of the nearest chunk.
+
+The probability is a logistic curve (Platt, "Probabilistic outputs for support vector machines",
+1999), fitted so that answerable and unanswerable questions weigh the same.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEWTON_STEPS = 50
+# Pulls the slope towards 0, so that separable questions have a finite one.
+_RIDGE = 1e-5
+_MIN_SLOPE = 1e-6
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted for a collection and a model.
+
+    Attributes:
+        min_score: the cosine from which on questions are answered.
+        slope: of the logistic curve.
+        middle: the cosine at which the curve is one half.
+    """
+
+    min_score: float
+    slope: float
+    middle: float
+
+    def probability(self, score: float) -> float:
+        """Return the probability, in (0, 1), that a chunk of this cosine answers the question."""
+        return 1 / (1 + math.exp(-self.slope * (score - self.middle)))
+
+
+def fit(answerable: Scores, unanswerable: Scores) -> Calibration:
+    """Fit a calibration to the cosines of answerable and of unanswerable questions."""
+    slope, middle = _fit_logistic(answerable, unanswerable)
+    return Calibration(_best_threshold(answerable, unanswerable), slope, middle)
+
+
+def halves(scores: Sequence[float]) -> tuple[Scores, Scores]:
+    """Split scores at random into one half to fit and one to measure, always the same way."""
+    shuffled = list(scores)
+    random.Random(0).shuffle(shuffled)  # noqa: S311 - not a secret
+    return np.array(shuffled[::2]), np.array(shuffled[1::2])
+
+
+def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
+    """Return the cosine that separates the two with the smallest sum of both error rates.
+
+    Of several such thresholds it is the median.
+    """
+    values = np.unique(np.concatenate([answerable, unanswerable]))
+    cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
+    errors = np.mean(answerable[None] < cuts[:, None], 1) + np.mean(
+        unanswerable[None] >= cuts[:, None], 1
+    )
+    best = np.flatnonzero(np.isclose(errors, errors.min()))
+    return float(cuts[best[len(best) // 2]])
+
+
+def _fit_logistic(answerable: Scores, unanswerable: Scores) -> tuple[float, float]:
+    """Return slope and middle of the logistic curve, by Newton's method with a ridge penalty."""
+    counts = [len(answerable), len(unanswerable)]
+    x = np.concatenate([answerable, unanswerable])
+    y = np.repeat([1.0, 0.0], counts)
+    weight = np.repeat([0.5 / counts[0], 0.5 / counts[1]], counts)
+    features = np.stack([x, np.ones_like(x)], 1)
+    beta = np.zeros(2)
+    for _ in range(_NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(features @ beta, -30, 30)))
+        gradient = features.T @ (weight * (p - y)) + _RIDGE * beta * (1, 0)
+        hessian = (features * (weight * p * (1 - p))[:, None]).T @ features
+        beta = beta - np.linalg.solve(hessian + np.diag([_RIDGE, 1e-9]), gradient)
+    slope = max(float(beta[0]), _MIN_SLOPE)
+    return slope, -float(beta[1]) / slope

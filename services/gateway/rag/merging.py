@@ -1,0 +1,62 @@
+"""Merges adjacent chunks of a document into passages that read as one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from services.gateway.rag.types import Passage
+
+# Longer passages would be harder to read and to cite.
+MAX_MERGED_CHUNKS = 3
+
+Score = Callable[[float, float], float]
+
+
+def merge_adjacent(passages: Sequence[Passage], score: Score) -> list[Passage]:
+    """Merge chunks that follow each other in a document, up to ``MAX_MERGED_CHUNKS`` of them.
+
+    Args:
+        passages: one for each chunk, in any order.
+        score: returns the score of a similarity and a text score.
+    """
+    merged: list[Passage] = []
+    for passage in sorted(passages, key=lambda one: (one.document, one.version, one.first)):
+        if merged and _is_adjacent(merged[-1], passage):
+            merged[-1] = _merge(merged[-1], passage, score)
+        else:
+            merged.append(passage)
+    return merged
+
+
+def _is_adjacent(one: Passage, following: Passage) -> bool:
+    consecutive = (one.document, one.version, one.last + 1) == (
+        following.document,
+        following.version,
+        following.first,
+    )
+    touches = following.start <= one.end or one.gap is not None
+    return consecutive and touches and following.last - one.first < MAX_MERGED_CHUNKS
+
+
+def _merge(one: Passage, following: Passage, score: Score) -> Passage:
+    """Return both as one passage, which has the better similarity and the better text score."""
+    if following.start <= one.end:  # they overlap
+        text = one.text + following.text[one.end - following.start :]
+    else:
+        text = one.text + (one.gap or "") + following.text
+    best = max(one, following, key=lambda passage: passage.score)
+    similarity = max(one.similarity, following.similarity)
+    text_score = max(one.text_score, following.text_score)
+    return replace(
+        best,
+        text=text,
+        start=one.start,
+        end=following.end,
+        score=score(similarity, text_score),
+        similarity=similarity,
+        text_score=text_score,
+        section=one.section,
+        page=one.page,
+        first=one.first,
+        last=following.last,
+        gap=following.gap,
+    )
