@@ -226,7 +226,7 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
     if has_model:
         writer = LanguageModelWriter(
-            common.language_model, prompt_tokens=settings.rag_prompt_tokens
+            common.language_model, max_prompt_tokens=settings.rag_prompt_tokens
         )
     service = RagService(backends, documents, cache.cache, writer, abstention)
     common.stack.push_async_callback(service.settle)

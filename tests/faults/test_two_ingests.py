@@ -63,9 +63,10 @@ async def test_what_died_midway_is_not_taken_for_unchanged(
     search = search_pb2_grpc.SearchServiceStub(stack.search)
     ingest_one(rag, name, "a.md", version(0), title="A")
     redis = redis_store.connect(redis_url)
-    turn = await DocumentStore(redis, prefix).begin(name, "a.md", ["a.md#new"])  # and then it died
+    store = DocumentStore(redis, prefix)
+    lease = await store.acquire(name, "a.md", ["a.md#new"])  # and then the writer dies
     await redis.aclose()
-    gone = search_pb2.Ids(values=sorted(turn.held)[:5])
+    gone = search_pb2.Ids(values=sorted(lease.earlier_chunks)[:5])
     search.DeleteDocuments(
         search_pb2.DeleteDocumentsRequest(collection=f"documents-{name}", ids=gone)
     )

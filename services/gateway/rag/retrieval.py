@@ -26,7 +26,7 @@ MAX_TEXT_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class ScoreWeights:
-    """A passage's score is the weighted sum of its similarity and its text score, plus an offset."""
+    """The weights of similarity and text score in a passage's score, and a constant offset."""
 
     similarity: float
     text: float
@@ -74,9 +74,7 @@ def rank(hits: Sequence[Sequence[Hit]]) -> Iterator[Passage]:
     passages = [
         passage
         for collection in hits
-        for passage in merge_adjacent(
-            [_passage(hit, weights) for hit in collection], weights.score
-        )
+        for passage in merge_adjacent([_passage(hit, weights) for hit in collection], weights.score)
     ]
     return without_duplicates(
         sorted(passages, key=lambda one: (-one.score, one.document, one.start))

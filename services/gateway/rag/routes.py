@@ -35,7 +35,7 @@ class RagRoutes:
         return [Route("/v1/ask", self.ask, methods=["POST"])]
 
     async def ask(self, request: Request) -> Response:
-        """Answer the AskRequest in the body, as events if the client accepts those, else as JSON."""
+        """Answer the AskRequest in the body: as events if the client accepts them, else as JSON."""
         message = rag_pb2.AskRequest()
         try:
             json_format.ParseDict(await bodies.json_object(request), message)
@@ -54,7 +54,7 @@ class RagRoutes:
         return JSONResponse(body, headers=_headers(answer, message))
 
     async def _stream(self, question: Question) -> StreamingResponse:
-        """Answer with events; a failure before the first event is raised, a later one is an event."""
+        """Answer with events; a failure is raised before the first event, and sent as one later."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
             events = self._rag.stream(question, streamed=True)
             async with asyncio.timeout(deadlines.LONG_DEADLINE):

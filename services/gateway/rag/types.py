@@ -55,9 +55,7 @@ class Question:
         if not self.text.strip():
             raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
         if not 0 < self.limit <= MAX_LIMIT:
-            raise InvalidArgument(
-                "BAD_LIMIT", f"limit must be 1 to {MAX_LIMIT}.", field="limit"
-            )
+            raise InvalidArgument("BAD_LIMIT", f"limit must be 1 to {MAX_LIMIT}.", field="limit")
         if not 0 <= self.diversity <= 1:
             raise InvalidArgument(
                 "BAD_DIVERSITY", "diversity must be in [0, 1].", field="diversity"

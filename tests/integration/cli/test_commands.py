@@ -82,7 +82,7 @@ def test_a_folder_is_ingested_and_what_is_broken_is_named(stack: Stack, tmp_path
     assert done.exit_code == 0
     assert "documents: 4 loaded, 0 were there, 1 could not be read" in done.output
     assert "broken.pdf: The PDF is broken" in done.output
-    assert "paper.pdf: 1 of 2 pages hold no text" in done.output
+    assert "paper.pdf: 1 of 2 pages have no text" in done.output
     rag = rag_pb2_grpc.RagServiceStub(stack.gateway)
     found = read(rag, "folder", "deep/guide.md")
     assert (found.title, found.media_type) == ("Guide", "text/markdown")

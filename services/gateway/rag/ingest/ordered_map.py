@@ -1,7 +1,7 @@
 """Maps a stream concurrently: bounded work in progress, results in the order of the items."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from services.gateway.rag.ingest.semaphore import WeightedSemaphore
@@ -15,7 +15,7 @@ async def ordered_map(
     items: AsyncIterator[Item],
     weigh: Callable[[Item], int],
     capacity: int,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Yield ``call`` of each item, in the order of the items.
 
     Items are read, and calls begun, while the weight of the unfinished ones is below ``capacity``.

@@ -62,7 +62,9 @@ class IngestService:
             )
         return StoredDocument(**record)
 
-    async def page(self, collection: str, size: int, token: str) -> tuple[list[StoredDocument], str]:
+    async def page(
+        self, collection: str, size: int, token: str
+    ) -> tuple[list[StoredDocument], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
         records, next_token = await self._store.page(collection, size, token)
         return [StoredDocument(**record) for record in records], next_token

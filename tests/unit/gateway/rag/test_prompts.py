@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from services.gateway.rag import prompts
-from services.gateway.rag.prompts import Meter, Prompt
-from services.gateway.rag.retrieval import Passage
+from services.gateway.rag.prompts import Prompt, TokenEstimator
+from services.gateway.rag.types import Passage
 from tests.injections import INJECTIONS, KEY
 
 QUESTION = "What is a door?"
@@ -18,8 +18,8 @@ def passage(text: str, number: int = 0, title: str = "Doors") -> Passage:
 
 
 def build(passages: list[Passage], budget: int = 100_000, **more: Any) -> Prompt:
-    given: dict[str, Any] = {"history": [], "meter": Meter()} | more
-    return prompts.build(QUESTION, given["history"], passages, given["meter"], budget)
+    given: dict[str, Any] = {"history": [], "estimator": TokenEstimator()} | more
+    return prompts.build(QUESTION, given["history"], passages, given["estimator"], budget)
 
 
 def quoted(prompt: Prompt) -> list[dict[str, str]]:
@@ -70,18 +70,19 @@ def test_a_prompt_keeps_to_its_budget() -> None:
     assert [one["content"][0] for one in prompt.messages[1:-1]] == ["y", "z"]
 
 
-def test_the_best_passage_is_always_in() -> None:
+def test_the_best_passage_is_always_in_the_prompt() -> None:
     assert len(build([passage("word " * 1000)], 10).passages) == 1
 
 
-def test_what_the_model_counts_brings_the_bound_down_but_never_below_it() -> None:
-    meter = Meter()
-    assert meter.tokens(1000) == 1000
-    meter.learn(1000, 250)
-    assert 250 <= meter.tokens(1000) < 400
-    meter.learn(1000, 500)
-    assert meter.tokens(1000) >= 500
-    meter.learn(1000, 100)
-    assert meter.tokens(1000) >= 500
+def test_reported_token_counts_lower_the_estimate_but_never_below_them() -> None:
+    estimator = TokenEstimator()
+    assert estimator.estimate(1000) == 1000
+    estimator.observe(1000, 250)
+    assert 250 <= estimator.estimate(1000) < 400
+    estimator.observe(1000, 500)
+    assert estimator.estimate(1000) >= 500
+    estimator.observe(1000, 100)
+    assert estimator.estimate(1000) >= 500
     passages = [passage("word " * 100, number) for number in range(8)]
-    assert len(build(passages, 2500, meter=meter).passages) > len(build(passages, 2500).passages)
+    learnt = build(passages, 2500, estimator=estimator)
+    assert len(learnt.passages) > len(build(passages, 2500).passages)

@@ -5,8 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.gateway.backends.types import Hit
-from services.gateway.rag.retrieval import arrange, best_similarity
+from services.gateway.backends.types import Hit, Vectors
+from services.gateway.rag.retrieval import (
+    HITS_PER_PASSAGE,
+    HYBRID_DEPTH,
+    MAX_HITS,
+    MAX_TEXT_CHARACTERS,
+    best_similarity,
+    build_queries,
+    nearest_chunk_queries,
+    rank,
+    select,
+)
+from services.gateway.rag.types import Passage
 
 SOURCE = "One is here. Two is there.\n\nThree is gone. Four stays."
 
@@ -38,9 +49,13 @@ def hit(start: int, end: int, number: int, score: float, **more: Any) -> Hit:
     )
 
 
+def passages(hits: list[list[Hit]], limit: int, diversity: float = 0.0) -> list[Passage]:
+    return select(rank(hits), limit, diversity)
+
+
 def test_neighbours_join_across_white_space_and_overlaps() -> None:
     hits = [hit(28, 42, 1, 0.9), hit(0, 26, 0, 0.4, gap="\n\n"), hit(28, 54, 2, 0.5)]
-    [passage] = arrange([hits], 5)
+    [passage] = passages([hits], 5)
     assert passage.text == SOURCE[passage.start : passage.end] == SOURCE
     assert (passage.chunk, passage.section) == ("d#1", "S")
     assert passage.score == pytest.approx(0.9)
@@ -51,7 +66,7 @@ def test_a_passage_is_its_own_words_not_those_around_it() -> None:
     one = hit(13, 26, 0, 0.9)
     place = json.loads(one.payload) | {"lead": len("T\n") + 13}
     found = replace(one, text="T\n" + SOURCE, payload=json.dumps(place).encode())
-    assert [passage.text for passage in arrange([[found]], 5)] == ["Two is there."]
+    assert [passage.text for passage in passages([[found]], 5)] == ["Two is there."]
 
 
 def test_joined_chunks_score_as_one_document_would() -> None:
@@ -65,14 +80,14 @@ def test_joined_chunks_score_as_one_document_would() -> None:
         scored(0, 26, 0, 0.1, 1.0, document="e"),
         scored(0, 26, 0, 0.4, 0.0, document="f", text=SOURCE.upper()),
     ]
-    passages = arrange([hits], 5)
-    assert passages[0].score == pytest.approx(0.5 * 0.8 + 0.04 * 9 - 0.1)
-    assert passages[1].score == pytest.approx(0.5 * 0.4 - 0.1)
+    found = passages([hits], 5)
+    assert found[0].score == pytest.approx(0.5 * 0.8 + 0.04 * 9 - 0.1)
+    assert found[1].score == pytest.approx(0.5 * 0.4 - 0.1)
 
 
 def test_chunks_apart_stay_apart() -> None:
     hits = [hit(0, 12, 0, 0.9), hit(28, 42, 2, 0.8), hit(43, 54, 3, 0.7)]
-    assert [one.text for one in arrange([hits], 5)] == [
+    assert [one.text for one in passages([hits], 5)] == [
         "One is here.",
         "Three is gone.",
         "Four stays.",
@@ -82,7 +97,7 @@ def test_chunks_apart_stay_apart() -> None:
 def test_joining_ends_where_reading_would() -> None:
     text = " ".join(f"word{number}" for number in range(50))
     hits = [hit(n * 10, n * 10 + 10, n, 0.5, text=text) for n in range(7)]
-    assert [one.last - one.first + 1 for one in arrange([hits], 9)] == [3, 3, 1]
+    assert [one.last - one.first + 1 for one in passages([hits], 9)] == [3, 3, 1]
 
 
 def test_what_says_the_same_is_dropped() -> None:
@@ -92,14 +107,14 @@ def test_what_says_the_same_is_dropped() -> None:
         hit(0, 200, 0, 0.8, document="b", text=text),
         hit(0, 200, 0, 0.7, document="c", text=text.replace("fox", "cat").replace("lazy", "old")),
     ]
-    assert [one.document for one in arrange([hits], 5)] == ["a", "c"]
+    assert [one.document for one in passages([hits], 5)] == ["a", "c"]
 
 
 def test_collections_are_ranked_on_one_scale() -> None:
     good = [hit(0, 12, 0, 1.0, document="a", similarity=0.9, text_score=9.0)]
     bad = [hit(13, 26, 0, 1.0, document="b", similarity=0.1, text_score=0.5)]
-    assert [one.document for one in arrange([bad, good], 5)] == ["a", "b"]
-    assert arrange([bad, good], 5)[0].score == pytest.approx(1.0)
+    assert [one.document for one in passages([bad, good], 5)] == ["a", "b"]
+    assert passages([bad, good], 5)[0].score == pytest.approx(1.0)
 
 
 def test_diversity_prefers_what_is_unlike() -> None:
@@ -108,10 +123,36 @@ def test_diversity_prefers_what_is_unlike() -> None:
         hit(n * 13, n * 13 + 12, 0, score, document=name, vector=np.array(rows[name], "f4"))
         for n, (name, score) in enumerate([("a", 0.9), ("b", 0.89), ("c", 0.6)])
     ]
-    assert [one.document for one in arrange([hits], 2)] == ["a", "b"]
-    assert [one.document for one in arrange([hits], 2, diversity=0.5)] == ["a", "c"]
+    assert [one.document for one in passages([hits], 2)] == ["a", "b"]
+    assert [one.document for one in passages([hits], 2, diversity=0.5)] == ["a", "c"]
 
 
 def test_nothing_found_is_nothing() -> None:
-    assert arrange([[], []], 5) == []
+    assert passages([[], []], 5) == []
     assert best_similarity([[], []]) == 0.0
+
+
+def test_each_collection_is_queried_by_vector_and_text() -> None:
+    vectors = Vectors(np.ones((1, 4), np.float32), "model", "digest")
+    first, second = build_queries(["a", "b"], "x" * 9000, vectors, 8, with_vector=True)
+    assert (first.collection, second.collection) == ("documents-a", "documents-b")
+    assert (first.limit, first.depth) == (8 * HITS_PER_PASSAGE, HYBRID_DEPTH)
+    assert (len(first.text), first.with_text, first.with_vector) == (
+        MAX_TEXT_CHARACTERS,
+        True,
+        True,
+    )
+    assert build_queries(["a"], "", vectors, 1000)[0].limit == MAX_HITS
+
+
+def test_the_nearest_chunk_is_queried_for_each_question() -> None:
+    rows = np.eye(3, dtype=np.float32)
+    queries = nearest_chunk_queries("a", Vectors(rows, "model", "digest"))
+    assert [(one.collection, one.limit, one.text) for one in queries] == [
+        ("documents-a", 1, "")
+    ] * 3
+    assert np.array_equal(np.stack([one.vector for one in queries]), rows)
+
+
+def test_the_nearest_hit_of_all_collections_counts() -> None:
+    assert best_similarity([[hit(0, 12, 0, 0.3)], [hit(0, 12, 0, 0.7)], []]) == 0.7

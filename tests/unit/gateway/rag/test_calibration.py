@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from services.gateway.rag.abstention import fit
+from services.gateway.rag.calibration import fit, halves
 
 RANDOM = np.random.default_rng(7)
 
 
-def test_the_place_with_the_fewest_errors_is_found() -> None:
+def test_the_threshold_separates_both_kinds() -> None:
     calibration = fit(np.linspace(0.5, 0.9, 50), np.linspace(0.1, 0.4, 200))
     assert 0.4 < calibration.min_score <= 0.5
     assert calibration.probability(0.9) > 0.8
@@ -21,6 +21,15 @@ def test_probabilities_are_those_of_even_numbers_of_both_kinds() -> None:
     for score in (0.4, 0.5, 0.6):  # two normal curves make a logistic one of slope 20
         true = 1 / (1 + np.exp(-20 * (score - 0.5)))
         assert calibration.probability(score) == pytest.approx(true, abs=0.1)
+
+
+def test_halves_are_disjoint_and_always_the_same() -> None:
+    scores = [float(number) for number in range(41)]
+    fitted, measured = halves(scores)
+    assert sorted([*fitted, *measured]) == scores
+    assert (len(fitted), len(measured)) == (21, 20)
+    assert list(fitted) != scores[::2]
+    assert [list(one) for one in halves(scores)] == [list(fitted), list(measured)]
 
 
 def test_kinds_that_cannot_be_told_apart_do_no_harm() -> None:

@@ -1,0 +1,167 @@
+"""The embedder and search without servers: words as dimensions, collections in memory."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.errors import AlreadyExists, Failure, NotFound
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.search import SearchClient
+from services.gateway.backends.types import (
+    CollectionSpec,
+    Document,
+    Hit,
+    Query,
+    TextModel,
+    Vectors,
+)
+
+DIMENSIONS = 256
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class FakeEmbedder(EmbedderClient):
+    """Embeds a text as the normalised counts of its words; counts what it is asked for."""
+
+    def __init__(self, digest: str = "digest", max_tokens: int = 64) -> None:
+        self.model = TextModel(digest, DIMENSIONS, max_tokens)
+        self.embedded: list[str] = []
+        self.failures: list[Failure] = []  # raised by the next calls
+        self.image_model_reads_texts = False
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._vectors(texts)
+
+    async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.embedded += texts
+        return self._vectors(texts)
+
+    async def embed_image(self, image: bytes) -> Vectors:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.embedded.append(image.decode())
+        rows = 3 * self._vectors([image.decode()]).rows
+        return Vectors(rows, "image-model", await self.image_model_digest())
+
+    async def embed_text_as_image(self, text: str) -> Vectors | None:
+        return await self.embed_image(text.encode()) if self.image_model_reads_texts else None
+
+    async def image_model_digest(self) -> str:
+        return f"image-{self.model.digest}"
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Score a text by its length."""
+        return np.array([float(len(text)) for text in texts])
+
+    async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        return [[match.start() for match in _WORD.finditer(text)] for text in texts]
+
+    async def text_model(self) -> TextModel:
+        return self.model
+
+    def _vectors(self, texts: Sequence[str]) -> Vectors:
+        rows = np.zeros((len(texts), DIMENSIONS), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in _WORD.findall(text.lower()):
+                row[zlib.crc32(word.encode()) % DIMENSIONS] += 1
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+        return Vectors(rows, "model", self.model.digest)
+
+
+@dataclass
+class FakeCollection:
+    """A collection of ``FakeSearch``."""
+
+    spec: CollectionSpec
+    documents: dict[str, Document] = field(default_factory=dict)
+
+
+class FakeSearch(SearchClient):
+    """Searches exactly, by cosine; a hybrid query scores like one by vector."""
+
+    def __init__(self) -> None:
+        self.collections: dict[str, FakeCollection] = {}
+        self.upserts: list[list[str]] = []
+        self.failures: list[Failure] = []  # raised by the next searches
+
+    async def ensure(self, spec: CollectionSpec) -> None:
+        self.collections.setdefault(spec.name, FakeCollection(spec))
+
+    async def field_types(self, collection: str) -> dict[str, str] | None:
+        found = self.collections.get(collection)
+        return dict(found.spec.fields) if found else None
+
+    async def add_fields(self, collection: str, fields: dict[str, str]) -> None:
+        declared = self._collection(collection).spec.fields
+        if declared.keys() & fields.keys():
+            raise AlreadyExists("FIELD_EXISTS", "The field exists.")
+        declared.update(fields)
+
+    async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
+        found = self._collection(collection)
+        self.upserts.append([one.id for one in documents])
+        found.documents |= {one.id: one for one in documents}
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        if collection in self.collections:
+            for key in ids:
+                self.collections[collection].documents.pop(key, None)
+
+    async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        documents = self.documents(collection)
+        return {key: documents[key].vector for key in ids if key in documents}
+
+    async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
+        documents = self.documents(collection)
+        return [key for key in ids if key not in documents]
+
+    async def search(self, queries: Sequence[Query], digest: str) -> list[list[Hit]]:
+        if self.failures:
+            raise self.failures.pop(0)
+        return [self._search(query) for query in queries]
+
+    def documents(self, collection: str) -> dict[str, Document]:
+        """The documents of a collection by their ids; none if it does not exist."""
+        found = self.collections.get(collection)
+        return found.documents if found else {}
+
+    def _search(self, query: Query) -> list[Hit]:
+        hits = [
+            _hit(query, document)
+            for document in self._collection(query.collection).documents.values()
+            if all(document.fields.get(name) == value for name, value in query.tags.items())
+        ]
+        return sorted(hits, key=lambda hit: -hit.similarity)[: query.limit]
+
+    def _collection(self, name: str) -> FakeCollection:
+        if name not in self.collections:
+            raise NotFound("COLLECTION_NOT_FOUND", "There is no such collection.")
+        return self.collections[name]
+
+
+def _hit(query: Query, document: Document) -> Hit:
+    norms = float(np.linalg.norm(query.vector) * np.linalg.norm(document.vector))
+    similarity = float(query.vector @ document.vector) / max(norms, 1e-9)
+    return Hit(
+        document.id,
+        similarity,
+        1 - similarity,
+        dict(document.fields),
+        document.text,
+        document.payload,
+        score=similarity,
+        vector=document.vector if query.with_vector else None,
+    )
+
+
+def fake_backends() -> tuple[Backends, FakeEmbedder, FakeSearch]:
+    """Both fakes, together and each by its own type."""
+    embedder, search = FakeEmbedder(), FakeSearch()
+    return Backends(embedder, search), embedder, search

@@ -1,0 +1,71 @@
+"""The store of documents without Redis."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from services.gateway.rag.ingest.store import DocumentStore, FenceLost, FencingLease
+from services.gateway.redis_store import Record
+
+Key = tuple[str, str]
+
+
+class FakeDocumentStore(DocumentStore):
+    """Holds documents in memory."""
+
+    def __init__(self) -> None:
+        self.records: dict[Key, Record] = {}
+        self.chunk_ids: dict[Key, set[str]] = {}
+        self.fences: dict[Key, int] = {}
+        self.counter: Counter[str] = Counter()
+        self.rivals = 0  # how many of the next leases another writer fences off at once
+
+    async def epochs(self, collections: Sequence[str]) -> list[int]:
+        return [self.counter[name] for name in collections]
+
+    async def advance_epoch(self, collection: str) -> None:
+        self.counter[collection] += 1
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        return self.records.get((collection, key))
+
+    async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
+        return self.records.get((collection, key)), (collection, key) not in self.fences
+
+    async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
+        records = [one for (name, _), one in sorted(self.records.items()) if name == collection]
+        return records[:size], ""
+
+    async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
+        earlier = frozenset(self.chunk_ids.setdefault((collection, key), set()))
+        self.chunk_ids[collection, key] |= set(new_chunks)
+        await self.advance_epoch(collection)
+        lease = FencingLease(collection, key, self.counter[collection], earlier)
+        self.fences[collection, key] = lease.fence
+        if self.rivals:
+            self.rivals -= 1
+            self.fences[collection, key] += 1
+        return lease
+
+    async def chunks(self, lease: FencingLease) -> set[str]:
+        self._check(lease)
+        return set(self.chunk_ids[lease.collection, lease.document])
+
+    async def put(self, lease: FencingLease, record: Record, chunks: Sequence[str]) -> None:
+        self._check(lease)
+        key = lease.collection, lease.document
+        self.records[key], self.chunk_ids[key] = record, set(chunks)
+        await self._end(lease)
+
+    async def delete(self, lease: FencingLease) -> None:
+        self._check(lease)
+        key = lease.collection, lease.document
+        del self.records[key], self.chunk_ids[key]
+        await self._end(lease)
+
+    async def _end(self, lease: FencingLease) -> None:
+        del self.fences[lease.collection, lease.document]
+        await self.advance_epoch(lease.collection)
+
+    def _check(self, lease: FencingLease) -> None:
+        if self.fences.get((lease.collection, lease.document)) != lease.fence:
+            raise FenceLost("DOCUMENT_CHANGED", "Another writer came later.", retry_after=0.001)

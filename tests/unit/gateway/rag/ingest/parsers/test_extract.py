@@ -1,0 +1,31 @@
+import pytest
+
+from services.errors import InvalidArgument
+from services.gateway.rag.ingest.parsers.extract import Headings, decode, paragraphs, trim
+
+
+def test_a_heading_closes_those_of_its_level_and_below() -> None:
+    headings = Headings()
+    path = []
+    for level, heading in [(1, "A"), (2, "B  b"), (3, "C"), (2, "D"), (1, "E"), (3, ""), (4, "F")]:
+        headings.enter(level, heading)
+        path.append(str(headings))
+    assert path == ["A", "A › B b", "A › B b › C", "A › D", "E", "E", "E › F"]
+
+
+def test_text_is_decoded_without_its_mark_and_with_plain_line_ends() -> None:
+    assert decode(b"\xef\xbb\xbfa\r\nb\rc\n\xc3\xa9") == "a\nb\rc\né"
+    with pytest.raises(InvalidArgument) as caught:
+        decode(b"\xff\xfe")
+    assert caught.value.reason == "NOT_UTF8"
+
+
+def test_paragraphs_are_separated_by_blank_lines() -> None:
+    text = "xx\n\n  one\ntwo \n \t\n\nthree\n\n\nyy"
+    found = list(paragraphs(text, 2, len(text) - 2))
+    assert [text[start:end] for start, end in found] == ["one\ntwo", "three"]
+
+
+def test_nothing_is_left_of_white_space() -> None:
+    assert list(trim("  a b  ", 0, 7)) == [(2, 5)]
+    assert list(trim(" \n\t ", 0, 4)) == []

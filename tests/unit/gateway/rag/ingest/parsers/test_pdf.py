@@ -1,0 +1,21 @@
+import pytest
+
+from services.errors import InvalidArgument
+from services.gateway.rag.ingest.parsers import pdf
+from tests.pdf import pdf as write_pdf
+
+
+def test_blocks_have_page_numbers() -> None:
+    extract = pdf.parse(write_pdf([["One (1) line.", "Two."], [], ["Three."]], title="Doors"))
+    assert extract.title == "Doors"
+    assert [(one.page, extract.text[one.start : one.end]) for one in extract.blocks] == [
+        (1, "One (1) line.\nTwo."),
+        (3, "Three."),
+    ]
+    assert extract.warnings == ["1 of 3 pages have no text; scanned pages are not read."]
+
+
+def test_a_broken_pdf_is_refused() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        pdf.parse(b"%PDF-1.7 nothing else")
+    assert caught.value.reason == "BROKEN_PDF"
