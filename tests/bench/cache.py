@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, read
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    load_sentence_transformer,
+)
 from services.gateway.cache.verifier.features import Text, contradiction
 from services.gateway.cache.verifier.model import by_cosine
 
@@ -17,7 +20,7 @@ def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     lines = (folder / "question_pairs.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines[:PAIRS]]
-    encode = read(DEFAULT_TEXT_MODEL)[0].encode
+    encode = load_sentence_transformer(DEFAULT_TEXT_MODEL)[0].encode
     texts = [row[side] for side in "ab" for row in rows]
     vectors = encode(texts, batch_size=64, normalize_embeddings=True)
     cosines = (vectors[:PAIRS] * vectors[PAIRS:]).sum(1).astype(float)

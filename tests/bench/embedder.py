@@ -22,7 +22,7 @@ import torch
 from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
-    read,
+    load_sentence_transformer,
 )
 from tests.bench import load
 from tests.bench.load import Apart, Seen
@@ -75,7 +75,7 @@ def measure(
     server: EmbedderProcess, apart: Apart
 ) -> tuple[list[dict[str, float]], SentenceTransformerModel]:
     encode, model = (
-        read(DEFAULT_TEXT_MODEL)[0].encode,
+        load_sentence_transformer(DEFAULT_TEXT_MODEL)[0].encode,
         SentenceTransformerModel.load(DEFAULT_TEXT_MODEL),
     )
     torch.set_num_threads(os.cpu_count() or 1)

@@ -19,7 +19,7 @@ from PIL import Image
 from memetwin.embedder.v1 import embedder_pb2
 from services.embedder.decoding import images
 from services.embedder.models.convnet import DEFAULT_IMAGE_MODEL
-from services.embedder.models.network import Network, over_white
+from services.embedder.models.network import Network, flatten_onto_white
 from services.embedder.training.edits import EDITS, edited
 from tests.embedder_process import EmbedderProcess
 
@@ -107,7 +107,7 @@ def _ask(served: EmbedderProcess, files: list[bytes]) -> Vectors:
 
 
 def _open(file: bytes) -> Image.Image:
-    return over_white(Image.open(io.BytesIO(file)))
+    return flatten_onto_white(Image.open(io.BytesIO(file)))
 
 
 def perceptual_hash(files: list[bytes]) -> Vectors:

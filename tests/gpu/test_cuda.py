@@ -8,13 +8,19 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.cuda_graphs import CudaGraphRuntime, Eager, Shapes, halved
-from services.embedder.models.runtime_selection import LEAST_COSINE, RuntimeOptions
-from services.embedder.models.runtimes import Rows, TorchRuntime
+from services.embedder.models.cuda_graphs import (
+    CudaGraphRuntime,
+    EagerRunner,
+    ShapeRunners,
+    cast_transformer,
+)
+from services.embedder.models.model import Vectors
+from services.embedder.models.runtime_selection import MIN_COSINE, RuntimeOptions
+from services.embedder.models.runtimes import TorchRuntime
 from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
-    read,
+    load_sentence_transformer,
 )
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +29,7 @@ TEXTS = [f"{'what is a meme and who drew it ' * (n % 9)}number {n}?" for n in ra
 
 @pytest.fixture(scope="module")
 def model() -> SentenceTransformer:
-    return read(DEFAULT_TEXT_MODEL)[0]
+    return load_sentence_transformer(DEFAULT_TEXT_MODEL)[0]
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +39,18 @@ def batch(model: SentenceTransformer) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def expected(model: SentenceTransformer, batch: list[list[int]]) -> Rows:
+def expected(model: SentenceTransformer, batch: list[list[int]]) -> Vectors:
     return TorchRuntime(model, 0).compute(batch)
 
 
-def least_cosine(rows: Rows, expected: Rows) -> float:
+def least_cosine(rows: Vectors, expected: Vectors) -> float:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return float((unit * expected).sum(1).min())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_graphs_agree_with_float32(
-    model: SentenceTransformer, batch: list[list[int]], expected: Rows, dtype: torch.dtype
+    model: SentenceTransformer, batch: list[list[int]], expected: Vectors, dtype: torch.dtype
 ) -> None:
     rows = CudaGraphRuntime(model, 0, dtype).compute(batch)
     assert least_cosine(rows, expected) > (0.9999 if dtype == torch.float16 else 0.999)
@@ -53,7 +59,7 @@ def test_graphs_agree_with_float32(
 def test_graphs_are_captured_and_replayed_with_new_inputs(
     model: SentenceTransformer,
     batch: list[list[int]],
-    expected: Rows,
+    expected: Vectors,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = CudaGraphRuntime(model, 0, torch.float16)
@@ -64,7 +70,7 @@ def test_graphs_are_captured_and_replayed_with_new_inputs(
 
 
 def test_lanes_compute_at_once(
-    model: SentenceTransformer, batch: list[list[int]], expected: Rows
+    model: SentenceTransformer, batch: list[list[int]], expected: Vectors
 ) -> None:
     runtime = CudaGraphRuntime(model, 0, torch.float16)
     parts = [range(first, first + 16) for first in range(0, 400, 16)] * 8
@@ -75,11 +81,11 @@ def test_lanes_compute_at_once(
 
 
 def test_what_is_not_captured_is_computed_all_the_same(
-    model: SentenceTransformer, batch: list[list[int]], expected: Rows
+    model: SentenceTransformer, batch: list[list[int]], expected: Vectors
 ) -> None:
-    forward = halved(model, torch.float16)
+    forward = cast_transformer(model, torch.float16)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    shapes = Shapes(lambda *size: Eager(forward, size, stream), 0, 256)
+    shapes = ShapeRunners(lambda *size: EagerRunner(forward, size, stream), 0, 256)
     assert least_cosine(shapes.compute(batch), expected) > 0.9999
 
 
@@ -88,4 +94,4 @@ def test_a_model_chooses_its_runtime_by_trial(tmp_path: Path) -> None:
     tried = {(trial.runtime, trial.dtype) for trial in model.info.trials}
     assert {("torch", "float32"), ("cuda", "float16")} <= tried
     assert (model.info.runtime, model.info.device[:4]) == ("cuda", "cuda")
-    assert max(trial.min_cosine for trial in model.info.trials) >= LEAST_COSINE
+    assert max(trial.min_cosine for trial in model.info.trials) >= MIN_COSINE

@@ -5,19 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from services.embedder.models.model import Content, ModelInfo, ModelLoadError, PreparedInput, Tokens
-from services.embedder.models.network import ARCHITECTURE, SHIPPED, Network
+from services.embedder.models.model import (
+    Content,
+    ModelInfo,
+    ModelLoadError,
+    PreparedInput,
+    Tokens,
+    Vectors,
+)
+from services.embedder.models.network import ARCHITECTURE_FILE, SHIPPED_FOLDER, Network
 from services.embedder.models.runtimes import best_device
 
 DEFAULT_IMAGE_MODEL = "memetwin-convnet"
-_COST = 128
+# An image takes up as much of a batch as a text of so many tokens.
+_IMAGE_COST = 128
 
 
 class ConvNetModel:
-    """A network of our own making."""
+    """A convolutional network that the project trained, or that ``memetwin train`` wrote."""
 
     def __init__(self, network: Network, device: str) -> None:
         self._network = network
@@ -34,37 +41,38 @@ class ConvNetModel:
 
     @classmethod
     def load(cls, name: str) -> "ConvNetModel":
-        """Load the shipped network, or one that ``memetwin train`` wrote into a folder.
+        """Load the shipped network by its name, or a trained one from its folder.
 
         Raises:
-            ModelLoadError: the folder holds no network that can be trusted.
+            ModelLoadError: the folder has no valid network.
         """
         device = best_device()
-        folder = SHIPPED if name == DEFAULT_IMAGE_MODEL else Path(name)
+        folder = SHIPPED_FOLDER if name == DEFAULT_IMAGE_MODEL else Path(name)
         try:
             return cls(Network.load(folder, device), device)
         except ValueError as error:
             raise ModelLoadError(f"{name} cannot be loaded: {error}") from error
 
     @staticmethod
-    def owns(name: str) -> bool:
-        """Say whether a name means a network of ours."""
-        return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE).is_file()
+    def matches(name: str) -> bool:
+        """Say whether a name is that of the shipped network, or of a trained one's folder."""
+        return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE_FILE).is_file()
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
-        """Shrink pictures to the network's input."""
+        """Resize images to the network's input; ``task`` has no effect."""
         return [self._prepare(content) for content in contents]
 
     def _prepare(self, content: Content) -> PreparedInput:
         if not isinstance(content, Image.Image):
-            raise TypeError("this network takes pictures alone")
+            raise TypeError("this model takes images only")
         pixels = self._network.prepare(content)
-        return PreparedInput(pixels, _COST, 1, False, hashlib.sha256(pixels.tobytes()).digest())
+        key = hashlib.sha256(pixels.tobytes()).digest()
+        return PreparedInput(pixels, _IMAGE_COST, 1, False, key)
 
-    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
-        """Compute vectors, not normalised."""
+    def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
+        """Compute vectors, float32 [n, dimensions], not normalised."""
         return self._network.encode(np.stack([item.payload for item in batch]))
 
     def tokenize(self, text: str) -> Tokens:
-        """Fail: pictures have no tokens."""
-        raise TypeError("this network takes no text")
+        """Raise TypeError: the model takes no text."""
+        raise TypeError("this model takes images only")

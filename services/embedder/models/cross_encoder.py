@@ -1,43 +1,47 @@
-"""Cross-encoders of sentence-transformers: they read a question and a text together."""
+"""Cross-encoders of sentence-transformers, which score a query and a text together."""
 
-import copy
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import CrossEncoder
-from tokenizers import Tokenizer
 from transformers import PretrainedConfig
 
-from services.embedder.models.model import Content, ModelInfo, ModelLoadError, PreparedInput, Tokens
+from services.embedder.models.model import (
+    Content,
+    ModelInfo,
+    ModelLoadError,
+    PreparedInput,
+    Tokens,
+    Vectors,
+)
+from services.embedder.models.pretrained import load_errors, model_digest
 from services.embedder.models.runtimes import best_device
-from services.embedder.models.sentence_transformer import (
+from services.embedder.models.tokenizer import (
+    MAX_CHARACTERS_PER_TOKEN,
+    PerThreadTokenizer,
     fast_tokenizer,
-    folder_digest,
-    loading,
     token_limit,
 )
 
-_CHARACTERS_A_TOKEN = 250
-
 
 class CrossEncoderModel:
-    """A cross-encoder with one label; its vectors [n, 1] are scores, higher for a better answer."""
+    """A cross-encoder with one label. Its vectors [n, 1] are scores; higher is more relevant."""
 
     def __init__(self, name: str, model: CrossEncoder, digest: str) -> None:
         if model.num_labels != 1:
-            raise ModelLoadError(f"{name} has {model.num_labels} labels: a reranker has one")
+            raise ModelLoadError(
+                f"{name} cannot rerank: it has {model.num_labels} labels, but a reranker has one"
+            )
         self._model: Any = model.eval()
-        self._limit = token_limit(model)
-        self._tokenizer, self._thread = fast_tokenizer(model), threading.local()
+        self._max_tokens = token_limit(model)
+        self._tokenizer = PerThreadTokenizer(fast_tokenizer(model))
         self.info = ModelInfo(
             name=name,
             modalities=frozenset({"pair"}),
             dimensions=1,
-            max_tokens=self._limit,
+            max_tokens=self._max_tokens,
             runtime="torch",
             device=str(model.device),
             dtype="float32",
@@ -46,18 +50,22 @@ class CrossEncoderModel:
 
     @classmethod
     def load(cls, name: str, *, trusted: bool = False) -> "CrossEncoderModel":
-        """Load a model from a folder or the hub; code of it is run only if it is ``trusted``.
+        """Load a model from a folder or from the Hugging Face Hub.
+
+        Args:
+            name: of the folder, or on the Hub.
+            trusted: run the code that the model contains.
 
         Raises:
-            ModelLoadError: it is not there, or is no cross-encoder with one label.
+            ModelLoadError: the model is missing, or is not a cross-encoder with one label.
         """
-        with loading(name):
+        with load_errors(name):
             model = CrossEncoder(name, device=best_device(), trust_remote_code=trusted)
-        return cls(name, model, folder_digest(name, model))
+        return cls(name, model, model_digest(name, model))
 
     @staticmethod
-    def owns(name: str) -> bool:
-        """Say whether a folder, or a name of the hub, holds a cross-encoder."""
+    def matches(name: str) -> bool:
+        """Say whether a name is that of a cross-encoder, in a folder or on the Hub."""
         try:
             config = PretrainedConfig.get_config_dict(name)[0]
         except OSError:
@@ -65,39 +73,32 @@ class CrossEncoderModel:
         return any("SequenceClassification" in one for one in config.get("architectures") or ())
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
-        """Count the tokens of pairs; the model's own preprocessing makes its input of them."""
-        most = self._limit * _CHARACTERS_A_TOKEN
-        pairs = [(pair[0][:most], pair[1][:most]) for pair in contents if isinstance(pair, tuple)]
+        """Count the tokens of pairs; ``encode`` tokenises them again. ``task`` has no effect."""
+        limit = self._max_tokens * MAX_CHARACTERS_PER_TOKEN
+        pairs = [(pair[0][:limit], pair[1][:limit]) for pair in contents if isinstance(pair, tuple)]
         if len(pairs) < len(contents):
-            raise TypeError("a cross-encoder takes pairs alone")
-        counts = [len(one.ids) for one in self._own_tokenizer().encode_batch_fast(pairs)]
+            raise TypeError("a cross-encoder takes pairs of texts only")
+        encodings = self._tokenizer.get().encode_batch_fast(pairs)
         return [
-            PreparedInput(
-                pair, min(count, self._limit), min(count, self._limit), count > self._limit, pair
-            )
-            for pair, count in zip(pairs, counts, strict=True)
+            self._prepared(pair, len(encoding.ids))
+            for pair, encoding in zip(pairs, encodings, strict=True)
         ]
 
-    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
-        """Compute scores, float32 [n, 1], with the model's own activation."""
+    def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
+        """Compute scores, float32 [n, 1], with the model's own activation function."""
         features = self._model.preprocess([item.payload for item in batch])
-        moved = {
+        inputs = {
             name: value.to(self._model.device) if hasattr(value, "to") else value
             for name, value in features.items()
         }
         with torch.inference_mode():
-            scores = self._model.activation_fn(self._model(moved)["scores"].float())
+            scores = self._model.activation_fn(self._model(inputs)["scores"].float())
         return np.asarray(scores.cpu().numpy(), np.float32).reshape(len(batch), 1)
 
     def tokenize(self, text: str) -> Tokens:
-        """Fail: it reads pairs."""
-        raise TypeError("a cross-encoder takes pairs alone")
+        """Raise TypeError: the model takes pairs only."""
+        raise TypeError("a cross-encoder takes pairs of texts only")
 
-    def _own_tokenizer(self) -> Tokenizer:
-        """Return this thread's copy: shared ones fail, "Already borrowed" (transformers#47085)."""
-        tokenizer = getattr(self._thread, "tokenizer", None)
-        if tokenizer is None:
-            tokenizer = self._thread.tokenizer = copy.deepcopy(self._tokenizer)
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-        return tokenizer
+    def _prepared(self, pair: tuple[str, str], count: int) -> PreparedInput:
+        tokens = min(count, self._max_tokens)
+        return PreparedInput(pair, tokens, tokens, count > self._max_tokens, pair)

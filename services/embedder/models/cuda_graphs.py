@@ -1,8 +1,8 @@
-"""Text models on CUDA: half weights, and a graph for each shape that batches are padded to.
+"""The CUDA runtime for text models: half precision, and a CUDA graph for each batch shape.
 
-A small model on a large GPU spends its time on launching kernels. So batches are padded to a few
-shapes, and the kernels of each shape are captured once and replayed at once. Each lane is a stream
-of its own with buffers in pinned memory, so that one copies and fills while another computes.
+A small model on a large GPU spends most of its time on kernel launches. So batches are padded to a
+few shapes, and the kernels of each shape are captured once and replayed with one launch. Each
+worker has a stream and buffers in pinned memory, so that one copies while another computes.
 """
 
 import copy
@@ -14,96 +14,109 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from services.embedder.models.runtimes import Rows, TokenIds, fill
+from services.embedder.models.model import Vectors
+from services.embedder.models.runtimes import TokenIds, write_padded
 
 log = logging.getLogger(__name__)
 
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Batches are padded to these sizes; beyond, to multiples of the last.
+# Batches are padded to these sizes; larger ones to multiples of the last.
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-# torch asks for a few runs before a capture, so that libraries have set themselves up.
-_WARM_UP = 3
+# Runs before a capture, so that libraries are initialised:
+# https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+_WARM_UP_RUNS = 3
 
 
-class Shape(Protocol):
-    """Computes batches of one shape, out of its own buffers: int64 [rows, length] on the host."""
+class ShapeRunner(Protocol):
+    """Computes batches of one shape from its buffers, int64 [rows, length] on the host."""
 
     ids: torch.Tensor
     mask: torch.Tensor
 
-    def run(self) -> Rows:
-        """Compute what the buffers hold: float32 [rows, dimensions], valid until the next run."""
+    def run(self) -> Vectors:
+        """Compute the buffers' content, float32 [rows, dimensions]; valid until the next run."""
         ...
 
 
 class CudaGraphRuntime:
-    """A text model, computed by CUDA graphs.
+    """Computes a text model by CUDA graphs.
 
     Args:
-        model: of sentence-transformers; it is copied.
-        pad: the token that fills short rows.
-        dtype: of the transformer; pooling and what follows stay in float32.
+        model: a sentence-transformers model; it is copied.
+        pad_token: the id that fills short rows.
+        dtype: of the transformer; pooling and later modules compute in float32.
     """
 
     name = "cuda"
     workers = 4
     batch_tokens = 16_384
 
-    def __init__(self, model: Any, pad: int, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, pad_token: int, dtype: torch.dtype) -> None:
         self.dtype = str(dtype).removeprefix("torch.")
-        self._forward, self._pad = halved(model, dtype), pad
-        self._limit = int(model.max_seq_length or _LENGTHS[-1])
+        self._forward, self._pad_token = cast_transformer(model, dtype), pad_token
+        self._max_length = int(model.max_seq_length or _LENGTHS[-1])
         self._thread = threading.local()
 
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        """Run the graph of the batch's shape in this thread's stream."""
-        lane = getattr(self._thread, "lane", None)
-        if lane is None:
-            lane = self._thread.lane = Shapes(_stream(self._forward), self._pad, self._limit)
-        return lane.compute(batch)
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute a batch in the calling thread's stream."""
+        runners = getattr(self._thread, "runners", None)
+        if runners is None:
+            create = _graph_factory(self._forward)
+            runners = self._thread.runners = ShapeRunners(create, self._pad_token, self._max_length)
+        return runners.compute(batch)
 
 
-class Shapes:
-    """One lane's shapes, made when they first come.
+class ShapeRunners:
+    """The runners of one worker, each created when its shape first occurs.
 
     Args:
-        make: makes the shape of so many rows and so much length.
-        pad: the token that fills short rows.
-        limit: the most length; batches that are longer are computed as they are.
+        create: creates a runner for a number of rows and a length.
+        pad_token: the id that fills short rows.
+        max_length: shapes are not longer than this; a longer batch keeps its own length.
     """
 
-    def __init__(self, make: Callable[[int, int], Shape], pad: int, limit: int) -> None:
-        self._make, self._pad, self._limit = make, pad, limit
-        self._made: dict[tuple[int, int], Shape] = {}
+    def __init__(
+        self, create: Callable[[int, int], ShapeRunner], pad_token: int, max_length: int
+    ) -> None:
+        self._create, self._pad_token, self._max_length = create, pad_token, max_length
+        self._runners: dict[tuple[int, int], ShapeRunner] = {}
 
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        """Compute a batch in the smallest shape that holds it."""
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute a batch in the smallest shape that it fits into."""
         longest = max(map(len, batch))
-        length = max(longest, min(ceiling(_LENGTHS, longest), self._limit))
-        size = ceiling(_ROWS, len(batch)), length
-        shape = self._made.get(size)
-        if shape is None:
-            shape = self._made[size] = self._make(*size)
-        fill(batch, self._pad, shape.ids.numpy(), shape.mask.numpy())
-        return np.array(shape.run()[: len(batch)], np.float32)
+        length = max(longest, min(round_up(longest, _LENGTHS), self._max_length))
+        shape = round_up(len(batch), _ROWS), length
+        runner = self._runners.get(shape)
+        if runner is None:
+            runner = self._runners[shape] = self._create(*shape)
+        write_padded(batch, self._pad_token, runner.ids.numpy(), runner.mask.numpy())
+        return np.array(runner.run()[: len(batch)], np.float32)
 
 
-def ceiling(sizes: Sequence[int], size: int) -> int:
-    """Return the least of ``sizes`` that is not below ``size``, or a multiple of the last."""
+def round_up(size: int, sizes: Sequence[int]) -> int:
+    """Return the smallest of ``sizes`` that is at least ``size``, or a multiple of the last."""
     return next((one for one in sizes if one >= size), -(-size // sizes[-1]) * sizes[-1])
 
 
-def halved(model: Any, dtype: torch.dtype) -> Forward:
-    """Return a copy of a sentence-transformers model whose transformer computes in ``dtype``.
+def cast_transformer(model: Any, dtype: torch.dtype) -> Forward:
+    """Return the forward pass of a copy of a model whose transformer computes in ``dtype``.
 
-    Pooling sums over many tokens, so that it and what follows compute in float32.
+    Pooling sums over many tokens, so it and later modules compute in float32.
+
+    Args:
+        model: a sentence-transformers model whose first module is its transformer.
+        dtype: of the transformer.
+
+    Returns:
+        A function of token ids and attention mask, int64 [n, length], that returns float32
+        [n, dimensions].
     """
-    first, *rest = copy.deepcopy(model).eval()
-    first.to(dtype)
+    transformer, *rest = copy.deepcopy(model).eval()
+    transformer.to(dtype)
 
     def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        features = first({"input_ids": ids, "attention_mask": mask})
+        features = transformer({"input_ids": ids, "attention_mask": mask})
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in rest:
             features = module(features)
@@ -113,71 +126,72 @@ def halved(model: Any, dtype: torch.dtype) -> Forward:
     return forward
 
 
-# Two captures at once, or one while a device is waited for, are refused by CUDA.
-_capturing = threading.Lock()
+# CUDA allows neither two captures at once, nor a device synchronisation during a capture.
+_capture_lock = threading.Lock()
 
 
-def _stream(forward: Forward) -> Callable[[int, int], Shape]:
-    """Return what captures shapes for a stream, and a pool of memory, of their own."""
+def _graph_factory(forward: Forward) -> Callable[[int, int], ShapeRunner]:
+    """Return a factory of runners that share a new stream and a new memory pool."""
     stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     pool = torch.cuda.graph_pool_handle()
 
-    def make(rows: int, length: int) -> Shape:
+    def create(rows: int, length: int) -> ShapeRunner:
         try:
-            with _capturing, torch.inference_mode():
-                return _Graph(forward, (rows, length), stream, pool)
+            with _capture_lock, torch.inference_mode():
+                return _GraphRunner(forward, (rows, length), stream, pool)
         except Exception:
-            log.exception("a graph cannot be captured", extra={"rows": rows, "length": length})
-            return Eager(forward, (rows, length), stream)
+            log.exception("a CUDA graph cannot be captured", extra={"rows": rows, "length": length})
+            return EagerRunner(forward, (rows, length), stream)
 
-    return make
+    return create
 
 
-class Eager:
-    """A shape that is computed kernel by kernel, on any device; ``stream`` is for CUDA alone."""
+class EagerRunner:
+    """Launches kernel after kernel, on any device; ``stream`` is given on CUDA alone."""
 
     def __init__(
-        self, forward: Forward, size: tuple[int, int], stream: "torch.cuda.Stream | None" = None
+        self, forward: Forward, shape: tuple[int, int], stream: "torch.cuda.Stream | None" = None
     ) -> None:
         self._forward, self._stream = forward, stream
         pinned = stream is not None
-        self.ids = torch.zeros(size, dtype=torch.int64, pin_memory=pinned)
-        self.mask = torch.ones(size, dtype=torch.int64, pin_memory=pinned)
+        self.ids = torch.zeros(shape, dtype=torch.int64, pin_memory=pinned)
+        self.mask = torch.ones(shape, dtype=torch.int64, pin_memory=pinned)
 
-    def run(self) -> Rows:
-        """Copy, compute, copy back."""
+    def run(self) -> Vectors:
+        """Copy the inputs, compute, and copy the vectors back."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             device = self._stream.device if self._stream else "cpu"
             inputs = (one.to(device, non_blocking=True) for one in (self.ids, self.mask))
-            rows: Rows = self._forward(*inputs).cpu().numpy()
-        return rows
+            vectors: Vectors = self._forward(*inputs).cpu().numpy()
+        return vectors
 
 
-class _Graph:
-    """A shape whose kernels were captured, and are replayed at once."""
+class _GraphRunner:
+    """Replays the captured kernels of a shape with one launch."""
 
     def __init__(
-        self, forward: Forward, size: tuple[int, int], stream: torch.cuda.Stream, pool: Any
+        self, forward: Forward, shape: tuple[int, int], stream: torch.cuda.Stream, pool: Any
     ) -> None:
         self._stream, self._graph = stream, torch.cuda.CUDAGraph()
-        self.ids = torch.zeros(size, dtype=torch.int64, pin_memory=True)
-        self.mask = torch.ones(size, dtype=torch.int64, pin_memory=True)
+        self.ids = torch.zeros(shape, dtype=torch.int64, pin_memory=True)
+        self.mask = torch.ones(shape, dtype=torch.int64, pin_memory=True)
         with torch.cuda.stream(stream):
             self._ids, self._mask = self.ids.to(stream.device), self.mask.to(stream.device)
-            for _ in range(_WARM_UP):
+            for _ in range(_WARM_UP_RUNS):
                 forward(self._ids, self._mask)
         stream.synchronize()
         with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
-            self._rows = forward(self._ids, self._mask)
-        self._found = torch.zeros(self._rows.shape, dtype=torch.float32, pin_memory=True)
+            self._device_vectors = forward(self._ids, self._mask)
+        size = self._device_vectors.shape
+        self._host_vectors = torch.zeros(size, dtype=torch.float32, pin_memory=True)
 
-    def run(self) -> Rows:
-        """Copy, replay, copy back; the thread waits for its own stream alone."""
+    def run(self) -> Vectors:
+        """Copy the inputs, replay, copy the vectors back; wait for this stream alone."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._ids.copy_(self.ids, non_blocking=True)
             self._mask.copy_(self.mask, non_blocking=True)
             self._graph.replay()
-            self._found.copy_(self._rows, non_blocking=True)
+            self._host_vectors.copy_(self._device_vectors, non_blocking=True)
         self._stream.synchronize()
-        rows: Rows = self._found.numpy()
-        return rows
+        vectors: Vectors = self._host_vectors.numpy()
+        return vectors

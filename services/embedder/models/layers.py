@@ -1,6 +1,6 @@
-"""The layers that a declared network may have: what each takes in, gives out and learns.
+"""The layers of a declared network: their options, their output shapes and their parameters.
 
-A shape is ``(channels, side)`` for a square picture and ``(length,)`` for a vector.
+A shape is ``(channels, side)`` for square feature maps and ``(length,)`` for a vector.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with bias; zero padding of kernel // 2, so that stride 1 keeps the side."""
+    """A convolution with bias and zero padding of kernel // 2, so that stride 1 keeps the side."""
 
     type: ClassVar[str] = "convolution"
     channels: int
@@ -20,121 +20,121 @@ class Convolution:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        within("channels", self.channels, 1, 4096)
-        within("kernel", self.kernel, 1, 15)
-        within("stride", self.stride, 1, 8)
+        check_range("channels", self.channels, 1, 4096)
+        check_range("kernel", self.kernel, 1, 15)
+        check_range("stride", self.stride, 1, 8)
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, not {self.kernel}")
 
-    def output(self, shape: Shape) -> Shape:
-        """Shape after this layer of ``(channels, side)``."""
-        _, side = _picture(shape)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return ``(channels, side)``."""
+        _, side = _channels_and_side(input_shape)
         return self.channels, (side - 1) // self.stride + 1
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of the learned tensors."""
-        channels, _ = _picture(shape)
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return the shapes of the weight and the bias."""
+        channels, _ = _channels_and_side(input_shape)
         weight = (self.channels, channels, self.kernel, self.kernel)
         return {"weight": weight, "bias": (self.channels,)}
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of each number alone: linear, sigmoid, tanh or relu."""
+    """An elementwise function: linear, sigmoid, tanh or relu."""
 
     type: ClassVar[str] = "activation"
     function: str
 
     def __post_init__(self) -> None:
-        _one_of("function", self.function, ("linear", "sigmoid", "tanh", "relu"))
+        _check_choice("function", self.function, ("linear", "sigmoid", "tanh", "relu"))
 
-    def output(self, shape: Shape) -> Shape:
-        """The same shape."""
-        return shape
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of the input."""
+        return input_shape
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return nothing: this layer has no parameters."""
         return {}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """The maximum or average of each ``size`` x ``size`` square; a rest at the border goes."""
+    """The maximum or average of each ``size`` x ``size`` window; a partial window is dropped."""
 
     type: ClassVar[str] = "pooling"
     kind: str
     size: int
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("max", "average"))
-        within("size", self.size, 2, 64)
+        _check_choice("kind", self.kind, ("max", "average"))
+        check_range("size", self.size, 2, 64)
 
-    def output(self, shape: Shape) -> Shape:
-        """Shape after this layer of ``(channels, side)``."""
-        channels, side = _picture(shape)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return ``(channels, side)``."""
+        channels, side = _channels_and_side(input_shape)
         if side < self.size:
-            raise ValueError(f"pooling of {self.size} does not fit into a side of {side}")
+            raise ValueError(f"a window of {self.size} does not fit into a side of {side}")
         return channels, side // self.size
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return nothing: this layer has no parameters."""
         return {}
 
 
 @dataclass(frozen=True)
 class GlobalPooling:
-    """The maximum or average of each whole channel: a vector that forgets the position."""
+    """The maximum or average of each channel: a vector without positions."""
 
     type: ClassVar[str] = "global_pooling"
     kind: str
 
     def __post_init__(self) -> None:
-        _one_of("kind", self.kind, ("max", "average"))
+        _check_choice("kind", self.kind, ("max", "average"))
 
-    def output(self, shape: Shape) -> Shape:
-        """One number a channel."""
-        return (_picture(shape)[0],)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return one number for each channel."""
+        return (_channels_and_side(input_shape)[0],)
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return nothing: this layer has no parameters."""
         return {}
 
 
 @dataclass(frozen=True)
 class Flatten:
-    """All numbers in one row, channel by channel."""
+    """The numbers of all channels in one vector, channel by channel."""
 
     type: ClassVar[str] = "flatten"
 
-    def output(self, shape: Shape) -> Shape:
-        """Channels times side squared."""
-        channels, side = _picture(shape)
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return channels times side squared."""
+        channels, side = _channels_and_side(input_shape)
         return (channels * side * side,)
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Nothing is learned."""
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return nothing: this layer has no parameters."""
         return {}
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Every input weighted into every output, with bias."""
+    """A fully connected layer with bias."""
 
     type: ClassVar[str] = "dense"
     units: int
 
     def __post_init__(self) -> None:
-        within("units", self.units, 1, 8192)
+        check_range("units", self.units, 1, 8192)
 
-    def output(self, shape: Shape) -> Shape:
-        """One number a unit."""
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return one number for each unit."""
         return (self.units,)
 
-    def tensors(self, shape: Shape) -> dict[str, Shape]:
-        """Names and shapes of the learned tensors."""
-        if len(shape) != 1:
+    def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Return the shapes of the weight and the bias."""
+        if len(input_shape) != 1:
             raise ValueError("dense needs a vector: put flatten or global_pooling before it")
-        return {"weight": (self.units, shape[0]), "bias": (self.units,)}
+        return {"weight": (self.units, input_shape[0]), "bias": (self.units,)}
 
 
 Layer = Convolution | Activation | Pooling | GlobalPooling | Flatten | Dense
@@ -143,18 +143,22 @@ LAYERS: dict[str, Callable[..., Layer]] = {
 }
 
 
-def _picture(shape: Shape) -> tuple[int, int]:
+def check_range(name: str, value: float, minimum: float, maximum: float) -> None:
+    """Check that an option lies in its range.
+
+    Raises:
+        ValueError: it lies outside of it, or is not a number.
+    """
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name} must be from {minimum} to {maximum}, not {value}")
+
+
+def _channels_and_side(shape: Shape) -> tuple[int, int]:
     if len(shape) != 2:  # noqa: PLR2004 - channels and side
-        raise ValueError("needs a picture, but the layers before it leave a vector")
+        raise ValueError("needs feature maps, but the layers before it leave a vector")
     return shape[0], shape[1]
 
 
-def within(name: str, value: float, least: float, most: float) -> None:
-    """Refuse a number out of its bounds."""
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -1,4 +1,4 @@
-"""Loads a model by its name, whatever kind it is."""
+"""Loads a model of any kind by its name."""
 
 from pathlib import Path
 
@@ -14,14 +14,13 @@ def load(name: str, settings: Settings) -> Model:
     """Load a model.
 
     Raises:
-        ModelLoadError: it is not there, is not what it should be, or needs what is not installed.
+        ModelLoadError: the model is missing or unusable, or needs a package that is not installed.
     """
     trusted = name in settings.names("trusted_models")
-    if ConvNetModel.owns(name):
+    if ConvNetModel.matches(name):
         return ConvNetModel.load(name)
     embeds = name in (settings.text_model, settings.image_model, settings.audio_model)
-    if name == settings.rerank_model or (not embeds and CrossEncoderModel.owns(name)):
+    if name == settings.rerank_model or (not embeds and CrossEncoderModel.matches(name)):
         return CrossEncoderModel.load(name, trusted=trusted)
-    return SentenceTransformerModel.load(
-        name, RuntimeOptions(settings.runtime, Path(settings.exports)), trusted=trusted
-    )
+    options = RuntimeOptions(settings.runtime, Path(settings.exports))
+    return SentenceTransformerModel.load(name, options, trusted=trusted)

@@ -1,4 +1,4 @@
-"""Models of sentence-transformers for text and pictures, or text and sounds."""
+"""Runs sentence-transformers models that take texts and images, or texts and audio."""
 
 import threading
 from collections.abc import Sequence
@@ -9,65 +9,70 @@ import torch
 from scipy import signal
 from sentence_transformers import SentenceTransformer
 
-from services.embedder.models.model import AudioClip, Content, PreparedInput
-from services.embedder.models.runtimes import Rows
+from services.embedder.models.model import AudioClip, Content, PreparedInput, Vectors
 
-_PICTURE_COST = _SOUND_COST = 128
+# An image or a clip takes up as much of a batch as a text of so many tokens.
+_MEDIA_COST = 128
 
 
-class Mixed:
-    """Computes a model by its own modules; several threads may call it."""
+class MultimodalRuntime:
+    """Runs a model's own modules; several threads may call it."""
 
     def __init__(self, model: SentenceTransformer) -> None:
         self._model: Any = model
-        # The model's tokenizer fails if two threads use it at once.
-        self._tokenizing = threading.Lock()
+        # The model's tokenizer fails if two threads use it at the same time.
+        self._tokenizer_lock = threading.Lock()
 
     def prepare(self, content: Content) -> PreparedInput:
-        """Turn a picture or a sound into the model's input, in the thread that decoded it."""
+        """Turn an image or a clip into the model's features, in the thread that decoded it."""
+        truncated = False
+        source: Any = content
         if isinstance(content, AudioClip):
-            sound, cut = self._sound(content)
-            features = self._features([sound])
-            return PreparedInput(features, _SOUND_COST, 1, cut, id(features))
-        features = self._features([content])
-        return PreparedInput(features, _PICTURE_COST, 1, False, id(features))
+            source, truncated = self._resample(content)
+        features = self._features([source])
+        return PreparedInput(features, _MEDIA_COST, 1, truncated, id(features))
 
-    def compute(self, payloads: Sequence[Any]) -> Rows:
-        """Compute texts and what ``prepare`` made: float32 [n, dimensions].
+    def compute(self, payloads: Sequence[Any]) -> Vectors:
+        """Compute the vectors of texts and of what ``prepare`` returned, float32 [n, dimensions].
 
-        Kind by kind, because the modules take no batch of several.
+        A model's modules take a batch of one modality only, so each modality is a batch of its own.
         """
-        kinds = [_kind(payload) for payload in payloads]
-        places = {kind: [n for n, own in enumerate(kinds) if own == kind] for kind in set(kinds)}
-        parts = {kind: self._vectors([payloads[n] for n in places[kind]]) for kind in places}
-        rows = np.empty((len(payloads), next(iter(parts.values())).shape[1]), np.float32)
-        for kind, part in parts.items():
-            rows[places[kind]] = part
-        return rows
+        rows_of: dict[str, list[int]] = {}
+        for row, payload in enumerate(payloads):
+            rows_of.setdefault(_modality(payload), []).append(row)
+        parts = [
+            (rows, self._vectors([payloads[row] for row in rows])) for rows in rows_of.values()
+        ]
+        vectors = np.empty((len(payloads), parts[0][1].shape[1]), np.float32)
+        for rows, part in parts:
+            vectors[rows] = part
+        return vectors
 
-    def _sound(self, sound: AudioClip) -> tuple[Any, bool]:
-        """Bring a sound to the model's rate and length; say whether it was cut.
+    def _resample(self, clip: AudioClip) -> tuple[Any, bool]:
+        """Resample a clip to the model's rate and cut it; say whether it was cut.
 
-        Longer sounds would be cut by the extractor, some at a random place.
+        The feature extractor would cut a longer clip itself, and some cut at a random position.
         """
         extractor = self._model.processor.feature_extractor
-        rate, most = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
-        whole = signal.resample_poly(sound.samples, rate, sound.sample_rate).astype(np.float32)
-        array = whole[:most]
-        return {"array": array, "sampling_rate": rate}, len(array) < len(whole)
+        rate, max_samples = extractor.sampling_rate, getattr(extractor, "nb_max_samples", None)
+        samples = signal.resample_poly(clip.samples, rate, clip.sample_rate).astype(np.float32)
+        cut = samples[:max_samples]
+        return {"array": cut, "sampling_rate": rate}, len(cut) < len(samples)
 
     def _features(self, contents: Sequence[Any]) -> dict[str, Any]:
-        """Return what the model's own preprocessing makes of inputs of one kind."""
+        """Apply the model's own preprocessing to inputs of one modality."""
         return dict(self._model.preprocess(list(contents)))
 
-    def _vectors(self, payloads: Sequence[Any]) -> Rows:
+    def _vectors(self, payloads: Sequence[Any]) -> Vectors:
         if isinstance(payloads[0], str):
-            with self._tokenizing:
+            with self._tokenizer_lock:
                 joined = self._features(payloads)
         else:
-            joined = _joined(payloads)
+            joined = _join(payloads)
         features = {
-            name: value.to(self._model.device, non_blocking=True) if _moves(value) else value
+            name: value.to(self._model.device, non_blocking=True)
+            if isinstance(value, torch.Tensor)
+            else value
             for name, value in joined.items()
         }
         with torch.inference_mode():
@@ -75,20 +80,16 @@ class Mixed:
         return np.asarray(vectors.float().cpu().numpy(), np.float32)
 
 
-def _kind(payload: Any) -> str:
+def _modality(payload: Any) -> str:
     return "text" if isinstance(payload, str) else str(payload.get("modality"))
 
 
-def _moves(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _joined(payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join the features of several inputs of one kind, pinned where a GPU reads them."""
+def _join(payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Join the features of inputs of one modality, in pinned memory where a GPU reads them."""
     pinned = torch.cuda.is_available()
     joined = dict(payloads[0])
     for name, value in payloads[0].items():
-        if _moves(value):
+        if isinstance(value, torch.Tensor):
             whole = torch.cat([payload[name] for payload in payloads])
             joined[name] = whole.pin_memory() if pinned else whole
     return joined

@@ -1,9 +1,7 @@
-"""The project's own image network: a picture in, a vector out.
+"""The project's own convolutional image network, which turns an image into a vector.
 
-Convolutions look for patterns, ReLU keeps what they find, pooling shrinks it, flattening and a
-dense layer turn it into a vector. The layers are declared in ``architecture.json`` (see
-architecture.py), their weights lie in ``model.safetensors``; nothing in a model's folder is ever
-executed.
+A folder holds the layers in ``architecture.json`` (see architecture.py) and their weights in
+``model.safetensors``. Loading never executes anything in a model's folder.
 """
 
 import hashlib
@@ -18,34 +16,38 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from services.embedder.models import architecture as declared
-from services.embedder.models import layers as kinds
+from services.embedder.models import architecture as architectures
+from services.embedder.models import layers as declared
 from services.embedder.models.architecture import Architecture
 
-ARCHITECTURE = "architecture.json"
-WEIGHTS = "model.safetensors"
-SHIPPED = Path(__file__).parent / "shipped" / "memetwin-convnet"
+ARCHITECTURE_FILE = "architecture.json"
+WEIGHTS_FILE = "model.safetensors"
+SHIPPED_FOLDER = Path(__file__).parent / "shipped" / "memetwin-convnet"
 
 _MAX_ARCHITECTURE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
-_STORED = (torch.float16, torch.float32)
-_CHUNK = 64  # pictures at once: more gains nothing on a CPU and costs memory
+_STORED_DTYPES = (torch.float16, torch.float32)
+_CHUNK = 64  # images a forward pass; more is not faster on a CPU and takes more memory
 _ACTIVATIONS = {"linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 class Network:
-    """A network ready to encode; safe to use from several threads.
+    """A network in evaluation mode; several threads may use it.
+
+    Args:
+        architecture: the declaration.
+        layers: from ``build`` of the same declaration.
+        device: of torch.
 
     Attributes:
         name: the declared name.
-        side: pixels of each side of the square input.
+        side: width and height of the input in pixels.
         dimensions: length of the vectors.
-        digest: sha256 (hex) over the declaration and the weights, as they are stored.
+        digest: sha256 (hex) of the declaration and the weights, as they are stored.
         architecture: the declaration.
     """
 
     def __init__(self, architecture: Architecture, layers: nn.Sequential, device: str = "cpu"):
-        """Take layers made by ``build`` for the same declaration."""
         self.architecture = architecture
         self.name = architecture.name
         self.side = architecture.side
@@ -53,7 +55,7 @@ class Network:
         self.digest = _digest(*_files(architecture, layers))
         self._device = torch.device(device)
         self._layers = layers
-        stack = nn.Sequential(_Colours(architecture), layers).eval().requires_grad_(False)
+        stack = nn.Sequential(_Standardise(architecture), layers).eval().requires_grad_(False)
         self._stack = stack.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -61,51 +63,50 @@ class Network:
         """Load ``architecture.json`` and ``model.safetensors`` from a folder.
 
         Raises:
-            ValueError: a file is missing or too large, the declaration cannot be built, or a
-                tensor's name, shape, type or value is not what the declaration asks for.
+            ValueError: a file is missing or too large, the declared network cannot be built, or
+                the weights do not fit the declaration.
         """
-        text = _read(folder / ARCHITECTURE, _MAX_ARCHITECTURE_BYTES)
+        text = _read(folder / ARCHITECTURE_FILE, _MAX_ARCHITECTURE_BYTES)
         try:
-            architecture = declared.parse(text.decode())
+            architecture = architectures.parse(text.decode())
         except UnicodeDecodeError as error:
-            raise ValueError(f"{folder / ARCHITECTURE} is no UTF-8 text") from error
-        with torch.device("meta"):  # names and shapes only: memory is taken by the checked tensors
+            raise ValueError(f"{folder / ARCHITECTURE_FILE} is not valid UTF-8") from error
+        with torch.device("meta"):  # names and shapes alone: only checked tensors take memory
             layers = build(architecture)
         expected = layers.state_dict()
-        most = _MAX_HEADER_BYTES + 4 * sum(tensor.numel() for tensor in expected.values())
-        weights = _read(folder / WEIGHTS, most)
-        layers.load_state_dict(_tensors(weights, expected), assign=True)
+        max_bytes = _MAX_HEADER_BYTES + 4 * sum(tensor.numel() for tensor in expected.values())
+        weights = _read(folder / WEIGHTS_FILE, max_bytes)
+        layers.load_state_dict(_parse_weights(weights, expected), assign=True)
         network = cls(architecture, layers, device)
         network.digest = _digest(text, weights)
         return network
 
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Turn a picture of any size into the network's input.
+        """Turn an image of any size into the network's input.
 
-        The whole picture is stretched to a square: nothing is cut off, and training has seen it so.
-        Transparent parts show white.
+        The image is stretched to a square, as in training. Transparent parts become white.
 
         Args:
-            image: a decoded picture of any mode, upright.
+            image: a decoded image of any mode, upright.
 
         Returns:
-            uint8 array [side, side, 3].
+            uint8 [side, side, 3].
         """
         size = (self.side, self.side)
-        opaque = over_white(image)
+        opaque = flatten_onto_white(image)
         return np.asarray(opaque.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode prepared pictures.
+        """Encode prepared images.
 
         Args:
-            batch: uint8 array [n, side, side, 3].
+            batch: uint8 [n, side, side, 3].
 
         Returns:
-            float32 array [n, dimensions]; not normalised; a row depends on its own picture only.
+            float32 [n, dimensions], not normalised. A row depends on its own image alone.
 
         Raises:
-            ValueError: the array has another shape or type.
+            ValueError: the batch has another shape or dtype.
         """
         expected = (self.side, self.side, 3)
         if batch.dtype != np.uint8 or batch.shape[1:] != expected:
@@ -116,74 +117,75 @@ class Network:
         with torch.inference_mode():
             for start in range(0, len(batch), _CHUNK):
                 part = np.ascontiguousarray(batch[start : start + _CHUNK])
-                pictures = torch.tensor(part, device=self._device)
-                vectors[start : start + _CHUNK] = self._vectors(pictures).cpu().numpy()
+                images = torch.tensor(part, device=self._device)
+                vectors[start : start + _CHUNK] = self._vectors(images).cpu().numpy()
         return vectors
 
-    def _vectors(self, pictures: Tensor) -> Tensor:
-        planes = pictures.permute(0, 3, 1, 2).float()
-        vectors: Tensor = self._stack(planes)
+    def _vectors(self, images: Tensor) -> Tensor:
+        pixels = images.permute(0, 3, 1, 2).float()
+        vectors: Tensor = self._stack(pixels)
         if self.architecture.mirrored:
-            vectors = (vectors + self._stack(planes.flip(3))) / 2
+            vectors = (vectors + self._stack(pixels.flip(3))) / 2
         return vectors
 
-    def seen(self, prepared: NDArray[np.uint8]) -> list[Tensor]:
-        """Return what each declared layer makes of a prepared picture.
+    def feature_maps(self, prepared: NDArray[np.uint8]) -> list[Tensor]:
+        """Return the output of each declared layer for a prepared image.
 
         Args:
-            prepared: uint8 array [side, side, 3].
+            prepared: uint8 [side, side, 3].
 
         Returns:
-            For each layer float32 [channels, height, width], or [length] where it is a vector.
+            For each layer, float32 [channels, height, width], or [length] for a vector.
         """
-        colours, layers = self._stack
+        standardise, layers = self._stack
         values = torch.tensor(prepared, device=self._device).permute(2, 0, 1)[None].float()
-        values, found = colours(values), []
+        values, outputs = standardise(values), []
         with torch.inference_mode():
             for layer in layers:
                 values = layer(values)
-                found.append(values[0].cpu())
-        return found
+                outputs.append(values[0].cpu())
+        return outputs
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the learned tensors, ``<layer's position>.<weight or bias>``."""
+        """Return the parameters by ``<layer's position>.<weight or bias>``."""
         return {name: tensor.cpu() for name, tensor in self._layers.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Write the declaration and the weights (as float16) into a folder, made if need be."""
+        """Write the declaration, and the weights as float16, into a folder; create it if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         text, weights = _files(self.architecture, self._layers)
-        (folder / ARCHITECTURE).write_bytes(text)
-        (folder / WEIGHTS).write_bytes(weights)
+        (folder / ARCHITECTURE_FILE).write_bytes(text)
+        (folder / WEIGHTS_FILE).write_bytes(weights)
 
 
 def build(architecture: Architecture) -> nn.Sequential:
-    """Make the declared layers, with random weights, in the declaration's order.
+    """Build the declared layers, in order, with random weights.
 
-    The state's names are the declaration's: ``<position>.weight`` and ``<position>.bias``.
+    The keys of the state dict are ``<position>.weight`` and ``<position>.bias``.
     """
-    return nn.Sequential(*(_module(layer, shape) for layer, shape in architecture.inputs()))
+    layers = architecture.layers_with_input_shapes()
+    return nn.Sequential(*(_module(layer, shape) for layer, shape in layers))
 
 
-def _module(layer: kinds.Layer, shape: kinds.Shape) -> nn.Module:
+def _module(layer: declared.Layer, input_shape: declared.Shape) -> nn.Module:
     match layer:
-        case kinds.Convolution(channels, kernel, stride):
-            return nn.Conv2d(shape[0], channels, kernel, stride, padding=kernel // 2)
-        case kinds.Activation(function):
+        case declared.Convolution(channels, kernel, stride):
+            return nn.Conv2d(input_shape[0], channels, kernel, stride, padding=kernel // 2)
+        case declared.Activation(function):
             return _ACTIVATIONS[function]()
-        case kinds.Pooling(kind, size):
+        case declared.Pooling(kind, size):
             return nn.MaxPool2d(size) if kind == "max" else nn.AvgPool2d(size)
-        case kinds.GlobalPooling(kind):
+        case declared.GlobalPooling(kind):
             pool = nn.AdaptiveMaxPool2d(1) if kind == "max" else nn.AdaptiveAvgPool2d(1)
             return nn.Sequential(pool, nn.Flatten())
-        case kinds.Flatten():
+        case declared.Flatten():
             return nn.Flatten()
-        case kinds.Dense(units):
-            return nn.Linear(shape[0], units)
+        case declared.Dense(units):
+            return nn.Linear(input_shape[0], units)
 
 
-class _Colours(nn.Module):
-    """Scale pixels (0 to 255) by the declared mean and deviation."""
+class _Standardise(nn.Module):
+    """Subtract the declared mean from pixels of 0 to 255, and divide by the deviation."""
 
     scale: Tensor
     shift: Tensor
@@ -194,53 +196,57 @@ class _Colours(nn.Module):
         self.register_buffer("scale", (1 / (255 * deviation)).view(3, 1, 1))
         self.register_buffer("shift", (-mean / deviation).view(3, 1, 1))
 
-    def forward(self, planes: Tensor) -> Tensor:
-        scaled: Tensor = planes * self.scale + self.shift
-        return scaled
+    def forward(self, pixels: Tensor) -> Tensor:
+        standardised: Tensor = pixels * self.scale + self.shift
+        return standardised
 
 
-def over_white(image: Image.Image) -> Image.Image:
-    """Make a picture of any mode RGB; what shows through it is white."""
+def flatten_onto_white(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB; transparent parts become white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
-    layer = image.convert("RGBA")
-    page = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(page, layer).convert("RGB")
+    foreground = image.convert("RGBA")
+    background = Image.new("RGBA", foreground.size, "white")
+    return Image.alpha_composite(background, foreground).convert("RGB")
 
 
-def _read(path: Path, most: int) -> bytes:
-    """Read a file of at most so many bytes."""
+def _read(path: Path, max_bytes: int) -> bytes:
+    """Read a file, but never more than ``max_bytes`` and one byte of it."""
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(max_bytes + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > most:
-        raise ValueError(f"{path} is larger than the {most:,} bytes that its declaration allows")
+    if len(data) > max_bytes:
+        raise ValueError(f"{path} is larger than the maximum of {max_bytes:,} bytes")
     return data
 
 
-def _tensors(weights: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parse and check the weights: exactly the expected names, shapes and types, finite values."""
+def _parse_weights(weights: bytes, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parse weights; check their names, shapes and dtypes, and that all values are finite."""
     try:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as error:
-        raise ValueError(f"{WEIGHTS} is no valid safetensors file: {error}") from error
+        raise ValueError(f"{WEIGHTS_FILE} is not a valid safetensors file: {error}") from error
     if tensors.keys() != expected.keys():
-        odd = ", ".join(sorted(tensors.keys() ^ expected.keys())[:5])
-        raise ValueError(f"{WEIGHTS} does not fit {ARCHITECTURE}: missing or unknown tensors {odd}")
+        differing = ", ".join(sorted(tensors.keys() ^ expected.keys())[:5])
+        raise ValueError(
+            f"{WEIGHTS_FILE} does not fit {ARCHITECTURE_FILE}: missing or unknown tensors"
+            f" {differing}"
+        )
     for name, tensor in tensors.items():
-        if tensor.dtype not in _STORED or tensor.shape != expected[name].shape:
+        if tensor.dtype not in _STORED_DTYPES or tensor.shape != expected[name].shape:
             raise ValueError(
-                f"{WEIGHTS}: {name} is {tensor.dtype} {list(tensor.shape)}, "
+                f"{WEIGHTS_FILE}: {name} is {tensor.dtype} {list(tensor.shape)}, "
                 f"expected float16 or float32 {list(expected[name].shape)}"
             )
         if not tensor.isfinite().all():
-            raise ValueError(f"{WEIGHTS}: {name} holds NaN or infinity")
+            raise ValueError(f"{WEIGHTS_FILE}: {name} has NaN or infinite values")
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def _files(architecture: Architecture, layers: nn.Sequential) -> tuple[bytes, bytes]:
+    """Return the contents of the declaration's and the weights' files."""
     state = {name: tensor.half().cpu() for name, tensor in layers.state_dict().items()}
     state = {name: tensor.contiguous() for name, tensor in state.items()}
     return architecture.to_json().encode(), safetensors.torch.save(state)

@@ -1,4 +1,4 @@
-"""OpenVINO, on what torch's model was converted to; conversions are kept on disk."""
+"""The OpenVINO runtime for this machine's processor, and the conversion of torch models for it."""
 
 import logging
 import shutil
@@ -14,116 +14,125 @@ import numpy as np
 import torch
 
 from services.embedder.cpu import available_cores
-from services.embedder.models.runtimes import Rows, TokenIds, padded
+from services.embedder.models.model import Vectors
+from services.embedder.models.runtimes import TokenIds, pad_batch
 
 log = logging.getLogger(__name__)
 
-_LANES_LIMIT = 16
-# Counted up when a conversion comes to mean something else.
+_MAX_WORKERS = 16
+# Incremented when the conversion changes.
 _VERSION = 1
 
 
 class OpenVinoRuntime:
-    """A converted model on this machine's processor, a stream of one thread for each core.
+    """Runs a converted model on streams of one thread, as many as there are cores.
 
-    Streams of one thread waste no time waiting for each other, so that a large batch is best cut
-    in two. One text that has the machine to itself is computed on all cores.
+    Streams of one thread never wait for each other, so a large batch is best split. A single text
+    that has the machine to itself is computed on all cores.
 
     Args:
         model: from ``convert``.
-        pad: the token that fills short rows.
-        dtype: ``float32``; ``bfloat16``; ``int8`` for products in 8 bits, see ``quantise``. A
-            token's numbers have scales of their own, so that a text's vector does not depend on
-            its batch, as it would with one scale for all.
-        half: compute what is not of 8 bits in bfloat16.
+        pad_token: the id that fills short rows.
+        dtype: ``float32``, ``bfloat16``, or ``int8`` for matrix products in 8 bits (see
+            ``quantise``). Each token's activations have their own int8 scales, so that a text's
+            vector does not depend on its batch, as it would with one scale for the whole batch.
+        half: compute in bfloat16 what is not computed in 8 bits.
     """
 
     name = "openvino"
-    # Of those tried (128 to 2,048) the fastest: what a layer hands on stays in a core's cache.
+    # The fastest of the sizes from 128 to 2,048: a layer's output stays in a core's cache.
     batch_tokens = 384
 
-    def __init__(self, model: Any, pad: int, dtype: str = "float32", *, half: bool = False) -> None:
+    def __init__(
+        self, model: Any, pad_token: int, dtype: str = "float32", *, half: bool = False
+    ) -> None:
         available = available_cores()
-        self.workers = min(available, _LANES_LIMIT)
+        self.workers = min(available, _MAX_WORKERS)
         self.dtype = dtype
-        self._pad, self._thread = pad, threading.local()
-        core = openvino().Core()
+        self._pad_token, self._thread = pad_token, threading.local()
+        core = import_openvino().Core()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": available,
-            # Kernels that are made of several operations, such as a whole attention, are slower for
-            # short texts, and their vectors depend on the batch: cosine .9996 where it is now 1.
+            # Fused kernels, such as a whole attention, are slower for short texts, and make a
+            # vector depend on its batch: a cosine of .9996 instead of 1.
             "SNIPPETS_MODE": "DISABLE",
         }
         if dtype == "int8":
-            from services.embedder.models.openvino_int8 import quantise  # noqa: PLC0415 - openvino()
+            # The module imports openvino, which import_openvino() must do first.
+            from services.embedder.models.openvino_int8 import quantise  # noqa: PLC0415
 
             model, options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantise(model)
-        self._shared = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.workers})
-        self._whole = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
-        self._busy, self._lock = 0, threading.Lock()
+        self._one_core = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.workers})
+        self._all_cores = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
+        self._running, self._lock = 0, threading.Lock()
 
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        """Run the model in one of its streams, or on all cores if nothing else runs."""
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute a batch on one core, or a text on all cores if nothing else is computed."""
         with self._lock:
-            self._busy += 1
-            alone = len(batch) == self._busy == 1
+            self._running += 1
+            alone = len(batch) == self._running == 1
         try:
-            request = self._request("whole" if alone else "shared")
-            found = request.infer(padded(batch, self._pad), share_inputs=True, share_outputs=True)
-            return np.array(found[0], np.float32)
+            request = self._request("all_cores" if alone else "one_core")
+            outputs = request.infer(
+                pad_batch(batch, self._pad_token), share_inputs=True, share_outputs=True
+            )
+            return np.array(outputs[0], np.float32)
         finally:
             with self._lock:
-                self._busy -= 1
+                self._running -= 1
 
     def _request(self, name: str) -> Any:
-        """Return this thread's own request."""
+        """Return the calling thread's inference request."""
         request = getattr(self._thread, name, None)
         if request is None:
-            compiled = self._whole if name == "whole" else self._shared
+            compiled = self._all_cores if name == "all_cores" else self._one_core
             request = compiled.create_infer_request()
             setattr(self._thread, name, request)
         return request
 
 
-def openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would report every start to its makers."""
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would report every start to its vendor."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino as module  # noqa: PLC0415 - it takes a second, so only where it is used
+    import openvino as module  # noqa: PLC0415 - the import takes a second
 
     return module
 
 
-def convert(model: Any, exports: Path, digest: str) -> Any:
-    """Read a model's conversion from ``exports``, or make it and keep it there.
+def convert(model: Any, cache_folder: Path, digest: str) -> Any:
+    """Read a saved conversion of a model, or convert the model and save the conversion.
 
     Args:
         model: a sentence-transformers model for text.
-        exports: a folder; that nothing can be written there is no error.
+        cache_folder: the folder of conversions; one that is not writable is only logged.
         digest: of the model.
     """
-    ov = openvino()
+    ov = import_openvino()
     release = ov.get_version().partition("-")[0]
-    file = exports / digest[:32] / f"openvino-{release}-{_VERSION}" / "model.xml"
+    file = cache_folder / digest[:32] / f"openvino-{release}-{_VERSION}" / "model.xml"
     if file.is_file():
         try:
             return ov.Core().read_model(file)
         except RuntimeError:
-            log.warning("a conversion is damaged and made again", extra={"file": str(file)})
+            log.warning(
+                "a saved conversion is damaged; converting again", extra={"file": str(file)}
+            )
             shutil.rmtree(file.parent, ignore_errors=True)
     example = (torch.ones((2, 5), dtype=torch.int64),) * 2
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of branches that the trial then checks
-        converted = ov.convert_model(_Flat(model), example_input=example)
+        # The tracer warns of data-dependent branches; the runtime's trial checks the vectors.
+        warnings.simplefilter("ignore")
+        converted = ov.convert_model(_Traceable(model), example_input=example)
     try:
-        _keep(file, lambda path: ov.save_model(converted, path, compress_to_fp16=False))
+        save_atomically(file, lambda path: ov.save_model(converted, path, compress_to_fp16=False))
     except OSError as error:
-        log.warning("a conversion cannot be kept: %s", error)
+        log.warning("a conversion cannot be saved: %s", error)
     return converted
 
 
-class _Flat(torch.nn.Module):
-    """A sentence-transformers model with tensors for arguments, as tracing wants it."""
+class _Traceable(torch.nn.Module):
+    """A sentence-transformers model whose arguments are tensors, as tracing requires."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -136,15 +145,23 @@ class _Flat(torch.nn.Module):
         return vectors
 
 
-def _keep(file: Path, save: Callable[[Path], None]) -> None:
-    """Write into a folder beside and rename that, so that nobody ever reads half a file."""
+def save_atomically(file: Path, save: Callable[[Path], None]) -> None:
+    """Save files into a temporary folder and rename it, so that readers see all files or none.
+
+    Args:
+        file: the main file; its folder is the one that appears.
+        save: writes the main file, and others beside it, at the path that it is given.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     file.parent.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=file.parent.parent))
+    temporary = Path(tempfile.mkdtemp(dir=file.parent.parent))
     try:
-        save(beside / file.name)
-        beside.rename(file.parent)
+        save(temporary / file.name)
+        temporary.rename(file.parent)
     except OSError:
-        if not file.is_file():  # else somebody else was faster
+        if not file.is_file():  # otherwise another process has saved it first
             raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

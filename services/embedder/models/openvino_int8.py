@@ -1,4 +1,4 @@
-"""Makes a converted model's matrices small: 8 bits a number, and one matrix of those that share."""
+"""Quantises the matrices of a converted model to 8 bits, and fuses those with a common input."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,66 +8,92 @@ import numpy as np
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-_MOST = 127
-_TINY = np.finfo(np.float32).tiny
-# So many numbers of a token may share a scale, the first that fits. With 96, short texts take a
-# twentieth longer; with 192, vectors stray further from float32's (a lone word's cosine is .989).
-_GROUPS = (128, 96, 64, 32)
+_MAX_CODE = 127
+_MIN_SCALE = np.finfo(np.float32).tiny
+# Sizes of the groups of a token's activations that share a scale; the first that fits is taken.
+# With 96, short texts take 5 % longer; with 192, vectors differ more from those of float32 (the
+# cosine of a single word is .989).
+_GROUP_SIZES = (128, 96, 64, 32)
 Matrix = NDArray[np.float32]
 
 
 def quantise(model: Any) -> tuple[Any, int]:
-    """Return a copy with matrices of 8 bits, and how many numbers of a token may share a scale.
+    """Return a copy of a model with int8 matrices, and the group size of activations.
 
-    Each row of a matrix has a scale. They are written as OpenVINO knows them: codes, converted,
-    times scale. What is multiplied with them is then brought to 8 bits, too, group by group of a
-    token's numbers, while the model runs.
+    Each row of a matrix has a scale. A matrix is written in the form that OpenVINO recognises:
+    int8 codes, converted to float32, times scales. At run time OpenVINO then quantises the
+    activations as well, with a scale for each group of a token's activations.
 
     Raises:
-        ValueError: rows are of lengths that no group divides.
+        ValueError: no group size divides the lengths of all rows.
     """
     copy = model.clone()
-    _join(copy)
-    widths = set()
-    for node in list(_products(copy)):
-        matrix = _matrix(node)
-        widths.add(matrix.shape[1])
-        scale = np.maximum(np.abs(matrix).max(1, keepdims=True) / _MOST, _TINY).astype(np.float32)
-        codes = ops.convert(ops.constant(np.round(matrix / scale).astype(np.int8)), "f32")
-        _replace(node, ops.multiply(codes, ops.constant(scale)))
+    _fuse_products(copy)
+    lengths = set()
+    for product in list(_products(copy)):
+        matrix = _matrix(product)
+        lengths.add(matrix.shape[1])
+        codes, scales = quantise_rows(matrix)
+        weights = ops.convert(ops.constant(codes), "f32")
+        _replace_matrix(product, ops.multiply(weights, ops.constant(scales)))
     copy.validate_nodes_and_infer_types()
-    fits = [group for group in _GROUPS if not any(width % group for width in widths)]
-    if not fits:
-        raise ValueError(f"no group of {_GROUPS} divides rows of {sorted(widths)}")
-    return copy, fits[0]
+    return copy, group_size(lengths)
 
 
-def _join(model: Any) -> None:
-    """Make one product of those that multiply the same, such as an attention's three: one read."""
-    sharing = defaultdict(list)
-    for node in _products(model):
-        source = node.input_value(0)
-        sharing[source.get_node().get_friendly_name(), source.get_index()].append(node)
-    for nodes in sharing.values():
-        sums = [_biased(node) for node in nodes]
-        if len(nodes) > 1 and all(sums):
-            _join_some(nodes, [one for one in sums if one])
+def quantise_rows(matrix: Matrix) -> tuple[NDArray[np.int8], Matrix]:
+    """Quantise each row symmetrically: codes times scales approximate the matrix.
+
+    Args:
+        matrix: float32 [outputs, inputs].
+
+    Returns:
+        Codes from -127 to 127, int8 [outputs, inputs], and scales, float32 [outputs, 1].
+    """
+    largest = np.abs(matrix).max(1, keepdims=True)
+    scales = np.maximum(largest / _MAX_CODE, _MIN_SCALE).astype(np.float32)
+    return np.round(matrix / scales).astype(np.int8), scales
 
 
-def _join_some(nodes: Sequence[Any], sums: Sequence[tuple[Any, Matrix]]) -> None:
-    matrices = [_matrix(node) for node in nodes]
-    whole = ops.matmul(nodes[0].input_value(0), ops.constant(np.concatenate(matrices)), False, True)
+def group_size(lengths: set[int]) -> int:
+    """Return the first group size that divides all lengths.
+
+    Raises:
+        ValueError: none does.
+    """
+    for size in _GROUP_SIZES:
+        if not any(length % size for length in lengths):
+            return size
+    raise ValueError(f"no group size of {_GROUP_SIZES} divides rows of {sorted(lengths)}")
+
+
+def _fuse_products(model: Any) -> None:
+    """Fuse products of one input, such as query, key and value of an attention, into one."""
+    by_input = defaultdict(list)
+    for product in _products(model):
+        source = product.input_value(0)
+        by_input[source.get_node().get_friendly_name(), source.get_index()].append(product)
+    for products in by_input.values():
+        sums = [_add_bias(product) for product in products]
+        if len(products) > 1 and all(sums):
+            _fuse(products, [one for one in sums if one])
+
+
+def _fuse(products: Sequence[Any], sums: Sequence[tuple[Any, Matrix]]) -> None:
+    matrices = [_matrix(product) for product in products]
+    fused = ops.matmul(
+        products[0].input_value(0), ops.constant(np.concatenate(matrices)), False, True
+    )
     bias = np.concatenate([bias for _, bias in sums])[None, None]
     lengths = np.array([len(matrix) for matrix in matrices])
     parts = ops.variadic_split(
-        ops.add(whole, ops.constant(bias)), ops.constant(np.int64(-1)), ops.constant(lengths)
+        ops.add(fused, ops.constant(bias)), ops.constant(np.int64(-1)), ops.constant(lengths)
     )
-    for number, (node, _) in enumerate(sums):
-        node.output(0).replace(parts.output(number))
+    for position, (add, _) in enumerate(sums):
+        add.output(0).replace(parts.output(position))
 
 
 def _products(model: Any) -> Iterator[Any]:
-    """Yield the multiplications by a constant matrix."""
+    """Yield the products with a constant matrix."""
     for node in model.get_ordered_ops():
         if (
             node.get_type_name() == "MatMul"
@@ -78,13 +104,13 @@ def _products(model: Any) -> Iterator[Any]:
 
 
 def _matrix(product: Any) -> Matrix:
-    """Return a product's matrix, float32 [outputs, inputs]."""
+    """Return the constant matrix of a product, float32 [outputs, inputs]."""
     matrix: Matrix = product.input_value(1).get_node().data
     return matrix if product.get_attributes()["transpose_b"] else matrix.T
 
 
-def _biased(product: Any) -> tuple[Any, Matrix] | None:
-    """Return the sum that adds a constant to a product, and nothing else uses; and the constant."""
+def _add_bias(product: Any) -> tuple[Any, Matrix] | None:
+    """Return the Add node that alone uses a product and adds a constant, and that constant."""
     users = [user.get_node() for user in product.output(0).get_target_inputs()]
     if len(users) != 1 or users[0].get_type_name() != "Add":
         return None
@@ -94,6 +120,6 @@ def _biased(product: Any) -> tuple[Any, Matrix] | None:
     return None
 
 
-def _replace(product: Any, matrix: Any) -> None:
-    new = ops.matmul(product.input_value(0), matrix, False, True)
-    product.output(0).replace(new.output(0))
+def _replace_matrix(product: Any, matrix: Any) -> None:
+    replacement = ops.matmul(product.input_value(0), matrix, False, True)
+    product.output(0).replace(replacement.output(0))

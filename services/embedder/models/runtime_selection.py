@@ -1,7 +1,6 @@
-"""Tries the runtimes that could compute a text model, and chooses one: the fastest that agrees.
+"""Selects the runtime that computes a text model: the fastest that agrees with float32 torch.
 
-The sample that ships with the project is embedded by each, and compared with float32 torch. What
-was seen is kept for the next start.
+The trials of a start are saved, so that the next start on the same machine can skip them.
 """
 
 import dataclasses
@@ -11,257 +10,169 @@ import json
 import logging
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from services.embedder.cpu import available_cores
 from services.embedder.models.cuda_graphs import CudaGraphRuntime
 from services.embedder.models.model import RuntimeTrial
 from services.embedder.models.openvino import OpenVinoRuntime, convert
-from services.embedder.models.runtimes import Runtime, TokenIds, TorchRuntime
+from services.embedder.models.runtime_trials import Sample, run_trials
+from services.embedder.models.runtimes import Runtime, TorchRuntime
 
 log = logging.getLogger(__name__)
 
-Rows = NDArray[np.float32]
-_SAMPLE = Path(__file__).with_name("sample.json")
-# What ``auto`` asks of a runtime: the mean cosine to float32 torch, and as many answers found.
-MEAN_COSINE = 0.99
-# What ``exact`` asks: the least cosine.
-LEAST_COSINE = 0.9999
-# What both ask: the least cosine between a text alone and in a batch.
-INDEPENDENCE = 0.9995
-# Counted up when a runtime comes to compute other vectors, or at another speed.
+# The mode ``auto`` requires this mean cosine to float32 torch, and as many top-1 hits.
+MIN_MEAN_COSINE = 0.99
+# The mode ``exact`` requires this cosine of every text.
+MIN_COSINE = 0.9999
+# Both modes require this cosine between each text's vectors alone and in a batch.
+MIN_BATCH_INVARIANCE = 0.9995
+# Incremented when a runtime's vectors or its speed change.
 VERSION = 3
 _CPUINFO = Path("/proc/cpuinfo")
-_ALONE = 12
-_ROUNDS = 2
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Texts as token ids: questions, then in the same order the passages that answer them."""
-
-    texts: Sequence[TokenIds]
-
-    @classmethod
-    def bundled(cls, tokenize: Callable[[str], TokenIds]) -> "Sample":
-        """Read the sample that ships with the project."""
-        pairs = json.loads(_SAMPLE.read_text("utf-8"))
-        return cls([tokenize(pair[side]) for side in (0, 1) for pair in pairs])
-
-    def found(self, rows: Rows) -> int:
-        """Count the questions whose own passage is the nearest."""
-        half = len(rows) // 2
-        nearest = (rows[:half] @ rows[half:].T).argmax(1)
-        return int((nearest == np.arange(half)).sum())
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """What may compute a text model.
+    """Which runtimes may compute a text model.
 
     Attributes:
-        allowed: ``auto``, ``exact`` or ``torch``.
-        exports: folder in which converted models are kept.
+        mode: ``auto``, ``exact`` or ``torch``.
+        cache_folder: the folder of converted models and of saved trials.
     """
 
-    allowed: str = "auto"
-    exports: Path = Path("~/.cache/memetwin")
+    mode: str = "auto"
+    cache_folder: Path = Path("~/.cache/memetwin")
 
 
-Makers = Mapping[tuple[str, str], Callable[[], Runtime]]
+@dataclass(frozen=True)
+class SelectedRuntime:
+    """The selected runtime, its trial, and the trials of all runtimes."""
+
+    runtime: Runtime
+    trial: RuntimeTrial
+    trials: list[RuntimeTrial]
 
 
-def makers(model: Any, pad: int, digest: str, runtimes: RuntimeOptions) -> Makers:
-    """Return what may compute a model here, by name and dtype; float32 torch comes first.
+RuntimeFactories = Mapping[tuple[str, str], Callable[[], Runtime]]
+
+
+def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) -> RuntimeFactories:
+    """Return the factories of the runtimes that may compute a model on this machine.
 
     Args:
         model: a sentence-transformers model for text.
-        pad: the token that fills short rows.
-        digest: of the model; its conversion is kept under it.
-        runtimes: what is allowed.
+        pad_token: the id that fills short rows.
+        digest: of the model; its conversion is saved under it.
+        options: which runtimes are allowed.
+
+    Returns:
+        Factories by name and dtype; float32 torch, the reference, is first.
     """
-    device, exports = str(model.device), runtimes.exports.expanduser()
+    device, cache_folder = str(model.device), options.cache_folder.expanduser()
     found: dict[tuple[str, str], Callable[[], Runtime]] = {
-        ("torch", "float32"): lambda: TorchRuntime(model, pad)
+        ("torch", "float32"): lambda: TorchRuntime(model, pad_token)
     }
-    half = _fast_in_half(device)
-    if runtimes.allowed == "torch" or device != "cpu":
-        if half:
-            found["torch", "bfloat16"] = lambda: TorchRuntime(model, pad, half=True)
-        if device.startswith("cuda") and runtimes.allowed != "torch":
-            for dtype in (torch.float16, torch.bfloat16)[: 1 + half]:
+    bfloat16 = _has_fast_bfloat16(device)
+    if options.mode == "torch" or device != "cpu":
+        if bfloat16:
+            found["torch", "bfloat16"] = lambda: TorchRuntime(model, pad_token, half=True)
+        if device.startswith("cuda") and options.mode != "torch":
+            for dtype in (torch.float16, torch.bfloat16)[: 1 + bfloat16]:
                 found[CudaGraphRuntime.name, str(dtype).removeprefix("torch.")] = functools.partial(
-                    CudaGraphRuntime, model, pad, dtype
+                    CudaGraphRuntime, model, pad_token, dtype
                 )
         return found
-    converted = functools.cache(lambda: convert(model, exports, digest))
-    found["openvino", "float32"] = lambda: OpenVinoRuntime(converted(), pad)
-    if half:
+    converted = functools.cache(lambda: convert(model, cache_folder, digest))
+    found["openvino", "float32"] = lambda: OpenVinoRuntime(converted(), pad_token)
+    if bfloat16:
         found["openvino", "bfloat16"] = lambda: OpenVinoRuntime(
-            converted(), pad, "bfloat16", half=True
+            converted(), pad_token, "bfloat16", half=True
         )
-    found["openvino", "int8"] = lambda: OpenVinoRuntime(converted(), pad, "int8", half=half)
+    found["openvino", "int8"] = lambda: OpenVinoRuntime(
+        converted(), pad_token, "int8", half=bfloat16
+    )
     return found
 
 
-def choose(
-    ways: Makers, sample: Sample, *, exact: bool, record: Path
-) -> tuple[Runtime, RuntimeTrial, list[RuntimeTrial]]:
-    """Return the fastest runtime that agrees with the first, its trial, and all trials.
+def select(
+    factories: RuntimeFactories, sample: Sample, *, exact: bool, record: Path
+) -> SelectedRuntime:
+    """Select the fastest runtime that agrees with the reference; else the reference.
 
     Args:
-        ways: how to make the runtimes, the reference first; one that fails is left out.
-        sample: what they are tried with.
-        exact: ask for LEAST_COSINE instead of MEAN_COSINE.
-        record: file of what earlier trials on this machine have shown.
+        factories: of the runtimes, the reference first; a runtime that fails is left out.
+        sample: the texts of the trials.
+        exact: require MIN_COSINE of every text, instead of MIN_MEAN_COSINE.
+        record: the file of saved trials.
     """
-    key = _machine(ways)
-    tried = _recall(record, key) or _try_all(ways, sample)
-    reference = tried[0]
-    eligible = [trial for trial in tried[1:] if is_eligible(trial, reference, exact)]
-    for trial in sorted(eligible, key=lambda one: -one.texts_per_second):
+    machine = _machine(factories)
+    trials = _read_trials(record, machine) or run_trials(factories.values(), sample)
+    reference = trials[0]
+    agreeing = [trial for trial in trials[1:] if agrees(trial, reference, exact=exact)]
+    for trial in sorted(agreeing, key=lambda one: -one.texts_per_second):
         if trial.texts_per_second < reference.texts_per_second:
             break
         try:
-            runtime = ways[trial.runtime, trial.dtype]()
+            runtime = factories[trial.runtime, trial.dtype]()
         except Exception:
-            log.exception("a runtime failed", extra={"runtime": trial.runtime})
+            log.exception("a runtime cannot be created", extra={"runtime": trial.runtime})
             continue
-        _remember(record, key, tried)
-        return runtime, trial, tried
-    return ways[reference.runtime, reference.dtype](), reference, tried
+        _save_trials(record, machine, trials)
+        return SelectedRuntime(runtime, trial, trials)
+    return SelectedRuntime(factories[reference.runtime, reference.dtype](), reference, trials)
 
 
-def is_eligible(trial: RuntimeTrial, reference: RuntimeTrial, exact: bool) -> bool:
-    """Say whether a runtime's vectors are good enough."""
-    agrees = (
-        trial.min_cosine >= LEAST_COSINE
-        if exact
-        else trial.mean_cosine >= MEAN_COSINE and trial.top1_hits >= reference.top1_hits
-    )
-    return agrees and trial.batch_invariance >= INDEPENDENCE
+def agrees(trial: RuntimeTrial, reference: RuntimeTrial, *, exact: bool) -> bool:
+    """Say whether a runtime's vectors may be served instead of the reference's."""
+    if trial.batch_invariance < MIN_BATCH_INVARIANCE:
+        return False
+    if exact:
+        return trial.min_cosine >= MIN_COSINE
+    return trial.mean_cosine >= MIN_MEAN_COSINE and trial.top1_hits >= reference.top1_hits
 
 
-def _try_all(ways: Makers, sample: Sample) -> list[RuntimeTrial]:
-    makes = iter(ways.values())
-    reference = next(makes)()
-    expected = _rows(reference, sample.texts)
-    tried = [_try(reference, sample, expected, expected)]
-    for make in makes:
-        try:
-            runtime = make()
-            tried.append(_try(runtime, sample, _rows(runtime, sample.texts), expected))
-        except Exception:
-            log.exception("a runtime failed and is left out")
-    return tried
-
-
-def _try(runtime: Runtime, sample: Sample, rows: Rows, expected: Rows) -> RuntimeTrial:
-    some = sample.texts[-_ALONE:]
-    alone = _unit(np.vstack([runtime.compute([text]) for text in some]))
-    together = _unit(runtime.compute(some))
-    cosines = (rows * expected).sum(1)
-    return RuntimeTrial(
-        runtime=runtime.name,
-        dtype=runtime.dtype,
-        mean_cosine=float(cosines.mean()),
-        min_cosine=float(cosines.min()),
-        batch_invariance=float(
-            min((alone * one).sum(1).min() for one in (together, rows[-_ALONE:]))
-        ),
-        top1_hits=sample.found(rows),
-        texts_per_second=_speed(runtime, sample.texts),
-    )
-
-
-def _rows(runtime: Runtime, texts: Sequence[TokenIds]) -> Rows:
-    """Return vectors in the order of their texts, of length 1, computed as calls are."""
-    batches = list(_batches(texts, runtime.batch_tokens))
-    with ThreadPoolExecutor(runtime.workers) as pool:
-        parts = pool.map(lambda batch: runtime.compute([texts[n] for n in batch]), batches)
-        rows = np.vstack(list(parts))
-    return _unit(rows[np.argsort(np.concatenate(batches))])
-
-
-def _speed(runtime: Runtime, texts: Sequence[TokenIds]) -> float:
-    """Return the texts per second with all workers busy; the best of some rounds."""
-    some = texts[::3]  # a third of them tells it, and whoever starts it waits
-    batches = [[some[n] for n in batch] for batch in _batches(some, runtime.batch_tokens)]
-    times, batches = [], batches * runtime.workers
-    with ThreadPoolExecutor(runtime.workers) as pool:
-        for _ in range(_ROUNDS):
-            started = time.perf_counter()
-            list(pool.map(runtime.compute, batches))
-            times.append(time.perf_counter() - started)
-    return len(some) * runtime.workers / min(times)
-
-
-def _batches(texts: Sequence[TokenIds], most: int) -> Iterator[list[int]]:
-    """Cut texts, by number, into batches of like length, of at most so many tokens or one text."""
-    batch: list[int] = []
-    for number in sorted(range(len(texts)), key=lambda n: len(texts[n])):
-        if batch and len(texts[number]) * (len(batch) + 1) > most:
-            yield batch
-            batch = []
-        batch.append(number)
-    yield batch
-
-
-def _unit(rows: Rows) -> Rows:
-    unit: Rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
-
-
-def _fast_in_half(device: str) -> bool:
+def _has_fast_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
-    # Where a processor only imitates it, it is ruinous.
+    # A processor without these instructions emulates bfloat16, many times slower than float32.
     return device == "cpu" and _CPUINFO.is_file() and "avx512_bf16" in _CPUINFO.read_text()
 
 
-def _machine(ways: Makers) -> str:
-    """Name what trials depend on, beside the model."""
-    parts = [
-        VERSION,
-        platform.machine(),
-        platform.processor(),
-        available_cores(),
-        torch.__version__,
-        *ways,
-    ]
+def _machine(factories: RuntimeFactories) -> str:
+    """Describe what trials depend on besides the model: hardware, versions, runtimes."""
+    parts: list[Any] = [VERSION, platform.machine(), platform.processor(), available_cores()]
+    parts += [torch.__version__, *factories]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
-    return " ".join(map(str, [*parts, _processor()]))
+    return " ".join(map(str, [*parts, _processor_digest()]))
 
 
-def _processor() -> str:
+def _processor_digest() -> str:
     lines = _CPUINFO.read_text().splitlines() if _CPUINFO.is_file() else []
-    names = [line for line in lines if line.startswith(("model name", "flags"))]
-    return hashlib.sha256("".join(names[:2]).encode()).hexdigest()[:16]
+    described = [line for line in lines if line.startswith(("model name", "flags"))]
+    return hashlib.sha256("".join(described[:2]).encode()).hexdigest()[:16]
 
 
-def _recall(record: Path, key: str) -> list[RuntimeTrial]:
+def _read_trials(record: Path, machine: str) -> list[RuntimeTrial]:
+    """Read the trials of this machine; a missing or damaged file means none."""
     try:
-        return [RuntimeTrial(**trial) for trial in json.loads(record.read_text())[key]]
+        return [RuntimeTrial(**trial) for trial in json.loads(record.read_text())[machine]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _remember(record: Path, key: str, tried: Sequence[RuntimeTrial]) -> None:
+def _save_trials(record: Path, machine: str, trials: Sequence[RuntimeTrial]) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({key: list(map(dataclasses.asdict, tried))}, indent=1)
-        beside = record.with_suffix(f".{os.getpid()}")
-        beside.write_text(text)
-        beside.replace(record)
+        text = json.dumps({machine: list(map(dataclasses.asdict, trials))}, indent=1)
+        temporary = record.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text)
+        temporary.replace(record)
     except OSError as error:
-        log.warning("trials cannot be kept: %s", error)
+        log.warning("runtime trials cannot be saved: %s", error)

@@ -1,4 +1,4 @@
-"""What computes a text model: the protocol, and torch."""
+"""The protocol of a runtime, which computes a text model, and the runtime of torch."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,14 +7,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.embedder.models.model import Vectors
+
 TokenIds = Sequence[int]
-Rows = NDArray[np.float32]
 
 
 class Runtime(Protocol):
-    """Computes a text model; ``workers`` threads may call it at once, each with its own batch.
+    """Computes a text model.
 
-    ``batch_tokens`` is the size of batch that suits it, padding counted in.
+    Attributes:
+        name: for example ``openvino``.
+        dtype: the data type that it computes in.
+        workers: threads that may call ``compute`` at the same time.
+        batch_tokens: the batch size that suits it, in tokens with padding.
     """
 
     name: str
@@ -22,61 +27,74 @@ class Runtime(Protocol):
     workers: int
     batch_tokens: int
 
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        """Return vectors, float32 [n, dimensions]."""
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute the vectors of tokenised texts, float32 [n, dimensions]."""
         ...
 
 
 def best_device() -> str:
-    """Return where torch computes fastest here: ``cuda``, ``mps`` or ``cpu``."""
+    """Return the fastest torch device of this machine: ``cuda``, ``mps`` or ``cpu``."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 class TorchRuntime:
-    """A sentence-transformers model as it is; half means autocast to bfloat16."""
+    """Runs the modules of a sentence-transformers model.
+
+    Args:
+        model: a sentence-transformers model for text.
+        pad_token: the id that fills short rows.
+        half: autocast to bfloat16.
+    """
 
     name = "torch"
     workers = 1
     batch_tokens = 8192
 
-    def __init__(self, model: Any, pad: int, *, half: bool = False) -> None:
-        self._model, self._pad, self._half = model, pad, half
+    def __init__(self, model: Any, pad_token: int, *, half: bool = False) -> None:
+        self._model, self._pad_token, self._half = model, pad_token, half
         self._device = torch.device(model.device)
         self.dtype = "bfloat16" if half else "float32"
 
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        """Run the model's modules, without the loops of SentenceTransformer.encode."""
-        ids, mask = (torch.from_numpy(part).to(self._device) for part in padded(batch, self._pad))
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute vectors, without the sorting and batching of SentenceTransformer.encode."""
+        padded = pad_batch(batch, self._pad_token)
+        ids, mask = (torch.from_numpy(part).to(self._device) for part in padded)
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, torch.bfloat16, enabled=self._half),
         ):
-            found = self._model({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
-        return np.asarray(found.float().cpu().numpy(), np.float32)
+            output = self._model({"input_ids": ids, "attention_mask": mask})
+        return np.asarray(output["sentence_embedding"].float().cpu().numpy(), np.float32)
 
 
-def padded(batch: Sequence[TokenIds], pad: int) -> list[NDArray[np.int64]]:
-    """Return token ids and attention mask, both int64 [n, longest]."""
-    size = len(batch), max(map(len, batch))
-    ids, mask = np.empty(size, np.int64), np.empty(size, np.int64)
-    fill(batch, pad, ids, mask)
+def pad_batch(batch: Sequence[TokenIds], pad_token: int) -> list[NDArray[np.int64]]:
+    """Return the token ids and the attention mask, both int64 [n, longest]."""
+    shape = len(batch), max(map(len, batch))
+    ids, mask = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    write_padded(batch, pad_token, ids, mask)
     return [ids, mask]
 
 
-def fill(
-    batch: Sequence[TokenIds], pad: int, ids: NDArray[np.int64], mask: NDArray[np.int64]
+def write_padded(
+    batch: Sequence[TokenIds], pad_token: int, ids: NDArray[np.int64], mask: NDArray[np.int64]
 ) -> None:
-    """Write token ids and attention mask over buffers of at least that shape.
+    """Write the token ids and the attention mask of a batch into larger buffers.
 
-    Rows that are left over have one token each, so that no row attends to nothing.
+    Each spare row attends to one token, because attention over no token is undefined.
+
+    Args:
+        batch: tokenised texts.
+        pad_token: the id that fills short rows.
+        ids: int64 [at least n, at least longest]; it is overwritten.
+        mask: as ``ids``.
     """
     lengths = np.ones(len(ids), np.int64)
     lengths[: len(batch)] = np.fromiter(map(len, batch), np.int64, len(batch))
     np.less(np.arange(ids.shape[1]), lengths[:, None], out=mask, casting="unsafe")
-    ids.fill(pad)
-    own = ids[: len(batch)]
-    own[mask[: len(batch)] > 0] = np.fromiter(
+    ids.fill(pad_token)
+    used = ids[: len(batch)]
+    used[mask[: len(batch)] > 0] = np.fromiter(
         (token for tokens in batch for token in tokens), np.int64
     )

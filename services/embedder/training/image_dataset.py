@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from services.embedder.decoding import images
-from services.embedder.models.network import over_white
+from services.embedder.models.network import flatten_onto_white
 from services.errors import InvalidArgument
 
 _LEAST_SIDE = 128
@@ -66,7 +66,7 @@ def read(folder: Path, side: int = 0, *, labelled: bool | None = None) -> tuple[
     kept = max(_LEAST_SIDE, side * 4 // 3)
     for name in tqdm(_files(folder), desc="reading", unit="file", mininterval=5):
         try:
-            image = over_white(images.decode((folder / name).read_bytes(), name))
+            image = flatten_onto_white(images.decode((folder / name).read_bytes(), name))
         except (InvalidArgument, OSError) as error:
             problems.append(f"{name}: {error}")
             continue

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from services.embedder.models.model import ModelLoadError
-from services.embedder.models.sentence_transformer import folder_digest, read
+from services.embedder.models.pretrained import model_digest
+from services.embedder.models.sentence_transformer import load_sentence_transformer
 from services.embedder.training import evaluation, text_pairs
 from services.embedder.training.checkpoints import Checkpoint, digest
 from services.embedder.training.evaluation import Recall
@@ -58,7 +59,7 @@ def train(task: Task, base: str) -> str:
         raise ValueError("training needs at least two pairs to learn from")
     click.echo(f"training on {len(seen)} pairs, {len(unseen)} held out")
     try:
-        model, origin = read(base)
+        model, origin = load_sentence_transformer(base)
     except ModelLoadError as error:
         raise ValueError(str(error)) from error
     before = measure(model, unseen)
@@ -72,7 +73,7 @@ def train(task: Task, base: str) -> str:
     labelled = "" if all(pair.same for pair in rows) else _LABELLED
     name = task.out.resolve().name
     card = "\n".join([
-        _FIRST.format(name=name, base=base, digest=folder_digest(str(task.out), model)),
+        _FIRST.format(name=name, base=base, digest=model_digest(str(task.out), model)),
         task.data_section("pairs", len(seen), len(unseen), "groups of pairs that share texts"),
         task.training_section(_METHOD + labelled, progress),
         _figures(unseen, before, measure(model, unseen)),

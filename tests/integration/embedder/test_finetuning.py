@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from sentence_transformers import SentenceTransformer
 
 from memetwin.embedder.v1 import embedder_pb2
-from services.embedder.models.sentence_transformer import read
+from services.embedder.models.sentence_transformer import load_sentence_transformer
 from services.embedder.training import command, text_pairs, text_training
 from services.embedder.training.checkpoints import Checkpoint
 from services.embedder.training.text_losses import TextPairObjective
@@ -67,7 +67,8 @@ def test_pairs_become_a_better_model_that_the_embedder_serves(base: Path, tmp_pa
     assert not (tmp_path / "net" / "checkpoint.pt").exists()
     unseen = text_pairs.split(rows, 10)[1]
     before, after = (
-        text_training.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net")
+        text_training.measure(load_sentence_transformer(str(one))[0], unseen)
+        for one in (base, tmp_path / "net")
     )
     assert before
     assert after
@@ -99,7 +100,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     seen, unseen = text_pairs.split(translations(300), 10)
 
     def descend(die_after: int | None, name: str) -> dict[str, torch.Tensor]:
-        lesson = TextPairObjective(read(str(base))[0], seen, unseen, seed=1)
+        lesson = TextPairObjective(load_sentence_transformer(str(base))[0], seen, unseen, seed=1)
         checkpoint = Checkpoint(tmp_path / name, {"options": ""})
         checkpoint.due = lambda: True  # type: ignore[method-assign]
         descent, loss, steps = Descent(lesson, Plan(3), checkpoint), lesson.loss, 0
@@ -139,7 +140,8 @@ def test_labelled_pairs_teach_what_does_not_belong_together(base: Path, tmp_path
     unseen = text_pairs.split(text_pairs.read(file), 5)[1]
     assert {pair.same for pair in unseen} == {True, False}
     before, after = (
-        text_training.measure(read(str(one))[0], unseen) for one in (base, tmp_path / "net")
+        text_training.measure(load_sentence_transformer(str(one))[0], unseen)
+        for one in (base, tmp_path / "net")
     )
     assert before
     assert after
@@ -162,7 +164,7 @@ def test_no_text_is_learned_from_and_held_out(tmp_path: Path) -> None:
 
 def test_no_batch_has_two_pairs_that_share_a_text(base: Path) -> None:
     rows = [Pair(f"a{number // 3}", f"b{number}") for number in range(300)]
-    lesson = TextPairObjective(read(str(base))[0], rows, [], seed=1)
+    lesson = TextPairObjective(load_sentence_transformer(str(base))[0], rows, [], seed=1)
     batches = lesson.batches(torch.Generator().manual_seed(1))
     assert len(batches) == 4
     for batch in batches:

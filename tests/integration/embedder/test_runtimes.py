@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.embedder.models.openvino import OpenVinoRuntime, convert, openvino
-from services.embedder.models.runtime_selection import INDEPENDENCE, LEAST_COSINE, RuntimeOptions
-from services.embedder.models.runtimes import Rows
+from services.embedder.models.model import Vectors
+from services.embedder.models.openvino import OpenVinoRuntime, convert, import_openvino
+from services.embedder.models.runtime_selection import (
+    MIN_BATCH_INVARIANCE,
+    MIN_COSINE,
+    RuntimeOptions,
+)
 from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
-    read,
+    load_sentence_transformer,
 )
 from tests.conftest import ROOT
 
@@ -25,41 +29,43 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("exports")
 
 
-def vectors(model: SentenceTransformerModel) -> Rows:
+def vectors(model: SentenceTransformerModel) -> Vectors:
     return unit(model.encode(model.prepare(TEXTS, "")))
 
 
-def unit(rows: Rows) -> Rows:
-    whole: Rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def unit(rows: Vectors) -> Vectors:
+    whole: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return whole
 
 
 @pytest.mark.parametrize("allowed", ["auto", "exact", "torch"])
 def test_vectors_agree_with_those_of_sentence_transformers(allowed: str, exports: Path) -> None:
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions(allowed, exports))
-    expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS, normalize_embeddings=True)
-    least = 0.99 if allowed == "auto" else LEAST_COSINE
+    expected = load_sentence_transformer(DEFAULT_TEXT_MODEL)[0].encode(
+        TEXTS, normalize_embeddings=True
+    )
+    least = 0.99 if allowed == "auto" else MIN_COSINE
     assert (vectors(model) * expected).sum(1).min() >= least
     tried = {(trial.runtime, trial.dtype) for trial in model.info.trials}
     assert (model.info.runtime, model.info.dtype) in tried
     assert ("openvino", "float32") in tried or allowed == "torch"
-    exactly = model.info.digest == read(DEFAULT_TEXT_MODEL)[1]
+    exactly = model.info.digest == load_sentence_transformer(DEFAULT_TEXT_MODEL)[1]
     assert exactly or model.info.dtype == "int8"
 
 
 def test_eight_bits_agree_with_float32_and_do_not_depend_on_the_batch(exports: Path) -> None:
-    model, digest = read(DEFAULT_TEXT_MODEL)
+    model, digest = load_sentence_transformer(DEFAULT_TEXT_MODEL)
     small = OpenVinoRuntime(convert(model, exports, digest), 0, "int8")
     ids = [model.tokenizer(text, truncation=True)["input_ids"] for text in TEXTS[:3]]
     batch = unit(small.compute(ids))
     alone = unit(np.vstack([small.compute([one]) for one in ids]))
     expected = model.encode(TEXTS[:3], normalize_embeddings=True)
     assert (batch * expected).sum(1).min() >= 0.99  # "no", a lone word, has .994
-    assert (batch * alone).sum(1).min() >= INDEPENDENCE
+    assert (batch * alone).sum(1).min() >= MIN_BATCH_INVARIANCE
 
 
 def test_rows_that_no_group_divides_are_not_made_small() -> None:
-    openvino()
+    import_openvino()
     from openvino import Model, opset13
 
     from services.embedder.models.openvino_int8 import quantise
@@ -95,7 +101,7 @@ def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None
 
 def test_openvino_reports_nothing_to_its_makers() -> None:
     code = (
-        "import sys; from services.embedder.models.openvino import openvino; openvino();"
+        "import sys; from services.embedder.models.openvino import import_openvino; import_openvino();"
         "assert not [name for name in sys.modules if 'openvino_telemetry.' in name];"
         "assert sys.modules['openvino_telemetry'] is None"
     )

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.models.sentence_transformer import DEFAULT_TEXT_MODEL, read
+from services.embedder.models.sentence_transformer import (
+    DEFAULT_TEXT_MODEL,
+    load_sentence_transformer,
+)
 from tests.embedder_process import EmbedderProcess, request
 from tests.refusals import refusal
 from tests.stack import Stack
@@ -47,7 +50,7 @@ def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (80, 6
 
 
 def test_vectors_are_those_of_sentence_transformers() -> None:
-    expected = read(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
+    expected = load_sentence_transformer(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
     exact = EmbedderProcess(os.environ | {"MEMETWIN_RUNTIME": "exact"})
     reply = exact.stub.Embed(request(TEXTS), timeout=60)
     exact.stop()

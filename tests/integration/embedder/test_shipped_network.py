@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.embedder.models.network import SHIPPED, WEIGHTS, Network
+from services.embedder.models.network import SHIPPED_FOLDER, WEIGHTS_FILE, Network
 from tests.bench import twins
 
 METRICS = ("cosine", "ip", "l2")
@@ -13,7 +13,7 @@ METRICS = ("cosine", "ip", "l2")
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return Network.load(SHIPPED)
+    return Network.load(SHIPPED_FOLDER)
 
 
 def files(kind: str) -> list[Path]:
@@ -28,11 +28,11 @@ def meme_recall(network: Network) -> twins.Recall:
 
 
 def test_it_is_small_and_its_card_knows_it(network: Network) -> None:
-    assert (SHIPPED / WEIGHTS).stat().st_size < 8_000_000
-    info = (SHIPPED / "README.md").read_text()
+    assert (SHIPPED_FOLDER / WEIGHTS_FILE).stat().st_size < 8_000_000
+    info = (SHIPPED_FOLDER / "README.md").read_text()
     for part in (network.digest, "No meme was ever trained on", "Weights and code: Apache-2.0"):
         assert part in info
-    assert json.loads((SHIPPED / "architecture.json").read_text())["name"] == network.name
+    assert json.loads((SHIPPED_FOLDER / "architecture.json").read_text())["name"] == network.name
 
 
 @pytest.mark.parametrize("metric", METRICS)

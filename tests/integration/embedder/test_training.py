@@ -306,7 +306,7 @@ def test_maps_are_what_the_layers_compute(tmp_path: Path) -> None:
     network = Network(declared, build(declared))
     picture = network.prepare(Image.linear_gradient("L"))
     plain = Network(architecture.parse(json.dumps(SMALL | {"mirrored": False})), network._layers)
-    seen = network.seen(picture)
+    seen = network.feature_maps(picture)
     assert [tuple(values.shape) for values in seen[:3]] == [(16, 16, 16), (16, 16, 16), (16, 8, 8)]
     np.testing.assert_allclose(seen[-1].numpy(), plain.encode(picture[None])[0], atol=1e-5)
 

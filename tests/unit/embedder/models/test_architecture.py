@@ -34,7 +34,7 @@ def read(**changes: Any) -> Architecture:
 def test_a_declaration_says_every_tensor_and_the_vector_s_length() -> None:
     tiny = read()
     assert tiny.dimensions == 16
-    assert tiny.tensors() == {
+    assert tiny.parameter_shapes() == {
         "0.weight": (8, 3, 5, 5),
         "0.bias": (8,),
         "4.weight": (16, 8 * 5 * 5),  # 32 pixels, halved by the stride, in threes: 5
@@ -55,7 +55,7 @@ def test_a_declaration_survives_writing_and_reading() -> None:
 
 
 def test_stride_defaults_to_one() -> None:
-    assert Convolution(4, 3).output((3, 9)) == (4, 9)
+    assert Convolution(4, 3).output_shape((3, 9)) == (4, 9)
 
 
 @pytest.mark.parametrize(

@@ -1,86 +1,183 @@
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
+import torch
 
 from services.embedder.models import runtime_selection
-from services.embedder.models.runtime_selection import Sample
-from services.embedder.models.runtimes import Rows, Runtime, TokenIds, padded
+from services.embedder.models.model import RuntimeTrial
+from services.embedder.models.runtime_selection import (
+    MIN_BATCH_INVARIANCE,
+    MIN_COSINE,
+    MIN_MEAN_COSINE,
+    RuntimeOptions,
+    agrees,
+)
+from services.embedder.models.runtime_trials import Sample
+from services.embedder.models.runtimes import Runtime
+from tests.fakes.runtimes import NoisyRuntime
+
+SAMPLE = Sample([[1], [2]])
 
 
-class Fake:
-    """A runtime whose vectors are off by a random part, and by another that its batch decides."""
-
-    workers = 2
-    batch_tokens = 1024
-
-    def __init__(self, name: str, off: float = 0.0, mates: float = 0.0) -> None:
-        self.name, self.dtype, self._off, self._mates = name, "float32", off, mates
-
-    def compute(self, batch: Sequence[TokenIds]) -> Rows:
-        rows = [np.random.default_rng(list(tokens)).normal(size=64) for tokens in batch]
-        noise = [np.random.default_rng([9, *tokens]).normal(size=64) for tokens in batch]
-        share = self._off + self._mates * len(batch)
-        return np.array(rows, np.float32) + share * np.array(noise, np.float32)
+def trial(name: str, speed: float = 1.0, **changes: Any) -> RuntimeTrial:
+    perfect = {"mean_cosine": 1.0, "min_cosine": 1.0, "batch_invariance": 1.0, "top1_hits": 24}
+    return RuntimeTrial(name, "float32", **(perfect | changes), texts_per_second=speed)
 
 
-SAMPLE = Sample([[side, n] for side in (1, 2) for n in range(24)])
+class Machine:
+    """Runtimes by name, and the trials that they would have."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, record: Path) -> None:
+        self.trials = [trial("reference", 10)]
+        self.broken: set[str] = set()
+        self.runs = 0
+        self.record = record
+        monkeypatch.setattr(runtime_selection, "run_trials", self._run)
+
+    def select(self, *, exact: bool = False) -> str:
+        factories = {(one.runtime, one.dtype): self._factory(one.runtime) for one in self.trials}
+        selected = runtime_selection.select(factories, SAMPLE, exact=exact, record=self.record)
+        assert selected.trial.runtime == selected.runtime.name
+        return selected.runtime.name
+
+    def _run(self, factories: Any, sample: Sample) -> list[RuntimeTrial]:
+        self.runs += 1
+        return self.trials
+
+    def _factory(self, name: str) -> Callable[[], Runtime]:
+        def create() -> Runtime:
+            if name in self.broken:
+                raise RuntimeError("no memory")
+            return NoisyRuntime(name)
+
+        return create
 
 
-def choose(tmp_path: Path, *fakes: Fake, exact: bool = False) -> tuple[str, list[str]]:
-    made: list[Runtime] = [Fake("reference"), *fakes]
-    ways = {(one.name, one.dtype): (lambda one=one: one) for one in made}
-    runtime, trial, tried = runtime_selection.choose(
-        ways, SAMPLE, exact=exact, record=tmp_path / "deep" / "trials.json"
-    )
-    assert trial.runtime == runtime.name
-    return runtime.name, [one.runtime for one in tried]
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
+    return Machine(monkeypatch, tmp_path / "deep" / "trials.json")
 
 
-@pytest.fixture(autouse=True)
-def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time stands still: what comes last is fastest."""
-    counted = iter(range(1, 100))
-    monkeypatch.setattr(runtime_selection, "_speed", lambda runtime, sample: float(next(counted)))
+def test_the_fastest_agreeing_runtime_is_selected(machine: Machine) -> None:
+    machine.trials += [trial("slow", 20), trial("fast", 40), trial("wrong", 80, mean_cosine=0.5)]
+    assert machine.select() == "fast"
 
 
-def test_the_fastest_that_agrees_is_taken(tmp_path: Path) -> None:
-    chosen = choose(tmp_path, Fake("slow"), Fake("fast"), Fake("wrong", off=0.5))
-    assert chosen == ("fast", ["reference", "slow", "fast", "wrong"])
+def test_the_reference_is_selected_where_it_is_the_fastest(machine: Machine) -> None:
+    machine.trials += [trial("slow", 5)]
+    assert machine.select() == "reference"
 
 
-def test_exact_asks_for_more_than_auto(tmp_path: Path) -> None:
-    near = Fake("near", off=0.05)
-    assert choose(tmp_path / "auto", near)[0] == "near"
-    assert choose(tmp_path / "exact", near, exact=True)[0] == "reference"
+def test_a_runtime_that_cannot_be_created_is_skipped(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.trials += [trial("slow", 20), trial("fast", 40)]
+    machine.broken = {"fast"}
+    assert machine.select() == "slow"
+    assert "a runtime cannot be created" in caplog.text
 
 
-def test_a_runtime_whose_vectors_depend_on_their_batch_is_refused(tmp_path: Path) -> None:
-    assert choose(tmp_path, Fake("coupled", mates=0.002))[0] == "reference"
+def test_saved_trials_are_used_again(machine: Machine) -> None:
+    machine.trials += [trial("fast", 40)]
+    assert machine.select() == machine.select() == "fast"
+    assert machine.runs == 1
 
 
-def test_trials_are_kept_and_damaged_ones_made_again(tmp_path: Path) -> None:
-    assert choose(tmp_path, Fake("fast"))[0] == "fast"
-    record = tmp_path / "deep" / "trials.json"
-    [(key, kept)] = json.loads(record.read_text()).items()
-    kept[1]["texts_per_second"] = 0.5
-    record.write_text(json.dumps({key: kept}))
-    assert choose(tmp_path, Fake("fast"))[0] == "reference"
-    record.write_text("{")
-    assert choose(tmp_path, Fake("fast"))[0] == "fast"
+def test_trials_of_another_machine_are_not_used(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.trials += [trial("fast", 40)]
+    machine.select()
+    monkeypatch.setattr(runtime_selection, "cores", lambda: 1000)
+    machine.select()
+    assert machine.runs == 2
 
 
-def test_a_runtime_that_fails_is_left_out(tmp_path: Path) -> None:
-    class Broken(Fake):
-        def compute(self, batch: Sequence[TokenIds]) -> Rows:
-            raise RuntimeError("no")
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"x": [{"no": 1}]}'])
+def test_a_damaged_record_is_replaced(machine: Machine, content: str) -> None:
+    machine.trials += [trial("fast", 40)]
+    machine.record.parent.mkdir()
+    machine.record.write_text(content)
+    assert machine.select() == "fast"
+    [saved] = json.loads(machine.record.read_text()).values()
+    assert [one["runtime"] for one in saved] == ["reference", "fast"]
+    assert [path.name for path in machine.record.parent.iterdir()] == ["trials.json"]
 
-    assert choose(tmp_path, Broken("broken")) == ("reference", ["reference"])
+
+def test_a_record_that_cannot_be_written_is_logged(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.trials += [trial("fast", 40)]
+    machine.record.parent.write_text("not a folder")
+    with caplog.at_level(logging.WARNING):
+        assert machine.select() == "fast"
+    assert "runtime trials cannot be saved" in caplog.text
 
 
-def test_short_rows_are_filled_and_masked() -> None:
-    ids, mask = padded([[5, 6, 7], [8]], 1)
-    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+@pytest.mark.parametrize(
+    ("changes", "auto", "exact"),
+    [
+        ({}, True, True),
+        ({"min_cosine": MIN_COSINE - 1e-6}, True, False),
+        ({"mean_cosine": MIN_MEAN_COSINE - 1e-6, "min_cosine": 0.9}, False, False),
+        ({"top1_hits": 23, "min_cosine": 0.9}, False, False),
+        ({"top1_hits": 25, "min_cosine": 0.9}, True, False),
+        ({"batch_invariance": MIN_BATCH_INVARIANCE - 1e-6}, False, False),
+    ],
+)
+def test_each_mode_has_its_own_requirements(
+    changes: dict[str, Any], auto: bool, exact: bool
+) -> None:
+    candidate, reference = trial("candidate", **changes), trial("reference")
+    assert agrees(candidate, reference, exact=False) is auto
+    assert agrees(candidate, reference, exact=True) is exact
+
+
+class Model:
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+
+@pytest.mark.parametrize(
+    ("mode", "device", "bfloat16", "expected"),
+    [
+        ("auto", "cpu", False, ["torch float32", "openvino float32", "openvino int8"]),
+        ("exact", "cpu", True, ["torch float32", "openvino float32", "openvino bfloat16",
+                                "openvino int8"]),
+        ("torch", "cpu", True, ["torch float32", "torch bfloat16"]),
+        ("torch", "cuda:0", True, ["torch float32", "torch bfloat16"]),
+        ("auto", "cuda:0", False, ["torch float32", "cuda float16"]),
+        ("auto", "cuda:0", True, ["torch float32", "torch bfloat16", "cuda float16",
+                                  "cuda bfloat16"]),
+        ("auto", "mps", False, ["torch float32"]),
+    ],
+)  # fmt: skip
+def test_the_runtimes_depend_on_mode_and_device(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mode: str,
+    device: str,
+    bfloat16: bool,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(runtime_selection, "_has_fast_bfloat16", lambda device: bfloat16)
+    options = RuntimeOptions(mode, tmp_path)
+    found = runtime_selection.factories(Model(device), 0, "digest", options)
+    assert [" ".join(name) for name in found] == expected
+
+
+@pytest.mark.parametrize("flags", ["flags\t: avx2", "flags\t: avx2 avx512_bf16"])
+def test_bfloat16_is_fast_where_the_processor_has_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str
+) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(flags)
+    monkeypatch.setattr(runtime_selection, "_CPUINFO", file)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert runtime_selection._has_fast_bfloat16("cpu") is ("bf16" in flags)
+    assert runtime_selection._has_fast_bfloat16("cuda:1")
+    assert not runtime_selection._has_fast_bfloat16("mps")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from services.embedder.models import architecture
-from services.embedder.models.network import ARCHITECTURE, WEIGHTS, Network, build
+from services.embedder.models.network import ARCHITECTURE_FILE, WEIGHTS_FILE, Network, build
 
 TINY: dict[str, Any] = {
     "format": 1,
@@ -49,9 +49,9 @@ def batch() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def rewrite(folder: Path, change: Any) -> None:
-    tensors = safetensors.torch.load_file(folder / WEIGHTS)
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     change(tensors)
-    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
 
 
 def test_what_is_saved_loads_with_the_same_digest_and_vectors(folder: Path, batch: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_changed_weight_or_declaration_changes_the_digest(folder: Path) -> Non
     before = Network.load(folder).digest
     rewrite(folder, lambda tensors: tensors["0.bias"].add_(1))
     after = Network.load(folder).digest
-    (folder / ARCHITECTURE).write_text(json.dumps(TINY | {"mirrored": False}))
+    (folder / ARCHITECTURE_FILE).write_text(json.dumps(TINY | {"mirrored": False}))
     assert len({before, after, Network.load(folder).digest}) == 3
 
 
@@ -164,7 +164,7 @@ def test_weights_that_do_not_fit_are_refused(folder: Path, change: Any, complain
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"\xff" * 64, b"PK\x03\x04"])
 def test_other_files_are_refused(folder: Path, content: bytes) -> None:
-    (folder / WEIGHTS).write_bytes(content)
+    (folder / WEIGHTS_FILE).write_bytes(content)
     with pytest.raises(ValueError, match="no valid safetensors"):
         Network.load(folder)
 
@@ -175,6 +175,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_declaration_that_is_no_text_is_refused(folder: Path) -> None:
-    (folder / ARCHITECTURE).write_bytes(b"\xff\xfe{}")
+    (folder / ARCHITECTURE_FILE).write_bytes(b"\xff\xfe{}")
     with pytest.raises(ValueError, match="no UTF-8"):
         Network.load(folder)
