@@ -164,10 +164,11 @@ def build(architecture: Architecture) -> nn.Sequential:
     The keys of the state dict are ``<position>.weight`` and ``<position>.bias``.
     """
     layers = architecture.layers_with_input_shapes()
-    return nn.Sequential(*(_module(layer, shape) for layer, shape in layers))
+    return nn.Sequential(*(build_layer(layer, shape) for layer, shape in layers))
 
 
-def _module(layer: declared.Layer, input_shape: declared.Shape) -> nn.Module:
+def build_layer(layer: declared.Layer, input_shape: declared.Shape) -> nn.Module:
+    """Build one layer, with random weights."""
     match layer:
         case declared.Convolution(channels, kernel, stride):
             return nn.Conv2d(input_shape[0], channels, kernel, stride, padding=kernel // 2)

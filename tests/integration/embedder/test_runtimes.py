@@ -101,7 +101,8 @@ def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None
 
 def test_openvino_reports_nothing_to_its_makers() -> None:
     code = (
-        "import sys; from services.embedder.models.openvino import import_openvino; import_openvino();"
+        "import sys; from services.embedder.models.openvino import import_openvino;"
+        "import_openvino();"
         "assert not [name for name in sys.modules if 'openvino_telemetry.' in name];"
         "assert sys.modules['openvino_telemetry'] is None"
     )

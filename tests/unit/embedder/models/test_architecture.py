@@ -1,61 +1,42 @@
-import json
 import re
 from typing import Any
 
 import pytest
 
-from services.embedder.models.architecture import Architecture, parse
-from services.embedder.models.layers import Convolution
+from services.embedder.models.architecture import parse
 from tests.conftest import ROOT
+from tests.fakes.networks import tiny_architecture
 
 
-def declaration(**changes: Any) -> dict[str, Any]:
-    return {
-        "format": 1,
-        "name": "tiny",
-        "side": 32,
-        "mean": [0.5, 0.5, 0.5],
-        "deviation": [0.25, 0.25, 0.25],
-        "mirrored": True,
-        "layers": [
-            {"type": "convolution", "channels": 8, "kernel": 5, "stride": 2},
-            {"type": "activation", "function": "relu"},
-            {"type": "pooling", "kind": "max", "size": 3},
-            {"type": "flatten"},
-            {"type": "dense", "units": 16},
-        ],
-    } | changes
-
-
-def read(**changes: Any) -> Architecture:
-    return parse(json.dumps(declaration(**changes)))
-
-
-def test_a_declaration_says_every_tensor_and_the_vector_s_length() -> None:
-    tiny = read()
-    assert tiny.dimensions == 16
-    assert tiny.parameter_shapes() == {
+def test_parameters_and_dimensions_follow_from_the_declaration() -> None:
+    layers = [
+        {"type": "convolution", "channels": 8, "kernel": 5, "stride": 2},
+        {"type": "activation", "function": "relu"},
+        {"type": "pooling", "kind": "max", "size": 3},
+        {"type": "flatten"},
+        {"type": "dense", "units": 16},
+    ]
+    declared = tiny_architecture(side=32, layers=layers)
+    assert declared.dimensions == 16
+    assert declared.parameter_shapes() == {
         "0.weight": (8, 3, 5, 5),
         "0.bias": (8,),
-        "4.weight": (16, 8 * 5 * 5),  # 32 pixels, halved by the stride, in threes: 5
+        "4.weight": (16, 8 * 5 * 5),  # 32 pixels, then 16 by the stride, then 5 windows of 3
         "4.bias": (16,),
     }
 
 
-def test_global_pooling_leaves_one_number_a_channel() -> None:
-    layers = [
-        {"type": "convolution", "channels": 7, "kernel": 3},
-        {"type": "global_pooling", "kind": "average"},
-    ]
-    assert read(layers=layers).dimensions == 7
+def test_each_layer_has_the_shape_of_its_input() -> None:
+    shapes = [shape for _, shape in tiny_architecture().layers_with_input_shapes()]
+    assert shapes == [(3, 16), (4, 16), (4, 16), (4, 8), (4, 8), (4, 4), (64,)]
 
 
 def test_a_declaration_survives_writing_and_reading() -> None:
-    assert parse(read().to_json()) == read()
+    assert parse(tiny_architecture().to_json()) == tiny_architecture()
 
 
-def test_stride_defaults_to_one() -> None:
-    assert Convolution(4, 3).output_shape((3, 9)) == (4, 9)
+def test_the_stride_of_a_convolution_defaults_to_one() -> None:
+    assert tiny_architecture().to_json().count('"stride": 1') == 1
 
 
 @pytest.mark.parametrize(
@@ -75,20 +56,20 @@ def test_stride_defaults_to_one() -> None:
         ({"layers": {}}, "list of layers"),
         ({"layers": []}, "number of layers"),
         ({"layers": [{"type": "flatten"}] * 65}, "number of layers"),
-        ({"layers": [{"type": "eval"}]}, "needs a type: one of convolution"),
+        ({"layers": [{"type": "eval"}]}, "needs a type that is one of convolution"),
         ({"layers": [["flatten"]]}, "needs a type"),
         ({"layers": [{"type": ["flatten"]}]}, "needs a type"),
         (
             {"layers": [{"type": "dense", "units": 4}]},
             r"layers\[0\] \(dense\): dense needs a vector",
         ),
-        ({"layers": [{"type": "flatten"}] * 2}, "needs a picture"),
+        ({"layers": [{"type": "flatten"}] * 2}, "needs feature maps"),
         ({"layers": [{"type": "convolution", "channels": 4, "kernel": 3}]}, "must leave a vector"),
         ({"layers": [{"type": "convolution", "channels": 4, "kernel": 2}]}, "kernel must be odd"),
         ({"layers": [{"type": "convolution", "channels": 10**9, "kernel": 3}]}, "channels must be"),
-        ({"layers": [{"type": "convolution", "kernel": 3}]}, "misses 'channels'"),
+        ({"layers": [{"type": "convolution", "kernel": 3}]}, "the key 'channels' is missing"),
         ({"layers": [{"type": "activation", "function": "exec"}]}, "function must be one of"),
-        ({"layers": [{"type": "pooling", "kind": "max", "size": 33}]}, "does not fit into a side"),
+        ({"layers": [{"type": "pooling", "kind": "max", "size": 17}]}, "does not fit into a side"),
         (
             {
                 "side": 512,
@@ -98,21 +79,21 @@ def test_stride_defaults_to_one() -> None:
         ),
         (
             {"side": 512, "layers": [{"type": "convolution", "channels": 4096, "kernel": 1}]},
-            "too many values",
+            "activations exceed",
         ),
     ],
 )
-def test_what_cannot_be_built_is_refused(changes: dict[str, Any], complaint: str) -> None:
+def test_a_network_that_cannot_be_built_is_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        read(**changes)
+        tiny_architecture(**changes)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"format": 1}'])
-def test_what_is_no_declaration_is_refused(text: str) -> None:
+def test_text_that_is_not_a_declaration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="architecture"):
         parse(text)
 
 
-def test_the_example_of_the_readme_can_be_built() -> None:
+def test_the_example_in_the_readme_can_be_built() -> None:
     [example] = re.findall(r"```json\n(\{\"format\".*?)```", (ROOT / "README.md").read_text(), re.S)
     assert parse(example).dimensions == 64

@@ -1,0 +1,13 @@
+"""Runs a call in another thread."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_new_thread(call: Callable[[], T]) -> T:
+    """Return what a call returns in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
