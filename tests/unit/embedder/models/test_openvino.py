@@ -77,9 +77,9 @@ def test_a_single_text_uses_all_cores_unless_another_batch_is_computed(
 
 
 def test_workers_are_bounded(converted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "cores", lambda: 1)
+    monkeypatch.setattr(openvino, "available_cores", lambda: 1)
     assert OpenVinoRuntime(converted, 0).workers == 1
-    monkeypatch.setattr(openvino, "cores", lambda: 100)
+    monkeypatch.setattr(openvino, "available_cores", lambda: 100)
     monkeypatch.setattr(openvino, "import_openvino", FakeOpenVino)
     assert OpenVinoRuntime(converted, 0).workers == 16
 

@@ -92,7 +92,7 @@ def test_trials_of_another_machine_are_not_used(
 ) -> None:
     machine.trials += [trial("fast", 40)]
     machine.select()
-    monkeypatch.setattr(runtime_selection, "cores", lambda: 1000)
+    monkeypatch.setattr(runtime_selection, "available_cores", lambda: 1000)
     machine.select()
     assert machine.runs == 2
 
