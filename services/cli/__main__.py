@@ -1,11 +1,11 @@
-"""The ``memetwin`` command: a gRPC client like any other.
+"""The ``memetwin`` command, a gRPC client of the gateway.
 
-Commands of other installs (``train``) join by the entry point group ``memetwin.commands``.
+Other installs add commands, for example ``train``, by the entry point group ``memetwin.commands``.
 """
 
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -21,140 +21,140 @@ from services.cli.load import DEMO, Report, load_documents, load_pictures, load_
 from services.cli.tune import tune
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-GROUP = "memetwin.commands"
-CACHE_GROUP = "memetwin.commands.cache"
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-class Commands(click.Group):
-    """Our own commands and those of what else is installed, imported when they are called."""
+class PluginGroup(click.Group):
+    """A group that also has the commands of an entry point group, imported on use."""
 
-    joined = GROUP
+    entry_point_group = "memetwin.commands"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return sorted(
-            {*super().list_commands(ctx), *(one.name for one in entry_points(group=self.joined))}
-        )
+        plugins = entry_points(group=self.entry_point_group)
+        return sorted({*super().list_commands(ctx), *(plugin.name for plugin in plugins)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None."""
-        for one in entry_points(group=self.joined):
-            if one.name == cmd_name:
-                return _load(one)
+        for plugin in entry_points(group=self.entry_point_group, name=cmd_name):
+            return _load_command(plugin)
         return super().get_command(ctx, cmd_name)
 
 
-class CacheCommands(Commands):
+class CacheGroup(PluginGroup):
     """The commands of the cache."""
 
-    joined = CACHE_GROUP
+    entry_point_group = "memetwin.commands.cache"
 
 
-def _load(entry_point: object) -> click.Command:
+def _load_command(plugin: EntryPoint) -> click.Command:
     try:
-        command: click.Command = entry_point.load()  # type: ignore[attr-defined]
+        command: click.Command = plugin.load()
     except ImportError as error:
         raise click.ClickException(
-            f"This command needs an install that is missing: {error}"
+            f"The command needs a package that is not installed: {error}"
         ) from error
     return command
 
 
-@click.group(cls=Commands)
+@click.group(cls=PluginGroup)
 @click.option(
     "--gateway",
     default=lambda: os.environ.get("MEMETWIN_GATEWAY_ADDRESS") or "127.0.0.1:50050",
-    show_default="MEMETWIN_GATEWAY_ADDRESS, else 127.0.0.1:50050",
+    show_default="MEMETWIN_GATEWAY_ADDRESS or 127.0.0.1:50050",
     help="Address of the gateway.",
 )
 @click.pass_context
 def main(context: click.Context, gateway: str) -> None:
-    """Find meme twins, load pictures, keep collections, see what the stack can do."""
+    """Load pictures and documents, move and tune collections, and measure a running stack."""
     context.obj = gateway
 
 
 @main.command()
-@click.argument(
-    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), required=False
-)
-@click.option(
-    "--demo", is_flag=True, help="Load the texts and pictures that ship with the project."
-)
+@click.argument("folder", type=FOLDER, required=False)
+@click.option("--demo", is_flag=True, help="Load the texts and pictures of the demo.")
 @click.pass_obj
 def load(gateway: str, folder: Path | None, demo: bool) -> None:
-    """Load a FOLDER of pictures; their titles are the file names. What is there is skipped."""
+    """Load the pictures of a FOLDER as twins, titled by their file names.
+
+    Pictures that are loaded already are skipped.
+    """
     if not folder and not demo:
-        raise click.UsageError("Name a FOLDER, or say --demo.")
-    with gateway_channel(gateway) as to:
+        raise click.UsageError("Name a FOLDER or use --demo.")
+    with gateway_channel(gateway) as channel:
         reports = []
         if demo:
-            reports += [load_texts(to, DEMO / "memes.jsonl")]
-            reports += [load_pictures(to, DEMO / "pictures")]
+            reports.append(load_texts(channel, DEMO / "memes.jsonl"))
+            reports.append(load_pictures(channel, DEMO / "pictures"))
         if folder:
-            reports.append(load_pictures(to, folder))
-    _say(reports)
-    sys.exit(_exit_code(reports))
+            reports.append(load_pictures(channel, folder))
+    _finish(reports)
 
 
 @main.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--collection", default="documents", show_default=True, help="Where to keep them.")
+@click.argument("folder", type=FOLDER)
+@click.option("--collection", default="documents", show_default=True, help="Target collection.")
 @click.pass_obj
 def ingest(gateway: str, folder: Path, collection: str) -> None:
-    """Take in a FOLDER of texts, Markdown, HTML and PDF. What is unchanged is skipped."""
-    with gateway_channel(gateway) as to:
-        report = load_documents(to, folder, collection)
-    _say([report])
-    sys.exit(_exit_code([report]))
+    """Ingest the text, Markdown, HTML and PDF files of a FOLDER.
+
+    Files that have not changed are skipped.
+    """
+    with gateway_channel(gateway) as channel:
+        report = load_documents(channel, folder, collection)
+    _finish([report])
 
 
 @main.command()
-@click.option("--corpus", type=FILE, required=True, help="Documents: JSON lines: id, title, text.")
+@click.option(
+    "--corpus", type=FILE, required=True, help="Documents: JSON lines of id, title, text."
+)
 @click.option("--queries", type=FILE, required=True, help="Questions: JSON lines of id, text.")
 @click.option("--qrels", type=FILE, required=True, help="Judgements: query, document, relevance.")
-@click.option("--unanswerable", type=FILE, help="Questions to refuse: JSON lines of text.")
-@click.option("--calibrate", is_flag=True, help="First learn from these questions when to refuse.")
-@click.option("--rerank", is_flag=True, help="Let the embedder's cross-encoder order passages.")
-@click.option("--collection", help="Collection to use; by default one of the corpus's own.")
-@click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"))
+@click.option("--unanswerable", type=FILE, help="Unanswerable questions: JSON lines of text.")
+@click.option("--calibrate", is_flag=True, help="First calibrate refusals on these questions.")
+@click.option("--rerank", is_flag=True, help="Rerank passages with the embedder's cross-encoder.")
+@click.option("--collection", help="Target collection. By default the corpus has its own.")
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"),
+              show_default=True, help="File for the charts (PNG).")  # fmt: skip
 @click.pass_obj
-def evaluate(gateway: str, /, calibrate: bool, picture: Path, **given: Any) -> None:
-    """Measure retrieval and refusals on a corpus, and draw a picture."""
-    with gateway_channel(gateway) as to:
-        evaluation.run(to, evaluation.Task(**given, calibrate=calibrate), click.echo, picture)
+def evaluate(gateway: str, /, calibrate: bool, picture: Path, **task: Any) -> None:
+    """Measure retrieval and refusals on a corpus, and draw charts."""
+    with gateway_channel(gateway) as channel:
+        evaluation.run(channel, evaluation.Task(**task, calibrate=calibrate), click.echo, picture)
 
 
 @main.command()
 @click.pass_obj
 def tour(gateway: str) -> None:
-    """Show a twin, a search, cache hits, an answer with citations and a refusal, with times."""
-    with gateway_channel(gateway) as to:
-        tours.run(to, click.echo)
+    """Show a twin, a search, cache hits, an answer with citations and a refusal, with timings."""
+    with gateway_channel(gateway) as channel:
+        tours.run(channel, click.echo)
 
 
-@main.group(cls=CacheCommands)
+@main.group(cls=CacheGroup)
 def cache() -> None:
-    """Calibrate the cache, train its verifier."""
+    """Calibrate the semantic cache or train its verifier."""
 
 
 @cache.command()
-@click.option("--pairs", required=True, type=click.Path(exists=True, path_type=Path),
-              help='Lines of JSON: {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
-@click.option("--precision", default=0.95, show_default=True, help="Wanted share of right hits.")
+@click.option("--pairs", required=True, type=FILE,
+              help='Labelled pairs: JSON lines of {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
+@click.option("--precision", default=0.95, show_default=True, help="Target precision of hits.")
 @click.option("--curve", type=click.Path(dir_okay=False, path_type=Path),
-              help="File to draw precision over hit ratio to (SVG).")  # fmt: skip
+              help="File for a chart of precision over hit ratio (SVG).")  # fmt: skip
 @click.pass_obj
 def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -> None:
-    """Find the bounds that keep a precision on your own pairs of questions."""
-    with gateway_channel(gateway) as to:
+    """Find the bounds that reach a target precision on your own pairs of questions."""
+    with gateway_channel(gateway) as channel:
         try:
-            found = calibration.calibrate(to, pairs, precision)
+            bounds = calibration.calibrate(channel, pairs, precision)
         except ValueError as error:
             raise click.ClickException(str(error)) from error
-    click.echo(calibration.sentence("min_similarity ", found.min_similarity))
-    click.echo(calibration.sentence("min_probability", found.min_probability))
+    click.echo(calibration.describe("min_similarity ", bounds.min_similarity))
+    click.echo(calibration.describe("min_probability", bounds.min_probability))
     if curve:
-        curve.write_text(calibration.picture(found))
+        curve.write_text(calibration.chart(bounds))
 
 
 main.add_command(export)
@@ -162,31 +162,26 @@ main.add_command(import_file)
 main.add_command(tune)
 
 
-def _say(reports: list[Report]) -> None:
+def _finish(reports: list[Report]) -> None:
+    """Print reports and exit; the exit status is 1 if one of the loads failed completely."""
     for report in reports:
-        click.echo(report.sentence())
+        click.echo(report.summary())
         for problem in report.problems:
-            click.echo(f"  could not read {problem}", err=True)
+            click.echo(f"  failed: {problem}", err=True)
         for warning in report.warnings:
-            click.echo(f"  {warning}", err=True)
-
-
-def _exit_code(reports: list[Report]) -> int:
-    """Fail only if nothing at all could be loaded."""
-    return int(
-        any(report.problems and not report.loaded and not report.skipped for report in reports)
-    )
+            click.echo(f"  warning: {warning}", err=True)
+    sys.exit(int(any(report.failed for report in reports)))
 
 
 def run() -> None:
-    """Run the command; what the services refuse is told in a line."""
+    """Run the command. Print the error of a service as one line."""
     try:
         main(prog_name="memetwin")
     except grpc.RpcError as error:
-        told = error.details() if isinstance(error, grpc.Call) else str(error)
+        message = error.details() if isinstance(error, grpc.Call) else str(error)
         if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAUTHENTICATED:
-            told = "The gateway wants an API key: set MEMETWIN_API_KEY to one that it knows."
-        click.echo(f"memetwin: {told}", err=True)
+            message = "The gateway requires an API key: set MEMETWIN_API_KEY to a key it knows."
+        click.echo(f"memetwin: {message}", err=True)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""``memetwin cache calibrate``: bounds for a wanted precision, from a file of labelled pairs."""
+"""``memetwin cache calibrate``: bounds for a target precision, from a file of labelled pairs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,9 @@ import grpc
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 
-BATCH = 256
+BATCH_SIZE = 256
 TIMEOUT = 3600
-_SIDE = 400
+_CHART_SIZE = 400
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-60 -20 {size} {size}" font-family="sans-serif" font-size="14">
 <rect width="{side}" height="{side}" fill="none" stroke="#999"/>
 <text x="{middle}" y="{below}" text-anchor="middle">hit ratio (0 to 1)</text>
@@ -23,46 +23,50 @@ _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-60 -20 {size} {size}
 
 
 def calibrate(channel: grpc.Channel, file: Path, precision: float) -> cache_pb2.CalibrateResponse:
-    """Send a file of pairs to the gateway.
+    """Calibrate the cache on a file of labelled pairs, one JSON object a line.
 
     Raises:
-        ValueError: a line is no pair.
+        ValueError: a line is not a labelled pair.
+        grpc.RpcError: the gateway refuses the call or is unreachable.
     """
     stub = cache_pb2_grpc.CacheServiceStub(channel)
     return stub.Calibrate(iter(list(_requests(file, precision))), timeout=TIMEOUT)
 
 
-def sentence(name: str, found: cache_pb2.CalibratedBound) -> str:
-    """Return what was found, in a line."""
-    if not found.HasField("bound"):
+def describe(name: str, calibrated: cache_pb2.CalibratedBound) -> str:
+    """Return a calibrated bound with its precision and recall as one line."""
+    if not calibrated.HasField("bound"):
         return f"{name}: no bound reaches this precision"
-    precision, recall = map(_share, (found.precision, found.recall))
-    return f"{name}: {found.bound:.4f}  precision {precision}  recall {recall}"
+    precision, recall = map(_interval, (calibrated.precision, calibrated.recall))
+    return f"{name}: {calibrated.bound:.4f}  precision {precision}  recall {recall}"
 
 
-def _share(share: cache_pb2.Proportion) -> str:
+def _interval(share: cache_pb2.Proportion) -> str:
     return f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
 
 
-def picture(found: cache_pb2.CalibrateResponse) -> str:
-    """Return both curves, precision over hit ratio, as SVG."""
+def chart(bounds: cache_pb2.CalibrateResponse) -> str:
+    """Return both curves of precision over hit ratio as SVG."""
     return _SVG.format(
-        side=_SIDE, size=_SIDE + 80, middle=_SIDE // 2, below=_SIDE + 30,
-        first=_SIDE - 30, second=_SIDE - 10,
-        cosine=_points(found.min_similarity.curve), verifier=_points(found.min_probability.curve),
+        side=_CHART_SIZE, size=_CHART_SIZE + 80, middle=_CHART_SIZE // 2, below=_CHART_SIZE + 30,
+        first=_CHART_SIZE - 30, second=_CHART_SIZE - 10,
+        cosine=_points(bounds.min_similarity.curve), verifier=_points(bounds.min_probability.curve),
     )  # fmt: skip
 
 
 def _points(curve: Sequence[cache_pb2.CurvePoint]) -> str:
     return " ".join(
-        f"{point.hit_ratio * _SIDE:.1f},{(1 - point.precision) * _SIDE:.1f}" for point in curve
+        f"{point.hit_ratio * _CHART_SIZE:.1f},{(1 - point.precision) * _CHART_SIZE:.1f}"
+        for point in curve
     )
 
 
 def _requests(file: Path, precision: float) -> Iterator[cache_pb2.CalibrateRequest]:
     pairs = [_pair(number, line) for number, line in enumerate(file.read_text().splitlines(), 1)]
-    for first in range(0, max(len(pairs), 1), BATCH):
-        yield cache_pb2.CalibrateRequest(precision=precision, pairs=pairs[first : first + BATCH])
+    for start in range(0, max(len(pairs), 1), BATCH_SIZE):
+        yield cache_pb2.CalibrateRequest(
+            precision=precision, pairs=pairs[start : start + BATCH_SIZE]
+        )
 
 
 def _pair(number: int, line: str) -> cache_pb2.LabelledPair:
@@ -70,4 +74,6 @@ def _pair(number: int, line: str) -> cache_pb2.LabelledPair:
         row = json.loads(line)
         return cache_pb2.LabelledPair(one=row["a"], other=row["b"], same=row["duplicate"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'line {number} is not {{"a": …, "b": …, "duplicate": …}}') from error
+        raise ValueError(
+            f'Line {number} is not a JSON object {{"a": …, "b": …, "duplicate": …}}.'
+        ) from error

@@ -1,7 +1,7 @@
 """``memetwin export`` and ``memetwin import``: a collection as a file.
 
-The file is a sequence of ``ExportCollectionResponse``, each after its length as a varint: the
-collection first, then its documents.
+The file is a sequence of ``ExportCollectionResponse``, each with its length as a varint before it.
+The first one holds the collection, the others its documents.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from services.cli.channels import channel, search_option
 from services.cli.collections import resolve
 
 _DAY = 86_400
-Piece = search_pb2.ExportCollectionResponse
+Part = search_pb2.ExportCollectionResponse
 
 
 @click.command(name="export")
@@ -26,61 +26,66 @@ Piece = search_pb2.ExportCollectionResponse
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 @search_option()
 def export(collection: str, file: Path, search: str) -> None:
-    """Write a COLLECTION with all its documents to a FILE."""
-    part = file.with_name(f"{file.name}.part")
+    """Write a COLLECTION and all of its documents to a FILE."""
+    unfinished = file.with_name(f"{file.name}.part")
     try:
-        target: Any  # protobuf's types know only BytesIO
-        with channel(search) as to, part.open("wb") as target:
-            stub = search_pb2_grpc.SearchServiceStub(to)
+        target: Any  # the type stubs of protobuf allow BytesIO only
+        with channel(search) as search_channel, unfinished.open("wb") as target:
+            stub = search_pb2_grpc.SearchServiceStub(search_channel)
             request = search_pb2.ExportCollectionRequest(collection=resolve(stub, collection))
             count = 0
-            for piece in tqdm(
-                stub.ExportCollection(request, timeout=_DAY), unit=" pieces", disable=None
+            for part in tqdm(
+                stub.ExportCollection(request, timeout=_DAY), unit=" parts", disable=None
             ):
-                proto.serialize_length_prefixed(piece, target)
-                count += len(piece.documents.documents)
-        part.replace(file)
+                proto.serialize_length_prefixed(part, target)
+                count += len(part.documents.documents)
+        unfinished.replace(file)
     finally:
-        part.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     click.echo(f"{count} documents of {collection} are in {file}.")
 
 
 @click.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="Name of the collection, if not the one that was exported.")
-@click.option("--any-engine", is_flag=True, help="Take the best engine that the server has.")
+@click.option("--name", help="New name of the collection.")
+@click.option("--any-engine", is_flag=True, help="Use the default engine of the server.")
 @search_option()
 def import_file(file: Path, name: str | None, any_engine: bool, search: str) -> None:
-    """Create a collection of a FILE that export has written; one that is there is filled up."""
-    with channel(search) as to, file.open("rb") as source:
-        stub = search_pb2_grpc.SearchServiceStub(to)
-        # Read to its end first: half a file shall not become half a collection.
-        if not sum(1 for _ in _pieces(source)):
-            raise click.ClickException(f"{file} is empty.")
+    """Create a collection from a FILE of the export command.
+
+    The documents are added if the collection exists.
+    """
+    with channel(search) as search_channel, file.open("rb") as source:
+        stub = search_pb2_grpc.SearchServiceStub(search_channel)
+        # Read the whole file first, so that a truncated file creates no collection.
+        if not sum(1 for _ in _parts(source)):
+            raise click.ClickException(f"The file {file} is empty.")
         source.seek(0)
-        pieces = _pieces(source)
-        first = next(pieces).collection
-        first.name = name or first.name
+        parts = _parts(source)
+        collection = next(parts).collection
+        collection.name = name or collection.name
         if any_engine:
-            first.engine = search_pb2.ENGINE_UNSPECIFIED
-        reply = stub.ImportCollection(_requests(first, pieces), timeout=_DAY)
-    click.echo(f"{first.name}: {reply.created} documents created, {reply.updated} updated.")
+            collection.engine = search_pb2.ENGINE_UNSPECIFIED
+        reply = stub.ImportCollection(_requests(collection, parts), timeout=_DAY)
+    click.echo(f"{collection.name}: {reply.created} documents created, {reply.updated} updated.")
 
 
-def _pieces(source: Any) -> Iterator[Piece]:
+def _parts(source: Any) -> Iterator[Part]:
     while True:
         try:
-            piece = proto.parse_length_prefixed(Piece, source)
+            part = proto.parse_length_prefixed(Part, source)
         except (DecodeError, ValueError, EOFError) as error:
-            raise click.ClickException("The file is cut short, or no export.") from error
-        if piece is None:
+            raise click.ClickException(
+                "The file is truncated or not an export. Export the collection again."
+            ) from error
+        if part is None:
             return
-        yield piece
+        yield part
 
 
 def _requests(
-    first: search_pb2.Collection, pieces: Iterator[Piece]
+    collection: search_pb2.Collection, parts: Iterator[Part]
 ) -> Iterator[search_pb2.ImportCollectionRequest]:
-    yield search_pb2.ImportCollectionRequest(collection=first)
-    for piece in pieces:
-        yield search_pb2.ImportCollectionRequest(documents=piece.documents)
+    yield search_pb2.ImportCollectionRequest(collection=collection)
+    for part in parts:
+        yield search_pb2.ImportCollectionRequest(documents=part.documents)

@@ -1,4 +1,4 @@
-"""Loads folders of pictures and files of texts into a running stack."""
+"""Loads folders of pictures and documents, and files of texts, into a running stack."""
 
 import json
 import os
@@ -13,79 +13,80 @@ from tqdm import tqdm
 
 from memetwin.gateway.v1 import rag_pb2, twin_pb2, twin_pb2_grpc
 from memetwin.search.v1 import search_pb2
-from services.cli.documents import Outgoing, send
+from services.cli.ingestion import Upload, send
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 COLLECTION = "memes"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-DOCUMENTS = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".pdf")
-AT_ONCE = 4
-# What one picture's fault can be; anything else is the stack's, and ends the load.
-_OWN_FAULT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+DOCUMENT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".pdf")
+CONCURRENT_CALLS = 4
+# Codes that one picture can cause. Any other code concerns the whole stack and ends the load.
+_PICTURE_ERRORS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 @dataclass
 class Report:
-    """What became of a load."""
+    """The outcome of a load.
+
+    Attributes:
+        kind: what was loaded, for example ``pictures``.
+        unchanged: number of items that the stack had already.
+        problems: one line for each item that failed.
+        warnings: one line for each warning about an item that was loaded.
+    """
 
     kind: str
     loaded: int = 0
-    skipped: int = 0
+    unchanged: int = 0
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def of(self, receipts: Iterable[rag_pb2.IngestDocumentsResponse]) -> Self:
-        """Take in what became of documents; return this report."""
+    def add(self, receipts: Iterable[rag_pb2.IngestDocumentsResponse]) -> Self:
+        """Add the receipts of documents, and return this report."""
         for receipt in receipts:
             if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
                 self.problems.append(f"{receipt.id}: {receipt.message} ({receipt.reason})")
             elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
-                self.skipped += 1
+                self.unchanged += 1
             else:
                 self.loaded += 1
             self.warnings += [f"{receipt.id}: {warning}" for warning in receipt.warnings]
         return self
 
-    def sentence(self) -> str:
-        """Say it in one line."""
+    @property
+    def failed(self) -> bool:
+        """Whether there were problems and the stack has none of the items."""
+        return bool(self.problems) and not self.loaded and not self.unchanged
+
+    def summary(self) -> str:
+        """Return the report as one line."""
         return (
-            f"{self.kind}: {self.loaded} loaded, {self.skipped} were there,"
-            f" {len(self.problems)} could not be read"
+            f"{self.kind}: {self.loaded} loaded, {self.unchanged} unchanged,"
+            f" {len(self.problems)} failed"
         )
 
 
 def load_pictures(channel: grpc.Channel, folder: Path) -> Report:
-    """Add every picture below a folder as a twin; titles are file names, ``tags.json`` adds tags.
+    """Add every picture below a folder as a twin. Its title is the file name.
+
+    A file ``tags.json`` in the folder may list tags by title.
 
     Raises:
-        grpc.RpcError: the stack does not answer.
+        grpc.RpcError: the gateway refuses the call or is unreachable.
     """
     report = Report("pictures")
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
     tags = _tags(folder)
     stub = twin_pb2_grpc.TwinServiceStub(channel)
-
-    def add(path: Path) -> bool | str:
-        try:
-            request = twin_pb2.AddTwinRequest(
-                title=path.stem, image=path.read_bytes(), tags=tags.get(path.stem, [])
-            )
-            return stub.AddTwin(request, timeout=60, wait_for_ready=True).created
-        except OSError as error:
-            return f"{path.name}: {error.strerror}"
-        except grpc.RpcError as error:
-            if isinstance(error, grpc.Call) and error.code() in _OWN_FAULT:
-                return f"{path.name}: {error.details()}"
-            raise
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for outcome in tqdm(pool.map(add, files), total=len(files), desc="pictures", unit=""):
+    with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
+        outcomes = pool.map(lambda path: _add_picture(stub, path, tags.get(path.stem, [])), files)
+        for outcome in tqdm(outcomes, total=len(files), desc="pictures", unit="", disable=None):
             if isinstance(outcome, str):
                 report.problems.append(outcome)
             elif outcome:
                 report.loaded += 1
             else:
-                report.skipped += 1
+                report.unchanged += 1
     return report
 
 
@@ -93,32 +94,45 @@ def load_texts(channel: grpc.Channel, file: Path) -> Report:
     """Ingest a file of texts, one JSON object a line: id, title, text, year, tags, origin.
 
     Raises:
-        grpc.RpcError: the stack does not answer.
+        grpc.RpcError: the gateway refuses the call or is unreachable.
     """
     rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
-    return Report("texts").of(send(channel, [_text(row) for row in rows], "texts"))
+    return Report("texts").add(send(channel, [_text(row) for row in rows], "texts"))
 
 
 def load_documents(channel: grpc.Channel, folder: Path, collection: str) -> Report:
-    """Ingest every document below a folder; ids are paths in it. What is unchanged is skipped.
+    """Ingest every document below a folder. Its id is its path in the folder.
 
     Raises:
-        grpc.RpcError: the stack does not answer.
+        grpc.RpcError: the gateway refuses the call or is unreachable.
     """
-    report, outgoing = Report("documents"), []
+    report, uploads = Report("documents"), []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in DOCUMENTS and path.is_file():
+        if path.suffix.lower() in DOCUMENT_SUFFIXES and path.is_file():
             name = path.relative_to(folder).as_posix()
             if os.access(path, os.R_OK):
                 header = rag_pb2.IngestHeader(collection=collection, id=name)
-                outgoing.append(Outgoing(header, path.read_bytes))
+                uploads.append(Upload(header, path.read_bytes))
             else:
-                report.problems.append(f"{name}: it may not be read")
-    return report.of(send(channel, outgoing, "documents"))
+                report.problems.append(f"{name}: no permission to read the file")
+    return report.add(send(channel, uploads, "documents"))
 
 
-def _text(row: dict[str, Any]) -> Outgoing:
-    place = search_pb2.GeoPoint(lat=row["origin"]["lat"], lon=row["origin"]["lon"])
+def _add_picture(stub: twin_pb2_grpc.TwinServiceStub, path: Path, tags: list[str]) -> bool | str:
+    """Add a picture; return whether it is new, or what is wrong with it."""
+    try:
+        request = twin_pb2.AddTwinRequest(title=path.stem, image=path.read_bytes(), tags=tags)
+        return stub.AddTwin(request, timeout=60, wait_for_ready=True).created
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() in _PICTURE_ERRORS:
+            return f"{path.name}: {error.details()}"
+        raise
+
+
+def _text(row: dict[str, Any]) -> Upload:
+    point = search_pb2.GeoPoint(lat=row["origin"]["lat"], lon=row["origin"]["lon"])
     header = rag_pb2.IngestHeader(
         collection=COLLECTION,
         id=row["id"],
@@ -126,10 +140,10 @@ def _text(row: dict[str, Any]) -> Outgoing:
         fields={
             "year": search_pb2.FieldValue(number=row["year"]),
             "tags": search_pb2.FieldValue(strings=search_pb2.Strings(values=row["tags"])),
-            "origin": search_pb2.FieldValue(geo=place),
+            "origin": search_pb2.FieldValue(geo=point),
         },
     )
-    return Outgoing(header, row["text"].encode)
+    return Upload(header, row["text"].encode)
 
 
 def _tags(folder: Path) -> dict[str, list[str]]:

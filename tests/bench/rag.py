@@ -46,10 +46,10 @@ def measure(stack: Stack, client: Any, data: Path, corpus: list[Any]) -> None:
     stub, name = evaluate.stub_of(stack.gateway), "scifact"
     queries = evaluate.rows_of(data / "scifact" / "queries.jsonl")
     judged = evaluate.judgements(data / "scifact" / "qrels.tsv")
-    print(evaluate.ingest(stack.gateway, name, corpus).sentence() + "\n")
+    print(evaluate.ingest(stack.gateway, name, corpus).summary() + "\n")
     banking = [json.loads(line)["text"] for line in (data / "banking77.jsonl").open()][:BANKING]
     learnt = evaluate.calibrate(stub, name, [row["text"] for row in queries], banking)
-    print(evaluate.told(learnt) + "\n")
+    print(evaluate.describe_calibration(learnt) + "\n")
     figures = evaluate.measure(stub, name, queries, judged)
     evaluate.measure_refusals(stub, name, banking, figures)
     print(figures.table() + "\n")
@@ -63,13 +63,13 @@ def costs(stack: Stack, client: Any, questions: list[str]) -> None:
     retrieve, embed, raw = [], [], []
     for question in questions:
         with watched(client) as commands:
-            evaluate.ask(stub, "scifact", question, limit=8)
+            evaluate.retrieve(stub, "scifact", question, limit=8)
         raw.append(replayed(client, commands))
         asked = embedder_pb2.EmbedRequest(
             inputs=[embedder_pb2.Input(text=question)], task=embedder_pb2.TASK_QUERY
         )
         embed.append(timed(lambda asked=asked: embedder.Embed(asked)))
-        retrieve.append(timed(lambda: evaluate.ask(stub, "scifact", question, limit=8)))  # noqa: B023
+        retrieve.append(timed(lambda: evaluate.retrieve(stub, "scifact", question, limit=8)))  # noqa: B023
     whole, model, commands_ = (sorted(times)[len(times) // 2] for times in (retrieve, embed, raw))
     print("| p50 ms | |\n|---|---|")
     print(f"| Retrieve, 8 passages | {whole * 1000:.1f} |")

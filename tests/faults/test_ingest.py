@@ -16,7 +16,7 @@ import pytest
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services.cli.documents import Outgoing, send
+from services.cli.ingestion import Upload, send
 from tests.conftest import ROOT
 from tests.documents import read
 from tests.library import BROKEN, NOTES, PAGES, library, note, page
@@ -106,7 +106,7 @@ def calm(processes: Processes, documents: list[dict[str, Any]]) -> Content:
 def take(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
     """Send documents as ``memetwin ingest`` does; it goes on when the gateway has died."""
     outgoing = [
-        Outgoing(rag_pb2.IngestHeader(collection=name, id=one["id"]), lambda one=one: bytes_of(one))  # type: ignore[misc]
+        Upload(rag_pb2.IngestHeader(collection=name, id=one["id"]), lambda one=one: bytes_of(one))  # type: ignore[misc]
         for one in documents
     ]
     with processes.channel("gateway") as dialled:

@@ -72,7 +72,7 @@ def test_a_file_that_is_cut_short_is_named(
     file.write_bytes(file.read_bytes()[:-100])
     back = run(stack, "import", str(file), "--name", "cut-short")
     assert back.exit_code == 1
-    assert "cut short" in back.output
+    assert "truncated" in back.output
 
 
 def test_tune_prints_a_table_and_draws_curves(

@@ -67,7 +67,7 @@ def test_an_evaluation_prints_and_draws(stack: Stack, files: list[str], tmp_path
     assert "total, ms p50 / p95" in figures
     assert (tmp_path / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     again = run(stack, "evaluate", *files)
-    assert "documents: 0 loaded, 40 were there" in again.output
+    assert "documents: 0 loaded, 40 unchanged" in again.output
 
 
 def test_a_folder_is_ingested_and_what_is_broken_is_named(stack: Stack, tmp_path: Path) -> None:
@@ -80,13 +80,13 @@ def test_a_folder_is_ingested_and_what_is_broken_is_named(stack: Stack, tmp_path
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     done = run(stack, "ingest", str(tmp_path), "--collection", "folder")
     assert done.exit_code == 0
-    assert "documents: 4 loaded, 0 were there, 1 could not be read" in done.output
+    assert "documents: 4 loaded, 0 unchanged, 1 failed" in done.output
     assert "broken.pdf: The PDF is broken" in done.output
     assert "paper.pdf: 1 of 2 pages have no text" in done.output
     rag = rag_pb2_grpc.RagServiceStub(stack.gateway)
     found = read(rag, "folder", "deep/guide.md")
     assert (found.title, found.media_type) == ("Guide", "text/markdown")
     assert (
-        "documents: 0 loaded, 4 were there"
+        "documents: 0 loaded, 4 unchanged"
         in run(stack, "ingest", str(tmp_path), "--collection", "folder").output
     )
