@@ -26,14 +26,23 @@ class LanguageModelClient:
         base_url: the server's address up to ``/v1``; an empty one means that there is no server.
         model: the model to use for a request that names none.
         api_key: the key that the server expects; an empty one is sent as ``none``.
+        transport: what sends the requests; None for the network.
     """
 
-    def __init__(self, base_url: str, model: str, api_key: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._model = model
         self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key or 'none'}"},
             limits=httpx.Limits(max_connections=512, max_keepalive_connections=64),
+            transport=transport,
         )
 
     def check(self) -> None:

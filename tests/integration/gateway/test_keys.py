@@ -2,7 +2,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,8 +10,6 @@ import openai
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
-from services.gateway.auth import ApiKeys
-from services.settings import SettingError
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready
 from tests.upstream import running
@@ -104,19 +101,3 @@ def test_the_same_over_http(guarded: Stack) -> None:
     assert httpx.post(f"{base}/v1/documents", headers=bearer).status_code == 403
     assert httpx.post(f"{base}/v1/twins").status_code == 401
     assert httpx.get(f"{base}/healthz").status_code == httpx.get(base).status_code == 200
-
-
-STRANGE_RIGHTS = '[{"sha256": "x", "tenant": "t", "rights": ["all"]}]'
-STRANGE_RATE = '[{"sha256": "x", "tenant": "t", "max_error_rate": 1}]'
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '[{"sha256": "x"}]', "[1]", STRANGE_RIGHTS, STRANGE_RATE]
-)
-def test_a_bad_file_of_keys_stops_the_start(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "keys.json"
-    file.write_text(text)
-    with pytest.raises(SettingError, match="MEMETWIN_API_KEYS_FILE"):
-        ApiKeys.load(str(file))
-    with pytest.raises(SettingError):
-        ApiKeys.load(str(tmp_path / "none"))

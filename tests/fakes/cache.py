@@ -1,0 +1,82 @@
+"""A semantic cache without Redis, search or embedder: an exact tier in a dictionary."""
+
+import asyncio
+from typing import Any
+
+from services.errors import Unavailable
+from services.gateway.cache.types import Bound, Decision, Entry, Request, Scope
+
+
+class FakeCache:
+    """What the chat calls of ``SemanticCache``.
+
+    Attributes:
+        entries: what was stored, by key.
+        fails: makes every call raise Unavailable.
+        hangs: makes lookups wait for ever.
+        lookups: how many lookups were made.
+        purge_counts: how often each scope was purged.
+        next_decision: what the next lookup returns instead of looking.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.fails = self.hangs = False
+        self.lookups = 0
+        self.purge_counts: dict[Scope, int] = {}
+        self.next_decision: Decision | None = None
+        self.bounds: list[Bound] = []
+        self.stored = asyncio.Event()
+
+    async def lookup(self, request: Request, mode: str, bound: Bound) -> Decision:
+        self.lookups += 1
+        self.bounds.append(bound)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.next_decision:
+            decision, self.next_decision = self.next_decision, None
+            return decision
+        return await self.get(request, bound)
+
+    async def get(self, request: Request, bound: Bound) -> Decision:
+        self._check()
+        entry = self.entries.get(self._key(request))
+        return Decision("exact", entry) if entry else Decision("miss", miss_reason="not_exact")
+
+    async def key(self, request: Request, bound: Bound) -> str:
+        return self._key(request)
+
+    async def purges(self, scope: Scope) -> int:
+        self._check()
+        return self.purge_counts.get(scope, 0)
+
+    async def put(self, request: Request, response: str, **parts: Any) -> None:
+        self._check()
+        if parts["purges"] == self.purge_counts.get(request.scope, 0):
+            key = self._key(request)
+            self.entries[key] = entry(key, response, request, **parts)
+        self.stored.set()
+
+    def _check(self) -> None:
+        if self.fails:
+            raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.")
+
+    def _key(self, request: Request) -> str:
+        return f"{request.scope} {request.context.fingerprint} {request.prompt}"
+
+
+def entry(key: str, response: str, request: Request, **parts: Any) -> Entry:
+    """Return an entry that never goes stale."""
+    return Entry(
+        id=key,
+        prompt=request.prompt,
+        response=response,
+        scope=request.scope,
+        fingerprint=request.context.fingerprint,
+        parts={},
+        created_at=0.0,
+        ttl=0.0,
+        usage=parts.get("usage", {}),
+        detail=parts.get("detail", {}),
+        seconds=parts.get("seconds", 0.0),
+    )

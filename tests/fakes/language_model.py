@@ -1,0 +1,70 @@
+"""A language model server without a socket, behind the real client."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from services.gateway.llm.client import LanguageModelClient
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+
+
+class FakeLanguageModel:
+    """Answers every request with ``pieces``.
+
+    Attributes:
+        pieces: the texts of the chunks of an answer.
+        requests: the requests that were received.
+        status: the HTTP status of the answers.
+        go: while this is cleared, answers stop: streams after their first chunk.
+        received: set by every request.
+        choice: what else the choice of a whole completion has.
+    """
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = pieces or ("An ", "answer.")
+        self.requests: list[dict[str, Any]] = []
+        self.status = 200
+        self.choice: dict[str, Any] = {}
+        self.go, self.received = asyncio.Event(), asyncio.Event()
+        self.go.set()
+        transport = httpx.MockTransport(self._answer)
+        self.client = LanguageModelClient("http://model/v1", "m", "", transport=transport)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        self.requests.append(body)
+        self.received.set()
+        if self.status != httpx.codes.OK:
+            return httpx.Response(self.status, json={"error": {"message": "No.", "code": "no"}})
+        if body.get("stream"):
+            return httpx.Response(200, stream=_Stream(self))
+        await self.go.wait()
+        message = {"role": "assistant", "content": self.text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"} | self.choice
+        return httpx.Response(200, json={"id": "1", "choices": [choice], "usage": USAGE})
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, model: FakeLanguageModel) -> None:
+        self._model = model
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._model.pieces:
+            yield _event({"content": piece})
+            await self._model.go.wait()
+        yield _event({}, "stop")
+        yield f"data: {json.dumps({'id': '1', 'choices': [], 'usage': USAGE})}\n\n".encode()
+        yield b"data: [DONE]\n\n"
+
+
+def _event(delta: dict[str, Any], reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return f"data: {json.dumps({'id': '1', 'choices': [choice]})}\n\n".encode()

@@ -1,0 +1,76 @@
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.errors import NotFound
+from services.gateway.app.application import application
+from services.gateway.auth import ApiKeys
+
+
+async def ready() -> bool:
+    return True
+
+
+async def not_ready() -> bool:
+    return False
+
+
+async def broken() -> bool:
+    raise NotFound("GONE", "It is gone.")
+
+
+async def missing(request: Request) -> Response:
+    raise NotFound("GONE", "It is gone.")
+
+
+async def slow(request: Request) -> Response:
+    raise TimeoutError
+
+
+ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
+
+
+async def get(path: str, is_ready: Callable[[], Awaitable[bool]] = ready) -> httpx.Response:
+    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys({})))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        return await client.get(path)
+
+
+@pytest.mark.parametrize("path", ["/", "/cache", "/pages/page.js", "/pages/icon.svg"])
+async def test_the_pages_are_served_with_security_headers(path: str) -> None:
+    reply = await get(path)
+    assert reply.status_code == 200
+    assert "default-src 'self'" in reply.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/pages/../application.py", "/pages/%2e%2e/server.py", "/none"])
+async def test_nothing_else_is_served(path: str) -> None:
+    assert (await get(path)).status_code == 404
+
+
+async def test_liveness_does_not_depend_on_readiness() -> None:
+    assert (await get("/healthz", broken)).json() == {"status": "alive"}
+
+
+@pytest.mark.parametrize(("check", "status"), [(ready, 200), (not_ready, 503), (broken, 503)])
+async def test_readiness(check: Callable[[], Awaitable[bool]], status: int) -> None:
+    assert (await get("/readyz", check)).status_code == status
+
+
+async def test_metrics_are_those_of_prometheus() -> None:
+    reply = await get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain")
+    assert "# HELP" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [("/v1/missing", 404, "GONE"), ("/v1/slow", 504, "DEADLINE_EXCEEDED")],
+)
+async def test_failures_are_answered_in_our_shape(path: str, status: int, reason: str) -> None:
+    reply = await get(path)
+    assert (reply.status_code, reply.json()["error"]["reason"]) == (status, reason)

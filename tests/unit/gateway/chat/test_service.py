@@ -1,0 +1,240 @@
+import asyncio
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+
+from services.errors import FailedPrecondition, InvalidArgument
+from services.gateway.chat.fail_open import FailOpenCache
+from services.gateway.chat.service import ChatAnswer, ChatService
+from services.gateway.chat.types import CacheControls
+from services.gateway.coalescing.singleflight import Singleflight
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.types import Json, completion_text, delta_text
+from tests.fakes.cache import FakeCache
+from tests.fakes.language_model import USAGE, FakeLanguageModel
+from tests.fakes.leases import FakeLeases
+
+
+class Recorder:
+    """Records the kinds of the decisions."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+
+    def record(self, scope: Any, decision: Any, seconds: float) -> None:
+        self.kinds.append(decision.kind)
+
+
+class Sampler:
+    """Records the hits that it is offered."""
+
+    def __init__(self) -> None:
+        self.hits: list[str] = []
+
+    def sample(self, request: Any, decision: Any) -> None:
+        self.hits.append(decision.entry.id)
+
+
+class Chat:
+    """The chat over fakes."""
+
+    def __init__(self, *pieces: str, client: LanguageModelClient | None = None) -> None:
+        self.cache, self.model, self.leases = FakeCache(), FakeLanguageModel(*pieces), FakeLeases()
+        self.usage, self.sampler = Recorder(), Sampler()
+        self._client = client or self.model.client
+        self.service = self.replica()
+
+    def replica(self) -> ChatService:
+        parts: list[Any] = [self.cache, self.usage, self.sampler]
+        cache, usage, sampler = parts
+        return ChatService(
+            FailOpenCache(cache, max_stale=60.0),
+            usage,
+            self._client,
+            Singleflight(self.leases),
+            sampler,
+            max_temperature=1.0,
+        )
+
+    async def start(self, text: str = "Hi?", **options: Any) -> ChatAnswer:
+        controls = CacheControls(**options.pop("controls", {}))
+        service = options.pop("replica", self.service)
+        body = {"messages": [{"role": "user", "content": text}], **options}
+        answer: ChatAnswer = await service.complete(body, controls)
+        return answer
+
+    async def ask(self, text: str = "Hi?", **options: Any) -> tuple[str, str]:
+        """Return what the cache did and the text of the completion."""
+        answer = await self.start(text, **options)
+        return answer.decision.kind, completion_text(await answer.completion())
+
+    async def stream(self, text: str = "Hi?", **options: Any) -> tuple[str, list[Json]]:
+        """Return what the cache did and the chunks."""
+        answer = await self.start(text, stream=True, **options)
+        return answer.decision.kind, [chunk async for chunk in answer.chunks()]
+
+    async def has_stored(self) -> None:
+        await self.cache.stored.wait()
+        await self.leases.wait_for(lambda: not self.leases.leader)
+
+
+def pieces(chunks: list[Json]) -> list[str]:
+    return [piece for piece in map(delta_text, chunks) if piece]
+
+
+async def test_an_answer_is_generated_once_and_then_served() -> None:
+    chat = Chat()
+    assert await chat.ask() == ("miss", "An answer.")
+    await chat.has_stored()
+    assert await chat.ask() == ("exact", "An answer.")
+    assert len(chat.model.requests) == 1
+    assert chat.usage.kinds == ["miss", "exact"]
+    assert len(chat.sampler.hits) == 1
+
+
+async def test_a_stream_is_stored_and_replayed_in_its_pieces() -> None:
+    chat = Chat("One ", "two ", "three.")
+    kind, fresh = await chat.stream()
+    assert (kind, pieces(fresh)) == ("miss", ["One ", "two ", "three."])
+    assert all(chunk["choices"] for chunk in fresh)
+    await chat.has_stored()
+    kind, replayed = await chat.stream(stream_options={"include_usage": True})
+    assert (kind, pieces(replayed)) == ("exact", pieces(fresh))
+    assert replayed[-1]["usage"] == USAGE
+    assert await chat.ask() == ("exact", "One two three.")
+
+
+async def test_a_whole_answer_is_streamed_in_one_piece() -> None:
+    chat = Chat("One ", "two.")
+    await chat.ask()
+    await chat.has_stored()
+    kind, chunks = await chat.stream()
+    assert (kind, pieces(chunks)) == ("exact", ["One two."])
+
+
+async def test_the_configured_model_is_part_of_the_request() -> None:
+    chat = Chat()
+    await chat.ask()
+    await chat.has_stored()
+    assert chat.model.requests[0]["model"] == "m"
+    assert (await chat.ask(model="m"))[0] == "exact"
+    assert (await chat.ask(model="other"))[0] == "miss"
+
+
+@pytest.mark.parametrize(
+    "options", [{"n": 2}, {"controls": {"no_cache": True, "no_store": True}}, {"tools": [{}]}]
+)
+async def test_a_bypass_calls_the_model_each_time(options: dict[str, Any]) -> None:
+    chat = Chat()
+    for _ in range(2):
+        assert (await chat.ask(**options))[0] == "bypass"
+    assert len(chat.model.requests) == 2
+    assert not chat.cache.entries
+
+
+async def test_no_store_stores_nothing() -> None:
+    chat = Chat()
+    for _ in range(2):
+        assert (await chat.ask(controls={"no_store": True}))[0] == "miss"
+    assert not chat.cache.entries
+
+
+async def test_no_cache_replaces_the_stored_answer() -> None:
+    chat = Chat()
+    await chat.ask()
+    await chat.has_stored()
+    chat.cache.stored.clear()
+    chat.model.pieces = ("Another.",)
+    assert await chat.ask(controls={"no_cache": True}) == ("miss", "Another.")
+    await chat.has_stored()
+    assert await chat.ask() == ("exact", "Another.")
+
+
+async def test_concurrent_equal_requests_of_all_replicas_make_one_call() -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    replicas = [chat.service, chat.replica(), chat.replica()]
+    tasks: list[asyncio.Task[Any]] = []
+    for replica in replicas:
+        tasks += [asyncio.create_task(chat.ask(replica=replica)) for _ in range(3)]
+        tasks += [asyncio.create_task(chat.stream(replica=replica)) for _ in range(2)]
+    await chat.leases.wait_for(lambda: chat.leases.waiting == 2)
+    chat.model.go.set()
+    answers = [answer for _, answer in await asyncio.gather(*tasks)]
+    texts = {one if isinstance(one, str) else "".join(pieces(one)) for one in answers}
+    assert texts == {"An answer."}
+    assert len(chat.model.requests) == 1
+
+
+async def test_a_caller_that_leaves_does_not_end_the_call_of_others() -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    leaving = asyncio.create_task(chat.stream())
+    await chat.model.received.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    staying = asyncio.create_task(chat.ask())
+    chat.model.go.set()
+    assert (await staying)[1] == "An answer."
+    assert len(chat.model.requests) == 1
+
+
+async def test_a_purge_keeps_an_answer_under_way_out_of_the_cache() -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    task = asyncio.create_task(chat.ask())
+    await chat.model.received.wait()
+    chat.cache.purge_counts[CacheControls().scope] = 1
+    chat.model.go.set()
+    assert (await task)[1] == "An answer."
+    await chat.has_stored()
+    assert not chat.cache.entries
+
+
+async def test_a_stale_answer_is_served_while_a_new_one_is_generated() -> None:
+    chat = Chat()
+    await chat.ask()
+    await chat.has_stored()
+    [(key, fresh)] = chat.cache.entries.items()
+    stale = dataclasses.replace(fresh, ttl=1.0, created_at=time.time() - 10)
+    decision = (await chat.start()).decision
+    chat.cache.next_decision = dataclasses.replace(decision, entry=stale)
+    chat.cache.entries.clear()
+    chat.cache.stored.clear()
+    chat.model.pieces = ("Another.",)
+    hits = len(chat.sampler.hits)
+    assert await chat.ask() == ("exact", "An answer.")
+    await chat.has_stored()
+    assert chat.cache.entries[key].response == "Another."
+    assert len(chat.sampler.hits) == hits
+
+
+async def test_without_a_cache_the_model_answers() -> None:
+    chat = Chat()
+    chat.cache.fails = True
+    assert await chat.ask() == ("bypass", "An answer.")
+    kind, chunks = await chat.stream()
+    assert (kind, pieces(chunks)) == ("bypass", ["An ", "answer."])
+
+
+async def test_what_is_not_cacheable_is_not_stored() -> None:
+    chat = Chat()
+    chat.model.choice = {"finish_reason": "length"}
+    for _ in range(2):
+        assert (await chat.ask())[0] == "miss"
+        await chat.leases.wait_for(lambda: not chat.leases.leader)
+    assert not chat.cache.entries
+
+
+async def test_a_request_without_messages_is_refused() -> None:
+    chat = Chat()
+    with pytest.raises(InvalidArgument):
+        await chat.service.complete({"messages": []}, CacheControls())
+
+
+async def test_without_a_language_model_every_request_is_refused() -> None:
+    chat = Chat(client=LanguageModelClient("", "", ""))
+    with pytest.raises(FailedPrecondition):
+        await chat.ask()

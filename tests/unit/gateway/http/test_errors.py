@@ -1,0 +1,95 @@
+import json
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.errors import KINDS, Failure, InvalidArgument, NotFound, Overloaded
+from services.gateway.http.errors import (
+    error_response,
+    handle_failure,
+    handle_timeout,
+    openai_error,
+    openai_error_response,
+)
+from services.gateway.llm.errors import refused
+
+REQUEST = Request({"type": "http"})
+
+
+def body(response: Response) -> Any:
+    return json.loads(bytes(response.body))["error"]
+
+
+@pytest.mark.parametrize("kind", [Failure, *KINDS])
+def test_every_kind_has_the_same_status_in_both_shapes(kind: type[Failure]) -> None:
+    failure = kind("REASON", "A message.")
+    statuses = {respond(failure).status_code for respond in (error_response, openai_error_response)}
+    [status] = statuses
+    assert 400 <= status < 600
+    assert (status == 500) == (kind is Failure)
+
+
+def test_our_shape_has_all_parts() -> None:
+    response = error_response(NotFound("GONE", "It is gone.", field="id", id=7))
+    assert response.status_code == 404
+    assert body(response) == {
+        "code": "NOT_FOUND",
+        "reason": "GONE",
+        "message": "It is gone.",
+        "field": "id",
+        "metadata": {"id": "7"},
+    }
+
+
+def test_openais_shape_has_all_parts() -> None:
+    response = openai_error_response(InvalidArgument("BAD_INPUT", "It is bad.", field="input"))
+    assert response.status_code == 400
+    assert body(response) == {
+        "message": "It is bad.",
+        "type": "invalid_request_error",
+        "param": "input",
+        "code": "bad_input",
+    }
+
+
+@pytest.mark.parametrize("respond", [error_response, openai_error_response])
+def test_the_retry_hint_is_a_header_of_whole_seconds(respond: Any) -> None:
+    assert "retry-after" not in respond(Overloaded("FULL", "Wait.")).headers
+    for seconds, header in [(0.1, "1"), (2.6, "3")]:
+        failure = Overloaded("FULL", "Wait.", retry_after=seconds)
+        assert respond(failure).headers["retry-after"] == header
+
+
+@pytest.mark.parametrize(
+    ("status", "usual"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (503, "server_error"),
+    ],
+)
+def test_a_refusal_of_the_language_model_server_keeps_its_own_status(
+    status: int, usual: str
+) -> None:
+    error = {"message": "No.", "type": "own", "param": "n", "code": "own_code"}
+    response = openai_error_response(refused(status, json.dumps({"error": error}).encode()))
+    assert (response.status_code, body(response)) == (status, error)
+    bare = refused(status, b"<html>")
+    assert openai_error(bare)["error"] == {
+        "message": bare.message,
+        "type": usual,
+        "param": None,
+        "code": None,
+    }
+
+
+async def test_handlers_answer_in_our_shape() -> None:
+    response = await handle_failure(REQUEST, NotFound("GONE", "It is gone."))
+    assert (response.status_code, body(response)["reason"]) == (404, "GONE")
+    late = await handle_timeout(REQUEST, TimeoutError())
+    assert (late.status_code, body(late)["reason"]) == (504, "DEADLINE_EXCEEDED")

@@ -1,0 +1,170 @@
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from services import deadlines
+from services.errors import DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.errors import upstream_error
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi?"}]}
+DONE = b"data: [DONE]\n\n"
+
+
+class Parts(httpx.AsyncByteStream):
+    """A response body that arrives in parts, and may break off."""
+
+    def __init__(self, *parts: bytes, error: httpx.HTTPError | None = None) -> None:
+        self._parts, self._error = parts, error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+        if self._error:
+            raise self._error
+
+
+def client(answer: Callable[[httpx.Request], httpx.Response]) -> LanguageModelClient:
+    transport = httpx.MockTransport(answer)
+    return LanguageModelClient("http://model/v1/", "default", "secret", transport=transport)
+
+
+def streaming(*parts: bytes, framed: bool = True, **options: Any) -> LanguageModelClient:
+    headers = {"Transfer-Encoding": "chunked"} if framed else {}
+    return client(lambda _: httpx.Response(200, headers=headers, stream=Parts(*parts, **options)))
+
+
+def event(content: str = "", reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": reason}
+    return f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
+
+
+async def texts(model: LanguageModelClient) -> list[str]:
+    return [chunk["choices"][0]["delta"]["content"] async for chunk in model.stream(BODY)]
+
+
+async def test_a_request_is_sent_as_it_is() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200, json={"id": "1"})
+
+    assert await client(answer).complete(BODY) == {"id": "1"}
+    [request] = requests
+    assert str(request.url) == "http://model/v1/chat/completions"
+    assert request.headers["authorization"] == "Bearer secret"
+    assert json.loads(request.content) == BODY
+
+
+async def test_the_configured_model_is_the_default() -> None:
+    model = client(lambda _: httpx.Response(200))
+    assert (model.model(""), model.model("other")) == ("default", "other")
+
+
+async def test_a_request_may_take_as_long_as_its_call() -> None:
+    timeouts: list[dict[str, float]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        timeouts.append(request.extensions["timeout"])
+        return httpx.Response(200, json={})
+
+    model = client(answer)
+    await model.complete(BODY)
+    with deadlines.limit(2.0):
+        await model.complete(BODY)
+    assert timeouts[0]["read"] == deadlines.LONG_DEADLINE
+    assert 0 < timeouts[1]["read"] < 2.0
+    assert timeouts[1]["connect"] <= timeouts[1]["read"]
+    with deadlines.limit(0.0), pytest.raises(DeadlineExceeded):
+        await model.complete(BODY)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_a_stream_is_read_however_it_is_split(size: int) -> None:
+    pieces = ["One ", "line\u2028or ", "\x85two", " – 🙂"]
+    data = b": a comment\r\n" + b"".join(map(event, pieces)).replace(b"\n", b"\r\n") + DONE
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    assert await texts(streaming(*parts)) == pieces
+
+
+@pytest.mark.parametrize("end", [DONE, b"data: [DONE]", b"data:[DONE]\n"])
+async def test_a_stream_ends_with_done(end: bytes) -> None:
+    assert await texts(streaming(event("a"), end, framed=False)) == ["a"]
+
+
+async def test_a_framed_stream_with_a_finish_reason_is_complete() -> None:
+    assert await texts(streaming(event("a"), event("", "stop"))) == ["a", ""]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        streaming(event("a")),
+        streaming(event("a"), event("", "stop"), framed=False),
+        streaming(event("a"), event("", "stop"), error=httpx.RemoteProtocolError("cut")),
+        streaming(event("a"), event("b")[:20]),
+        streaming(event("a"), b"data: 1\n\n", DONE),
+    ],
+    ids=["unfinished", "unframed", "cut", "half an event", "no object"],
+)
+async def test_a_truncated_stream_raises(model: LanguageModelClient) -> None:
+    chunks = model.stream(BODY)
+    await anext(chunks)
+    with pytest.raises(Unavailable) as caught:
+        async for _ in chunks:
+            pass
+    assert caught.value.reason == "LANGUAGE_MODEL_UNAVAILABLE"
+
+
+async def test_an_error_inside_a_stream_is_a_refusal() -> None:
+    error = b'data: {"error": {"message": "Out of memory.", "code": "oom"}}\n\n'
+    with pytest.raises(Unavailable) as caught:
+        await texts(streaming(event("a"), error, DONE))
+    upstream = upstream_error(caught.value)
+    assert upstream is not None
+    assert (upstream.status, upstream.message, upstream.code) == (502, "Out of memory.", "oom")
+
+
+async def test_a_refusal_keeps_the_retry_hint() -> None:
+    model = client(
+        lambda _: httpx.Response(
+            429, headers={"Retry-After": "3"}, json={"error": {"message": "Busy."}}
+        )
+    )
+    with pytest.raises(Overloaded) as caught:
+        await model.complete(BODY)
+    assert (caught.value.reason, caught.value.retry_after) == ("LANGUAGE_MODEL_REFUSED", 3.0)
+    with pytest.raises(Overloaded):
+        await texts(model)
+
+
+async def test_a_server_that_does_not_answer_is_unavailable() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    with pytest.raises(Unavailable):
+        await client(answer).complete(BODY)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"<html>", b"\xff"])
+async def test_an_answer_that_is_no_object_is_unavailable(content: bytes) -> None:
+    with pytest.raises(Unavailable):
+        await client(lambda _: httpx.Response(200, content=content)).complete(BODY)
+
+
+async def test_the_servers_models_are_listed() -> None:
+    models = [{"id": "a"}, {"id": "b"}]
+    assert await client(lambda _: httpx.Response(200, json={"data": models})).models() == models
+
+
+async def test_without_a_server_nothing_is_sent() -> None:
+    model = LanguageModelClient("", "m", "")
+    assert await model.models() == []
+    with pytest.raises(FailedPrecondition) as caught:
+        await model.complete(BODY)
+    assert caught.value.reason == "NO_LANGUAGE_MODEL"
+    await model.close()

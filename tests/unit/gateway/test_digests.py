@@ -1,0 +1,13 @@
+import hashlib
+
+from services.gateway.digests import canonical, digest
+
+
+def test_equal_data_gives_equal_bytes() -> None:
+    assert canonical({"b": [1, None], "a": "ö"}) == canonical({"a": "ö", "b": [1, None]})
+    assert canonical({"b": 1, "a": "ö"}) == '{"a":"ö","b":1}'.encode()
+    assert canonical([1, 2]) != canonical([2, 1])
+
+
+def test_a_digest_is_that_of_the_bytes() -> None:
+    assert digest([1]) == hashlib.sha256(b"[1]").hexdigest()

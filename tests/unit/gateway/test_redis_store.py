@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
+from services.gateway.redis_store import (
+    DEFAULT_PAGE_SIZE,
+    MAX_PAGE_SIZE,
+    as_bytes,
+    dump,
+    is_ready,
+    load,
+    page,
+    redis_errors,
+)
+
+
+class SortedSet:
+    """The one command of Redis that pages need, over a list of members."""
+
+    def __init__(self, members: list[str]) -> None:
+        self._members = sorted(members)
+
+    async def zrangebylex(
+        self, key: str, low: str, high: str, *, start: int, num: int
+    ) -> list[bytes]:
+        found = [one for one in self._members if low == "-" or one > low.removeprefix("(")]
+        return [one.encode() for one in found[start : start + num]]
+
+
+async def pages(redis: Any, size: int) -> list[list[str]]:
+    names, token = await page(redis, "key", size, "")
+    found = [names]
+    while token:
+        names, token = await page(redis, "key", size, token)
+        found.append(names)
+    return found
+
+
+async def test_pages_have_all_members_once() -> None:
+    redis: Any = SortedSet(list("abcde"))
+    assert await pages(redis, 2) == [["a", "b"], ["c", "d"], ["e"]]
+    assert await pages(redis, 5) == [list("abcde")]
+    assert await pages(SortedSet([]), 5) == [[]]
+
+
+async def test_the_size_of_a_page_has_a_default_and_a_limit() -> None:
+    redis: Any = SortedSet([f"{number:04}" for number in range(MAX_PAGE_SIZE + 1)])
+    assert len((await page(redis, "key", 0, ""))[0]) == DEFAULT_PAGE_SIZE
+    assert len((await page(redis, "key", 10**9, ""))[0]) == MAX_PAGE_SIZE
+    with pytest.raises(InvalidArgument, match="negative"):
+        await page(redis, "key", -1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (exceptions.OutOfMemoryError, Overloaded, "REDIS_OUT_OF_MEMORY"),
+        (exceptions.ConnectionError, Unavailable, "REDIS_UNAVAILABLE"),
+        (exceptions.TimeoutError, Unavailable, "REDIS_UNAVAILABLE"),
+        (exceptions.BusyLoadingError, Unavailable, "REDIS_UNAVAILABLE"),
+        (exceptions.ResponseError, Failure, "REDIS_REFUSED"),
+    ],
+)
+async def test_errors_of_redis_are_failures(
+    error: type[Exception], kind: type[Failure], reason: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        async with redis_errors():
+            raise error("secret")
+    assert caught.value.reason == reason
+    assert "secret" not in caught.value.message
+
+
+async def test_readiness_is_a_ping() -> None:
+    class Redis:
+        async def ping(self) -> bool:
+            raise exceptions.ConnectionError
+
+    redis: Any = Redis()
+    with pytest.raises(Unavailable):
+        await is_ready(redis)
+
+
+def test_records_are_json() -> None:
+    record = {"name": "Zwölf", "n": 1}
+    assert load(dump(record)) == record
+    assert dump(record) == '{"name":"Zwölf","n":1}'.encode()
+    assert load(None) is None
+    assert load(b"") is None
+
+
+def test_a_reply_is_bytes_or_empty() -> None:
+    assert (as_bytes(b"a"), as_bytes(None)) == (b"a", b"")
