@@ -1,4 +1,4 @@
-"""What the gateway can be told."""
+"""Settings of the gateway."""
 
 from dataclasses import dataclass
 
@@ -7,76 +7,107 @@ from services.settings import CommonSettings, setting
 
 @dataclass(frozen=True)
 class Settings(CommonSettings):
-    """Settings of the gateway."""
+    """Settings of the gateway, each read from its environment variable."""
 
     listen: str = setting(
-        "MEMETWIN_GATEWAY_LISTEN", "127.0.0.1:50050", "Address of the gateway's gRPC services."
+        "MEMETWIN_GATEWAY_LISTEN",
+        "127.0.0.1:50050",
+        "Listen address of the gateway's gRPC services.",
     )
     http_listen: str = setting(
-        "MEMETWIN_HTTP_LISTEN", "127.0.0.1:8080", "Address of the web page and the HTTP API."
+        "MEMETWIN_HTTP_LISTEN",
+        "127.0.0.1:8080",
+        "Listen address of the HTTP API and the web page.",
     )
     embedder_address: str = setting(
-        "MEMETWIN_EMBEDDER_ADDRESS", "127.0.0.1:50051", "Where the gateway finds the embedder."
+        "MEMETWIN_EMBEDDER_ADDRESS",
+        "127.0.0.1:50051",
+        "Address at which the gateway dials the embedder.",
     )
     search_address: str = setting(
-        "MEMETWIN_SEARCH_ADDRESS", "127.0.0.1:50052", "Where the gateway finds search."
+        "MEMETWIN_SEARCH_ADDRESS",
+        "127.0.0.1:50052",
+        "Address at which the gateway dials the search service.",
     )
-    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+    redis_url: str = setting(
+        "MEMETWIN_REDIS_URL",
+        "redis://127.0.0.1:6379",
+        "URL of Redis.",
+    )
     redis_prefix: str = setting(
-        "MEMETWIN_REDIS_PREFIX", "memetwin:", "What every key of ours begins with."
+        "MEMETWIN_REDIS_PREFIX",
+        "memetwin:",
+        "Prefix of every key that memetwin has in Redis.",
     )
     llm_base_url: str = setting(
         "MEMETWIN_LLM_BASE_URL",
         "",
-        "OpenAI-compatible server that writes answers; empty means the extractive writer.",
+        "Base URL of an OpenAI-compatible language model server, up to `/v1`. Empty: chat "
+        "is refused, and RAG quotes documents instead of writing answers.",
     )
-    llm_model: str = setting("MEMETWIN_LLM_MODEL", "", "Model that the language model server uses.")
-    llm_api_key: str = setting("MEMETWIN_LLM_API_KEY", "", "Key for the language model server.")
+    llm_model: str = setting(
+        "MEMETWIN_LLM_MODEL",
+        "",
+        "Model to request from the language model server when a request names none.",
+    )
+    llm_api_key: str = setting(
+        "MEMETWIN_LLM_API_KEY",
+        "",
+        "API key for the language model server.",
+    )
     llm_prices: str = setting(
         "MEMETWIN_LLM_PRICES",
         "",
-        "Money for a million tokens of prompt and of completion, as `0.15,0.60`: what hits save.",
+        "Price of a million prompt tokens and of a million completion tokens, as "
+        "`0.15,0.60`. The statistics use it to report what cache hits save.",
     )
     cache_min_similarity: float = setting(
         "MEMETWIN_CACHE_MIN_SIMILARITY",
         0.95,
-        "Least cosine at which a cached answer is served, if the call names no bound.",
+        "Minimum cosine similarity for serving a cached answer when the request names no bound.",
     )
     cache_ttl: float = setting(
-        "MEMETWIN_CACHE_TTL", 86400.0, "Seconds that a cached answer is kept; 0 keeps it for good."
+        "MEMETWIN_CACHE_TTL",
+        86400.0,
+        "Time to live of a cached answer in seconds; 0 means no limit.",
     )
     cache_stale: float = setting(
         "MEMETWIN_CACHE_STALE",
         0.0,
-        "Seconds past its end for which the chat serves an answer, while one call makes it anew.",
+        "Seconds for which the chat still serves an answer past its time to live, while "
+        "one call replaces it.",
     )
     cache_memory: int = setting(
         "MEMETWIN_CACHE_MEMORY",
         2**30,
-        "Bytes of Redis that cached answers may take, about; those worth least go. 0: no bound.",
+        "Approximate limit of the Redis memory for cached answers, in bytes. Above it the "
+        "cache evicts by GreedyDual-Size-Frequency (GDSF). 0 means no limit.",
     )
     api_keys_file: str = setting(
         "MEMETWIN_API_KEYS_FILE",
         "",
-        "File of hashed API keys, their tenants and rights; empty lets everybody in.",
+        "File of hashed API keys with their tenants and rights. Empty: callers are not "
+        "authenticated.",
     )
     chat_max_temperature: float = setting(
         "MEMETWIN_CHAT_MAX_TEMPERATURE",
         1.0,
-        "Temperature of sampling above which no chat answer is cached; one not given counts as 1.",
+        "Maximum sampling temperature at which a chat answer is cached. A request without "
+        "a temperature counts as 1.",
     )
     chat_lease: float = setting(
         "MEMETWIN_CHAT_LEASE",
         10.0,
-        "Seconds after which another replica takes over an answer whose replica has died.",
+        "Seconds after which another replica takes over the answer of a replica that has died.",
     )
     rag_min_score: float = setting(
         "MEMETWIN_RAG_MIN_SCORE",
         0.4,
-        "Least cosine of the best passage; below it a question is refused, unless calibrated.",
+        "Minimum cosine similarity of the best passage for answering a question when no "
+        "calibration applies. Below it the answer is a refusal.",
     )
     rag_prompt_tokens: int = setting(
         "MEMETWIN_RAG_PROMPT_TOKENS",
         8192,
-        "Most tokens that a language model is sent for an answer, if the call does not say.",
+        "Maximum tokens in the prompt to the language model when the request names no limit.",
     )

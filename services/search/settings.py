@@ -12,9 +12,9 @@ class Settings(CommonSettings):
     listen: str = setting(
         "MEMETWIN_SEARCH_LISTEN", "127.0.0.1:50052", "Address of the search service."
     )
-    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "Redis to use.")
+    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "URL of Redis.")
     redis_prefix: str = setting(
-        "MEMETWIN_REDIS_PREFIX", "memetwin:", "What every key of ours begins with."
+        "MEMETWIN_REDIS_PREFIX", "memetwin:", "Prefix of every key that memetwin has in Redis."
     )
     recall_sample: float = setting(
         "MEMETWIN_SEARCH_RECALL_SAMPLE",
