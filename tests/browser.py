@@ -1,4 +1,4 @@
-"""A page of ours in a real browser."""
+"""The gateway's pages in a real browser."""
 
 import contextlib
 import shutil
@@ -22,10 +22,10 @@ FLAGS = [
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Any]:
-    """Open a page; none of its scripts may fail while it is open."""
+    """Open a page. Fail if one of its scripts raises an error while it is open."""
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
     if not browser_path:
-        leave_out("no Chromium for the page")
+        leave_out("no Chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -34,11 +34,13 @@ def opened(url: str) -> Iterator[Any]:
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(url)
-        yield page
-        browser.close()
+        try:
+            yield page
+        finally:
+            browser.close()
     assert not problems
 
 
 def shows(page: Any, selector: str, text: str) -> None:
     """Wait until an element shows a text."""
-    page.locator(selector).filter(has_text=text).wait_for(timeout=15_000)
+    page.locator(selector).filter(has_text=text).wait_for(timeout=60_000)

@@ -1,4 +1,4 @@
-"""Where the tests find a Redis, the data and the stack; what was left out is said at the end."""
+"""Fixtures for Redis, the development data and the stack, and a report of what was left out."""
 
 import json
 import os
@@ -20,12 +20,12 @@ _left_out: list[str] = []
 
 
 def data_folder() -> Path:
-    """The folder of development data, be it there or not."""
+    """The folder of development data, which may not exist."""
     return Path(os.environ.get("MEMETWIN_TEST_DATA") or ROOT / ".." / "shared" / "data")
 
 
 def leave_out(reason: str) -> None:
-    """Skip a test for want of something; under CI that is a failure."""
+    """Skip a test because something is missing. Under CI this is a failure."""
     if os.environ.get("CI"):
         pytest.fail(f"left out under CI: {reason}")
     _left_out.append(reason)
@@ -33,7 +33,7 @@ def leave_out(reason: str) -> None:
 
 
 def note_left_out(what: str) -> None:
-    """Say at the end what no server here can show."""
+    """Report at the end of the run something that this machine cannot test."""
     _left_out.append(what)
 
 
@@ -44,11 +44,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of development data; tests that need it are left out where it is absent."""
+    """The folder of development data. Tests that need it are skipped where it is absent."""
     folder = data_folder()
     if not folder.is_dir():
         if os.environ.get("MEMETWIN_TEST_DATA"):
-            pytest.fail(f"MEMETWIN_TEST_DATA names no folder: {folder}")
+            pytest.fail(f"MEMETWIN_TEST_DATA is not a folder: {folder}")
         _left_out.append("no development data (MEMETWIN_TEST_DATA)")
         pytest.skip("no development data")
     return folder
@@ -63,33 +63,35 @@ def questions(data: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis: the one that is named, a container, or one that deploy/local finds."""
-    named = os.environ.get("MEMETWIN_TEST_REDIS_URL")
+    """A real Redis: MEMETWIN_TEST_REDIS_URL, a container, or a server that deploy/local finds."""
+    url = os.environ.get("MEMETWIN_TEST_REDIS_URL")
     image = os.environ.get("MEMETWIN_TEST_REDIS_IMAGE") or "redis:8"
-    if named:
-        yield named
+    if url:
+        yield url
     elif _has_image(image):
         yield from _container(image)
     else:
         from tests.redis_server import RedisServer
 
         server = RedisServer(tmp_path_factory.mktemp("redis"))
-        yield server.url
-        server.stop()
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 def _has_image(image: str) -> bool:
     if not shutil.which("docker"):
         return False
-    for words in (["image", "inspect", image], ["pull", "--quiet", image]):
-        done = subprocess.run(["docker", *words], capture_output=True, check=False)
+    for command in (["image", "inspect", image], ["pull", "--quiet", image]):
+        done = subprocess.run(["docker", *command], capture_output=True, check=False)
         if done.returncode == 0:
             return True
     return False
 
 
 def _container(image: str) -> Iterator[str]:
-    # Ryuk, which cleans up after killed tests, is an image of its own that may not be there.
+    # Ryuk, which cleans up after killed tests, is a separate image that may be missing.
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.community.redis import RedisContainer
 
@@ -99,11 +101,11 @@ def _container(image: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prefix(redis_url: str) -> Iterator[str]:
-    """A prefix of this run alone; its keys are deleted at the end."""
-    mine = f"test-{uuid.uuid4()}:"
-    yield mine
+    """A key prefix for this run. Its keys are deleted at the end."""
+    prefix = f"test-{uuid.uuid4()}:"
+    yield prefix
     client: Any = redis.Redis.from_url(redis_url)
-    keys = list(client.scan_iter(f"{mine}*", count=1000))
+    keys = list(client.scan_iter(f"{prefix}*", count=1000))
     for first in range(0, len(keys), 1000):
         client.unlink(*keys[first : first + 1000])
     client.close()
@@ -115,6 +117,8 @@ def stack(redis_url: str, prefix: str) -> Iterator["Stack"]:
     from tests.stack import Stack, wait_until_ready
 
     running = Stack(redis_url, prefix)
-    wait_until_ready(running)
-    yield running
-    running.close()
+    try:
+        wait_until_ready(running)
+        yield running
+    finally:
+        running.close()

@@ -1,7 +1,6 @@
 """An embedder in a process of its own, as users run it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from tests import processes
+from tests.ports import reserve_port
 from tests.stack import channel, wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,23 +19,25 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class EmbedderProcess:
     """Runs until stopped; ready once it is made, after ``start`` seconds.
 
-    Models that are named in ``unready`` are not waited for.
+    It does not wait for the models in ``unready``.
     """
 
     def __init__(self, environment: Mapping[str, str], unready: Collection[str] = ()) -> None:
         self._unready = unready
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.address = f"127.0.0.1:{reserve_port()}"
         started = time.perf_counter()
-        self.process = subprocess.Popen(
+        self.process = processes.start(
             [sys.executable, "-m", "services.embedder"],
-            env={**environment, "MEMETWIN_EMBEDDER_LISTEN": self.address},
-            stderr=subprocess.DEVNULL,
+            environment={**environment, "MEMETWIN_EMBEDDER_LISTEN": self.address},
+            errors=subprocess.DEVNULL,
         )
         self.channel = channel(self.address)
         self.stub = embedder_pb2_grpc.EmbedderServiceStub(self.channel)
-        wait_until(self._ready, 120)
+        try:
+            wait_until(self._ready, 300)
+        except BaseException:
+            self.stop()
+            raise
         self.start = time.perf_counter() - started
 
     def embed(self, batch: Sequence[str]) -> bool:
@@ -52,8 +55,7 @@ class EmbedderProcess:
 
     def stop(self) -> None:
         self.channel.close()
-        self.process.terminate()
-        self.process.wait(30)
+        processes.stop(self.process)
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, "the embedder has ended"

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 from tests.stack import wait_until
 
 Say = Callable[[dict[str, Any]], str]
@@ -25,7 +25,7 @@ class LanguageModelWriter:
         self.say = say
         self.finish_reason = "stop"
         self.requests: list[dict[str, Any]] = []
-        self._port = free_port()
+        self._port = reserve_port()
         self.url = f"http://127.0.0.1:{self._port}/v1"
 
     async def complete(self, request: Request) -> Response:

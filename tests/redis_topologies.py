@@ -1,8 +1,6 @@
-"""Several Redis processes that belong together: a cluster, a master watched by a sentinel."""
+"""Redis deployments of several processes: a cluster, and a master with a sentinel."""
 
 import gc
-import signal
-import subprocess
 import time
 import warnings
 from pathlib import Path
@@ -12,14 +10,15 @@ import redis
 
 from deploy.local.__main__ import STATE
 from deploy.local.redis import choose
-from tests.redis_server import free_port
+from tests import processes
+from tests.ports import reserve_port
 
 
 class Node:
     """One redis-server process on loopback; it can be stopped and started again."""
 
     def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
-        self.port = free_port()
+        self.port = reserve_port()
         folder.mkdir(parents=True, exist_ok=True)
         words = [*choose(STATE, "").command, *([str(config)] if config else [])]
         words += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
@@ -29,7 +28,7 @@ class Node:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._words, stdout=log, stderr=log)
+            self._process = processes.start(self._words, output=log, errors=log)
         self.wait_for(lambda client: client.ping())
 
     def client(self) -> Any:
@@ -48,14 +47,13 @@ class Node:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        processes.kill(self._process)
 
 
 class _Master(Node):
     def __init__(self, folder: Path, *options: str) -> None:
-        # By default it is the port and 10,000, which may be none.
-        self.bus = free_port()
+        # The default is the port plus 10,000, which may exceed the largest port.
+        self.bus = reserve_port()
         super().__init__(folder, *options, "--cluster-port", str(self.bus))
 
 
@@ -80,7 +78,7 @@ class Cluster:
         self.url = f"redis+cluster://{hosts}"
 
     def stop(self) -> None:
-        """Stop the nodes; what redis-py has left open of those that were lost goes quietly."""
+        """Stop the nodes, and silence warnings about connections that redis-py leaves open."""
         for node in self.nodes:
             node.kill()
         with warnings.catch_warnings():
@@ -89,8 +87,8 @@ class Cluster:
 
 
 def _is_whole(client: Any) -> bool:
-    told = client.cluster("INFO")
-    return bool(told["cluster_state"] == "ok" and told["cluster_known_nodes"] == "3")
+    info = client.cluster("INFO")
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")
 
 
 class Sentinels:
@@ -119,7 +117,7 @@ class Sentinels:
 
 class _Sentinel(Node):
     def __init__(self, folder: Path, config: Path) -> None:
-        self.port = free_port()
+        self.port = reserve_port()
         folder.mkdir(parents=True)
         words = [*choose(STATE, "").command, str(config), "--sentinel"]
         self._words = [*words, "--port", str(self.port), "--bind", "127.0.0.1"]

@@ -1,4 +1,4 @@
-"""The search service alone in this process, on a free port, in a thread of its own."""
+"""The search service alone in this process, on a port of its own, in a thread."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from tests.stack import channel
 
 
 class SearchService:
-    """Serves until closed; ``channel`` leads to it."""
+    """Runs until closed. ``channel`` leads to it."""
 
     def __init__(self, redis_url: str) -> None:
         self._settings = Settings(redis_url=redis_url, listen="127.0.0.1:0")

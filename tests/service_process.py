@@ -1,23 +1,28 @@
-"""Search or the gateway in a process of its own, as users run it; it can be killed and started."""
+"""Search or the gateway in a process of its own; a test can kill and restart it."""
 
 import os
-import subprocess
 import sys
 
+from tests import processes
 from tests.conftest import ROOT
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 from tests.stack import channel
 
 
 class ServiceProcess:
-    """Runs until closed; ``channel`` leads to it. Settings are variables less their prefix."""
+    """Runs until closed; ``channel`` leads to it. Settings are variables without ``MEMETWIN_``."""
 
     def __init__(self, name: str, **settings: str) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
-        given = {f"{name.upper()}_LISTEN": self.address, "LOG_LEVEL": "ERROR", **settings}
-        self.http_address = given["HTTP_LISTEN"] = f"127.0.0.1:{free_port()}"
-        self._environment = os.environ | {f"MEMETWIN_{key}": given[key] for key in given}
-        self._words = [sys.executable, "-m", f"services.{name}"]
+        self.address = f"127.0.0.1:{reserve_port()}"
+        self.http_address = f"127.0.0.1:{reserve_port()}"
+        variables = {
+            f"{name.upper()}_LISTEN": self.address,
+            "LOG_LEVEL": "ERROR",
+            **settings,
+            "HTTP_LISTEN": self.http_address,
+        }
+        self._environment = os.environ | {f"MEMETWIN_{key}": variables[key] for key in variables}
+        self._command = [sys.executable, "-m", f"services.{name}"]
         self.channel = channel(self.address)
         self.start()
 
@@ -26,11 +31,10 @@ class ServiceProcess:
         return self._process.pid
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._words, cwd=ROOT, env=self._environment)
+        self._process = processes.start(self._command, environment=self._environment, folder=ROOT)
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        processes.kill(self._process)
 
     def close(self) -> None:
         self.channel.close()

@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from tests.redis_server import free_port
+from tests import processes
+from tests.ports import reserve_port
 from tests.stack import wait_until
 
 SAYS = "It depends."
@@ -83,16 +84,16 @@ def _tokenizer() -> Any:
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve a model with OpenAI's API; yields the base URL."""
-    port = free_port()
+    port = reserve_port()
     words = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     words += ["--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, env=os.environ | offline, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait_until(lambda: _answers(port), 120)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
+    process = processes.start(words, environment=os.environ | offline, errors=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port), 300)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        processes.kill(process)
 
 
 def _answers(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The three services in this process: real servers on free ports, in a thread of their own."""
+"""The three services in this process: real servers on ports of their own, in one thread."""
 
 import asyncio
 import contextlib
@@ -19,26 +19,30 @@ from services.gateway.wiring import wire as wire_gateway
 from services.search.__main__ import wire as wire_search
 from services.search.settings import Settings as SearchSettings
 
-LIMIT = 64 * 2**20
+MESSAGE_LIMIT = 64 * 2**20
 
 
 class Stack:
-    """Runs until closed; addresses and channels are there once it is made.
+    """Runs until closed. Its addresses and channels exist once it is constructed.
 
-    ``embedder`` and what else is given are settings of the embedder and the gateway.
+    Args:
+        redis_url: URL of Redis.
+        prefix: prefix of all keys.
+        embedder: settings of the embedder.
+        gateway: settings of the gateway.
     """
 
     def __init__(
         self, redis_url: str, prefix: str, embedder: dict[str, Any] | None = None, **gateway: Any
     ) -> None:
         self._redis_url, self._prefix, self._gateway = redis_url, prefix, gateway
-        # Nothing is remembered, so that the tests' vectors are always computed.
+        # Without a vector cache, every test computes its vectors.
         self._embedder = EmbedderSettings(**{"embed_cache": 0} | (embedder or {}))
         self._started: Future[tuple[int, int, int, int]] = Future()
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        ports = self._started.result(60)
+        ports = self._started.result(120)
         self.embedder_address, self.search_address, self.gateway_address, self.http_address = (
             f"127.0.0.1:{port}" for port in ports
         )
@@ -86,23 +90,26 @@ class Stack:
 
 
 def wait_until_ready(stack: Stack) -> None:
-    """Wait until all services of a stack can do their work."""
+    """Wait until all services of a stack are ready."""
     health: Any = health_pb2_grpc.HealthStub(stack.gateway)
-    serving_now = health_pb2.HealthCheckResponse.SERVING
-    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving_now)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    wait_until(lambda: health.Check(health_pb2.HealthCheckRequest()).status == serving)
 
 
 def channel(address: str) -> grpc.Channel:
-    options = [("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT)]
+    options = [
+        ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+        ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ]
     return grpc.insecure_channel(address, options=options)
 
 
 def wait_until(condition: Any, seconds: float = 60.0) -> None:
-    """Wait until a condition holds; what it raises counts as no."""
+    """Wait until a condition is true. RPC and operating system errors count as false."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(grpc.RpcError, OSError):
             if condition():
                 return
-        assert time.monotonic() < end, "it did not come to pass in time"
-        time.sleep(0.05)
+        assert time.monotonic() < end, f"the condition is not true after {seconds:.0f} s"
+        time.sleep(0.02)

@@ -32,7 +32,8 @@ from tests.bench.echo import METHOD
 from tests.bench.search import p50s
 from tests.conftest import ROOT
 from tests.embedder_process import EmbedderProcess
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
 from tests.stack import channel
 
@@ -314,7 +315,7 @@ def run(stack: contextlib.ExitStack, url: str) -> None:
 @contextlib.contextmanager
 def echo() -> Iterator[str]:
     """Run the bare gRPC server in a process of its own; yields its address."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     words = [sys.executable, "-m", "tests.bench.echo", address]
     with subprocess.Popen(words, cwd=ROOT) as process:
         try:

@@ -18,7 +18,8 @@ import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.stack import channel, wait_until
 
 DIMENSIONS, COUNT, BATCH = 384, 5000, 500
@@ -64,7 +65,7 @@ def main() -> None:
 @contextlib.contextmanager
 def service(redis_url: str) -> Iterator[grpc.Channel]:
     """Run the search service as it is run: in a process of its own."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{reserve_port()}"
     settings = {"MEMETWIN_REDIS_URL": redis_url, "MEMETWIN_SEARCH_LISTEN": address}
     settings |= {"MEMETWIN_REDIS_PREFIX": PREFIX, "MEMETWIN_LOG_LEVEL": "ERROR"}
     words = [sys.executable, "-m", "services.search"]

@@ -1,7 +1,6 @@
-"""A service or Redis is killed while a library is taken in; resumed, nothing is lost or doubled."""
+"""A service or Redis is killed during an ingest. Resumed, it neither loses nor doubles anything."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,11 +16,13 @@ import pytest
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.ingestion import Upload, send
+from tests import processes as child_processes
 from tests.conftest import ROOT
 from tests.documents import read
 from tests.library import BROKEN, NOTES, PAGES, library, note, page
 from tests.pdf import pdf
-from tests.redis_server import RedisServer, free_port
+from tests.ports import reserve_port
+from tests.redis_server import RedisServer
 from tests.stack import channel, wait_until
 
 SERVICES = ("embedder", "search", "gateway")
@@ -32,10 +33,10 @@ class Processes:
 
     def __init__(self, redis: RedisServer) -> None:
         self._redis = redis
-        self.ports = {name: free_port() for name in SERVICES}
-        self.metrics = f"127.0.0.1:{free_port()}"
+        self.ports = {name: reserve_port() for name in SERVICES}
+        self.metrics = f"127.0.0.1:{reserve_port()}"
         self._settings = {
-            "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{free_port()}",
+            "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{reserve_port()}",
             "MEMETWIN_REDIS_URL": redis.url,
         }
         for name, port in self.ports.items():
@@ -46,15 +47,16 @@ class Processes:
     def start(self, name: str) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", f"services.{name}"]
         watched = {"MEMETWIN_METRICS_LISTEN": self.metrics} if name == "embedder" else {}
-        return subprocess.Popen(words, cwd=ROOT, env=os.environ | self._settings | watched)
+        return child_processes.start(
+            words, environment=os.environ | self._settings | watched, folder=ROOT
+        )
 
     def kill(self, name: str) -> None:
         if name == "redis":
             self._redis.kill()
             self._redis.start()
             return
-        self.running[name].send_signal(signal.SIGKILL)
-        self.running[name].wait()
+        child_processes.kill(self.running[name])
         self.running[name] = self.start(name)
 
     def channel(self, name: str) -> grpc.Channel:
@@ -69,8 +71,7 @@ class Processes:
 
     def close(self) -> None:
         for process in self.running.values():
-            process.kill()
-            process.wait()
+            child_processes.kill(process)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from memetwin.embedder.v1 import embedder_pb2
 from tests.embedder_process import EmbedderProcess, request
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 from tests.small_models import sentence_model
 from tests.stack import wait_until
 
@@ -24,7 +24,7 @@ class Observed:
     """An embedder with a small text model, and what its metrics say."""
 
     def __init__(self, name: str) -> None:
-        self.name, self._port = name, free_port()
+        self.name, self._port = name, reserve_port()
         self.process = EmbedderProcess(
             os.environ
             | {"MEMETWIN_TEXT_MODEL": name, "MEMETWIN_METRICS_LISTEN": f"127.0.0.1:{self._port}"}

@@ -11,7 +11,7 @@ import redis
 from services.errors import Unavailable
 from services.gateway import redis_store
 from services.gateway.cache.store import CacheStore
-from tests.redis_server import free_port
+from tests.ports import reserve_port
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_connection_that_was_lost_is_opened_again(
 
 
 async def test_who_asks_an_absent_redis_is_told() -> None:
-    client = redis_store.connect(f"redis://127.0.0.1:{free_port()}")
+    client = redis_store.connect(f"redis://127.0.0.1:{reserve_port()}")
     shelf = CacheStore(client, "absent:")
     for found in await asyncio.gather(
         *(shelf.entry("x") for _ in range(5)), return_exceptions=True
