@@ -1,10 +1,10 @@
-"""Translates between TwinService's messages and the core's plain data."""
+"""Translates between TwinService's messages and its plain data."""
 
 from memetwin.gateway.v1 import twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.gateway.backends import fields
-from services.gateway.twins.service import Found, Twin
+from services.gateway.twins.types import Twin, TwinResults
 
 _METRICS = {number: name for name, number in fields.METRIC_NUMBERS.items()} | {
     search_pb2.METRIC_UNSPECIFIED: "cosine"
@@ -12,16 +12,16 @@ _METRICS = {number: name for name, number in fields.METRIC_NUMBERS.items()} | {
 
 
 def metric(number: int) -> str:
-    """Return a metric's name. Raises InvalidArgument for a number we do not know."""
+    """Return the name of a metric. Raises InvalidArgument for an unknown number."""
     if number not in _METRICS:
         raise InvalidArgument(
-            "UNKNOWN_METRIC", "metric is COSINE, IP or L2.", field="metric", metric=number
+            "UNKNOWN_METRIC", "metric must be COSINE, IP or L2.", field="metric", metric=number
         )
     return _METRICS[number]  # type: ignore[index]
 
 
 def twin(value: Twin) -> twin_pb2.Twin:
-    """Write a twin."""
+    """Return the message of a twin."""
     return twin_pb2.Twin(
         id=value.id,
         title=value.title,
@@ -33,8 +33,8 @@ def twin(value: Twin) -> twin_pb2.Twin:
     )
 
 
-def found(value: Found, *, total: float) -> twin_pb2.FindTwinResponse:
-    """Write what was found; the whole call took ``total`` seconds."""
+def results(value: TwinResults, *, total: float) -> twin_pb2.FindTwinResponse:
+    """Return the response with results; the whole call took ``total`` seconds."""
     return twin_pb2.FindTwinResponse(
         twins=map(twin, value.twins),
         model=value.model,

@@ -16,7 +16,7 @@ from services.gateway.http.responses import message_to_dict
 from services.gateway.twins import messages
 from services.gateway.twins.service import TwinService
 
-PHOTO_BYTES = 20 * 2**20
+MAX_PHOTO_BYTES = 20 * 2**20
 
 
 class TwinRoutes:
@@ -40,26 +40,27 @@ class TwinRoutes:
                 photo, options = await _query(request)
                 metric, count = _metric(options), _limit(options)
                 if photo or "text" not in options:
-                    found = await self._twins.find(photo, metric, count)
+                    results = await self._twins.find(photo, metric, count)
                 else:
-                    found = await self._twins.find_by_text(str(options["text"]), metric, count)
-        reply = messages.found(found, total=found.embed + found.search)
+                    results = await self._twins.find_by_text(str(options["text"]), metric, count)
+        reply = messages.results(results, total=results.embed + results.search)
         return JSONResponse(message_to_dict(reply))
 
     async def picture(self, request: Request) -> Response:
-        """Return a twin's picture file."""
+        """Return the picture file of a twin."""
         image, media_type = await self._twins.picture(request.path_params["id"])
         return Response(image, media_type=media_type, headers={"Cache-Control": "max-age=60"})
 
 
 async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """Return the photo of a request, empty if it has none, and its options."""
+    """Return the photo of a request, empty if there is none, and the options of the request."""
     options: dict[str, Any] = dict(request.query_params)
     if bodies.content_type(request) == "application/json":
         return b"", options | await bodies.json_object(request)
     if not bodies.is_form(request):
-        return await bodies.whole(request, PHOTO_BYTES), options
-    form = await bodies.form(request, PHOTO_BYTES, in_memory=True)  # a photo never reaches a disk
+        return await bodies.whole(request, MAX_PHOTO_BYTES), options
+    # In memory, so that a visitor's photo never reaches a disk.
+    form = await bodies.form(request, MAX_PHOTO_BYTES, in_memory=True)
     options |= {name: value for name, value in form.items() if isinstance(value, str)}
     upload = form.get("image")
     photo = await upload.read() if isinstance(upload, UploadFile) else b""
@@ -71,7 +72,7 @@ def _metric(options: dict[str, Any]) -> str:
     name = str(options.get("metric", "cosine")).lower().removeprefix("metric_")
     if name not in METRICS:
         raise InvalidArgument(
-            "UNKNOWN_METRIC", "metric is cosine, ip or l2.", field="metric", metric=name
+            "UNKNOWN_METRIC", "metric must be cosine, ip or l2.", field="metric", metric=name
         )
     return name
 
@@ -79,5 +80,5 @@ def _metric(options: dict[str, Any]) -> str:
 def _limit(options: dict[str, Any]) -> int:
     text = str(options.get("limit", "0"))
     if not text.isdigit():
-        raise InvalidArgument("BAD_LIMIT", "limit is a number.", field="limit")
+        raise InvalidArgument("BAD_LIMIT", "limit must be a whole number.", field="limit")
     return int(text)

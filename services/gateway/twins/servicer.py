@@ -3,17 +3,15 @@
 import time
 from typing import Any
 
-from memetwin.gateway.v1 import (
-    twin_pb2,
-    twin_pb2_grpc,
-)
+from memetwin.gateway.v1 import twin_pb2, twin_pb2_grpc
 from services.errors import InvalidArgument
 from services.gateway.twins import messages
-from services.gateway.twins.service import Picture, TwinService
+from services.gateway.twins.service import TwinService
+from services.gateway.twins.types import Picture
 
 
 class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
-    """TwinService over twins."""
+    """TwinService."""
 
     def __init__(self, twins: TwinService) -> None:
         self._twins = twins
@@ -21,21 +19,23 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     async def FindTwin(
         self, request: twin_pb2.FindTwinRequest, context: Any
     ) -> twin_pb2.FindTwinResponse:
-        """Find twins of a picture or a text."""
+        """Find the twins of a picture or a text."""
         started = time.perf_counter()
         metric = messages.metric(request.metric)
         if request.WhichOneof("query") is None:
-            raise InvalidArgument("EMPTY_QUERY", "Send a picture or a text.", field="query")
+            raise InvalidArgument(
+                "EMPTY_QUERY", "The query is empty; send an image or a text.", field="query"
+            )
         if request.WhichOneof("query") == "text":
-            found = await self._twins.find_by_text(request.text, metric, request.limit)
+            results = await self._twins.find_by_text(request.text, metric, request.limit)
         else:
-            found = await self._twins.find(request.image, metric, request.limit)
-        return messages.found(found, total=time.perf_counter() - started)
+            results = await self._twins.find(request.image, metric, request.limit)
+        return messages.results(results, total=time.perf_counter() - started)
 
     async def AddTwin(
         self, request: twin_pb2.AddTwinRequest, context: Any
     ) -> twin_pb2.AddTwinResponse:
-        """Keep a picture."""
+        """Add a picture."""
         picture = Picture(request.title, request.image, request.id, list(request.tags))
         twin, created = await self._twins.add(picture)
         return twin_pb2.AddTwinResponse(twin=messages.twin(twin), created=created)
@@ -50,7 +50,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     async def GetPicture(
         self, request: twin_pb2.GetPictureRequest, context: Any
     ) -> twin_pb2.GetPictureResponse:
-        """Return a picture."""
+        """Return the picture of a twin."""
         image, media_type = await self._twins.picture(request.id)
         return twin_pb2.GetPictureResponse(image=image, media_type=media_type)
 

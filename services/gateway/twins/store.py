@@ -1,4 +1,4 @@
-"""Twins in Redis: what is known of each, and its picture.
+"""Twins in Redis: their records and their pictures.
 
 Keys, under the prefix of the settings:
 
@@ -16,7 +16,7 @@ from services.gateway.redis_store import Record, dump, load, page, redis_errors
 class TwinStore:
     """Reads and writes twins.
 
-    Every method raises Unavailable if Redis is down, and Overloaded if it is out of memory.
+    Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -25,19 +25,19 @@ class TwinStore:
         self._ids = f"{prefix}gateway:twins"
 
     async def get(self, key: str) -> Record | None:
-        """Read a twin's record."""
+        """Return the record of a twin, or None."""
         async with redis_errors():
             return load(await self._redis.hget(self._prefix + key, "record"))
 
     async def get_many(self, keys: Sequence[str]) -> list[Record | None]:
-        """Read the records of several twins, in the order of their ids."""
+        """Return the records of several twins, in the order of ``keys``; None for unknown ones."""
         async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hget(self._prefix + key, "record")
             return [load(value) for value in await pipe.execute()]
 
     async def picture(self, key: str) -> bytes | None:
-        """Read a twin's picture file."""
+        """Return the picture file of a twin, or None."""
         async with redis_errors():
             value: object = await self._redis.hget(self._prefix + key, "picture")
         return value if isinstance(value, bytes) else None
@@ -59,5 +59,5 @@ class TwinStore:
 
     async def page(self, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
-        keys, following = await page(self._redis, self._ids, size, token)
-        return [record for record in await self.get_many(keys) if record], following
+        keys, next_token = await page(self._redis, self._ids, size, token)
+        return [record for record in await self.get_many(keys) if record], next_token

@@ -1,0 +1,148 @@
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from services.errors import InvalidArgument, NotFound
+from services.gateway.twins.service import MAX_LIMIT, TwinService
+from services.gateway.twins.store import TwinStore
+from services.gateway.twins.types import Picture
+from tests.fakes.backends import FakeEmbedder, FakeSearch, fake_backends
+from tests.fakes.redis import FakeRedis
+
+COLLECTIONS = {"twins-image-digest-cosine", "twins-image-digest-ip", "twins-image-digest-l2"}
+
+
+@dataclass
+class World:
+    """A service on fakes; a picture file is the text that it shows."""
+
+    twins: TwinService
+    embedder: FakeEmbedder
+    search: FakeSearch
+
+    async def add(self, title: str, image: str = "", **more: Any) -> tuple[Any, bool]:
+        return await self.twins.add(Picture(title, (image or title).encode(), **more))
+
+    async def titles(self, image: str, limit: int = 0) -> list[str]:
+        results = await self.twins.find(image.encode(), "cosine", limit)
+        return [twin.title for twin in results.twins]
+
+
+@pytest.fixture
+def world() -> World:
+    redis: Any = FakeRedis()
+    backends, embedder, search = fake_backends()
+    return World(TwinService(TwinStore(redis, "test:"), backends), embedder, search)
+
+
+async def test_a_picture_is_indexed_for_every_metric_and_by_its_title(world: World) -> None:
+    twin, created = await world.add("My Ünique  Toast", tags=["bread"])
+    assert (twin.id, created) == ("my-unique-toast", True)
+    assert set(world.search.collections) == COLLECTIONS | {"twin-titles-digest"}
+    metrics = {name: one.spec.metric for name, one in world.search.collections.items()}
+    assert {metrics[name] for name in COLLECTIONS} == {"cosine", "ip", "l2"}
+    for collection in world.search.collections:
+        assert set(world.search.documents(collection)) == {"my-unique-toast"}
+    assert "My Ünique  Toast. bread" in world.embedder.embedded
+
+
+async def test_the_nearest_twins_come_first(world: World) -> None:
+    for title in ("red fox", "red dog", "blue whale"):
+        await world.add(title)
+    assert await world.titles("red dog") == ["red dog", "red fox", "blue whale"]
+    assert await world.titles("red dog", limit=1) == ["red dog"]
+    results = await world.twins.find(b"red dog", "l2", 2)
+    assert results.twins[0].similarity > results.twins[1].similarity
+    assert (results.model, results.model_digest) == ("image-model", "image-digest")
+
+
+async def test_a_text_finds_titles_unless_the_image_model_reads_texts(world: World) -> None:
+    await world.add("fox", image="a picture of something red")
+    await world.add("whale", image="a picture of something blue")
+    found = await world.twins.find_by_text("whale", "cosine", 1)
+    assert [one.title for one in found.twins] == ["whale"]
+    world.embedder.image_model_reads_texts = True
+    found = await world.twins.find_by_text("something red", "cosine", 1)
+    assert [one.title for one in found.twins] == ["fox"]
+
+
+async def test_the_same_picture_is_not_embedded_again(world: World) -> None:
+    await world.add("fox")
+    embedded = list(world.embedder.embedded)
+    assert (await world.add("fox"))[1] is False
+    assert world.embedder.embedded == embedded
+    _, created = await world.add("fox", image="another picture")
+    assert created is False
+    assert "another picture" in world.embedder.embedded
+
+
+async def test_a_picture_that_search_has_lost_is_embedded_again(world: World) -> None:
+    await world.add("fox")
+    await world.search.delete("twins-image-digest-cosine", ["fox"])
+    await world.add("fox")
+    assert await world.titles("fox") == ["fox"]
+
+
+async def test_without_twins_of_the_model_nothing_is_found(world: World) -> None:
+    assert await world.titles("fox") == []
+
+
+async def test_a_deleted_twin_is_gone_everywhere(world: World) -> None:
+    await world.add("fox")
+    await world.twins.delete("fox")
+    assert all(not world.search.documents(name) for name in world.search.collections)
+    for call in (world.twins.picture, world.twins.delete):
+        with pytest.raises(NotFound) as caught:
+            await call("fox")
+        assert caught.value.reason == "TWIN_NOT_FOUND"
+
+
+async def test_a_hit_without_a_record_is_left_out(world: World) -> None:
+    await world.add("fox")
+    await world.add("dog")
+    documents = world.search.documents("twins-image-digest-cosine")
+    documents["ghost"] = replace(documents["fox"], id="ghost")
+    assert sorted(await world.titles("fox")) == ["dog", "fox"]
+
+
+@pytest.mark.parametrize(
+    ("image", "media_type"),
+    [
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"GIF89a", "image/gif"),
+        (b"BM", "image/bmp"),
+        (b"RIFF1234WEBP", "image/webp"),
+        (b"RIFF1234WAVE", "application/octet-stream"),
+    ],
+)
+async def test_the_media_type_follows_the_signature(image: bytes, media_type: str) -> None:
+    redis: Any = FakeRedis()
+    store = TwinStore(redis, "test:")
+    await store.put("a", {}, image)
+    twins = TwinService(store, fake_backends()[0])
+    assert await twins.picture("a") == (image, media_type)
+
+
+async def test_twins_are_listed(world: World) -> None:
+    await world.add("fox")
+    await world.add("dog")
+    page, token = await world.twins.page(1, "")
+    rest, _ = await world.twins.page(1, token)
+    assert [one.id for one in (*page, *rest)] == ["dog", "fox"]
+
+
+@pytest.mark.parametrize("limit", [-1, MAX_LIMIT + 1])
+async def test_limits_are_checked(world: World, limit: int) -> None:
+    for call in (world.twins.find(b"x", "ip", limit), world.twins.find_by_text("x", "ip", limit)):
+        with pytest.raises(InvalidArgument) as caught:
+            await call
+        assert caught.value.reason == "BAD_LIMIT"
+
+
+async def test_empty_queries_are_refused(world: World) -> None:
+    with pytest.raises(InvalidArgument):
+        await world.twins.find(b"", "ip", 1)
+    with pytest.raises(InvalidArgument):
+        await world.twins.find_by_text(" \n", "ip", 1)

@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+from redis import exceptions
+
+from services.errors import Overloaded, Unavailable
+from services.gateway.twins.store import TwinStore
+from tests.fakes.redis import FakeRedis
+
+
+def store() -> tuple[TwinStore, FakeRedis]:
+    redis: Any = FakeRedis()
+    return TwinStore(redis, "test:"), redis
+
+
+async def test_a_twin_is_read_as_it_was_written() -> None:
+    twins, redis = store()
+    await twins.put("a", {"title": "Ä"}, b"\x89PNG")
+    assert await twins.get("a") == {"title": "Ä"}
+    assert await twins.picture("a") == b"\x89PNG"
+    assert set(redis.values) == {"test:gateway:twin:a", "test:gateway:twins"}
+    assert await twins.get("b") is None
+    assert await twins.picture("b") is None
+
+
+async def test_several_are_read_in_the_order_of_their_ids() -> None:
+    twins, _ = store()
+    for key in "abc":
+        await twins.put(key, {"id": key}, b"")
+    assert await twins.get_many(["c", "x", "a"]) == [{"id": "c"}, None, {"id": "a"}]
+
+
+async def test_pages_come_in_the_order_of_the_ids() -> None:
+    twins, _ = store()
+    for key in "cab":
+        await twins.put(key, {"id": key}, b"")
+    first, token = await twins.page(2, "")
+    last, end = await twins.page(2, token)
+    assert ([one["id"] for one in first], [one["id"] for one in last]) == (["a", "b"], ["c"])
+    assert end == ""
+
+
+async def test_a_deleted_twin_is_gone_and_not_listed() -> None:
+    twins, _ = store()
+    await twins.put("a", {}, b"x")
+    await twins.delete("a")
+    assert await twins.get("a") is None
+    assert await twins.page(9, "") == ([], "")
+
+
+async def test_errors_of_redis_are_failures() -> None:
+    twins, redis = store()
+    redis.failure = exceptions.ConnectionError()
+    with pytest.raises(Unavailable):
+        await twins.get("a")
+    redis.failure = exceptions.OutOfMemoryError()
+    with pytest.raises(Overloaded):
+        await twins.put("a", {}, b"")
