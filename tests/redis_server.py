@@ -7,7 +7,7 @@ from typing import Any
 import redis
 
 from deploy.local.__main__ import STATE
-from deploy.local.redis import Choice, arguments, choose
+from deploy.local.redis import RedisChoice, choose, command_line
 from tests import processes
 from tests.ports import reserve_port
 
@@ -18,14 +18,14 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         found = choose(STATE, "")
         self.url = f"redis://127.0.0.1:{reserve_port()}"
-        self._choice = Choice(found.kind, self.url, "", "", found.command)
+        self._choice = RedisChoice(found.kind, self.url, "", "", found.command)
         self._folder = folder
         self.start()
 
     def start(self) -> None:
         with (self._folder / "log").open("ab") as log:
             self._process = processes.start(
-                arguments(self._choice, self._folder), output=log, errors=log
+                command_line(self._choice, self._folder), output=log, errors=log
             )
         end = time.monotonic() + 60
         while True:

@@ -1,4 +1,4 @@
-"""The stack on this machine: ``python -m deploy.local up | down | status | redis``."""
+"""Runs the stack on this machine: ``python -m deploy.local up | down | status | redis``."""
 
 import os
 import sys
@@ -14,14 +14,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local import redis
 from deploy.local.processes import CannotStart, Processes, require_free
-from deploy.local.redis import Choice, NoRedis
+from deploy.local.redis import NoRedis, RedisChoice
 from services.settings import SettingError, host_port
 
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".memetwin"
-READY_SECONDS = 180.0
-REDIS_SECONDS = 30.0
-# Each service: the setting of its address, its default, and the setting by which others dial it.
+READY_TIMEOUT = 180.0
+REDIS_TIMEOUT = 30.0
+ANNOUNCE_DELAY = 2.0
+# For each service: the setting of its listen address, the default, and the setting for its clients.
 SERVICES = {
     "embedder": ("MEMETWIN_EMBEDDER_LISTEN", "127.0.0.1:50051", "MEMETWIN_EMBEDDER_ADDRESS"),
     "search": ("MEMETWIN_SEARCH_LISTEN", "127.0.0.1:50052", "MEMETWIN_SEARCH_ADDRESS"),
@@ -38,60 +39,68 @@ class Stack:
         self._processes = Processes(state)
 
     def up(self) -> None:
-        """Start what does not run, wait until all is ready, and say where it is."""
+        """Start what does not run, wait until all is ready, and print the addresses."""
         settings = _settings()
-        with self._undone_if_it_fails() as started:
+        with self._stopped_on_failure() as started:
             choice = self.start_redis(started)
             settings["MEMETWIN_REDIS_URL"] = choice.url
-            new = [name for name in SERVICES if self._starts(name, settings)]
+            new = [name for name in SERVICES if self._must_start(name, settings)]
             for name in new:
                 self._require_ports(name, settings)
             for name in new:
-                words = [sys.executable, "-m", f"services.{name}"]
-                self._processes.start(name, words, settings, ROOT)
+                command = [sys.executable, "-m", f"services.{name}"]
+                self._processes.start(name, command, settings, ROOT)
                 started.append(name)
             for name in SERVICES:
-                self._wait(name, lambda name=name: _serves(settings[SERVICES[name][2]]))  # type: ignore[misc]
-            self._wait("gateway", lambda: _web_ready(settings[HTTP[0]]))
-        self._say_where(choice, settings, already=not new)
+                self._wait(name, lambda name=name: _is_serving(settings[SERVICES[name][2]]))  # type: ignore[misc]
+            self._wait("gateway", lambda: _is_http_ready(settings[HTTP[0]]))
+        self._print_addresses(choice, settings, already_running=not new)
 
     def down(self) -> None:
-        """Stop what runs, Redis last."""
+        """Stop the services and then Redis."""
         stopped = [name for name in (*reversed(SERVICES), "redis") if self._processes.stop(name)]
         print(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
     def status(self) -> None:
-        """Say what runs."""
+        """Print which processes run."""
         for name in ("redis", *SERVICES):
             process = self._processes.running(name)
-            print(f"{name:9} {f'runs as process {process.pid}' if process else 'does not run'}")
+            print(f"{name:9} {f'running, process {process.pid}' if process else 'not running'}")
 
-    def start_redis(self, started: list[str]) -> Choice:
-        """Choose a Redis, start it if it is ours and does not run, and warn of what is known."""
+    def start_redis(self, started: list[str]) -> RedisChoice:
+        """Choose a Redis, start it if we manage it, and print the choice with its warnings.
+
+        The name of a process that was started is added to ``started``.
+        """
         choice = redis.choose(self._state, redis.url_from_environment())
-        if choice.is_ours:
+        if choice.is_managed:
             if self._processes.running("redis") is None:
                 host, port = host_port(choice.url.rpartition("/")[2])
                 require_free(host, port, "MEMETWIN_REDIS_URL")
-                words = redis.arguments(choice, self._state)
-                self._processes.start("redis", words, {}, ROOT)
+                command = redis.command_line(choice, self._state)
+                self._processes.start("redis", command, {}, ROOT)
                 started.append("redis")
-            self._wait("redis", lambda: _answers(choice), REDIS_SECONDS)
-            choice = redis.settle(choice, self._state)
-        _say(choice.sentence())
+            self._wait("redis", lambda: _is_reachable(choice), REDIS_TIMEOUT)
+            choice = redis.inspect_running(choice, self._state)
+        _log(choice.describe())
         for warning in choice.warnings:
-            _say(f"  note: {warning}")
+            _log(f"  warning: {warning}")
         return choice
 
-    def _starts(self, name: str, settings: dict[str, str]) -> bool:
-        """Say whether a service must be started. Raises CannotStart if it runs with others."""
+    def _must_start(self, name: str, settings: dict[str, str]) -> bool:
+        """Return whether a service does not run yet.
+
+        Raises:
+            CannotStart: it runs with other settings.
+        """
         process = self._processes.running(name)
         if process is None:
             return True
         different = [key for key, value in settings.items() if process.settings.get(key) != value]
         if different:
             raise CannotStart(
-                f"{name} runs already, with another {', '.join(different)}: run make down first."
+                f"{name} already runs with another value of {', '.join(different)}."
+                " Run make down first."
             )
         return False
 
@@ -101,23 +110,24 @@ class Stack:
         if name == "gateway":
             require_free(*host_port(settings[HTTP[0]]), HTTP[0])
 
-    def _wait(self, name: str, ready: Callable[[], bool], seconds: float = READY_SECONDS) -> None:
-        end = time.monotonic() + seconds
-        said = False
+    def _wait(self, name: str, ready: Callable[[], bool], timeout: float = READY_TIMEOUT) -> None:
+        started = time.monotonic()
+        announced = False
         while not ready():
             self._processes.check(name)
-            if time.monotonic() > end:
+            waited = time.monotonic() - started
+            if waited > timeout:
                 raise CannotStart(
-                    f"{name} is not ready after {seconds:.0f} s. The end of"
+                    f"{name} is not ready after {timeout:.0f} s. The end of"
                     f" {self._processes.log(name)}:\n{self._processes.tail(name)}"
                 )
-            if not said and time.monotonic() > end - seconds + 2:
-                _say(f"waiting for {name} …")
-                said = True
+            if waited > ANNOUNCE_DELAY and not announced:
+                _log(f"waiting for {name} …")
+                announced = True
             time.sleep(0.1)
 
     @contextmanager
-    def _undone_if_it_fails(self) -> Iterator[list[str]]:
+    def _stopped_on_failure(self) -> Iterator[list[str]]:
         started: list[str] = []
         try:
             yield started
@@ -126,8 +136,10 @@ class Stack:
                 self._processes.stop(name)
             raise
 
-    def _say_where(self, choice: Choice, settings: dict[str, str], *, already: bool) -> None:
-        print("The stack was running already:" if already else "The stack is ready:")
+    def _print_addresses(
+        self, choice: RedisChoice, settings: dict[str, str], *, already_running: bool
+    ) -> None:
+        print("The stack is already running:" if already_running else "The stack is ready:")
         host, port = host_port(settings[HTTP[0]])
         print(f"  page      http://{host}:{port}/")
         for name in ("gateway", "embedder", "search"):
@@ -138,21 +150,21 @@ class Stack:
 
 
 def _settings() -> dict[str, str]:
-    """Return the addresses to listen on and to dial, by the environment or the defaults."""
+    """Return the addresses of the services from the environment, or the defaults."""
     settings = {}
     for setting, default, dial in SERVICES.values():
         host, port = host_port(os.environ.get(setting) or default)
         settings[setting] = f"{host}:{port}"
-        settings[dial] = os.environ.get(dial) or f"{_reachable(host)}:{port}"
+        settings[dial] = os.environ.get(dial) or f"{_dialable(host)}:{port}"
     host, port = host_port(os.environ.get(HTTP[0]) or HTTP[1])
     return settings | {HTTP[0]: f"{host}:{port}"}
 
 
-def _reachable(host: str) -> str:
+def _dialable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "[::]", "::") else host  # noqa: S104
 
 
-def _answers(choice: Choice) -> bool:
+def _is_reachable(choice: RedisChoice) -> bool:
     try:
         redis.inspect(choice.kind, choice.url)
     except NoRedis:
@@ -160,7 +172,7 @@ def _answers(choice: Choice) -> bool:
     return True
 
 
-def _serves(address: str) -> bool:
+def _is_serving(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -170,21 +182,21 @@ def _serves(address: str) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _web_ready(listen: str) -> bool:
+def _is_http_ready(listen: str) -> bool:
     host, port = host_port(listen)
     try:
-        with urllib.request.urlopen(f"http://{_reachable(host)}:{port}/readyz", timeout=2) as reply:
+        with urllib.request.urlopen(f"http://{_dialable(host)}:{port}/readyz", timeout=2) as reply:
             return bool(reply.status == 200)  # noqa: PLR2004
     except OSError:
         return False
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run the command that the first argument names."""
+    """Run the command named by the first argument."""
     stack = Stack()
     command = sys.argv[1] if len(sys.argv) == 2 else ""  # noqa: PLR2004
     try:
@@ -193,13 +205,13 @@ def main() -> int:
         elif command in ("up", "down", "status"):
             getattr(stack, command)()
         else:
-            _say("usage: python -m deploy.local up | down | status | redis")
+            _log("usage: python -m deploy.local up | down | status | redis")
             return 2
     except (CannotStart, NoRedis, SettingError) as error:
-        _say(str(error))
+        _log(str(error))
         return 1
     except KeyboardInterrupt:
-        _say("Stopped; what was started has been stopped again.")
+        _log("Interrupted. All processes that were started have been stopped.")
         return 130
     return 0
 

@@ -1,8 +1,9 @@
-"""Unpacks the redis-server package of Debian 13, with its libraries, without root.
+"""Unpacks the redis-server package of Debian 13 and its libraries without root.
 
-Apt does the work, with folders of its own: it fetches from the mirrors that this machine's apt is
-configured with, checks the archive's signature against Debian's keyring, resolves what the package
-depends on, and checks every download. The program then runs by the loader unpacked with it.
+The module runs apt with folders of its own. Apt downloads from the mirrors that are configured on
+this machine, checks the signature of the archive against Debian's keyring, resolves the
+dependencies, and verifies every download. The dynamic loader of the unpacked libc starts the
+program.
 """
 
 import os
@@ -15,8 +16,8 @@ from pathlib import Path
 
 SUITE = "trixie"
 PACKAGES = ("redis-server",)
-# Neither is needed to run the program: no init system, no users, no debconf.
-LEFT_OUT = ("debconf", "init-system-helpers", "adduser", "systemd", "perl-base", "dpkg")
+# Packages that the program does not need to run: init system, user management, debconf.
+EXCLUDED = ("debconf", "init-system-helpers", "adduser", "systemd", "perl-base", "dpkg")
 KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-trixie-stable.gpg",
@@ -28,14 +29,14 @@ _ARCHIVE = re.compile(r"\b(https?://[^\s\]]+?/debian)/?(?=\s|$)")
 
 
 class CannotFetch(Exception):
-    """The package cannot be had here; the message says what is missing."""
+    """The package cannot be installed. The message says what is missing."""
 
 
 def fetch(folder: Path) -> None:
-    """Fetch and unpack into ``folder``, which does not exist until all of it is there.
+    """Download the package and unpack it. The folder appears once everything is unpacked.
 
     Raises:
-        CannotFetch: there is no apt, no Debian mirror, no keyring, or a step fails.
+        CannotFetch: apt, a Debian mirror or the keyring is missing, or a step fails.
     """
     folder = folder.absolute()
     work = folder.with_name(folder.name + ".part")
@@ -57,31 +58,31 @@ def fetch(folder: Path) -> None:
 
 
 def command(folder: Path) -> list[str]:
-    """Return the words that run the unpacked redis-server, to which its arguments are added.
+    """Return the command that starts the unpacked redis-server, without arguments.
 
     Raises:
-        CannotFetch: the folder does not hold what it should.
+        CannotFetch: a file is missing in the folder.
     """
     folder = folder.absolute()
-    loader = _one(folder, _LOADERS.get(platform.machine(), "ld-linux*"))
-    program = _one(folder, "redis-check-rdb").resolve()
+    loader = _find(folder, _LOADERS.get(platform.machine(), "ld-linux*"))
+    program = _find(folder, "redis-check-rdb").resolve()
     libraries = str(loader.resolve().parent)
     return [str(loader), "--library-path", libraries, "--argv0", "redis-server", str(program)]
 
 
 def _sources() -> str:
-    """Return one line of sources for apt: the machine's own mirror, Debian's own keys."""
+    """Return the line of sources.list: the mirror of this machine, the keys of Debian."""
     keyring = next((path for path in KEYRINGS if Path(path).exists()), None)
     if keyring is None:
-        raise CannotFetch("Debian's keyring is missing: install debian-archive-keyring")
+        raise CannotFetch("Debian's keyring is missing. Install debian-archive-keyring.")
     mirrors = _mirrors(Path("/etc/apt"))
     if not mirrors:
-        raise CannotFetch("apt is configured with no Debian mirror")
+        raise CannotFetch("apt has no Debian mirror. Add one to /etc/apt/sources.list.")
     return f"deb [signed-by={keyring}] {mirrors[0]} {SUITE} main\n"
 
 
 def _mirrors(folder: Path) -> list[str]:
-    """Return the Debian mirrors of an apt configuration, in the order in which it names them."""
+    """Return the Debian mirrors of an apt configuration in order."""
     found: list[str] = []
     for pattern in _SOURCE_FILES:
         for path in sorted(folder.glob(pattern)):
@@ -92,7 +93,7 @@ def _mirrors(folder: Path) -> list[str]:
 
 
 def _options(apt: Path) -> list[str]:
-    """Return the options that keep apt in a folder of its own, as whoever runs it."""
+    """Return the options that make apt use a folder of its own and the current user."""
     settings = {
         "Dir::Etc::sourcelist": apt / "sources.list",
         "Dir::Etc::sourceparts": "-",
@@ -107,28 +108,28 @@ def _options(apt: Path) -> list[str]:
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
     }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    return [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
 
 
 def _closure(options: list[str]) -> list[str]:
-    """Return the packages that the program needs, itself included."""
+    """Return the names of the package and its dependencies."""
     skip = ("recommends", "suggests", "enhances", "conflicts", "breaks", "replaces")
     flags = ["--recurse", *(f"--no-{kind}" for kind in skip)]
     listing = _run("apt-cache", *options, "depends", *flags, *PACKAGES)
     names = [line for line in listing.splitlines() if line and line[0] not in " |<"]
-    return [name for name in names if name.split(":")[0] not in LEFT_OUT]
+    return [name for name in names if name.split(":")[0] not in EXCLUDED]
 
 
-def _one(folder: Path, name: str) -> Path:
+def _find(folder: Path, name: str) -> Path:
     for path in sorted(folder.rglob(name)):
         return path
-    raise CannotFetch(f"{name} is missing in {folder}: delete that folder and try again")
+    raise CannotFetch(f"{name} is missing in {folder}. Delete the folder and try again.")
 
 
-def _run(*words: str, cwd: Path | None = None) -> str:
+def _run(*command: str, cwd: Path | None = None) -> str:
     try:
         done = subprocess.run(
-            words,
+            command,
             cwd=cwd,
             check=True,
             capture_output=True,
@@ -137,17 +138,17 @@ def _run(*words: str, cwd: Path | None = None) -> str:
             env=os.environ | {"LC_ALL": "C"},
         )
     except FileNotFoundError as error:
-        raise CannotFetch(f"{words[0]} is not installed") from error
+        raise CannotFetch(f"{command[0]} is not installed.") from error
     except subprocess.TimeoutExpired as error:
-        raise CannotFetch(f"{words[0]} took more than five minutes") from error
+        raise CannotFetch(f"{command[0]} took more than five minutes.") from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise CannotFetch(f"{words[0]} failed: {last}") from error
+        raise CannotFetch(f"{command[0]} failed: {last}") from error
     return done.stdout
 
 
 def main() -> None:
-    """Unpack into the folder that is named, and print the words that run the program."""
+    """Unpack into the folder named by the first argument, and print the command of the program."""
     folder = Path(sys.argv[1])
     if not folder.exists():
         fetch(folder)

@@ -1,4 +1,4 @@
-"""Starts, watches and stops processes that outlive the terminal; remembers them in files."""
+"""Starts, monitors and stops processes that outlive the terminal. Files record them."""
 
 import json
 import os
@@ -14,12 +14,12 @@ LOG_LINES = 15
 
 
 class CannotStart(Exception):
-    """A process cannot be started, or has died; the message says why."""
+    """A process cannot start or has exited. The message says why."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process we started: its start time tells it from a later one of the same number."""
+    """A started process. Its start time distinguishes it from a later process with the same id."""
 
     name: str
     pid: int
@@ -28,7 +28,7 @@ class Process:
 
 
 class Processes:
-    """The processes of one stack, remembered under a folder."""
+    """The processes of one stack, recorded in a folder."""
 
     def __init__(self, state: Path) -> None:
         self._run = state / "run"
@@ -36,14 +36,14 @@ class Processes:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(
-        self, name: str, words: Sequence[str], settings: Mapping[str, str], folder: Path
+        self, name: str, command: Sequence[str], settings: Mapping[str, str], folder: Path
     ) -> Process:
-        """Start a process with ``settings`` in its environment; its output goes to its log."""
+        """Start a process with ``settings`` in its environment. Its log receives its output."""
         self._run.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
             child = subprocess.Popen(
-                words,
+                command,
                 cwd=folder,
                 env={**os.environ, **settings},
                 stdin=subprocess.DEVNULL,
@@ -57,70 +57,78 @@ class Processes:
         return process
 
     def running(self, name: str) -> Process | None:
-        """Return the process of this name if it still runs; forget it if it does not."""
+        """Return the process with this name if it runs. Delete its record if it does not."""
+        process = self._recorded(name)
+        is_alive = process is not None and _start_time(process.pid) == process.started
         if name in self._children:
-            self._children[name].poll()  # a child that has ended stays a zombie until asked
-        try:
-            process = Process(**json.loads(self._file(name).read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        if _start_time(process.pid) == process.started:
+            self._children[name].poll()  # reaps a child that has exited
+        if is_alive:
             return process
         self._file(name).unlink(missing_ok=True)
         return None
 
-    def stop(self, name: str, seconds: float = 20.0) -> bool:
-        """Ask a process to end, wait, and kill it if it will not; return whether it ran."""
+    def stop(self, name: str, timeout: float = 20.0) -> bool:
+        """Terminate a process, and kill it after ``timeout`` seconds. Return whether it ran."""
         process = self.running(name)
         if process is None:
             return False
         _signal(process.pid, signal.SIGTERM)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + timeout
         while self.running(name) and time.monotonic() < end:
             time.sleep(0.05)
         if self.running(name):
             _signal(process.pid, signal.SIGKILL)
-            time.sleep(0.2)
+            while self.running(name):
+                time.sleep(0.05)
         self._file(name).unlink(missing_ok=True)
         return True
 
     def check(self, name: str) -> None:
-        """Raise CannotStart, with the end of its log, if a process has died."""
+        """Raise CannotStart, with the end of the log, if a process has exited."""
         if self.running(name) is None:
-            raise CannotStart(f"{name} has died. The end of {self.log(name)}:\n{self.tail(name)}")
+            raise CannotStart(f"{name} has exited. The end of {self.log(name)}:\n{self.tail(name)}")
 
     def log(self, name: str) -> Path:
-        """Return the log of a process."""
+        """Return the log file of a process."""
         return self._logs / f"{name}.log"
 
     def tail(self, name: str) -> str:
-        """Return the last lines of a process' log."""
+        """Return the last lines of the log of a process."""
         try:
             lines = self.log(name).read_text(errors="replace").splitlines()
         except OSError:
             lines = []
         return "\n".join(f"    {line}" for line in lines[-LOG_LINES:]) or "    (empty)"
 
+    def _recorded(self, name: str) -> Process | None:
+        try:
+            return Process(**json.loads(self._file(name).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
     def _file(self, name: str) -> Path:
         return self._run / f"{name}.json"
 
 
 def require_free(host: str, port: int, setting: str) -> None:
-    """Raise CannotStart if a port is taken, naming the setting that changes it and who holds it."""
+    """Raise CannotStart if a port is taken.
+
+    The message names the process that listens on it and the setting that changes the port.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            holder = _holder(port)
+            listener = _listener(port)
             raise CannotStart(
-                f"Port {port} is busy{f' ({holder})' if holder else ''}:"
-                f" free it, or set {setting} to another."
+                f"Port {port} is in use{f' by {listener}' if listener else ''}."
+                f" Free it or set {setting} to another address."
             ) from error
 
 
 def _start_time(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if it is gone or a zombie."""
+    """Return the start time of a process in clock ticks since boot; empty if it has exited."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -129,10 +137,10 @@ def _start_time(pid: int) -> str:
 
 
 def _start_time_without_proc(pid: int) -> str:
-    told = subprocess.run(
+    done = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return told.stdout.strip()
+    return done.stdout.strip()
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
@@ -142,8 +150,8 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _holder(port: int) -> str:
-    """Return who listens on a port, if /proc tells."""
+def _listener(port: int) -> str:
+    """Return the process that listens on a port, if /proc shows it."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -151,9 +159,9 @@ def _holder(port: int) -> str:
         except OSError:
             continue
         for row in rows:
-            words = row.split()
-            if words[3] == "0A" and int(words[1].rpartition(":")[2], 16) == port:
-                inodes.add(f"socket:[{words[9]}]")
+            columns = row.split()
+            if columns[3] == "0A" and int(columns[1].rpartition(":")[2], 16) == port:  # 0A: LISTEN
+                inodes.add(f"socket:[{columns[9]}]")
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if any(str(link.readlink()) in inodes for link in (folder / "fd").iterdir()):

@@ -1,4 +1,7 @@
-"""Finds a Redis, once, and says which: yours, one on the PATH, a container, or Debian's package."""
+"""Finds a Redis: the user's own, one on the PATH, a container, or Debian's package.
+
+The choice is stored in ``redis.json``, so that later starts use the same Redis.
+"""
 
 import json
 import os
@@ -19,27 +22,31 @@ IMAGE = "redis:8"
 CONTAINER = "memetwin-redis"
 FIRST_PORT = 6379
 # The first major version with vector sets.
-OLDEST = 8
-# Known faults: research notes of Redis 8.2.9, 8.4.6, 8.6.6, 8.8.2 and 8.10.1 (August 2026).
-_MENDED = {(8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1}
-_NEED = """No Redis with vector search was found. Do one of these:
+MIN_VERSION = 8
+# The patch release of each minor version that fixes a use after free in vector sets.
+# Source: release notes of Redis 8.2.9, 8.4.6, 8.6.6, 8.8.2 and 8.10.1 (August 2026).
+_FIXED_IN = {(8, 2): 9, (8, 4): 6, (8, 6): 6, (8, 8): 2, (8, 10): 1}
+_NOT_FOUND = """No Redis with vector search was found. Do one of the following:
   - install Redis 8 or newer, so that redis-server is on the PATH
-  - start a Docker engine that has, or can pull, the image redis:8
+  - start a Docker engine that has or can pull the image redis:8
   - set MEMETWIN_REDIS_URL to a Redis 8 or newer"""
 
 
 class NoRedis(Exception):
-    """No Redis can be had; the message says what to install."""
+    """No suitable Redis is available. The message says what to do."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The Redis that was chosen.
+class RedisChoice:
+    """The chosen Redis.
 
     Attributes:
         kind: ``url``, ``path``, ``docker`` or ``debian``.
-        command: words that run it; none for a foreign one.
-        engine: ``query-engine`` or ``vector-sets``.
+        url: URL of the Redis.
+        version: version of the Redis; ``?`` before its first start.
+        command: command that starts it, without arguments; empty for the user's own Redis.
+        engine: ``query-engine`` or ``vector-sets``; ``?`` before its first start.
+        warnings: known problems of this Redis.
     """
 
     kind: str
@@ -50,47 +57,54 @@ class Choice:
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def is_ours(self) -> bool:
-        """Say whether we start and stop it."""
+    def is_managed(self) -> bool:
+        """Whether this module starts and stops the Redis."""
         return self.kind != "url"
 
-    def sentence(self) -> str:
-        """Say in one line which Redis it is."""
+    def describe(self) -> str:
+        """Return version, origin, engine and URL as one line."""
         origin = {
-            "url": "yours, by MEMETWIN_REDIS_URL",
-            "path": "redis-server of the PATH",
-            "docker": f"container of {IMAGE}",
-            "debian": "Debian 13's package",
+            "url": "MEMETWIN_REDIS_URL",
+            "path": "redis-server on the PATH",
+            "docker": f"container {IMAGE}",
+            "debian": "package of Debian 13",
         }[self.kind]
         return f"Redis {self.version} ({origin}; {self.engine}) at {self.url}"
 
 
-def choose(state: Path, url: str) -> Choice:
-    """Return the Redis to use: ``url`` if given, else what was chosen before, else what is found.
+def choose(state: Path, url: str) -> RedisChoice:
+    """Return the Redis at ``url`` if given, else the earlier choice, else the first one found.
 
-    ``state`` is the folder that all is kept in. The choice is written to ``redis.json``.
+    Args:
+        state: folder for the choice and for the files of a managed Redis.
+        url: URL of the user's own Redis, or empty.
 
     Raises:
-        NoRedis: there is none, or the one at ``url`` does not answer or lacks vector search.
+        NoRedis: none is found, or the one at ``url`` is unreachable or lacks vector search.
     """
     if url:
         return _write(state, inspect("url", url))
     file = state / "redis.json"
     if file.exists():
-        kept = Choice(**json.loads(file.read_text()))
-        if kept.is_ours and _still_there(kept):
-            return kept
+        stored = RedisChoice(**json.loads(file.read_text()))
+        if stored.is_managed and _is_available(stored):
+            return stored
     for find in (_on_path, _in_docker, _from_debian):
         command = find(state)
         if command:
             kind = find.__name__.rpartition("_")[2]
             port = _free_port()
-            return _write(state, Choice(kind, f"redis://127.0.0.1:{port}", "?", "?", [*command]))
-    raise NoRedis(_NEED)
+            return _write(
+                state, RedisChoice(kind, f"redis://127.0.0.1:{port}", "?", "?", [*command])
+            )
+    raise NoRedis(_NOT_FOUND)
 
 
-def arguments(choice: Choice, state: Path) -> list[str]:
-    """Return the words that start our Redis: on loopback, writes on disk before their reply."""
+def command_line(choice: RedisChoice, state: Path) -> list[str]:
+    """Return the command that starts a managed Redis.
+
+    It listens on loopback and writes every change to disk before it replies.
+    """
     data = state / "redis-data"
     data.mkdir(parents=True, exist_ok=True)
     port = choice.url.rpartition(":")[2]
@@ -110,66 +124,68 @@ def arguments(choice: Choice, state: Path) -> list[str]:
     return [*run, "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", *options]  # noqa: S104
 
 
-def inspect(kind: str, url: str, command: list[str] | None = None) -> Choice:
-    """Ask a running Redis what it is.
+def inspect(kind: str, url: str, command: list[str] | None = None) -> RedisChoice:
+    """Return the version, the engine and the known problems of a running Redis.
 
     Raises:
-        NoRedis: it does not answer, or has neither vector sets nor the Query Engine.
+        NoRedis: it is unreachable or has no vector sets.
     """
     client: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5, protocol=2)
     client.response_callbacks.pop("COMMAND", None)
     try:
         version = str(client.info("server")["redis_version"])
-        known = client.execute_command("COMMAND", "INFO", "VSIM", "FT.SEARCH")
-        warnings = _warnings(client, version, ours=kind != "url")
+        commands = client.execute_command("COMMAND", "INFO", "VSIM", "FT.SEARCH")
+        warnings = _warnings(client, version, managed=kind != "url")
     except redis.RedisError as error:
-        raise NoRedis(f"The Redis at {url} does not answer: {error}") from error
+        raise NoRedis(f"The Redis at {url} is unreachable: {error}") from error
     finally:
         client.close()
-    if known[0] is None:
-        raise NoRedis(f"Redis {version} at {url} has no vector sets: Redis 8.0 or newer is needed.")
-    engine = "vector-sets" if known[1] is None else "query-engine"
-    return Choice(kind, url, version, engine, command or [], warnings)
+    if commands[0] is None:
+        raise NoRedis(f"Redis {version} at {url} has no vector sets. Use Redis 8.0 or newer.")
+    engine = "vector-sets" if commands[1] is None else "query-engine"
+    return RedisChoice(kind, url, version, engine, command or [], warnings)
 
 
-def settle(choice: Choice, state: Path) -> Choice:
-    """Ask our Redis, now running, what it is, and write that down."""
+def inspect_running(choice: RedisChoice, state: Path) -> RedisChoice:
+    """Inspect a managed Redis that now runs, and store the result."""
     return _write(state, inspect(choice.kind, choice.url, choice.command))
 
 
-def _warnings(client: Any, version: str, *, ours: bool) -> list[str]:
-    found = []
+def _warnings(client: Any, version: str, *, managed: bool) -> list[str]:
+    warnings = []
     numbers = [int(number) for number in re.findall(r"\d+", version)[:3]]
-    if (numbers[0], numbers[1]) <= (8, 10) and numbers[2] < _MENDED.get(
+    if (numbers[0], numbers[1]) <= (8, 10) and numbers[2] < _FIXED_IN.get(
         (numbers[0], numbers[1]), 10**6
     ):
-        found.append(
+        warnings.append(
             f"Redis {version} can read freed memory when vectors are removed during a"
-            " background search (mended in 8.2.9, 8.4.6, 8.6.6, 8.8.2 and 8.10.1): searches run on"
-            " its main thread instead."
+            " background search. memetwin therefore runs searches on the main thread of Redis. This"
+            " is fixed in 8.2.9, 8.4.6, 8.6.6, 8.8.2 and 8.10.1."
         )
-    if ours:
-        return found
+    if managed:
+        return warnings
     try:
         config = client.config_get("appendonly", "appendfsync", "maxmemory-policy")
     except redis.RedisError:
-        return [*found, "It does not tell its durability (CONFIG is refused)."]
+        return [*warnings, "Its durability is unknown, because it refuses CONFIG."]
     if config.get("appendonly") != "yes" or config.get("appendfsync") != "always":
-        found.append(
-            "It can lose acknowledged writes: appendonly yes, appendfsync always would not."
+        warnings.append(
+            "It can lose acknowledged writes. Set appendonly yes and appendfsync always."
         )
     if config.get("maxmemory-policy") != "noeviction":
-        found.append(f"It evicts keys ({config.get('maxmemory-policy')}): set noeviction.")
-    return found
+        warnings.append(
+            f"It evicts keys ({config.get('maxmemory-policy')}). Set maxmemory-policy noeviction."
+        )
+    return warnings
 
 
-def _write(state: Path, choice: Choice) -> Choice:
+def _write(state: Path, choice: RedisChoice) -> RedisChoice:
     state.mkdir(parents=True, exist_ok=True)
     (state / "redis.json").write_text(json.dumps(asdict(choice), indent=2) + "\n")
     return choice
 
 
-def _still_there(choice: Choice) -> bool:
+def _is_available(choice: RedisChoice) -> bool:
     if choice.kind == "docker":
         return bool(_in_docker(Path()))
     return bool(choice.command) and all(Path(choice.command[n]).exists() for n in (0, -1))
@@ -179,23 +195,25 @@ def _on_path(state: Path) -> list[str]:
     program = shutil.which("redis-server")
     if not program:
         return []
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    version = re.search(r"v=(\d+)", told.stdout)
-    return [program] if version and int(version[1]) >= OLDEST else []
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"v=(\d+)", done.stdout)
+    return [program] if version and int(version[1]) >= MIN_VERSION else []
 
 
 def _in_docker(state: Path) -> list[str]:
     if not shutil.which("docker"):
         return []
-    for words in (["image", "inspect", IMAGE], ["pull", "--quiet", IMAGE]):
+    for command in (["image", "inspect", IMAGE], ["pull", "--quiet", IMAGE]):
         try:
-            done = subprocess.run(["docker", *words], capture_output=True, check=False, timeout=120)
+            done = subprocess.run(
+                ["docker", *command], capture_output=True, check=False, timeout=120
+            )
         except subprocess.TimeoutExpired:
             return []
         if done.returncode == 0:
             return ["docker"]
         if b"daemon" in done.stderr and b"response" not in done.stderr:
-            return []  # no engine runs
+            return []  # no Docker engine runs
     return []
 
 
@@ -209,7 +227,7 @@ def _from_debian(state: Path) -> list[str]:
             debian.fetch(folder)
         return debian.command(folder)
     except debian.CannotFetch as error:
-        print(f"Debian's Redis cannot be had: {error}", file=sys.stderr)
+        print(f"Cannot install Redis from Debian: {error}", file=sys.stderr)
         return []
 
 
@@ -222,9 +240,11 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-    raise NoRedis(f"No port from {FIRST_PORT} to {FIRST_PORT + 99} is free.")
+    raise NoRedis(
+        f"No port from {FIRST_PORT} to {FIRST_PORT + 99} is free for Redis. Free one of them."
+    )
 
 
 def url_from_environment() -> str:
-    """Return the Redis that the environment names, if any."""
+    """Return ``MEMETWIN_REDIS_URL``, or an empty string."""
     return os.environ.get("MEMETWIN_REDIS_URL", "")
