@@ -10,8 +10,8 @@ import uvloop
 from memetwin.search.v1 import search_pb2_grpc
 from services import grpc_server, redis_client, telemetry
 from services.grpc_server import ServiceSpec
-from services.search.engines import connection
-from services.search.service import Collections
+from services.search.engines.connection import connect
+from services.search.service import SearchService
 from services.search.servicer import SearchServicer
 from services.search.settings import Settings
 from services.settings import from_env
@@ -19,11 +19,11 @@ from services.settings import from_env
 
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
-    """Build the service; at the end close its connections."""
-    redis = connection.connect(settings.redis_url)
-    collections = Collections(redis, settings.redis_prefix, settings.recall_sample)
-    upkeep = asyncio.create_task(collections.keep_up())
-    servicer = SearchServicer(collections)
+    """Build the service; close its connections at the end."""
+    redis = connect(settings.redis_url)
+    service = SearchService(redis, settings.redis_prefix, settings.recall_sample)
+    maintenance = asyncio.create_task(service.maintenance.run_forever())
+    servicer = SearchServicer(service)
     try:
         yield [
             ServiceSpec(
@@ -31,16 +31,16 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
                 lambda server: search_pb2_grpc.add_SearchServiceServicer_to_server(
                     servicer, server
                 ),
-                collections.ready,
+                service.ready,
             )
         ]
     finally:
-        upkeep.cancel()
+        maintenance.cancel()
         await redis_client.close(redis)
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until the process is asked to stop."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with wire(settings) as service_specs:

@@ -1,46 +1,54 @@
-"""The typed filter tree: what it means, in plain Python.
+"""The typed filter tree and its meaning, in plain Python.
 
-A condition on a missing field is false, and its negation true, at any nesting. Engines compile the
-same tree to their own dialects; ``holds`` is what they are compared with.
+A condition on a missing field is false and its negation is true, at any depth. Each engine compiles
+the tree to its own query language; ``holds`` defines the result that they must agree with.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.errors import InvalidArgument
+from services.search.text_analysis import words
 
 EARTH_RADIUS_M = 6_371_008.8
-DEPTH_LIMIT = 32
-NODES_LIMIT = 2_000
-_WORD = re.compile(r"\w+")
-# field type that each kind of condition needs
-_OPERATORS = {"eq": 1, "ne": 1, "lt": 1, "le": 1, "gt": 1, "ge": 1, "between": 2, "in": None}
+MAX_DEPTH = 32
+MAX_CONDITIONS = 2_000
+# Number of values that each operator takes; None for one or more.
+_OPERATOR_VALUES = {
+    "eq": 1,
+    "ne": 1,
+    "lt": 1,
+    "le": 1,
+    "gt": 1,
+    "ge": 1,
+    "between": 2,
+    "in": None,
+}
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place on the earth, in degrees."""
+class GeoPoint:
+    """A point on the earth; ``lat`` and ``lon`` are degrees."""
 
     lat: float
     lon: float
 
     def is_on_earth(self) -> bool:
-        """Say whether both lie in their range."""
+        """Say whether latitude and longitude are in range."""
         return abs(self.lat) <= 90 and abs(self.lon) <= 180  # noqa: PLR2004
 
-    def unit(self) -> tuple[float, float, float]:
-        """Return the place as a vector of length 1 from the centre of a sphere."""
+    def unit_vector(self) -> tuple[float, float, float]:
+        """Return the point as a unit vector from the centre of the earth."""
         lat, lon = math.radians(self.lat), math.radians(self.lon)
         return (math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat))
 
 
-Value = float | str | tuple[str, ...] | Place
+Value = float | str | tuple[str, ...] | GeoPoint
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberCondition:
     """Compares a number; ``op`` is eq, ne, lt, le, gt, ge, between or in."""
 
     field: str
@@ -49,160 +57,165 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Tag:
-    """Holds when the field has one of the tags."""
+class TagCondition:
+    """Holds if the field has at least one of the tags."""
 
     field: str
     tags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Text:
-    """Holds when the field has all of the words."""
+class TextCondition:
+    """Holds if the field contains all words of ``matches``."""
 
     field: str
     matches: str
 
 
 @dataclass(frozen=True)
-class Geo:
-    """Holds when the field lies in a circle."""
+class GeoCondition:
+    """Holds if the field lies in a circle; ``radius_m`` is metres."""
 
     field: str
-    centre: Place
+    centre: GeoPoint
     radius_m: float
 
     def chord_squared(self) -> float:
-        """Return the squared chord of the radius on a sphere of radius 1."""
+        """Return the squared chord length of the radius on the unit sphere."""
         angle = min(self.radius_m / EARTH_RADIUS_M, math.pi)
         return (2 * math.sin(angle / 2)) ** 2
 
 
 @dataclass(frozen=True)
-class Exists:
-    """Holds when the field has a value."""
+class ExistsCondition:
+    """Holds if the field has a value."""
 
     field: str
 
 
 @dataclass(frozen=True)
-class Group:
-    """Joins conditions; ``kind`` is all_of, any_of or none_of."""
+class ConditionGroup:
+    """Combines conditions; ``kind`` is all_of, any_of or none_of."""
 
     kind: str
     members: tuple["Condition", ...]
 
 
-Condition = Number | Tag | Text | Geo | Exists | Group
-_NEEDS = {Number: "number", Tag: "tag", Text: "text", Geo: "geo"}
+LeafCondition = NumberCondition | TagCondition | TextCondition | GeoCondition | ExistsCondition
+Condition = LeafCondition | ConditionGroup
+_FIELD_TYPES = {
+    NumberCondition: "number",
+    TagCondition: "tag",
+    TextCondition: "text",
+    GeoCondition: "geo",
+}
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text as they are compared."""
-    return _WORD.findall(text.casefold())
+def check_filter(condition: Condition, fields: Mapping[str, str], path: str) -> None:
+    """Check that a filter names declared fields, uses them by their types, and is not too large.
 
-
-def check(condition: Condition, fields: Mapping[str, str], place: str) -> None:
-    """Refuse a tree that names undeclared fields, misuses one, or is too large.
+    Args:
+        condition: the filter.
+        fields: type of each declared field.
+        path: where the filter stands in the request.
 
     Raises:
-        InvalidArgument: with ``place`` as the field to blame.
+        InvalidArgument: the filter is not valid.
     """
-    if _count(condition, 0, place) > NODES_LIMIT:
+    if _count(condition, 0, path) > MAX_CONDITIONS:
         raise InvalidArgument(
-            "FILTER_TOO_LARGE", f"A filter has at most {NODES_LIMIT} conditions.", field=place
+            "FILTER_TOO_LARGE", f"A filter can have up to {MAX_CONDITIONS} conditions.", field=path
         )
-    _check(condition, fields, place)
+    _check(condition, fields, path)
 
 
-def _count(condition: Condition, depth: int, place: str) -> int:
-    if depth > DEPTH_LIMIT:
+def _count(condition: Condition, depth: int, path: str) -> int:
+    if depth > MAX_DEPTH:
         raise InvalidArgument(
-            "FILTER_TOO_DEEP", f"A filter nests at most {DEPTH_LIMIT} deep.", field=place
+            "FILTER_TOO_DEEP", f"A filter can be nested up to {MAX_DEPTH} levels deep.", field=path
         )
-    if isinstance(condition, Group):
-        return 1 + sum(_count(member, depth + 1, place) for member in condition.members)
+    if isinstance(condition, ConditionGroup):
+        return 1 + sum(_count(member, depth + 1, path) for member in condition.members)
     return 1 + len(getattr(condition, "values", ())) + len(getattr(condition, "tags", ()))
 
 
-def _check(condition: Condition, fields: Mapping[str, str], place: str) -> None:
-    if isinstance(condition, Group):
+def _check(condition: Condition, fields: Mapping[str, str], path: str) -> None:
+    if isinstance(condition, ConditionGroup):
         for member in condition.members:
-            _check(member, fields, place)
+            _check(member, fields, path)
         return
-    kind = fields.get(condition.field)
-    if kind is None:
+    declared = fields.get(condition.field)
+    if declared is None:
         raise InvalidArgument(
             "UNDECLARED_FIELD",
             "The filter names a field that the collection does not declare.",
-            field=place,
+            field=path,
             name=condition.field,
         )
-    needed = _NEEDS.get(type(condition), kind)
-    if kind != needed:
+    required = _FIELD_TYPES.get(type(condition), declared)
+    if declared != required:
         raise InvalidArgument(
             "WRONG_FIELD_TYPE",
-            f"This condition needs a {needed.upper()} field.",
-            field=place,
+            f"This condition needs a field of type {required.upper()}.",
+            field=path,
             name=condition.field,
-            type=kind,
+            type=declared,
         )
     problem = _problem(condition)
     if problem:
-        raise InvalidArgument("BAD_CONDITION", problem, field=place, name=condition.field)
+        raise InvalidArgument("BAD_CONDITION", problem, field=path, name=condition.field)
 
 
-def _problem(condition: Condition) -> str:
-    if isinstance(condition, Number):
-        count = _OPERATORS[condition.op]
+def _problem(condition: LeafCondition) -> str:
+    """Return what is wrong with a condition; empty if nothing is."""
+    if isinstance(condition, NumberCondition):
+        count = _OPERATOR_VALUES[condition.op]
         if not condition.values or (count and len(condition.values) != count):
-            return f"The operator {condition.op.upper()} takes {count or 'one or more'} values."
+            expected = {1: "one value", 2: "two values"}.get(count or 0, "one or more values")
+            return f"The operator {condition.op.upper()} takes {expected}."
         return "" if all(map(math.isfinite, condition.values)) else "A value is NaN or infinity."
-    if isinstance(condition, Tag):
-        return "" if condition.tags else "No tags are named."
-    if isinstance(condition, Text):
-        return "" if words(condition.matches) else "No words are named."
-    return _circle_problem(condition) if isinstance(condition, Geo) else ""
+    if isinstance(condition, TagCondition):
+        return "" if condition.tags else "The condition needs at least one tag."
+    if isinstance(condition, TextCondition):
+        return "" if words(condition.matches) else "The condition needs at least one word."
+    return _circle_problem(condition) if isinstance(condition, GeoCondition) else ""
 
 
-def _circle_problem(circle: Geo) -> str:
+def _circle_problem(circle: GeoCondition) -> str:
     if not circle.centre.is_on_earth():
-        return "The centre is not on the earth."
-    return "" if 0 <= circle.radius_m < math.inf else "The radius is 0 metres or more."
+        return "The centre needs a latitude of -90 to 90 and a longitude of -180 to 180 degrees."
+    return "" if 0 <= circle.radius_m < math.inf else "The radius must be 0 metres or more."
 
 
 def holds(condition: Condition, fields: Mapping[str, Value]) -> bool:
     """Say whether a document with these fields meets the condition."""
-    if isinstance(condition, Group):
+    if isinstance(condition, ConditionGroup):
         outcomes = [holds(member, fields) for member in condition.members]
-        return {"all_of": all, "any_of": any}.get(condition.kind, _none)(outcomes)
+        if condition.kind == "all_of":
+            return all(outcomes)
+        return any(outcomes) == (condition.kind == "any_of")
     value = fields.get(condition.field)
     if value is None:
         return False
-    if isinstance(condition, Exists):
-        return True
-    return _leaf_holds(condition, value)
+    return isinstance(condition, ExistsCondition) or _leaf_holds(condition, value)
 
 
-def _none(outcomes: list[bool]) -> bool:
-    return not any(outcomes)
-
-
-def _leaf_holds(condition: Number | Tag | Text | Geo, value: Value) -> bool:
-    if isinstance(condition, Tag):
+def _leaf_holds(
+    condition: NumberCondition | TagCondition | TextCondition | GeoCondition, value: Value
+) -> bool:
+    if isinstance(condition, TagCondition):
         return bool(set(condition.tags) & set((value,) if isinstance(value, str) else value))  # type: ignore[arg-type]
-    if isinstance(condition, Text):
+    if isinstance(condition, TextCondition):
         return set(words(condition.matches)) <= set(words(str(value)))
-    if isinstance(condition, Geo) and isinstance(value, Place):
-        pairs = zip(condition.centre.unit(), value.unit(), strict=True)
+    if isinstance(condition, GeoCondition) and isinstance(value, GeoPoint):
+        pairs = zip(condition.centre.unit_vector(), value.unit_vector(), strict=True)
         return sum((a - b) ** 2 for a, b in pairs) <= condition.chord_squared()
-    if isinstance(condition, Number) and isinstance(value, float):
-        return compare(condition, value)
+    if isinstance(condition, NumberCondition) and isinstance(value, float):
+        return _number_holds(condition, value)
     return False
 
 
-def compare(condition: Number, value: float) -> bool:
-    """Say whether a number meets the condition."""
+def _number_holds(condition: NumberCondition, value: float) -> bool:
     first, last = condition.values[0], condition.values[-1]
     return {
         "eq": value == first,

@@ -1,38 +1,48 @@
-"""Puts hits together by the value of a field, on whatever engine they come from.
+"""Groups hits by the value of a field, whatever engine finds them.
 
-First the groups: hits are asked for, ever more of them, until there are as many groups as wanted;
-each appears by its best hit. Then what groups lack of their hits is asked for by the value of each.
+First come the groups: the search requests more and more hits until they have enough distinct
+values; the best hit of each group ranks the group. Then one more search, filtered by each value,
+finds the hits that groups still lack.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from services.search.filters import Condition, Exists, Group, Number, Tag, Value
-from services.search.types import HITS_LIMIT, Hit, Query, Result
+from services.search.filters import (
+    Condition,
+    ConditionGroup,
+    ExistsCondition,
+    NumberCondition,
+    TagCondition,
+    Value,
+)
+from services.search.types import Hit, Query, Result, selected_fields
+from services.search.validation import MAX_HITS
 
-# So many hits are read for each that is wanted, then ever more.
-_AT_FIRST, _WIDER = 4, 4
+# The first search requests this many times as many hits as wanted, each later one this many times
+# as many as the one before.
+_FIRST_FACTOR, _NEXT_FACTOR = 4, 4
 
-Ask = Callable[[Sequence[Query]], Awaitable[list[Result]]]
+Search = Callable[[Sequence[Query]], Awaitable[list[Result]]]
 
 
-async def grouped(query: Query, ask: Ask) -> Result:
-    """Answer a query with ``group_by``; ``ask`` answers those without."""
-    wanted = query.offset + query.limit
-    wide = _ungrouped(query, Exists(query.group_by))
-    wide = replace(wide, offset=0, limit=min(HITS_LIMIT, _AT_FIRST * wanted * query.group_hits))
+async def search_groups(query: Query, search: Search) -> Result:
+    """Answer a query with ``group_by``; ``search`` answers queries without."""
+    wanted = query.page_end
+    wide = _without_grouping(query, ExistsCondition(query.group_by))
+    limit = min(MAX_HITS, _FIRST_FACTOR * wanted * query.group_hits)
     while True:
-        [result] = await ask([wide])
+        [result] = await search([replace(wide, offset=0, limit=limit)])
         groups = _groups(result.hits, query.group_by)
-        found_all = len(result.hits) < wide.limit
-        if len(groups) >= wanted or found_all or wide.limit == HITS_LIMIT:
+        found_all = len(result.hits) < limit
+        if len(groups) >= wanted or found_all or limit == MAX_HITS:
             break
-        wide = replace(wide, limit=min(HITS_LIMIT, _WIDER * wide.limit))
+        limit = min(MAX_HITS, _NEXT_FACTOR * limit)
     page = dict(list(groups.items())[query.offset : wanted])
     if not found_all:
-        await _fill(query, page, ask)
+        await _fill_groups(query, page, search)
         if len(groups) < wanted:
-            reason = f"only the nearest {HITS_LIMIT} hits were looked at: there may be more groups"
+            reason = f"only the nearest {MAX_HITS} hits were grouped; there can be more groups"
             result.partial_reason = result.partial_reason or reason
     hits = [
         _member(hit, value, query)
@@ -42,48 +52,54 @@ async def grouped(query: Query, ask: Ask) -> Result:
     return replace(result, hits=hits)
 
 
-async def _fill(query: Query, page: dict[Value, list[Hit]], ask: Ask) -> None:
-    """Ask for the hits that groups lack. Scores of a hybrid query hold within one ranking only."""
-    short = [value for value, hits in page.items() if len(hits) < query.group_hits]
-    if not short or query.fusion:
+async def _fill_groups(query: Query, page: dict[Value, list[Hit]], search: Search) -> None:
+    """Search for the hits that groups lack, unless the query is hybrid.
+
+    Scores of a hybrid query are comparable within one ranking only.
+    """
+    incomplete = [value for value, hits in page.items() if len(hits) < query.group_hits]
+    if not incomplete or query.fusion:
         return
     queries = [
-        replace(_ungrouped(query, _has(query.group_by, value)), offset=0, limit=query.group_hits)
-        for value in short
+        replace(
+            _without_grouping(query, _has_value(query.group_by, value)),
+            offset=0,
+            limit=query.group_hits,
+        )
+        for value in incomplete
     ]
-    for value, result in zip(short, await ask(queries), strict=True):
+    for value, result in zip(incomplete, await search(queries), strict=True):
         page[value] = result.hits
 
 
-def _ungrouped(query: Query, condition: Condition) -> Query:
+def _without_grouping(query: Query, condition: Condition) -> Query:
+    """Return the query with one more condition, and with the field to group by in its hits."""
     if query.condition:
-        condition = Group("all_of", (condition, query.condition))
-    fields = query.return_fields
+        condition = ConditionGroup("all_of", (condition, query.condition))
+    names = query.return_fields
     return replace(
         query,
         group_by="",
         condition=condition,
-        return_fields=None if fields is None else fields | {query.group_by},
+        return_fields=None if names is None else names | {query.group_by},
     )
 
 
-def _has(name: str, value: Value) -> Condition:
-    return Number(name, "eq", (value,)) if isinstance(value, float) else Tag(name, (str(value),))
+def _has_value(field: str, value: Value) -> Condition:
+    if isinstance(value, float):
+        return NumberCondition(field, "eq", (value,))
+    return TagCondition(field, (str(value),))
 
 
-def _groups(hits: Sequence[Hit], name: str) -> dict[Value, list[Hit]]:
+def _groups(hits: Sequence[Hit], field: str) -> dict[Value, list[Hit]]:
     groups: dict[Value, list[Hit]] = {}
     for hit in hits:
-        value = hit.fields[name]
+        value = hit.fields[field]
         for one in dict.fromkeys(value) if isinstance(value, tuple) else (value,):
             groups.setdefault(one, []).append(hit)
     return groups
 
 
 def _member(hit: Hit, value: Value, query: Query) -> Hit:
-    """Return the hit as one of a group, with the fields that were asked for."""
-    chosen = query.return_fields
-    if chosen is None:
-        return replace(hit, group=value)
-    fields = {name: one for name, one in hit.fields.items() if name in chosen}
-    return replace(hit, group=value, fields=fields)
+    """Return the hit as a member of a group, with the fields that the query returns."""
+    return replace(hit, group=value, fields=selected_fields(hit.fields, query.return_fields))

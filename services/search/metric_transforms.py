@@ -1,15 +1,16 @@
-"""Answers inner product and Euclidean distance with an index that knows only cosines, exactly.
+"""Computes inner products and Euclidean distances exactly with an index that has only cosines.
 
-Extra coordinates turn the metric into a cosine (Bachrach et al., "Speeding up the Xbox recommender
-system using a Euclidean transformation for inner-product spaces", RecSys 2014; Neyshabur and
-Srebro, "On symmetric and asymmetric LSHs for inner product search", ICML 2015). With every stored
-length at most M:
+Additional coordinates turn each metric into a cosine (Bachrach et al., "Speeding up the Xbox
+recommender system using a Euclidean transformation for inner-product spaces", RecSys 2014;
+Neyshabur and Srebro, "On symmetric and asymmetric LSHs for inner product search", ICML 2015).
+With the norm of every stored vector at most M:
 
 - inner product: x' = [x, √(M² − |x|²)], q' = [q, 0]; then q·x = cos · |q| · M
 - Euclidean: x' = [x, −|x|²/2a, √(R² − |x|² − |x|⁴/4a²)], q' = [q, a, 0]; then
   d² = |q|² − 2 cos · R · √(|q|² + a²), with R² = M² + M⁴/4a²
 
-Only directions matter to a cosine, so all are sent with length 1: nothing leaves float32's range.
+A cosine depends on directions only, so all transformed vectors have norm 1, which keeps every
+number within the range of float32.
 """
 
 import math
@@ -19,161 +20,161 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Wide = NDArray[np.float64]
-# How much longer than the longest vector seen the next may be before the index is rebuilt.
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+# The largest norm that an index can store, relative to the largest norm seen so far. A vector with
+# a larger norm causes a reindex.
 HEADROOM = 1.1
-# A cosine that Redis computes in float32 is off by no more than this.
-COSINE_ERROR = 5e-7
-# Distances that differ by no more than this are equal.
-TIE = 1e-6
+# Upper bound of the error of a cosine that Redis computes in float32.
+MAX_COSINE_ERROR = 5e-7
+# Distances that differ by no more than this count as equal.
+DISTANCE_TOLERANCE = 1e-6
+# Beyond this product of norms, an inner product from a float32 cosine is off by more than 1e-6.
+_MAX_PRECISE_PRODUCT = 10
 
 
-class Lift(Protocol):
-    """Turns vectors and scores of a metric into those of a cosine index, and back."""
+class MetricTransform(Protocol):
+    """Turns vectors of a metric into those of a cosine index, and cosines back into scores."""
 
     @property
     def max_norm(self) -> float:
-        """Length of the longest vector that can be stored; infinite if any can."""
+        """Largest norm of a vector that the transform accepts; infinity if any."""
         ...
 
-    def stored(self, vectors: Array) -> Array:
-        """Lift float32 [n, dimensions] to what the index stores, of length 1."""
+    def transform(self, vectors: Float32Array) -> Float32Array:
+        """Transform documents' vectors, float32 [n, dimensions], to the index's unit vectors."""
         ...
 
-    def asked(self, vector: Array) -> Array:
-        """Lift a query, float32 [dimensions], to length 1."""
+    def transform_query(self, vector: Float32Array) -> Float32Array:
+        """Transform a query's vector, float32 [dimensions], to a unit vector."""
         ...
 
-    def score(self, cosine: float, norm: float) -> tuple[float, float]:
-        """Return similarity and distance for a cosine to the lifted query of length ``norm``."""
+    def inverse(self, cosine: float, query_norm: float) -> tuple[float, float]:
+        """Return the similarity and the distance that a cosine stands for."""
         ...
 
-    def is_coarse(self, norm: float) -> bool:
-        """Say whether cosines in float32 are too coarse for scores good to about 1e-6."""
+    def needs_rescoring(self, query_norm: float) -> bool:
+        """Say whether float32 cosines are too imprecise for scores within about 1e-6."""
         ...
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """No lift."""
+class CosineTransform:
+    """Normalises vectors, nothing else."""
 
     max_norm: float = math.inf
 
-    def stored(self, vectors: Array) -> Array:
-        """Return the vectors at length 1."""
+    def transform(self, vectors: Float32Array) -> Float32Array:
+        """Return the vectors with norm 1."""
         wide = vectors.astype(np.float64)
-        return _float32(wide / np.linalg.norm(wide, axis=1, keepdims=True))
+        return _to_float32(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
-    def asked(self, vector: Array) -> Array:
-        """Return the vector at length 1."""
+    def transform_query(self, vector: Float32Array) -> Float32Array:
+        """Return the vector with norm 1."""
         return _unit(vector.astype(np.float64))
 
-    def score(self, cosine: float, norm: float) -> tuple[float, float]:
-        """Return the cosine, and 1 less it."""
+    def inverse(self, cosine: float, query_norm: float) -> tuple[float, float]:
+        """Return the cosine, and 1 minus the cosine."""
         return cosine, 1 - cosine
 
-    def is_coarse(self, norm: float) -> bool:
-        """Cosines are what they are."""
+    def needs_rescoring(self, query_norm: float) -> bool:
+        """Return False: the cosine is the score."""
         return False
 
 
 @dataclass(frozen=True)
-class InnerProduct:
-    """The lift of the inner product."""
+class InnerProductTransform:
+    """The transform of the inner product."""
 
     max_norm: float
 
-    def stored(self, vectors: Array) -> Array:
-        """Add the coordinate that makes every length ``max_norm``."""
+    def transform(self, vectors: Float32Array) -> Float32Array:
+        """Add the coordinate that gives every vector the same norm."""
         wide = vectors.astype(np.float64) / self.max_norm
         rest = np.sqrt(np.maximum(1 - (wide**2).sum(1), 0))
-        return _float32(np.hstack([wide, rest[:, None]]))
+        return _to_float32(np.hstack([wide, rest[:, None]]))
 
-    def asked(self, vector: Array) -> Array:
-        """Add a zero; a zero vector becomes the new axis, any direction being as good."""
+    def transform_query(self, vector: Float32Array) -> Float32Array:
+        """Add a zero; a zero vector becomes the new axis, since every direction scores 0."""
         return _unit(np.append(vector.astype(np.float64), 0.0 if vector.any() else 1.0))
 
-    def score(self, cosine: float, norm: float) -> tuple[float, float]:
+    def inverse(self, cosine: float, query_norm: float) -> tuple[float, float]:
         """Return the inner product and its negative."""
-        product = cosine * norm * self.max_norm
+        product = cosine * query_norm * self.max_norm
         return product, -product
 
-    def is_coarse(self, norm: float) -> bool:
-        """The error grows with both lengths."""
-        return norm * self.max_norm > 10  # noqa: PLR2004 - times 1e-7
+    def needs_rescoring(self, query_norm: float) -> bool:
+        """Return True for large norms: the error grows with both."""
+        return query_norm * self.max_norm > _MAX_PRECISE_PRODUCT
 
 
 @dataclass(frozen=True)
-class Euclidean:
-    """The lift of the Euclidean distance; ``scale`` is a, best near the median length."""
+class EuclideanTransform:
+    """The transform of the Euclidean distance; ``scale`` is a, best near the median norm."""
 
     max_norm: float
     scale: float
 
     @property
     def radius(self) -> float:
-        """Length of every lifted vector."""
+        """R, the norm of every transformed vector before normalisation."""
         return math.sqrt(self.max_norm**2 + self.max_norm**4 / (4 * self.scale**2))
 
-    def stored(self, vectors: Array) -> Array:
-        """Add the two coordinates that make every length the radius."""
+    def transform(self, vectors: Float32Array) -> Float32Array:
+        """Add the two coordinates that give every vector the same norm."""
         wide = vectors.astype(np.float64)
         squares = (wide**2).sum(1)
         tilt = -squares / (2 * self.scale)
         rest = np.sqrt(np.maximum(self.radius**2 - squares - tilt**2, 0))
-        return _float32(np.hstack([wide, tilt[:, None], rest[:, None]]) / self.radius)
+        return _to_float32(np.hstack([wide, tilt[:, None], rest[:, None]]) / self.radius)
 
-    def asked(self, vector: Array) -> Array:
+    def transform_query(self, vector: Float32Array) -> Float32Array:
         """Add the scale and a zero."""
         return _unit(np.append(vector.astype(np.float64), [self.scale, 0.0]))
 
-    def score(self, cosine: float, norm: float) -> tuple[float, float]:
+    def inverse(self, cosine: float, query_norm: float) -> tuple[float, float]:
         """Return 1 / (1 + d) and the distance d."""
-        square = norm**2 - 2 * cosine * self.radius * math.hypot(norm, self.scale)
+        square = query_norm**2 - 2 * cosine * self.radius * math.hypot(query_norm, self.scale)
         distance = math.sqrt(max(square, 0.0))
         return 1 / (1 + distance), distance
 
-    def is_coarse(self, norm: float) -> bool:
-        """The root of a small difference of squares always is."""
+    def needs_rescoring(self, query_norm: float) -> bool:
+        """Return True: the root of a small difference of squares is never precise."""
         return True
 
 
-def lift(metric: str, max_norm: float, scale: float) -> Lift:
-    """Return the lift of a metric."""
+def metric_transform(metric: str, max_norm: float, scale: float) -> MetricTransform:
+    """Return the transform of a metric, with the parameters that ``fit`` returns."""
     if metric == "ip":
-        return InnerProduct(max_norm)
+        return InnerProductTransform(max_norm)
     if metric == "l2":
-        return Euclidean(max_norm, scale)
-    return Cosine()
+        return EuclideanTransform(max_norm, scale)
+    return CosineTransform()
 
 
-def lengths(vectors: Array) -> Wide:
-    """Return the length of each vector, float32 [n, dimensions]."""
+def norms(vectors: Float32Array) -> Float64Array:
+    """Return the norm of each vector, float32 [n, dimensions]."""
     return np.asarray(np.linalg.norm(vectors.astype(np.float64), axis=1))
 
 
-def longest(vectors: Array) -> float:
-    """Return the length of the longest vector, float32 [n, dimensions]."""
-    return float(lengths(vectors).max())
+def largest_norm(vectors: Float32Array) -> float:
+    """Return the largest norm of the vectors, float32 [n, dimensions] with n > 0."""
+    return float(norms(vectors).max())
 
 
-def measure(vectors: Array) -> tuple[float, float]:
-    """Return the ``max_norm`` and ``scale`` to lift such vectors with, float32 [n, dimensions]."""
-    return measure_lengths(lengths(vectors))
-
-
-def measure_lengths(norms: Wide) -> tuple[float, float]:
-    """Return the ``max_norm`` and ``scale`` to lift vectors of such lengths with."""
-    if not norms.size:
+def fit(vector_norms: Float64Array) -> tuple[float, float]:
+    """Return the ``max_norm`` and ``scale`` of a transform for vectors of these norms, [n]."""
+    if not vector_norms.size:
         return HEADROOM, 1.0
-    most = float(norms.max()) or 1.0
-    return HEADROOM * most, float(np.median(norms)) or most
+    largest = float(vector_norms.max()) or 1.0
+    return HEADROOM * largest, float(np.median(vector_norms)) or largest
 
 
-def exact_scores(metric: str, query: Array, stored: Array) -> tuple[Wide, Wide]:
-    """Return similarities and distances to float32 [n, dimensions], computed in float64."""
-    one, others = query.astype(np.float64), stored.astype(np.float64)
+def exact_scores(
+    metric: str, query: Float32Array, vectors: Float32Array
+) -> tuple[Float64Array, Float64Array]:
+    """Return similarities and distances of a query to float32 [n, dimensions], in float64."""
+    one, others = query.astype(np.float64), vectors.astype(np.float64)
     if metric == "l2":
         distances = np.linalg.norm(others - one, axis=1)
         return 1 / (1 + distances), distances
@@ -184,9 +185,14 @@ def exact_scores(metric: str, query: Array, stored: Array) -> tuple[Wide, Wide]:
     return cosines, 1 - cosines
 
 
-def _unit(vector: Wide) -> Array:
-    return _float32(vector / math.sqrt(vector @ vector))
+def with_tolerance(distance: float) -> float:
+    """Return the largest distance that counts as equal to this one."""
+    return distance + DISTANCE_TOLERANCE * max(1.0, abs(distance))
 
 
-def _float32(values: Wide) -> Array:
+def _unit(vector: Float64Array) -> Float32Array:
+    return _to_float32(vector / math.sqrt(vector @ vector))
+
+
+def _to_float32(values: Float64Array) -> Float32Array:
     return values.astype("<f4")

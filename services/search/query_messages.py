@@ -1,14 +1,27 @@
-"""Translates queries, filters and results between messages and plain data, and checks."""
+"""Translates filters, queries and results between protobuf messages and plain data."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
-from services.search import filters
-from services.search.filters import Condition, Place
-from services.search.messages import engine_number, named, write_value
-from services.search.types import Collection, Hit, Query, Result, check_id, check_name, read_vector
+from services.search.collection_messages import write_engine
+from services.search.filters import (
+    MAX_DEPTH,
+    Condition,
+    ConditionGroup,
+    ExistsCondition,
+    GeoCondition,
+    GeoPoint,
+    NumberCondition,
+    TagCondition,
+    TextCondition,
+    check_filter,
+)
+from services.search.messages import read_enum, write_value
+from services.search.query_validation import check_query
+from services.search.types import Collection, Hit, Query, Result
+from services.search.validation import check_collection_name, check_id, read_vector
 
 _FUSIONS = {
     search_pb2.FUSION_UNSPECIFIED: "linear",
@@ -27,64 +40,63 @@ _OPERATORS = {
 }
 
 
-def read_filter(message: search_pb2.Filter, place: str, depth: int = 0) -> Condition | None:
-    """Read a filter; None for an empty one. Raises InvalidArgument."""
+def read_filter(message: search_pb2.Filter, path: str, depth: int = 0) -> Condition | None:
+    """Read a filter; None if it is empty. Raises InvalidArgument."""
     kind = message.WhichOneof("condition")
     if kind is None:
         if depth:
-            raise InvalidArgument("EMPTY_FILTER", "A nested condition is empty.", field=place)
+            raise InvalidArgument(
+                "EMPTY_FILTER", "A nested condition is empty; set one or remove it.", field=path
+            )
         return None
-    if depth > filters.DEPTH_LIMIT:
+    if depth > MAX_DEPTH:
         raise InvalidArgument(
-            "FILTER_TOO_DEEP", f"A filter nests at most {filters.DEPTH_LIMIT} deep.", field=place
+            "FILTER_TOO_DEEP", f"A filter can be nested up to {MAX_DEPTH} levels deep.", field=path
         )
     if kind in ("all_of", "any_of", "none_of"):
-        members = getattr(message, kind).filters
-        read = [read_filter(member, place, depth + 1) for member in members]
-        return filters.Group(kind, tuple(member for member in read if member))
-    return _read_leaf(message, kind, place)
+        members = [
+            read_filter(member, path, depth + 1) for member in getattr(message, kind).filters
+        ]
+        return ConditionGroup(kind, tuple(member for member in members if member))
+    return _read_leaf(message, kind, path)
 
 
-def _read_leaf(message: search_pb2.Filter, kind: str, place: str) -> Condition:
+def _read_leaf(message: search_pb2.Filter, kind: str, path: str) -> Condition:
     if kind == "number":
         number = message.number
-        op = named(_OPERATORS, number.op, f"{place}.number.op")
-        return filters.Number(number.field, op, tuple(number.values))
+        operator = read_enum(_OPERATORS, number.op, f"{path}.number.op")
+        return NumberCondition(number.field, operator, tuple(number.values))
     if kind == "tag":
-        return filters.Tag(message.tag.field, tuple(message.tag.any_of))
+        return TagCondition(message.tag.field, tuple(message.tag.any_of))
     if kind == "text":
-        return filters.Text(message.text.field, message.text.matches)
+        return TextCondition(message.text.field, message.text.matches)
     if kind == "geo":
-        centre = Place(message.geo.centre.lat, message.geo.centre.lon)
-        return filters.Geo(message.geo.field, centre, message.geo.radius_m)
-    return filters.Exists(message.exists.field)
+        centre = GeoPoint(message.geo.centre.lat, message.geo.centre.lon)
+        return GeoCondition(message.geo.field, centre, message.geo.radius_m)
+    return ExistsCondition(message.exists.field)
 
 
-def read_query(message: search_pb2.Query, collection: Collection, place: str) -> Query:
+def read_query(message: search_pb2.Query, collection: Collection, path: str) -> Query:
     """Read a query to a collection and check it. Raises InvalidArgument or FailedPrecondition."""
-    by = message.WhichOneof("by")
-    if by is None:
+    if message.WhichOneof("by") is None:
         raise InvalidArgument(
             "EMPTY_QUERY",
-            "Say what to look for: vector, document_id, text, hybrid or everything.",
-            field=place,
+            "The query is empty; set vector, document_id, text, hybrid or everything.",
+            field=path,
         )
-    if by == "document_id":
-        check_id(message.document_id, f"{place}.document_id")
-    condition = read_filter(message.filter, f"{place}.filter")
+    condition = read_filter(message.filter, f"{path}.filter")
     if condition:
-        filters.check(condition, collection.fields, f"{place}.filter")
+        check_filter(condition, collection.fields, f"{path}.filter")
     query = Query(
         collection=collection,
-        **_asked(message, collection, place),
-        document_id=message.document_id,
+        **_read_by(message, collection, path),
         condition=condition,
         limit=message.limit or 10,
         offset=message.offset,
         min_similarity=message.min_similarity if message.HasField("min_similarity") else None,
         exact=message.exact,
         ef=message.ef,
-        return_fields=_return_fields(message, collection, place),
+        return_fields=_read_return_fields(message, collection, path),
         return_vector=message.return_vector,
         return_text=message.return_text,
         explain=message.explain,
@@ -93,35 +105,44 @@ def read_query(message: search_pb2.Query, collection: Collection, place: str) ->
     )
     if message.HasField("group_by") and not query.group_by:
         raise InvalidArgument(
-            "BAD_GROUP_FIELD", "Name the field to group by.", field=f"{place}.group_by.field"
+            "BAD_GROUP_FIELD",
+            "group_by is set without a field; name the field to group by.",
+            field=f"{path}.group_by.field",
         )
-    query.check(place)
+    check_query(query, path)
     return query
 
 
-def _asked(message: search_pb2.Query, collection: Collection, place: str) -> dict[str, Any]:
-    """Read the vector and the words of a query, and how they are joined."""
+def _read_by(message: search_pb2.Query, collection: Collection, path: str) -> dict[str, Any]:
+    """Read what a query searches by, as arguments of Query."""
     by = message.WhichOneof("by")
+    if by == "document_id":
+        check_id(message.document_id, f"{path}.document_id")
+        return {"document_id": message.document_id}
     if by == "vector":
-        return {"vector": read_vector(message.vector, collection, f"{place}.vector")}
+        return {"vector": read_vector(message.vector, collection, f"{path}.vector")}
     if by == "text":
-        return {"text": message.text or " "}
-    if by != "hybrid":
+        return {"text": message.text or " "}  # check_query refuses a blank text
+    if by == "everything":
         return {}
-    hybrid, default = message.hybrid, Query(collection)
-    weight, constant = default.vector_weight, default.rrf_constant
+    hybrid = message.hybrid
+    options: dict[str, Any] = {
+        name: getattr(hybrid, name)
+        for name in ("vector_weight", "rrf_constant")
+        if hybrid.HasField(name)
+    }
+    if hybrid.depth:
+        options["depth"] = hybrid.depth
     return {
-        "vector": read_vector(hybrid.vector, collection, f"{place}.hybrid.vector"),
+        "vector": read_vector(hybrid.vector, collection, f"{path}.hybrid.vector"),
         "text": hybrid.text or " ",
-        "fusion": named(_FUSIONS, hybrid.fusion, f"{place}.hybrid.fusion"),
-        "vector_weight": hybrid.vector_weight if hybrid.HasField("vector_weight") else weight,
-        "rrf_constant": hybrid.rrf_constant if hybrid.HasField("rrf_constant") else constant,
-        "depth": hybrid.depth or default.depth,
+        "fusion": read_enum(_FUSIONS, hybrid.fusion, f"{path}.hybrid.fusion"),
+        **options,
     }
 
 
-def _return_fields(
-    message: search_pb2.Query, collection: Collection, place: str
+def _read_return_fields(
+    message: search_pb2.Query, collection: Collection, path: str
 ) -> frozenset[str] | None:
     if message.return_no_fields:
         return frozenset()
@@ -130,46 +151,46 @@ def _return_fields(
             raise InvalidArgument(
                 "UNDECLARED_FIELD",
                 "return_fields names a field that the collection does not declare.",
-                field=f"{place}.return_fields",
+                field=f"{path}.return_fields",
                 name=name,
             )
     return frozenset(message.return_fields) or None
 
 
-def collection_of(message: search_pb2.Query, default: str, place: str) -> str:
-    """Return the name of the collection that a query asks. Raises InvalidArgument for none."""
+def read_collection_name(message: search_pb2.Query, default: str, path: str) -> str:
+    """Return the name of the collection that a query searches. Raises InvalidArgument."""
     name = message.collection or default
-    check_name(name, f"{place}.collection" if message.collection else "collection")
+    check_collection_name(name, f"{path}.collection" if message.collection else "collection")
     return name
 
 
-def write_results(queries: Sequence[Query], values: Sequence[Result]) -> search_pb2.SearchResponse:
+def write_results(queries: Sequence[Query], results: Sequence[Result]) -> search_pb2.SearchResponse:
     """Write the results of a request."""
     return search_pb2.SearchResponse(
         results=[
             search_pb2.Result(
-                hits=map(_write_hit, value.hits),
-                engine=engine_number(query.collection),
-                took=value.took,
-                partial=bool(value.partial_reason),
-                partial_reason=value.partial_reason,
-                explanation=value.explanation,
+                hits=map(_write_hit, result.hits),
+                engine=write_engine(query.collection),
+                took=result.took,
+                partial=bool(result.partial_reason),
+                partial_reason=result.partial_reason,
+                explanation=result.explanation,
             )
-            for query, value in zip(queries, values, strict=True)
+            for query, result in zip(queries, results, strict=True)
         ]
     )
 
 
-def _write_hit(value: Hit) -> search_pb2.Hit:
+def _write_hit(hit: Hit) -> search_pb2.Hit:
     return search_pb2.Hit(
-        id=value.id,
-        similarity=value.similarity,
-        distance=value.distance,
-        text_score=value.text_score,
-        score=value.score,
-        fields={name: write_value(item) for name, item in value.fields.items()},
-        vector=value.vector,
-        text=value.text,
-        payload=value.payload,
-        group=None if value.group is None else write_value(value.group),
+        id=hit.id,
+        similarity=hit.similarity,
+        distance=hit.distance,
+        text_score=hit.text_score,
+        score=hit.score,
+        fields={name: write_value(value) for name, value in hit.fields.items()},
+        vector=hit.vector,
+        text=hit.text,
+        payload=hit.payload,
+        group=None if hit.group is None else write_value(hit.group),
     )

@@ -1,4 +1,4 @@
-"""Joins a ranking by vectors with a ranking by words.
+"""Fuses the vector ranking and the text ranking of a hybrid query.
 
 Reciprocal rank fusion: Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet
 and individual rank learning methods", SIGIR 2009. Convex combination of min-max scores: Bruch, Gai
@@ -11,19 +11,19 @@ from dataclasses import replace
 import numpy as np
 
 from services.search import metric_transforms
-from services.search.types import HITS_LIMIT, Document, Hit, Query, Result
+from services.search.types import Document, Hit, Query, Result, selected_fields
+from services.search.validation import MAX_HITS
 
 
-def halves(query: Query) -> tuple[Query, Query]:
-    """Return the query by vector and the query by words that a hybrid query is made of.
+def split_hybrid(query: Query) -> tuple[Query, Query]:
+    """Return the vector query and the text query that a hybrid query consists of.
 
-    They ask for no more of the documents than ranks them.
+    They read of the documents only what ranks them; ``add_documents`` adds the rest.
     """
-    depth = min(max(query.depth, query.offset + query.limit), HITS_LIMIT)
     both = replace(
         query,
         fusion="",
-        limit=depth,
+        limit=min(max(query.depth, query.page_end), MAX_HITS),
         offset=0,
         min_similarity=None,
         return_fields=frozenset(),
@@ -32,79 +32,76 @@ def halves(query: Query) -> tuple[Query, Query]:
     return replace(both, text=""), replace(both, vector=None, return_vector=True)
 
 
-def join(query: Query, near: Result, worded: Result) -> Result:
-    """Return the page of a hybrid query from the results of its halves."""
-    hits = {hit.id: hit for hit in near.hits}
-    for hit in worded.hits:
-        known = hits.setdefault(hit.id, hit)
-        known.text_score = hit.text_score
-    _compare([hit for hit in worded.hits if hits[hit.id] is hit], query)
-    (_reciprocal if query.fusion == "rrf" else _convex)(query, hits, near, worded)
+def fuse(query: Query, by_vector: Result, by_text: Result) -> Result:
+    """Return the page of a hybrid query from the results of its two parts."""
+    hits = {hit.id: hit for hit in by_vector.hits}
+    for hit in by_text.hits:
+        hits.setdefault(hit.id, hit).text_score = hit.text_score
+    _add_similarities([hit for hit in by_text.hits if hits[hit.id] is hit], query)
+    if query.fusion == "rrf":
+        _reciprocal_rank_fusion(query, hits, (by_vector, by_text))
+    else:
+        _linear_fusion(query, hits)
     ranked = sorted(hits.values(), key=lambda hit: (-hit.score, hit.id))
     if query.min_similarity is not None:
         ranked = [hit for hit in ranked if hit.similarity >= query.min_similarity]
-    page = ranked[query.offset : query.offset + query.limit]
+    page = ranked[query.offset : query.page_end]
     if not query.return_vector:
         for hit in page:
             hit.vector = b""
-    reasons = [one.partial_reason for one in (near, worded) if one.partial_reason]
-    explanation = near.explanation + worded.explanation
-    return Result(page, near.took, "; ".join(reasons), explanation)
+    reasons = [one.partial_reason for one in (by_vector, by_text) if one.partial_reason]
+    explanation = by_vector.explanation + by_text.explanation
+    return Result(page, by_vector.took, "; ".join(reasons), explanation)
 
 
-def reads(query: Query) -> bool:
-    """Say whether a hybrid query asks for more of its hits than ``halves`` have read."""
+def needs_documents(query: Query) -> bool:
+    """Say whether a hybrid query returns more of its hits than ``split_hybrid`` has read."""
     return bool(query.fusion) and (query.return_text or query.return_fields != frozenset())
 
 
-def fill(query: Query, result: Result, documents: Sequence[Document | None]) -> None:
-    """Give hits what is asked for of their documents; those that are gone by now are dropped."""
+def add_documents(query: Query, result: Result, documents: Sequence[Document | None]) -> None:
+    """Add to each hit the requested parts of its document; drop hits whose document is gone."""
     pairs = zip(result.hits, documents, strict=True)
     found = [(hit, document) for hit, document in pairs if document]
     if len(found) < len(result.hits):
-        lost = f"{len(result.hits) - len(found)} hits were deleted while the search ran"
-        result.partial_reason = result.partial_reason or lost
-    chosen = query.return_fields
+        missing = f"{len(result.hits) - len(found)} hits were deleted while the search ran"
+        result.partial_reason = result.partial_reason or missing
     for hit, document in found:
-        hit.fields = {
-            name: value
-            for name, value in document.fields.items()
-            if chosen is None or name in chosen
-        }
+        hit.fields = selected_fields(document.fields, query.return_fields)
         if query.return_text:
             hit.text, hit.payload = document.text, document.payload
     result.hits = [hit for hit, _ in found]
 
 
-def _compare(hits: Sequence[Hit], query: Query) -> None:
-    """Give similarities to hits that words alone have found."""
+def _add_similarities(hits: Sequence[Hit], query: Query) -> None:
+    """Compute the similarities of hits that the text query alone has found."""
     if not hits or query.vector is None:
         return
-    stored = np.frombuffer(b"".join(hit.vector for hit in hits), "<f4").reshape(len(hits), -1)
-    scores = metric_transforms.exact_scores(query.collection.metric, query.vector, stored)
+    vectors = np.frombuffer(b"".join(hit.vector for hit in hits), "<f4").reshape(len(hits), -1)
+    scores = metric_transforms.exact_scores(query.collection.metric, query.vector, vectors)
     for hit, similarity, distance in zip(hits, *scores, strict=True):
         hit.similarity, hit.distance = float(similarity), float(distance)
 
 
-def _reciprocal(query: Query, hits: dict[str, Hit], near: Result, worded: Result) -> None:
+def _reciprocal_rank_fusion(query: Query, hits: dict[str, Hit], rankings: Sequence[Result]) -> None:
     for hit in hits.values():
         hit.score = 0.0
-    for result in (near, worded):
-        for rank, hit in enumerate(result.hits, 1):
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking.hits, 1):
             hits[hit.id].score += 1 / (query.rrf_constant + rank)
 
 
-def _convex(query: Query, hits: dict[str, Hit], near: Result, worded: Result) -> None:
-    nearness = _scaled({key: hit.similarity for key, hit in hits.items()})
-    wording = _scaled({key: hit.text_score for key, hit in hits.items()})
+def _linear_fusion(query: Query, hits: dict[str, Hit]) -> None:
+    similarities = _min_max_scaled({key: hit.similarity for key, hit in hits.items()})
+    text_scores = _min_max_scaled({key: hit.text_score for key, hit in hits.items()})
     weight = query.vector_weight
     for key, hit in hits.items():
-        hit.score = weight * nearness[key] + (1 - weight) * wording[key]
+        hit.score = weight * similarities[key] + (1 - weight) * text_scores[key]
 
 
-def _scaled(scores: dict[str, float]) -> dict[str, float]:
-    """Scale scores to [0, 1]; all alike become 1."""
-    least, most = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
-    if most == least:
+def _min_max_scaled(scores: dict[str, float]) -> dict[str, float]:
+    """Scale scores to [0, 1]; equal scores all become 1."""
+    low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+    if high == low:
         return dict.fromkeys(scores, 1.0)
-    return {key: (score - least) / (most - least) for key, score in scores.items()}
+    return {key: (score - low) / (high - low) for key, score in scores.items()}

@@ -1,116 +1,130 @@
-"""The search service's gRPC face: translates and calls, nothing else."""
+"""The gRPC servicer of search: translates messages and calls the service."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.errors import Aborted, FailedPrecondition, InvalidArgument
-from services.search import messages, query_messages, upsert_stream
-from services.search.service import Collections
-from services.search.tuning import Trial, Tuning
-from services.search.types import Query, check_name
-from services.search.upsert_messages import Upload
-from services.search.validation import check_count, check_documents
+from services.search import collection_messages, messages, query_messages, upsert_stream
+from services.search.recall_measurement import Experiment, measure_recall
+from services.search.service import SearchService
+from services.search.tuning import tune
+from services.search.types import Query
+from services.search.upsert_messages import UpsertStreamReader
+from services.search.validation import (
+    MAX_QUERIES,
+    check_collection_name,
+    check_count,
+    check_documents,
+    check_model_digest,
+)
 
 
 class SearchServicer(search_pb2_grpc.SearchServiceServicer):
-    """SearchService over collections."""
+    """Implements memetwin.search.v1.SearchService."""
 
-    def __init__(self, collections: Collections) -> None:
-        self._collections = collections
-        self._tuning = Tuning(collections)
+    def __init__(self, service: SearchService) -> None:
+        self._service = service
 
     async def CreateCollection(
         self, request: search_pb2.CreateCollectionRequest, context: Any
     ) -> search_pb2.CreateCollectionResponse:
         """Create a collection."""
-        described = await self._collections.create(messages.read_collection(request.collection))
-        return search_pb2.CreateCollectionResponse(collection=messages.write_collection(described))
+        described = await self._service.create(
+            collection_messages.read_collection(request.collection)
+        )
+        return search_pb2.CreateCollectionResponse(
+            collection=collection_messages.write_collection(described)
+        )
 
     async def GetCollection(
         self, request: search_pb2.GetCollectionRequest, context: Any
     ) -> search_pb2.GetCollectionResponse:
-        """Describe a collection and the server behind it."""
-        check_name(request.name, "name")
+        """Describe a collection and its server."""
+        check_collection_name(request.name, "name")
         return search_pb2.GetCollectionResponse(
-            collection=messages.write_collection(await self._collections.describe(request.name)),
-            server=messages.write_server(await self._collections.server()),
+            collection=collection_messages.write_collection(
+                await self._service.describe(request.name)
+            ),
+            server=collection_messages.write_server(await self._service.server()),
         )
 
     async def ListCollections(
         self, request: search_pb2.ListCollectionsRequest, context: Any
     ) -> search_pb2.ListCollectionsResponse:
         """List collections."""
-        page, token = await self._collections.page(request.page_size, request.page_token)
+        page, token = await self._service.list_collections(request.page_size, request.page_token)
         return search_pb2.ListCollectionsResponse(
-            collections=map(messages.write_collection, page), next_page_token=token
+            collections=map(collection_messages.write_collection, page), next_page_token=token
         )
 
     async def DeleteCollection(
         self, request: search_pb2.DeleteCollectionRequest, context: Any
     ) -> search_pb2.DeleteCollectionResponse:
         """Delete a collection."""
-        check_name(request.name, "name")
-        count = await self._collections.drop(request.name)
+        check_collection_name(request.name, "name")
+        count = await self._service.drop(request.name)
         return search_pb2.DeleteCollectionResponse(document_count=count)
 
     async def UpdateCollection(
         self, request: search_pb2.UpdateCollectionRequest, context: Any
     ) -> search_pb2.UpdateCollectionResponse:
-        """Declare fields and change settings."""
-        check_name(request.name, "name")
-        added = messages.read_declared(request.add_fields, "add_fields")
+        """Declare more fields and change settings."""
+        check_collection_name(request.name, "name")
+        added = collection_messages.read_declared_fields(request.add_fields, "add_fields")
         settings = {
             name: getattr(request, name)
             for name in ("ef_runtime", "model_digest")
             if request.HasField(name)
         }
-        await self._collections.changes.update(request.name, added, settings)
-        described = await self._collections.describe(request.name)
-        return search_pb2.UpdateCollectionResponse(collection=messages.write_collection(described))
+        await self._service.updates.update_collection(request.name, added, settings)
+        described = await self._service.describe(request.name)
+        return search_pb2.UpdateCollectionResponse(
+            collection=collection_messages.write_collection(described)
+        )
 
     async def AssignAlias(
         self, request: search_pb2.AssignAliasRequest, context: Any
     ) -> search_pb2.AssignAliasResponse:
-        """Let a collection be called by another name."""
-        check_name(request.alias, "alias")
-        check_name(request.collection, "collection")
-        previous = await self._collections.assign_alias(request.alias, request.collection)
+        """Point an alias to a collection."""
+        check_collection_name(request.alias, "alias")
+        check_collection_name(request.collection, "collection")
+        previous = await self._service.assign_alias(request.alias, request.collection)
         return search_pb2.AssignAliasResponse(previous=previous)
 
     async def DeleteAlias(
         self, request: search_pb2.DeleteAliasRequest, context: Any
     ) -> search_pb2.DeleteAliasResponse:
-        """Take another name away."""
-        check_name(request.alias, "alias")
-        called = await self._collections.delete_alias(request.alias)
-        return search_pb2.DeleteAliasResponse(collection=called)
+        """Delete an alias."""
+        check_collection_name(request.alias, "alias")
+        name = await self._service.delete_alias(request.alias)
+        return search_pb2.DeleteAliasResponse(collection=name)
 
     async def Reindex(
         self, request: search_pb2.ReindexRequest, context: Any
     ) -> AsyncIterator[search_pb2.ReindexResponse]:
-        """Build another index, then let it answer."""
-        check_name(request.collection, "collection")
-        changes = messages.read_reindex(request)
-        async for one in self._collections.changes.reindex(request.collection, changes):
+        """Build another index and swap it in."""
+        check_collection_name(request.collection, "collection")
+        changes = collection_messages.read_reindex(request)
+        async for one in self._service.updates.reindex(request.collection, changes):
             yield search_pb2.ReindexResponse(indexed=one.indexed, total=one.total)
-        described = await self._collections.describe(request.collection)
+        described = await self._service.describe(request.collection)
         yield search_pb2.ReindexResponse(
             indexed=described.count,
             total=described.count,
-            collection=messages.write_collection(described),
+            collection=collection_messages.write_collection(described),
         )
 
     async def UpsertDocuments(
         self, request: search_pb2.UpsertDocumentsRequest, context: Any
     ) -> search_pb2.UpsertDocumentsResponse:
         """Write documents."""
-        check_name(request.collection, "collection")
-        collection = await self._collections.collection(request.collection)
-        collection.check_model(request.model_digest)
+        check_collection_name(request.collection, "collection")
+        collection = await self._service.collection(request.collection)
+        check_model_digest(request.model_digest, collection)
         documents = messages.read_documents(request.documents, collection)
         check_documents(documents, collection)
-        created = await self._collections.upsert(collection, documents)
+        created = await self._service.upsert(collection, documents)
         return search_pb2.UpsertDocumentsResponse(
             created=sum(created), updated=len(created) - sum(created)
         )
@@ -119,25 +133,25 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request_iterator: AsyncIterator[search_pb2.UpsertStreamRequest], context: Any
     ) -> AsyncIterator[search_pb2.UpsertStreamResponse]:
         """Write documents as they arrive."""
-        upload = Upload(request_iterator, self._collections)
-        async for receipts in upsert_stream.receive(upload.batches(), upload.write):
+        reader = UpsertStreamReader(request_iterator, self._service)
+        async for receipts in upsert_stream.write_batches(reader.batches(), reader.write):
             yield search_pb2.UpsertStreamResponse(receipts=map(messages.write_receipt, receipts))
 
     async def UpdateFields(
         self, request: search_pb2.UpdateFieldsRequest, context: Any
     ) -> search_pb2.UpdateFieldsResponse:
-        """Change fields of documents."""
-        check_name(request.collection, "collection")
+        """Update fields of documents."""
+        check_collection_name(request.collection, "collection")
         updates = messages.read_updates(request.updates)
-        updated = await self._collections.changes.update_fields(request.collection, updates)
+        updated = await self._service.updates.update_fields(request.collection, updates)
         return search_pb2.UpdateFieldsResponse(updated=updated)
 
     async def GetDocuments(
         self, request: search_pb2.GetDocumentsRequest, context: Any
     ) -> search_pb2.GetDocumentsResponse:
         """Read documents."""
-        check_name(request.collection, "collection")
-        found = await self._collections.get(request.collection, request.ids)
+        check_collection_name(request.collection, "collection")
+        found = await self._service.get(request.collection, request.ids)
         return search_pb2.GetDocumentsResponse(
             documents=[
                 messages.write_document(document, with_vector=request.return_vector)
@@ -151,8 +165,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.ListDocumentsRequest, context: Any
     ) -> search_pb2.ListDocumentsResponse:
         """List documents."""
-        check_name(request.collection, "collection")
-        page, token = await self._collections.documents(
+        check_collection_name(request.collection, "collection")
+        page, token = await self._service.list_documents(
             request.collection,
             query_messages.read_filter(request.filter, "filter"),
             request.page_size,
@@ -170,16 +184,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.DeleteDocumentsRequest, context: Any
     ) -> search_pb2.DeleteDocumentsResponse:
         """Delete documents by id, or by filter."""
-        check_name(request.collection, "collection")
+        check_collection_name(request.collection, "collection")
         if request.WhichOneof("selection") == "ids":
-            deleted = await self._collections.delete(request.collection, request.ids.values)
+            deleted = await self._service.delete(request.collection, request.ids.values)
             return search_pb2.DeleteDocumentsResponse(deleted=deleted)
         condition = query_messages.read_filter(request.filter, "filter")
         if condition is None:
             raise InvalidArgument(
-                "EMPTY_SELECTION", "Name ids or a filter; an empty one is refused.", field="filter"
+                "EMPTY_SELECTION",
+                "The request selects no documents; set ids or a filter that is not empty.",
+                field="filter",
             )
-        deleted, sample = await self._collections.delete_matching(
+        deleted, sample = await self._service.delete_matching(
             request.collection, condition, force=request.force
         )
         return search_pb2.DeleteDocumentsResponse(deleted=deleted, sample=sample)
@@ -188,27 +204,29 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.SearchRequest, context: Any
     ) -> search_pb2.SearchResponse:
         """Answer queries."""
-        check_count(request.queries)
+        check_count(request.queries, MAX_QUERIES, "queries")
         try:
-            queries = await self._read(request, fresh=False)
-            return query_messages.write_results(queries, await self._collections.search(queries))
+            queries = await self._read_queries(request, cached=True)
+            results = await self._service.search(queries)
         except (Aborted, FailedPrecondition, InvalidArgument):
-            # What is remembered of a collection may be out of date.
-            queries = await self._read(request, fresh=True)
-            return query_messages.write_results(queries, await self._collections.search(queries))
+            # The cached collection may be out of date.
+            queries = await self._read_queries(request, cached=False)
+            results = await self._service.search(queries)
+        return query_messages.write_results(queries, results)
 
     async def MeasureRecall(
         self, request: search_pb2.MeasureRecallRequest, context: Any
     ) -> AsyncIterator[search_pb2.MeasureRecallResponse]:
-        """Compare approximate answers with exact ones."""
-        check_name(request.collection, "collection")
-        trial = Trial(
-            k=request.k or 10,
-            queries=request.sample or 100,
+        """Compare approximate results with exact ones."""
+        check_collection_name(request.collection, "collection")
+        default = Experiment()
+        experiment = Experiment(
+            k=request.k or default.k,
+            queries=request.sample or default.queries,
             efs=request.ef_runtime,
             seed=request.seed,
         )
-        async for one in self._tuning.measure(request.collection, trial):
+        async for one in measure_recall(self._service, request.collection, experiment):
             yield search_pb2.MeasureRecallResponse(
                 done=one.done,
                 total=one.total,
@@ -219,19 +237,19 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def TuneIndex(
         self, request: search_pb2.TuneIndexRequest, context: Any
     ) -> AsyncIterator[search_pb2.TuneIndexResponse]:
-        """Try indexes and recommend one."""
-        check_name(request.collection, "collection")
-        default = Trial()
-        trial = Trial(
-            target=request.target_recall or default.target,
+        """Measure index settings and recommend one."""
+        check_collection_name(request.collection, "collection")
+        default = Experiment()
+        experiment = Experiment(
+            target_recall=request.target_recall or default.target_recall,
             k=request.k or default.k,
             documents=request.documents or default.documents,
             queries=request.queries or default.queries,
             efs=request.ef_runtime or default.efs,
             seed=request.seed,
         )
-        grid = messages.read_grid(request)
-        async for one in self._tuning.tune(request.collection, grid, trial):
+        settings = messages.read_grid(request)
+        async for one in tune(self._service, request.collection, settings, experiment):
             best = one.recommended
             yield search_pb2.TuneIndexResponse(
                 done=one.done,
@@ -245,10 +263,12 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.ExportCollectionRequest, context: Any
     ) -> AsyncIterator[search_pb2.ExportCollectionResponse]:
         """Send a collection, then its documents."""
-        check_name(request.collection, "collection")
-        described = await self._collections.describe(request.collection)
-        yield search_pb2.ExportCollectionResponse(collection=messages.write_collection(described))
-        async for page in self._collections.export(described.collection.name):
+        check_collection_name(request.collection, "collection")
+        described = await self._service.describe(request.collection)
+        yield search_pb2.ExportCollectionResponse(
+            collection=collection_messages.write_collection(described)
+        )
+        async for page in self._service.export(described.collection.name):
             documents = [messages.write_document(one, with_vector=True) for one in page]
             yield search_pb2.ExportCollectionResponse(
                 documents=search_pb2.Documents(documents=documents)
@@ -262,33 +282,37 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         collection = None
         async for request in request_iterator:
             if request.WhichOneof("piece") == "collection" and collection is None:
-                wanted = messages.read_collection(request.collection)
-                collection = await self._collections.ensure(wanted)
+                requested = collection_messages.read_collection(request.collection)
+                collection = await self._service.ensure(requested)
             elif request.WhichOneof("piece") == "documents" and collection is not None:
                 documents = messages.read_documents(request.documents.documents, collection)
                 check_documents(documents, collection)
-                news = await self._collections.upsert(collection, documents)
-                created, updated = created + sum(news), updated + len(news) - sum(news)
+                is_new = await self._service.upsert(collection, documents)
+                created += sum(is_new)
+                updated += len(is_new) - sum(is_new)
             else:
                 raise InvalidArgument(
                     "BAD_SEQUENCE",
-                    "Send the collection first, once, then documents.",
+                    "The messages are out of order; send the collection once, then documents.",
                     field="piece",
                 )
         return search_pb2.ImportCollectionResponse(created=created, updated=updated)
 
-    async def _read(self, request: search_pb2.SearchRequest, *, fresh: bool) -> list[Query]:
+    async def _read_queries(
+        self, request: search_pb2.SearchRequest, *, cached: bool
+    ) -> list[Query]:
+        paths = [f"queries[{number}]" for number in range(len(request.queries))]
         names = [
-            query_messages.collection_of(query, request.collection, f"queries[{number}]")
-            for number, query in enumerate(request.queries)
+            query_messages.read_collection_name(query, request.collection, path)
+            for query, path in zip(request.queries, paths, strict=True)
         ]
-        known = {
-            name: await self._collections.collection(name, fresh=fresh)
+        collections = {
+            name: await self._service.collection(name, cached=cached)
             for name in dict.fromkeys(names)
         }
-        for collection in known.values():
-            collection.check_model(request.model_digest)
+        for collection in collections.values():
+            check_model_digest(request.model_digest, collection)
         return [
-            query_messages.read_query(query, known[name], f"queries[{number}]")
-            for number, (query, name) in enumerate(zip(request.queries, names, strict=True))
+            query_messages.read_query(query, collections[name], path)
+            for query, name, path in zip(request.queries, names, paths, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""What search can be told."""
+"""Settings of the search service."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,9 @@ class Settings(CommonSettings):
     """Settings of the search service."""
 
     listen: str = setting(
-        "MEMETWIN_SEARCH_LISTEN", "127.0.0.1:50052", "Address of the search service."
+        "MEMETWIN_SEARCH_LISTEN",
+        "127.0.0.1:50052",
+        "Listen address of the search service.",
     )
     redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "URL of Redis.")
     redis_prefix: str = setting(
@@ -19,5 +21,5 @@ class Settings(CommonSettings):
     recall_sample: float = setting(
         "MEMETWIN_SEARCH_RECALL_SAMPLE",
         0.0,
-        "Share of calls of which a query is asked again exactly, for the metric of recall.",
+        "Share of Search calls, 0 to 1, in which one query is repeated exactly to measure recall.",
     )

@@ -1,4 +1,4 @@
-"""The words of a text as they are ranked by: lower case, no stop words, English stems."""
+"""Turns texts into words, and into the stems that full-text queries rank by."""
 
 import hashlib
 import re
@@ -7,25 +7,40 @@ import threading
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 
-from services.search.filters import words
-
-_PLAIN = re.compile(r"[a-z0-9]+")
-_TOKEN_BYTES = 32
+_WORD = re.compile(r"\w+")
+_MAX_TERM_BYTES = 32
+_PLAIN_TERM = re.compile(rf"[a-z0-9]{{1,{_MAX_TERM_BYTES}}}")
 _STOP_WORDS = frozenset(STOPWORDS_EN)
-# A stemmer is not safe to share between threads.
-_own = threading.local()
+# PyStemmer's objects are not thread-safe, so every thread has its own.
+_thread_local = threading.local()
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in order, case-folded."""
+    return _WORD.findall(text.casefold())
 
 
 def stems(text: str) -> list[str]:
-    """Return the stems of a text in order, each made of a-z and 0-9 alone (Porter 2)."""
-    if not hasattr(_own, "stemmer"):
-        _own.stemmer = Stemmer.Stemmer("english")
-    kept = [word for word in words(text) if word not in _STOP_WORDS]
-    return [_plain(stem) for stem in _own.stemmer.stemWords(kept)]
+    """Return the English stems of a text in order, without stop words.
+
+    The algorithm is Porter 2 (https://snowballstem.org/algorithms/english/stemmer.html). Every stem
+    consists of a-z and 0-9, so that it can stand in a key or in a query as it is.
+    """
+    if not hasattr(_thread_local, "stemmer"):
+        _thread_local.stemmer = Stemmer.Stemmer("english")
+    content_words = [word for word in words(text) if word not in _STOP_WORDS]
+    return [
+        stem if _PLAIN_TERM.fullmatch(stem) else encode_term(stem)
+        for stem in _thread_local.stemmer.stemWords(content_words)
+    ]
 
 
-def _plain(stem: str) -> str:
-    data = stem.encode()
-    if len(data) > _TOKEN_BYTES:
+def encode_term(term: str) -> str:
+    """Encode any text as letters and digits, which leaves a query nothing to escape.
+
+    Up to 32 bytes become ``x`` and their hexadecimal digits, more become ``s`` and their SHA-256.
+    """
+    data = term.encode()
+    if len(data) > _MAX_TERM_BYTES:
         return "s" + hashlib.sha256(data).hexdigest()
-    return stem if _PLAIN.fullmatch(stem) else "x" + data.hex()
+    return "x" + data.hex()

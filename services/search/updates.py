@@ -1,4 +1,4 @@
-"""Changes of collections and their documents that searches do not notice."""
+"""Changes collections and fields of documents while searches and writes continue."""
 
 import asyncio
 import random
@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.errors import Aborted, AlreadyExists, NotFound
-from services.search.engines.catalog import Record, Records, changing
-from services.search.engines.engine import Change, Engine
-from services.search.engines.shards import ShardedDocuments
+from services.search.engines.catalog import Catalog, collection_changing
+from services.search.engines.engine import Engine, FieldsWrite
+from services.search.engines.record import Record
+from services.search.engines.sharded_documents import ShardedDocumentStore
 from services.search.filters import Value
-from services.search.types import Collection, check_fields
+from services.search.types import Collection
+from services.search.validation import check_collection, check_fields
 
-_TRIES = 20
-_PAUSE = 0.005
+_MAX_ATTEMPTS = 20
+_BACKOFF_SECONDS = 0.005
 _PROGRESS_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class FieldsUpdate:
-    """Fields of one document to set and to remove."""
+    """The fields of one document to set and to remove."""
 
     id: str
     fields: dict[str, Value] = field(default_factory=dict)
@@ -28,119 +30,132 @@ class FieldsUpdate:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How many documents of how many the new index has."""
+class ReindexProgress:
+    """The number of documents in the new index, and in the collection."""
 
     indexed: int
     total: int
 
 
-class Changes:
-    """Changes fields, settings and indexes."""
+class Updates:
+    """Updates fields, settings and indexes; ``engine_of`` returns the engine of a collection."""
 
     def __init__(
-        self, records: Records, documents: ShardedDocuments, engine: Callable[[Collection], Engine]
+        self,
+        catalog: Catalog,
+        documents: ShardedDocumentStore,
+        engine_of: Callable[[Collection], Engine],
     ) -> None:
-        self._records = records
+        self._catalog = catalog
         self._documents = documents
-        self._engine = engine
+        self._engine_of = engine_of
 
-    async def update(
-        self, name: str, added: Mapping[str, str], settings: Mapping[str, Any]
+    async def update_collection(
+        self, name: str, added_fields: Mapping[str, str], settings: Mapping[str, Any]
     ) -> None:
         """Declare more fields and change settings (``ef_runtime``, ``model_digest``).
 
         Raises:
-            Aborted: the collection is being changed by others.
+            Aborted: another change of the collection is running.
             AlreadyExists: a field is declared with another type.
         """
         while True:
-            record = await self._records.read(name)
+            record = await self._catalog.read(name)
             if record.target or record.building:
-                raise changing(name)
+                raise collection_changing(name)
             collection = record.collection
-            for field_name, kind in added.items():
-                if collection.fields.get(field_name, kind) != kind:
-                    raise AlreadyExists(
-                        "FIELD_EXISTS",
-                        "The collection has a field of this name and another type.",
-                        field="add_fields",
-                        name=field_name,
-                    )
-            grown = replace(collection, fields={**collection.fields, **added}, **settings)
-            grown.check()
-            if grown.fields == collection.fields:
-                if await self._records.change(record, collection=grown):
+            _check_added_fields(collection, added_fields)
+            fields = {**collection.fields, **added_fields}
+            target = replace(collection, fields=fields, **settings)
+            check_collection(target)
+            if fields == collection.fields:
+                if await self._catalog.update(record, collection=target):
                     return
-            elif changed := await self._records.change(record, target=grown):
-                await self.settle(changed)
+            elif updated := await self._catalog.update(record, target=target):
+                await self.finish_added_fields(updated)
                 return
 
-    async def settle(self, record: Record) -> None:
-        """End the declaration of fields that somebody has begun, if any."""
+    async def finish_added_fields(self, record: Record) -> None:
+        """Finish the declaration of fields that this or another process has begun, if any."""
         target = record.target
         while record.target and record.target == target and not record.building:
             try:
-                await self._engine(record.collection).add_fields(record)
-                await self._records.change(record, collection=record.target, target=None)
+                await self._engine_of(record.collection).add_fields(record)
+                await self._catalog.update(record, collection=record.target, target=None)
             except Aborted:  # the record has changed meanwhile
                 pass
-            record = await self._records.read(record.collection.name)
+            record = await self._catalog.read(record.collection.name)
 
     async def update_fields(self, name: str, updates: Sequence[FieldsUpdate]) -> int:
-        """Change fields of documents, all or nothing; return of how many.
+        """Change fields of all documents or of none; return the number of documents.
 
         Raises:
-            NotFound: there is no such document.
-            InvalidArgument: a field is not declared, or a value of another type.
+            NotFound: a document does not exist.
+            InvalidArgument: a field is not declared, or a value has another type.
+            Aborted: other writers kept changing the documents.
         """
-        for number in range(_TRIES):
-            record = await self._records.get(name)
-            done = await self._engine(record.collection).write_fields(
-                record, await self._merged(record, updates)
-            )
-            if done == "updated":
+        for attempt in range(_MAX_ATTEMPTS):
+            record = await self._catalog.get(name)
+            writes = await self._merge(record, updates)
+            outcome = await self._engine_of(record.collection).write_fields(record, writes)
+            if outcome == "updated":
                 return len(updates)
-            await self._records.read(name)
-            # Writers of one document step out of each other's way.
-            await asyncio.sleep(random.uniform(0, number * _PAUSE))  # noqa: S311
-        raise changing(name)
+            await self._catalog.read(name)
+            # Random delays, so that concurrent writers of a document do not collide again.
+            await asyncio.sleep(random.uniform(0, attempt * _BACKOFF_SECONDS))  # noqa: S311
+        raise collection_changing(name)
 
-    async def _merged(self, record: Record, updates: Sequence[FieldsUpdate]) -> list[Change]:
+    async def _merge(self, record: Record, updates: Sequence[FieldsUpdate]) -> list[FieldsWrite]:
+        """Read the documents, and return the fields that they are to have."""
         documents = await self._documents.get(record, [update.id for update in updates])
-        changes = []
+        writes = []
         for number, (update, document) in enumerate(zip(updates, documents, strict=True)):
             if document is None:
                 raise NotFound(
                     "DOCUMENT_NOT_FOUND",
-                    "There is no document of this id; nothing was changed.",
+                    "The document does not exist, so no document was updated.",
                     field=f"updates[{number}].id",
                     id=update.id,
                 )
             check_fields(update.fields, record.collection, f"updates[{number}]")
-            kept = {key: old for key, old in document.fields.items() if key not in update.remove}
-            changes.append(Change(document, kept | update.fields))
-        return changes
+            remaining = {
+                key: value for key, value in document.fields.items() if key not in update.remove
+            }
+            writes.append(FieldsWrite(document, remaining | update.fields))
+        return writes
 
-    async def reindex(self, name: str, changes: Mapping[str, Any]) -> AsyncIterator[Progress]:
-        """Build another index and let it answer; tell now and then how far it is.
+    async def reindex(
+        self, name: str, changes: Mapping[str, Any]
+    ) -> AsyncIterator[ReindexProgress]:
+        """Build another index and swap it in; yield the progress twice a second.
 
-        It goes on when nobody listens any more; the same call made again joins it.
+        The reindex continues when the caller stops listening; the same call joins it again.
 
         Raises:
-            FailedPrecondition: a vector cannot be compared so, the server knows no such index, or
-                another one is being built.
+            FailedPrecondition: the target cannot compare a stored vector, the server does not
+                support its index, or another reindex is running.
         """
-        record = await self._records.read(name)
+        record = await self._catalog.read(name)
         name, target = record.collection.name, record.collection.reindexed(changes)
-        target.check()
-        engine = self._engine(target)
-        building = asyncio.create_task(engine.reindex(name, target))
+        check_collection(target)
+        engine = self._engine_of(target)
+        reindex = asyncio.create_task(engine.reindex(name, target))
         try:
-            while not (await asyncio.wait([building], timeout=_PROGRESS_SECONDS))[0]:
-                record = await self._records.read(name)
-                indexed = await engine.indexed(record) if record.building else 0
-                yield Progress(indexed, await self._documents.count(record))
-            await building
+            while not (await asyncio.wait([reindex], timeout=_PROGRESS_SECONDS))[0]:
+                record = await self._catalog.read(name)
+                indexed = await engine.indexed_count(record) if record.building else 0
+                yield ReindexProgress(indexed, await self._documents.count(record))
+            await reindex
         finally:
-            building.cancel()
+            reindex.cancel()
+
+
+def _check_added_fields(collection: Collection, added_fields: Mapping[str, str]) -> None:
+    for name, field_type in added_fields.items():
+        if collection.fields.get(name, field_type) != field_type:
+            raise AlreadyExists(
+                "FIELD_EXISTS",
+                "The collection already declares this field with another type.",
+                field="add_fields",
+                name=name,
+            )

@@ -1,4 +1,4 @@
-"""Writes documents as they arrive: a few batches at once, a receipt for each document, in order."""
+"""Writes documents as they arrive: several batches at once, one receipt for each, in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -7,86 +7,90 @@ from dataclasses import dataclass
 from services.errors import Failure
 from services.search.types import Document
 
-# Documents that are written together, all or none.
-_TOGETHER = 64
-# Batches that are being written while the next is read.
-_IN_FLIGHT = 4
+# Number of documents that are written together, all or none.
+_WRITE_BATCH = 64
+# Number of batches that can be in flight while the next one is read.
+_MAX_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a document: ``created``, replaced, or not written and why."""
+    """The outcome for one document: created or updated, or ``failure``."""
 
     id: str
     created: bool = False
     failure: Failure | None = None
 
 
-# A document, or what is wrong with the one of this id.
+# The id of a document, and the document or why it cannot be written.
 Item = tuple[str, Document | Failure]
 Write = Callable[[Sequence[Document]], Awaitable[list[bool]]]
+_WriteTask = asyncio.Task[list[Receipt]]
 
 
-async def receive(
+async def write_batches(
     batches: AsyncIterator[Sequence[Item]], write: Write
 ) -> AsyncIterator[list[Receipt]]:
-    """Write batches; give the receipts of each, in order.
+    """Write batches; yield the receipts of each, in order.
 
-    Nothing is overtaken: a batch with an id that is in flight waits for that. Nothing is read while
-    ``_IN_FLIGHT`` batches are being written, so a fast sender waits.
+    A batch with an id that an earlier batch is still writing waits for that batch, so the last
+    version of a document wins. Nothing is read while ``_MAX_IN_FLIGHT`` batches are in flight, so a
+    fast sender waits.
     """
-    flight: asyncio.Queue[asyncio.Task[list[Receipt]] | None] = asyncio.Queue(_IN_FLIGHT)
-    reader = asyncio.create_task(_read(batches, write, flight))
+    in_flight: asyncio.Queue[_WriteTask | None] = asyncio.Queue(_MAX_IN_FLIGHT)
+    reader = asyncio.create_task(_start_writes(batches, write, in_flight))
     task = None
     try:
-        while task := await flight.get():
+        while task := await in_flight.get():
             yield await task
         await reader
     finally:
         reader.cancel()
-        left = [task] + [flight.get_nowait() for _ in range(flight.qsize())]
-        for one in left:
+        unfinished = [task] + [in_flight.get_nowait() for _ in range(in_flight.qsize())]
+        for one in unfinished:
             if one:
                 one.cancel()
 
 
-async def _read(
+async def _start_writes(
     batches: AsyncIterator[Sequence[Item]],
     write: Write,
-    flight: "asyncio.Queue[asyncio.Task[list[Receipt]] | None]",
+    in_flight: asyncio.Queue[_WriteTask | None],
 ) -> None:
-    writing: dict[asyncio.Task[list[Receipt]], set[str]] = {}
+    """Start a write for each batch; put it into the queue, and None at the end."""
+    writing: dict[_WriteTask, set[str]] = {}
     try:
         async for batch in batches:
-            ids = {key for key, _ in batch}
+            ids = {document_id for document_id, _ in batch}
             writing = {task: others for task, others in writing.items() if not task.done()}
-            before = [task for task, others in writing.items() if ids & others]
-            task = asyncio.create_task(_write(batch, write, before))
+            conflicting = [task for task, others in writing.items() if ids & others]
+            task = asyncio.create_task(_write_batch(batch, write, conflicting))
             writing[task] = ids
-            await flight.put(task)
+            await in_flight.put(task)
     finally:
-        await flight.put(None)
+        await in_flight.put(None)
 
 
-async def _write(
-    batch: Sequence[Item], write: Write, before: Sequence["asyncio.Task[list[Receipt]]"]
+async def _write_batch(
+    batch: Sequence[Item], write: Write, conflicting: Sequence[_WriteTask]
 ) -> list[Receipt]:
-    if before:
-        await asyncio.wait(before)
+    """Write a batch when the conflicting ones are done; return a receipt for each item."""
+    if conflicting:
+        await asyncio.wait(conflicting)
     receipts: dict[int, Receipt] = {}
-    good: list[tuple[int, Document]] = []
-    for number, (key, item) in enumerate(batch):
+    valid: list[tuple[int, Document]] = []
+    for number, (document_id, item) in enumerate(batch):
         if isinstance(item, Failure):
-            receipts[number] = Receipt(key, failure=item)
+            receipts[number] = Receipt(document_id, failure=item)
         else:
-            good.append((number, item))
-    for first in range(0, len(good), _TOGETHER):
-        some = good[first : first + _TOGETHER]
+            valid.append((number, item))
+    for first in range(0, len(valid), _WRITE_BATCH):
+        chunk = valid[first : first + _WRITE_BATCH]
         try:
-            created = await write([document for _, document in some])
+            created = await write([document for _, document in chunk])
         except Failure as failure:
-            receipts |= {at: Receipt(one.id, failure=failure) for at, one in some}
+            receipts |= {at: Receipt(one.id, failure=failure) for at, one in chunk}
         else:
-            for (at, one), new in zip(some, created, strict=True):
-                receipts[at] = Receipt(one.id, created=new)
+            for (at, one), is_new in zip(chunk, created, strict=True):
+                receipts[at] = Receipt(one.id, created=is_new)
     return [receipts[number] for number in range(len(batch))]

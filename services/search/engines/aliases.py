@@ -1,61 +1,70 @@
-"""Other names of collections, as Redis keeps them (see ``records``)."""
+"""Aliases of collections in Redis; ``Catalog.read`` resolves them.
+
+``aliases`` is the hash of all aliases and the names of their collections.
+"""
 
 from services.errors import AlreadyExists, NotFound
 from services.search.engines import scripts
-from services.search.engines.catalog import Record, Records
-from services.search.engines.connection import Client, asking
-from services.search.types import Collection
+from services.search.engines.connection import Client
+from services.search.engines.keys import record_key
+from services.search.engines.record import Record
+from services.search.engines.redis_errors import redis_errors
 
 
-class Aliases:
-    """Gives collections other names; ``Records.read`` follows them."""
+class AliasStore:
+    """Assigns, deletes and lists aliases."""
 
-    def __init__(self, redis: Client, records: Records, prefix: str) -> None:
+    def __init__(self, redis: Client, prefix: str) -> None:
         self._redis = redis
-        self._records = records
-        self._all = f"{prefix}search:aliases"
+        self._prefix = prefix
+        self._aliases = f"{prefix}search:aliases"
         self._assign = redis.register_script(scripts.ASSIGN_ALIAS)
         self._delete = redis.register_script(scripts.DELETE_ALIAS)
 
     async def assign(self, alias: str, record: Record) -> str:
-        """Let an alias call a collection; return what it called before, if anything.
+        """Point an alias to a collection; return the name it pointed to before, if any.
 
         Raises:
             AlreadyExists: a collection has this name.
         """
         name = record.collection.name
-        async with asking():
-            previous = await self._assign(keys=[self._key(alias)], args=[name])
+        async with redis_errors():
+            previous = await self._assign(keys=[record_key(self._prefix, alias)], args=[name])
             if previous is None:
                 raise AlreadyExists(
                     "COLLECTION_EXISTS",
-                    "A collection has this name, so that it cannot be an alias.",
+                    "A collection has this name; choose another name for the alias.",
                     field="alias",
                     collection=alias,
                 )
-            await self._redis.hset(self._all, alias, name)
+            await self._redis.hset(self._aliases, alias, name)
         return str(previous.decode())
 
-    async def delete(self, alias: str, *, of: str = "") -> str:
-        """Delete an alias, if it is that collection's; return what it called. Raises NotFound."""
-        async with asking():
-            called = await self._delete(keys=[self._key(alias)], args=[of])
-            if called is None:
+    async def delete(self, alias: str, *, only_of: str = "") -> str:
+        """Delete an alias; return the collection's name.
+
+        Args:
+            alias: the alias.
+            only_of: keep the alias if it points to another collection than this one.
+
+        Raises:
+            NotFound: there is no such alias.
+        """
+        async with redis_errors():
+            name = await self._delete(keys=[record_key(self._prefix, alias)], args=[only_of])
+            if name is None:
                 raise NotFound(
                     "ALIAS_NOT_FOUND", "There is no such alias.", field="alias", alias=alias
                 )
-            if not of or called.decode() == of:
-                await self._redis.hdel(self._all, alias)
-        return str(called.decode())
+            if not only_of or name.decode() == only_of:
+                await self._redis.hdel(self._aliases, alias)
+        return str(name.decode())
 
     async def by_collection(self) -> dict[str, list[str]]:
-        """Return the aliases of every collection that has some, in their order."""
-        async with asking():
-            found = await self._redis.hgetall(self._all)
+        """Return the sorted aliases of every collection that has any."""
+        async with redis_errors():
+            found = await self._redis.hgetall(self._aliases)
         aliases: dict[str, list[str]] = {}
         for alias, name in sorted(found.items()):
             aliases.setdefault(name.decode(), []).append(alias.decode())
         return aliases
-
-    def _key(self, alias: str) -> str:
-        return self._records.keys(Record(Collection(alias, 1))).record

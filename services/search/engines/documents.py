@@ -1,4 +1,4 @@
-"""Documents as Redis keeps them: a hash each, and the sorted set of their ids."""
+"""Documents in Redis: a hash for each, and the sorted set of their ids."""
 
 import json
 import random
@@ -8,142 +8,168 @@ from dataclasses import asdict
 
 import numpy as np
 
+from services.errors import NotFound
 from services.search.engines import scripts
-from services.search.engines.catalog import Record, Records, changing
-from services.search.engines.connection import Client, asking
-from services.search.filters import Place, Value
+from services.search.engines.catalog import Catalog
+from services.search.engines.connection import Client
+from services.search.engines.record import Record
+from services.search.engines.redis_errors import redis_errors
+from services.search.filters import GeoPoint, Value
 from services.search.types import Document
 
-_SAMPLE = 20
-_DELETED_AT_ONCE = 500
-_READ_AT_ONCE = 500
-_TRIES = 20
+_MEMORY_SAMPLE = 20
+_DELETE_BATCH = 500
+_READ_BATCH = 500
 
 
-class Documents:
-    """Reads documents by id, lists and counts them."""
+class DocumentStore:
+    """Reads, lists, counts and deletes documents."""
 
-    def __init__(self, redis: Client, records: Records) -> None:
+    def __init__(self, redis: Client, catalog: Catalog) -> None:
         self._redis = redis
-        self._records = records
+        self._catalog = catalog
         self._delete = redis.register_script(scripts.DELETE)
 
     async def get(self, record: Record, ids: Sequence[str]) -> list[Document | None]:
-        """Read documents by id; None for what is not there."""
-        keys = self._records.keys(record)
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for key in ids:
-                pipe.hmget(keys.document(key), ["v", "f", "t", "p"])
-                pipe.pttl(keys.document(key))
+        """Read documents by id; None for each that does not exist."""
+        keys = self._catalog.keys(record)
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for document_id in ids:
+                pipe.hmget(keys.document(document_id), ["v", "f", "t", "p"])
+                pipe.pttl(keys.document(document_id))
             replies = await pipe.execute()
         return [
-            _document(key, values, ttl)
-            for key, values, ttl in zip(ids, replies[::2], replies[1::2], strict=True)
+            _load_document(document_id, parts, ttl_ms)
+            for document_id, parts, ttl_ms in zip(ids, replies[::2], replies[1::2], strict=True)
         ]
 
-    async def ids(self, record: Record, after: str, count: int) -> list[str]:
-        """Return ids in their order, after one."""
-        key, start = self._records.keys(record).ids, f"({after}" if after else "-"
-        async with asking():
+    async def list_ids(self, record: Record, after: str, count: int) -> list[str]:
+        """Return up to ``count`` sorted ids that follow ``after``."""
+        key, start = self._catalog.keys(record).ids, f"({after}" if after else "-"
+        async with redis_errors():
             found = await self._redis.zrangebylex(key, start, "+", start=0, num=count)
-        return [key.decode() for key in found]
+        return [document_id.decode() for document_id in found]
 
-    async def sample(self, record: Record, count: int, seed: int) -> list[str]:
-        """Return ids chosen at random, all if there are no more."""
-        key = self._records.keys(record).ids
-        async with asking():
+    async def sample_ids(self, record: Record, count: int, seed: int) -> list[str]:
+        """Return random ids, all of them if there are no more than ``count``."""
+        key = self._catalog.keys(record).ids
+        async with redis_errors():
             total = await self._redis.zcard(key)
         ranks = random.Random(seed).sample(range(total), min(count, total))  # noqa: S311
         found: list[bytes] = []
-        for first in range(0, len(ranks), _READ_AT_ONCE):
-            async with asking(), self._redis.pipeline(transaction=False) as pipe:
-                for rank in ranks[first : first + _READ_AT_ONCE]:
+        for first in range(0, len(ranks), _READ_BATCH):
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for rank in ranks[first : first + _READ_BATCH]:
                     pipe.zrange(key, rank, rank)
                 for reply in await pipe.execute():
                     found += reply
-        return [one.decode() for one in found]
+        return [document_id.decode() for document_id in found]
 
     async def count(self, record: Record) -> int:
         """Return the number of documents that have not expired."""
-        keys = self._records.keys(record)
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        keys = self._catalog.keys(record)
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(keys.ids)
-            pipe.zcount(keys.expiries, "-inf", int(time.time() * 1000))
+            pipe.zcount(keys.expiries, "-inf", _now_ms())
             total, expired = await pipe.execute()
         return int(total) - int(expired)
 
-    async def delete(self, name: str, ids: Sequence[str], until: str) -> int:
-        """Delete documents that end by a time in ms, or ``all``; return how many there were."""
-        deleted = 0
-        for first in range(0, len(ids), _DELETED_AT_ONCE):
-            deleted += await self._delete_few(name, ids[first : first + _DELETED_AT_ONCE], until)
-        return deleted
-
-    async def delete_expired(self, record: Record) -> None:
-        """Delete documents whose end has come."""
-        now, expiries = int(time.time() * 1000), self._records.keys(record).expiries
-        async with asking():
-            found = await self._redis.zrangebyscore(expiries, "-inf", now)
-        await self.delete(record.collection.name, [key.decode() for key in found], str(now))
-
-    async def _delete_few(self, name: str, ids: Sequence[str], until: str) -> int:
-        for _ in range(_TRIES):
-            record = await self._records.get(name)
-            keys = self._records.keys(record)
-            async with asking():
-                deleted = await self._delete(
-                    keys=keys.script(ids), args=[record.version, until, keys.term, *ids]
-                )
-            if deleted != b"stale":
-                return int(deleted)
-            await self._records.read(name)
-        raise changing(name)
-
     async def memory(self, record: Record) -> int:
-        """Return about how many bytes the documents take, by a sample of them."""
-        keys = self._records.keys(record)
-        ids = await self.ids(record, "", _SAMPLE)
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
+        """Estimate the bytes that the documents take from a sample of them."""
+        keys = self._catalog.keys(record)
+        ids = await self.list_ids(record, "", _MEMORY_SAMPLE)
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             pipe.zcard(keys.ids)
-            for key in ids:
-                pipe.memory_usage(keys.document(key))
+            for document_id in ids:
+                pipe.memory_usage(keys.document(document_id))
             total, *sizes = await pipe.execute()
         return int(sum(size or 0 for size in sizes) / max(1, len(sizes)) * total)
 
+    async def delete(self, name: str, ids: Sequence[str], expired_at: str = "all") -> int:
+        """Delete documents by id; return how many there were.
+
+        Args:
+            name: the collection.
+            ids: the ids of the documents.
+            expired_at: ms since 1970; documents that have not expired by then stay. ``all``
+                deletes every document.
+        """
+        deleted = 0
+        for first in range(0, len(ids), _DELETE_BATCH):
+            deleted += await self._delete_batch(
+                name, ids[first : first + _DELETE_BATCH], expired_at
+            )
+        return deleted
+
+    async def delete_expired(self, record: Record) -> None:
+        """Delete the documents that have expired."""
+        now, expiries = _now_ms(), self._catalog.keys(record).expiries
+        async with redis_errors():
+            found = await self._redis.zrangebyscore(expiries, "-inf", now)
+        ids = [document_id.decode() for document_id in found]
+        await self.delete(record.collection.name, ids, str(now))
+
+    async def _delete_batch(self, name: str, ids: Sequence[str], expired_at: str) -> int:
+        async def delete(record: Record) -> int | None:
+            keys = self._catalog.keys(record)
+            async with redis_errors():
+                deleted = await self._delete(
+                    keys=keys.script_keys(ids),
+                    args=[record.version, expired_at, keys.term_prefix, *ids],
+                )
+            return None if deleted == scripts.STALE else int(deleted)
+
+        return await self._catalog.attempt(name, delete)
+
 
 def dump_fields(fields: dict[str, Value]) -> bytes:
-    """Return fields as they are stored."""
+    """Encode fields as JSON."""
     plain = {
-        name: asdict(value) if isinstance(value, Place) else value for name, value in fields.items()
+        name: asdict(value) if isinstance(value, GeoPoint) else value
+        for name, value in fields.items()
     }
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load_fields(data: bytes | None) -> dict[str, Value]:
-    """Return stored fields as they came."""
+    """Decode fields from JSON."""
     fields: dict[str, Value] = {}
     for name, value in json.loads(data or b"{}").items():
         if isinstance(value, list):
             fields[name] = tuple(value)
         else:
-            fields[name] = Place(**value) if isinstance(value, dict) else value
+            fields[name] = GeoPoint(**value) if isinstance(value, dict) else value
     return fields
 
 
-def expiry(document: Document) -> int:
-    """Return when a document ends, in ms since 1970; 0 for never."""
+def expires_at_ms(document: Document) -> int:
+    """Return when a document that is written now expires, in ms since 1970; 0 for never."""
     return int((time.time() + document.ttl) * 1000) if document.ttl else 0
 
 
-def _document(key: str, values: Sequence[bytes | None], ttl: int) -> Document | None:
-    vector, fields, text, payload = values
+def query_document_not_found(document_id: str) -> NotFound:
+    """Return the failure of a query by a document that does not exist."""
+    return NotFound(
+        "DOCUMENT_NOT_FOUND",
+        "The document to search by does not exist.",
+        field="document_id",
+        id=document_id,
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _load_document(document_id: str, parts: Sequence[bytes | None], ttl_ms: int) -> Document | None:
+    vector, fields, text, payload = parts
     if vector is None:
         return None
     return Document(
-        id=key,
+        id=document_id,
         vector=np.frombuffer(vector, "<f4"),
         fields=load_fields(fields),
         text=(text or b"").decode(),
         payload=payload or b"",
-        ttl=ttl / 1000 if ttl > 0 else 0.0,
+        ttl=ttl_ms / 1000 if ttl_ms > 0 else 0.0,
     )

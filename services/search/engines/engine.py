@@ -1,19 +1,22 @@
-"""What a part of Redis must do to be an engine: vector sets and the Query Engine do."""
+"""The interface of an engine: vector sets and the Query Engine implement it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.search.engines.catalog import Record
+from services.search.engines.record import Record
 from services.search.filters import Condition, Value
 from services.search.types import Collection, Document, Query, Result
 
 
 @dataclass(frozen=True)
-class Size:
-    """What a collection takes: ``memory`` in bytes; ``max_norm`` it can hold, 0 for any.
+class IndexStatus:
+    """The state of a collection's index.
 
-    ``ready`` says that every document can be found.
+    Attributes:
+        memory: bytes that the index takes.
+        max_norm: largest vector norm that the index can store; 0 for any.
+        ready: the index contains every document.
     """
 
     memory: int
@@ -23,28 +26,45 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Change:
-    """A document as it was read, and the fields that it is to have."""
+class FieldsWrite:
+    """A document as it was read, and all the fields that it is to have."""
 
     document: Document
     fields: dict[str, Value]
 
 
 class Engine(Protocol):
-    """Writes, finds and deletes documents. What it is given was checked before.
+    """Writes, finds and deletes documents; callers check all arguments before.
 
-    All raise NotFound for a collection that is gone, Unavailable and Overloaded as Redis does.
+    Every method raises NotFound if the collection does not exist, Unavailable if Redis is
+    unreachable, and Overloaded if it has no memory left.
     """
 
-    async def dismantle(self, record: Record) -> None:
-        """Remove what ``prepare`` has made and the record does not name, before that goes."""
+    async def create(self, record: Record) -> None:
+        """Create what a new collection needs besides its record.
+
+        Raises:
+            FailedPrecondition: the server does not support the index.
+        """
+        ...
+
+    async def drop(self, record: Record) -> None:
+        """Remove what the catalog does not remove together with the record."""
         ...
 
     async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
-        """Write documents, all or nothing; return for each whether it is new.
+        """Write all documents or none; return for each whether it is new.
 
         Raises:
-            Aborted: the collection is no longer as given.
+            Aborted: the collection differs from the given one.
+        """
+        ...
+
+    async def write_fields(self, record: Record, writes: Sequence[FieldsWrite]) -> str:
+        """Replace the fields of all documents or of none; return the outcome.
+
+        The outcome is ``updated``; or, if nothing was written, ``stale`` (the record has changed),
+        ``changed`` (the fields of a document have changed) or ``missing`` (a document is gone).
         """
         ...
 
@@ -52,28 +72,20 @@ class Engine(Protocol):
         """Delete documents by id; return how many there were."""
         ...
 
-    async def matching(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the ids of all documents that meet a condition, in their order."""
+    async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
+        """Return the sorted ids of all documents that meet a condition."""
         ...
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer queries, in order, in one trip where that can be.
+        """Answer queries in order, in one round trip where possible.
 
         Raises:
-            Aborted: a collection is no longer as the query has it.
-        """
-        ...
-
-    async def prepare(self, record: Record) -> None:
-        """Make what a new collection needs.
-
-        Raises:
-            FailedPrecondition: the server knows no such index.
+            Aborted: a collection differs from the query's.
         """
         ...
 
     async def add_fields(self, record: Record) -> None:
-        """Make a collection ready for the fields that its target has more.
+        """Index the fields that the target declares and the collection does not.
 
         Raises:
             Aborted: the record has changed.
@@ -81,30 +93,22 @@ class Engine(Protocol):
         ...
 
     async def reindex(self, name: str, target: Collection) -> None:
-        """Build another index and let it answer, once it is complete.
+        """Build the index of the target, wait until it is complete, and swap it in.
 
         Raises:
-            FailedPrecondition: a vector cannot be compared so, the server knows no such index, or
-                another one is being built.
+            FailedPrecondition: the target cannot compare a stored vector, the server does not
+                support its index, or another reindex is running.
         """
         ...
 
-    async def indexed(self, record: Record) -> int:
-        """Return how many documents the newest index holds."""
+    async def indexed_count(self, record: Record) -> int:
+        """Return how many documents the newest index contains."""
         ...
 
-    async def write_fields(self, record: Record, changes: Sequence[Change]) -> str:
-        """Change the fields of documents, all or nothing; return what became of it.
-
-        ``updated``; or, nothing being done, ``stale`` if the record has changed, ``changed`` if a
-        document has, ``missing`` if one is gone.
-        """
-        ...
-
-    async def size(self, record: Record) -> Size:
-        """Return what a collection takes."""
+    async def status(self, record: Record) -> IndexStatus:
+        """Return the state of the index that answers."""
         ...
 
     async def maintain(self, name: str) -> None:
-        """Do what waits to be done: delete what expired, end what was left half done."""
+        """Delete expired documents and resume an interrupted reindex."""
         ...

@@ -1,172 +1,215 @@
-"""One query on its way through an engine: what is asked for, and what is made of the reply."""
+"""The plan of one query: how many candidates an engine fetches, and how they become hits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from services.search import metric_transforms
-from services.search.engines.catalog import Record
 from services.search.engines.documents import load_fields
+from services.search.engines.record import Record
 from services.search.filters import holds
-from services.search.metric_transforms import Lift, Wide
+from services.search.metric_transforms import Float64Array, MetricTransform
 from services.search.text_analysis import stems
-from services.search.types import Hit, Query, Result, Vector
+from services.search.types import Hit, Query, Result, Vector, selected_fields
 
-# Up to so many documents, a filtered search looks at all of them: exact, and no slower.
-SCANNED = 5_000
-# Where scores are computed again, so many more are fetched; of quantised ones several times.
-SPARE, SPARE_QUANTISED = 10, 4
-# What is filtered after it was found: so many more are read.
-SPARE_FILTERED = 100
+# With up to this many documents, a filtered search scans all of them: exact and not slower.
+MAX_SCANNED_DOCUMENTS = 5_000
+# Rescoring reads this many more candidates, and several times as many from a quantized index.
+RESCORING_EXTRA, QUANTIZED_OVERSAMPLING = 10, 4
+# Filtering after the search reads this many more candidates.
+FILTERING_EXTRA = 100
 
 
 @dataclass
-class Search:
-    """One query on its way; ``found`` has ids and cosines, nearest first."""
+class QueryPlan:
+    """One query on its way through an engine.
+
+    Attributes:
+        transform: transform of the index that answers.
+        filter_expression: the query's filter in the language of the engine; empty for none.
+        vector: the query's vector, float32 [dimensions]; None for a query without one.
+        query_norm: norm of the vector.
+        count: number of candidates to fetch.
+        ef: number of candidates that HNSW keeps.
+        rescore: compute scores again from the stored vectors.
+        full_scan: compare every vector instead of searching the graph.
+        candidates: ids and scores of the engine, best first.
+        documents: the parts of each candidate's document that were read, by hash field.
+        fetched: number of candidates that the engine returned.
+        missing: number of candidates whose document was gone.
+    """
 
     query: Query
     record: Record
-    lift: Lift
-    expression: str
+    transform: MetricTransform
+    filter_expression: str
     vector: Vector | None
-    norm: float = 0.0
+    query_norm: float = 0.0
     count: int = 0
-    effort: int = 0
-    coarse: bool = False
-    whole: bool = False
-    found: list[tuple[str, float]] = field(default_factory=list)
-    similarities: Wide | Sequence[float] = ()
-    distances: Wide | Sequence[float] = ()
-    parts: list[dict[str, bytes]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
+    ef: int = 0
+    rescore: bool = False
+    full_scan: bool = False
     stems: list[str] = field(default_factory=list)
-    asked_for: int = 0
-    lost: int = 0
+    candidates: list[tuple[str, float]] = field(default_factory=list)
+    documents: list[dict[str, bytes]] = field(default_factory=list)
+    similarities: Float64Array | Sequence[float] = ()
+    distances: Float64Array | Sequence[float] = ()
+    text_scores: list[float] = field(default_factory=list)
+    fetched: int = 0
+    missing: int = 0
     explanation: list[str] = field(default_factory=list)
 
-    def prepare(self, size: int) -> None:
-        """Decide how to ask, given about how many documents there are."""
+    def set_vector(self, vector: Vector) -> None:
+        """Set the query's vector."""
+        self.vector = vector
+        self.query_norm = float(np.linalg.norm(vector.astype(np.float64)))
+
+    def set_stems(self) -> None:
+        """Set the distinct stems of the query's text."""
+        self.stems = list(dict.fromkeys(stems(self.query.text)))
+
+    def prepare(self, document_count: int) -> None:
+        """Decide how vector sets search, given the approximate number of documents."""
         query, collection = self.query, self.record.collection
-        quantised = collection.quantization != "none" or bool(collection.reduced)
-        self.count = query.offset + query.limit + bool(query.document_id)
+        is_quantized = collection.quantization != "none" or bool(collection.reduced_dimensions)
+        self.count = self.page_end
         if self.vector is not None:
-            self.norm = float(np.linalg.norm(self.vector.astype(np.float64)))
-            self.coarse = quantised or self.lift.is_coarse(self.norm)
+            self.set_vector(self.vector)
+            self.rescore = is_quantized or self.transform.needs_rescoring(self.query_norm)
         if query.text:
-            self.stems = list(dict.fromkeys(stems(query.text)))
-            self.count += SPARE_FILTERED if query.condition else 0
+            self.set_stems()
+            self.count += FILTERING_EXTRA if query.condition else 0
             return
-        self.whole = query.exact or collection.index == "flat"
-        self.whole = self.whole or (bool(query.condition) and size <= SCANNED)
-        if self.coarse:
-            self.count = self.count * (SPARE_QUANTISED if quantised else 1) + SPARE
-        if quantised and query.exact:  # only the stored vectors tell
-            self.count = max(self.count, size)
-        self.effort = max(query.ef or collection.ef_runtime, self.count)
+        is_small = document_count <= MAX_SCANNED_DOCUMENTS
+        self.full_scan = (
+            query.exact or collection.index == "flat" or (bool(query.condition) and is_small)
+        )
+        if self.rescore:
+            self.count *= QUANTIZED_OVERSAMPLING if is_quantized else 1
+            self.count += RESCORING_EXTRA
+        if is_quantized and query.exact:  # the stored vectors alone are exact
+            self.count = max(self.count, document_count)
+        self.ef = max(query.ef or collection.ef_runtime, self.count)
 
     @property
-    def wanted(self) -> list[str]:
-        """The parts of a document to read."""
+    def page_end(self) -> int:
+        """The number of hits up to the end of the page, the document searched by included."""
+        return self.query.page_end + bool(self.query.document_id)
+
+    @property
+    def parts(self) -> list[str]:
+        """The hash fields of a document to read."""
         query = self.query
-        names = ["v"] if self.coarse or query.return_vector else []
-        checked = query.text and query.condition
-        names += ["f"] if query.return_fields is None or query.return_fields or checked else []
+        names = ["v"] if self.rescore or query.return_vector else []
+        is_filtered_here = query.text and query.condition
+        if query.return_fields is None or query.return_fields or is_filtered_here:
+            names.append("f")
         if query.text and not names:
-            names = ["f"]  # a document that has expired is still listed by its words
+            names = ["f"]  # the sets of the stems still list documents that have expired
         return names + (["t", "p"] if query.return_text else [])
 
     @property
-    def reach(self) -> int:
-        """How many to ask for.
+    def requested(self) -> int:
+        """The number of candidates to request.
 
-        Of an approximate filtered search all that it has kept: if it could not fill its list of
-        candidates, its effort has ended before it was sure of the nearest.
+        An approximate filtered search requests all that HNSW keeps: if that list is not full, the
+        search ended before it could be sure of the nearest.
         """
-        return self.effort if self.query.condition and not self.whole else self.count
+        return self.ef if self.query.condition and not self.full_scan else self.count
 
-    def is_short(self, size: int) -> bool:
-        """Say whether an approximate search has found fewer than there are, and were asked for."""
-        if self.query.text:
+    def is_incomplete(self, document_count: int) -> bool:
+        """Say whether an approximate search found fewer candidates than requested and available."""
+        if self.query.text or self.full_scan:
             return False
-        return not self.whole and len(self.found) < min(self.reach, size)
+        return len(self.candidates) < min(self.requested, document_count)
 
-    def keep_matching(self) -> None:
-        """Drop what words have found and the filter does not let through."""
+    def filter_candidates(self) -> None:
+        """Drop candidates whose document does not meet the query's condition."""
         condition = self.query.condition
         if condition:
-            fields = [load_fields(part["f"]) for part in self.parts]
-            kept = [number for number, one in enumerate(fields) if holds(condition, one)]
-            self.found = [self.found[number] for number in kept]
-            self.parts = [self.parts[number] for number in kept]
+            fields = [load_fields(document["f"]) for document in self.documents]
+            matching = [at for at, one in enumerate(fields) if holds(condition, one)]
+            self.candidates = [self.candidates[at] for at in matching]
+            self.documents = [self.documents[at] for at in matching]
 
-    def is_unsure(self) -> bool:
-        """Say whether a scan may have left out what is nearer than its last hit, by rounding."""
-        page = self.query.offset + self.query.limit
+    def may_lack_hits(self) -> bool:
+        """Say whether more candidates are needed to fill or to order the page.
+
+        A text query may have lost candidates to its filter. A full scan orders candidates by
+        float32 cosines, so one that it did not return can be nearer than the last hit.
+        """
+        page_end = self.query.page_end
         if self.query.text:
-            return self.asked_for == self.count and len(self.found) < page
-        if not (self.whole and self.coarse) or len(self.found) < self.count:
+            return self.fetched == self.count and len(self.candidates) < page_end
+        if not (self.full_scan and self.rescore) or len(self.candidates) < self.count:
             return False
-        if len(self.distances) < page:
+        if len(self.distances) < page_end:
             return True
-        last = float(np.partition(self.distances, page - 1)[page - 1])
-        nearest_left = self.lift.score(
-            self.found[-1][1] + metric_transforms.COSINE_ERROR, self.norm
-        )[1]
-        return last > nearest_left + metric_transforms.TIE * max(1.0, abs(last))
+        last = float(np.partition(self.distances, page_end - 1)[page_end - 1])
+        highest_cosine = self.candidates[-1][1] + metric_transforms.MAX_COSINE_ERROR
+        nearest_missing = self.transform.inverse(highest_cosine, self.query_norm)[1]
+        tolerance = metric_transforms.DISTANCE_TOLERANCE * max(1.0, abs(last))
+        return last > nearest_missing + tolerance
 
+    def score_candidates(self) -> None:
+        """Compute similarities and distances from the engine's scores or the stored vectors."""
+        if self.vector is None:
+            self.text_scores = [score for _, score in self.candidates]
+            self.similarities = self.distances = [0.0] * len(self.candidates)
+        elif self.rescore and self.candidates:
+            stored = np.frombuffer(b"".join(one["v"] for one in self.documents), "<f4")
+            self.similarities, self.distances = metric_transforms.exact_scores(
+                self.record.collection.metric,
+                self.vector,
+                stored.reshape(len(self.candidates), -1),
+            )
+        else:
+            scores = [
+                self.transform.inverse(cosine, self.query_norm) for _, cosine in self.candidates
+            ]
+            self.similarities = [similarity for similarity, _ in scores]
+            self.distances = [distance for _, distance in scores]
 
-def score(search: Search) -> None:
-    """Turn what was found into similarities and distances; compare again what is coarse."""
-    if search.vector is None:
-        search.scores = [score for _, score in search.found]
-        search.similarities = search.distances = [0.0] * len(search.found)
-    elif search.coarse and search.found:
-        stored = np.frombuffer(b"".join(part["v"] for part in search.parts), "<f4")
-        search.similarities, search.distances = metric_transforms.exact_scores(
-            search.record.collection.metric, search.vector, stored.reshape(len(search.found), -1)
-        )
-    else:
-        scores = [search.lift.score(cosine, search.norm) for _, cosine in search.found]
-        search.similarities = [similarity for similarity, _ in scores]
-        search.distances = [distance for _, distance in scores]
+    def explain(self, command: Sequence[Any]) -> None:
+        """Record a command for the caller, if the query asks for an explanation."""
+        if self.query.explain:
+            self.explanation.append(
+                " ".join("<vector>" if isinstance(word, bytes) else str(word) for word in command)
+            )
 
+    def result(self, took: float) -> Result:
+        """Return the ordered page, without the document searched by; ``took`` is seconds."""
+        query, ids = self.query, [document_id for document_id, _ in self.candidates]
+        order = list(range(len(ids)))
+        if query.text:
+            order.sort(key=lambda at: (-self.text_scores[at], ids[at]))
+        elif self.vector is not None:
+            order.sort(key=lambda at: (self.distances[at], ids[at]))
+        if query.document_id:
+            order = [at for at in order if ids[at] != query.document_id]
+        if query.min_similarity is not None:
+            order = [at for at in order if self.similarities[at] >= query.min_similarity]
+        page = order[query.offset : query.page_end]
+        reason = ""
+        if self.missing and not query.text and len(page) < query.limit:
+            reason = f"{self.missing} hits were deleted while the search ran"
+        return Result([self._hit(at) for at in page], took, reason, self.explanation)
 
-def result(search: Search, took: float) -> Result:
-    """Order the hits, drop what is too far or the document asked by, and cut to the page."""
-    query, ids = search.query, [key for key, _ in search.found]
-    order = list(range(len(ids)))
-    if query.text:
-        order.sort(key=lambda at: (-search.scores[at], ids[at]))
-    elif search.vector is not None:
-        order.sort(key=lambda at: (search.distances[at], ids[at]))
-    if query.document_id:
-        order = [at for at in order if ids[at] != query.document_id]
-    if query.min_similarity is not None:
-        order = [at for at in order if search.similarities[at] >= query.min_similarity]
-    page = order[query.offset : query.offset + query.limit]
-    reason = ""
-    if search.lost and not query.text and len(page) < query.limit:
-        reason = f"{search.lost} hits were deleted while the search ran"
-    hits = [_hit(search, at) for at in page]
-    return Result(hits, took, reason, search.explanation)
-
-
-def _hit(search: Search, at: int) -> Hit:
-    query = search.query
-    hit = Hit(search.found[at][0], float(search.similarities[at]), float(search.distances[at]))
-    if query.text:
-        hit.text_score = hit.score = search.scores[at]
-    if not search.parts:
+    def _hit(self, at: int) -> Hit:
+        query = self.query
+        similarity, distance = float(self.similarities[at]), float(self.distances[at])
+        hit = Hit(self.candidates[at][0], similarity, distance)
+        if query.text:
+            hit.text_score = hit.score = self.text_scores[at]
+        if not self.documents:
+            return hit
+        document, names = self.documents[at], query.return_fields
+        if "f" in document and (names is None or names):
+            hit.fields = selected_fields(load_fields(document["f"]), names)
+        if query.return_text:
+            hit.text, hit.payload = document["t"].decode(), document["p"]
+        if query.return_vector:
+            hit.vector = document["v"]
         return hit
-    parts, chosen = search.parts[at], query.return_fields
-    if "f" in parts and (chosen is None or chosen):
-        fields = load_fields(parts["f"])
-        hit.fields = {
-            name: value for name, value in fields.items() if chosen is None or name in chosen
-        }
-    if query.return_text:
-        hit.text, hit.payload = parts["t"].decode(), parts["p"]
-    if query.return_vector:
-        hit.vector = parts["v"]
-    return hit

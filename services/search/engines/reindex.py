@@ -1,11 +1,12 @@
-"""Builds another index of a collection beside the one that answers, and swaps them.
+"""Builds another index of a collection beside the one that answers, then swaps them.
 
-So a lifted index is kept large enough: the first vectors are measured, longer ones have it rebuilt.
-And so a collection gets another metric, algorithm or type (``reindex``). The new index fills while
-the old one answers; writes go to both; at the end the record names the new one, and the old one is
-dropped. A lease keeps it to one process; the record's version, which every script checks, stops one
-that lost its lease. It runs on when the call that needed it is gone, and one that died is begun
-anew by ``resume``.
+A reindex gives a collection another metric, algorithm or vector type, and it makes room for vectors
+with larger norms than a metric transform accepts. The new index fills while the old one answers,
+and writes go to both; at the end the record names the new index, and the old one is dropped.
+
+A lease in Redis keeps other processes from building the same index. Every script checks the version
+of the record, which stops a process that has lost its lease. A reindex continues when the call that
+started it ends, and ``resume`` restarts one whose process died.
 """
 
 import asyncio
@@ -19,240 +20,277 @@ import numpy as np
 
 from services.errors import FailedPrecondition, InvalidArgument
 from services.search import metric_transforms
-from services.search.engines.catalog import Index, Record, Records
-from services.search.engines.connection import Client, asking
-from services.search.engines.documents import Documents
-from services.search.types import Collection, Document, Vector, check_vector
+from services.search.engines import scripts
+from services.search.engines.catalog import Catalog
+from services.search.engines.connection import Client
+from services.search.engines.documents import DocumentStore
+from services.search.engines.record import Index, Record
+from services.search.engines.redis_errors import redis_errors
+from services.search.types import Collection, Document, Vector
+from services.search.validation import check_vector
 
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30
-# Few at a time: Redis answers nobody else while a script runs.
-_BATCH = 32
-_PAUSE = 0.1
+# Few at a time, because Redis answers no other client while a script runs.
+_COPY_BATCH = 32
+_POLL_SECONDS = 0.1
 
 
-class Builder(Protocol):
-    """What an engine does for a rebuild; ``copy`` is its script that fills the new index."""
+class IndexBuilder(Protocol):
+    """What an engine does for a reindex; ``copy`` is its script that fills the new index."""
 
     copy: Any
 
-    async def start(self, record: Record, index: Index) -> None:
-        """Make an empty index."""
+    async def create_index(self, record: Record, index: Index) -> None:
+        """Create an empty index."""
         ...
 
-    def copied(self, record: Record, documents: Sequence[Document], lifted: Vector) -> list[Any]:
-        """Return the arguments of the script for documents and their lifted vectors."""
+    def copy_arguments(
+        self, record: Record, documents: Sequence[Document], transformed: Vector
+    ) -> list[Any]:
+        """Return the arguments of ``copy`` for documents and their transformed vectors."""
         ...
 
-    def has_form(self, record: Record) -> bool:
-        """Say whether the new index keeps vectors in another form than the documents do."""
+    def needs_copy(self, record: Record) -> bool:
+        """Say whether the newest index reads other vectors than those of the documents."""
         ...
 
     async def is_complete(self, record: Record, index: Index) -> bool:
-        """Say whether the index holds every document."""
+        """Say whether the index contains every document."""
         ...
 
-    async def drop(self, record: Record, index: Index) -> None:
+    async def drop_index(self, record: Record, index: Index) -> None:
         """Remove an index."""
         ...
 
 
-class Rebuilds:
-    """Fits the indexes of collections to the vectors that come."""
+class Reindexer:
+    """Keeps the indexes of one engine able to store what is written, and replaces them."""
 
     def __init__(
-        self, redis: Client, records: Records, documents: Documents, builder: Builder
+        self, redis: Client, catalog: Catalog, documents: DocumentStore, builder: IndexBuilder
     ) -> None:
         self._redis = redis
-        self._records = records
+        self._catalog = catalog
         self._documents = documents
         self._builder = builder
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def fit(
-        self, name: str, vectors: Vector, stemmed: Sequence[Sequence[str]], *, expiring: bool
+    async def prepare_write(
+        self, name: str, vectors: Vector, stems: Sequence[Sequence[str]], *, expiring: bool
     ) -> Record:
-        """Return a record whose index can hold the documents; change it first if it cannot.
+        """Return a record whose index can store the documents, after a reindex if necessary.
 
-        It takes as long as it takes, the caller's deadline at most.
+        Args:
+            name: the collection.
+            vectors: vectors of the documents, float32 [n, dimensions].
+            stems: stems of the documents' texts; none for an engine that ranks texts itself.
+            expiring: a document has a TTL.
         """
         while True:
-            record = await self._records.get(name)
-            metric, longest = record.collection.lifted, metric_transforms.longest(vectors)
-            if metric != "cosine" and not record.index.max_norm:
-                index = Index(record.index.generation, *metric_transforms.measure(vectors))
-                changed = await self._records.change(record, index=index)
-            elif longest > record.index.lift(metric).max_norm:
-                changed = None
-                await self._run(name, max_norm=metric_transforms.HEADROOM * longest)
-            elif record.target and not _fit(vectors, record):
-                changed = None
-                await self._run(name)
+            record = await self._catalog.get(name)
+            largest = metric_transforms.largest_norm(vectors)
+            is_transformed = record.collection.transformed_metric != "cosine"
+            if is_transformed and not record.index.max_norm:
+                fitted = metric_transforms.fit(metric_transforms.norms(vectors))
+                index = Index(record.index.generation, *fitted)
+                updated = await self._catalog.update(record, index=index)
+            elif largest > record.transform.max_norm:
+                updated = None
+                await self._build(name, max_norm=metric_transforms.HEADROOM * largest)
+            elif record.target and not _fits_target(vectors, record):
+                updated = None
+                await self._build(name)
             elif expiring and not record.expiring:
-                changed = await self._records.change(record, expiring=True)
-            elif any(stemmed) and not record.average_length:
-                lengths = [len(stems) for stems in stemmed if stems]
+                updated = await self._catalog.update(record, expiring=True)
+            elif any(stems) and not record.average_length:
+                lengths = [len(one) for one in stems if one]
                 average = sum(lengths) / len(lengths)
-                changed = await self._records.change(record, average_length=average)
+                updated = await self._catalog.update(record, average_length=average)
             else:
                 return record
-            if changed is None:
-                await self._records.read(name)
+            if updated is None:
+                await self._catalog.read(name)
 
     async def resume(self, record: Record) -> None:
-        """End a rebuild whose process died, if there is one."""
+        """Finish a reindex whose process died, if there is one."""
         if record.building:
-            await self._run(record.collection.name, record.target, record.building.max_norm)
+            await self._build(record.collection.name, record.target, record.building.max_norm)
 
     async def reindex(self, name: str, target: Collection) -> None:
-        """Make the index what the target says, and wait until it answers.
+        """Build the index of the target, and wait until it answers.
 
         Raises:
-            FailedPrecondition: a vector cannot be compared so, or another index is being built.
+            FailedPrecondition: the target cannot compare a stored vector, or another reindex is
+                running.
         """
-        while (record := await self._records.read(name)).collection != target:
+        while (record := await self._catalog.read(name)).collection != target:
             if record.target not in (None, target):
                 raise FailedPrecondition(
                     "REINDEX_RUNNING",
-                    "Another index is being built: wait until it answers.",
+                    "Another change of the collection is running; wait until it ends.",
                     field="collection",
                     collection=name,
                 )
-            await self._run(name, target)
+            await self._build(name, target)
 
-    async def _run(
+    async def _build(
         self, name: str, target: Collection | None = None, max_norm: float = 0.0
     ) -> None:
-        """Wait for the running rebuild, or start one that outlives the caller."""
+        """Wait for the running reindex, or start one that outlives the caller."""
         if name not in self._running:
-            # An empty context: the caller's deadline is not the rebuild's.
+            # In an empty context, because the caller's deadline does not apply to the reindex.
             task = asyncio.create_task(
-                self._rebuild(name, target, max_norm), context=contextvars.Context()
+                self._build_with_lease(name, target, max_norm), context=contextvars.Context()
             )
             self._running[name] = task
-            task.add_done_callback(lambda done: self._end(name, done))
+            task.add_done_callback(lambda done: self._on_done(name, done))
         await asyncio.shield(self._running[name])
 
-    def _end(self, name: str, task: asyncio.Task[None]) -> None:
+    def _on_done(self, name: str, task: asyncio.Task[None]) -> None:
         self._running.pop(name, None)
         if not task.cancelled() and task.exception():
-            log.warning("a rebuild failed", extra={"collection": name}, exc_info=task.exception())
+            log.warning("reindex failed", extra={"collection": name}, exc_info=task.exception())
 
-    async def _rebuild(self, name: str, target: Collection | None, max_norm: float) -> None:
-        record, token = await self._records.read(name), secrets.token_bytes(8)
-        lease = self._records.keys(record).lease
-        async with asking():
-            mine = await self._redis.set(lease, token, nx=True, ex=LEASE_SECONDS)
-        if not mine:
-            await asyncio.sleep(_PAUSE)
+    async def _build_with_lease(
+        self, name: str, target: Collection | None, max_norm: float
+    ) -> None:
+        record, token = await self._catalog.read(name), secrets.token_bytes(8)
+        lease = self._catalog.keys(record).lease
+        async with redis_errors():
+            acquired = await self._redis.set(lease, token, nx=True, ex=LEASE_SECONDS)
+        if not acquired:
+            await asyncio.sleep(_POLL_SECONDS)
             return
         try:
-            # What was begun is ended, whatever it was.
-            target = record.target or target
-            building = await self._plan(record, target, max_norm)
-            started = await self._records.change(record, building=building, target=target)
-            if started:
-                if record.building:
-                    await self._builder.drop(record, record.building)
-                await self._builder.start(started, building)
-                await self._fill(started)
+            await self._build_index(record, target, max_norm)
         except FailedPrecondition:
-            await self._give_up(name)
+            await self._abandon(name)
             raise
         finally:
-            async with asking():
+            async with redis_errors():
                 if await self._redis.get(lease) == token:
                     await self._redis.delete(lease)
 
-    async def _plan(self, record: Record, target: Collection | None, max_norm: float) -> Index:
-        """Return the index to build: its lift is measured, or longer than the one there is."""
-        generation = record.newest.generation + 1
-        if target is None:
-            # At least HEADROOM longer each time, so that rebuilds stay rare.
-            longer = max(max_norm, metric_transforms.HEADROOM * record.index.max_norm)
-            return Index(generation, longer, record.index.scale)
-        norms = [np.zeros(0)]
-        async for documents in self._stored(record):
-            _check(documents, target)
-            norms.append(
-                metric_transforms.lengths(np.stack([document.vector for document in documents]))
-            )
-        if target.lifted == "cosine":
-            return Index(generation)
-        measured, scale = metric_transforms.measure_lengths(np.concatenate(norms))
-        return Index(generation, max(measured, max_norm), scale)
-
-    async def _fill(self, record: Record) -> None:
-        """Copy every document to the new index, then let it answer."""
-        building = record.newest
-        lift = building.lift(record.built.lifted)
-        if self._builder.has_form(record):
-            async for documents in self._stored(record):
-                _check(documents, record.built)
-                vectors = np.stack([document.vector for document in documents])
-                if metric_transforms.longest(vectors) > lift.max_norm:
-                    return  # one came before the writers knew: begun anew, with a longer lift
-                while not await self._copy(record, documents, lift.stored(vectors)):
-                    record = await self._records.read(record.collection.name)
-                    if record.building != building:
-                        return
-        while not await self._builder.is_complete(record, building):
-            await self._renew(record)
-            await asyncio.sleep(_PAUSE)
-        while record.building == building:
-            changes = {"collection": record.built, "index": building}
-            if await self._records.change(record, **changes, building=None, target=None):
-                await self._builder.drop(record, record.index)
+    async def _build_index(
+        self, record: Record, target: Collection | None, max_norm: float
+    ) -> None:
+        # A change that has begun is finished before another one.
+        target = record.target or target
+        building = await self._plan_index(record, target, max_norm)
+        started = await self._catalog.update(record, building=building, target=target)
+        if not started:
+            return
+        if record.building:
+            await self._builder.drop_index(record, record.building)
+        await self._builder.create_index(started, building)
+        if self._builder.needs_copy(started):
+            copied = await self._copy_documents(started, building)
+            if copied is None:
                 return
-            record = await self._records.read(record.collection.name)
+            started = copied
+        while not await self._builder.is_complete(started, building):
+            await self._renew_lease(started)
+            await asyncio.sleep(_POLL_SECONDS)
+        await self._swap(started, building)
 
-    async def _copy(self, record: Record, documents: Sequence[Document], lifted: Vector) -> bool:
-        """Add documents to the new index; return False if the record has changed."""
-        async with asking():
-            copied = await self._builder.copy(
-                keys=self._records.keys(record).script(document.id for document in documents),
-                args=self._builder.copied(record, documents, lifted),
+    async def _plan_index(
+        self, record: Record, target: Collection | None, max_norm: float
+    ) -> Index:
+        """Return the index to build, with a transform for the stored and the announced vectors."""
+        generation = record.newest_index.generation + 1
+        if target is None:
+            # At least HEADROOM more each time, so that reindexes stay rare.
+            larger = max(max_norm, metric_transforms.HEADROOM * record.index.max_norm)
+            return Index(generation, larger, record.index.scale)
+        norms = [np.zeros(0)]
+        async for documents in self._batches(record):
+            _check_vectors(documents, target)
+            norms.append(
+                metric_transforms.norms(np.stack([document.vector for document in documents]))
             )
-        return bool(copied != b"stale")
+        if target.transformed_metric == "cosine":
+            return Index(generation)
+        fitted_norm, scale = metric_transforms.fit(np.concatenate(norms))
+        return Index(generation, max(fitted_norm, max_norm), scale)
 
-    async def _give_up(self, name: str) -> None:
-        """Take back what cannot be built."""
-        record = await self._records.read(name)
+    async def _copy_documents(self, record: Record, building: Index) -> Record | None:
+        """Copy every document to the new index; return the newest record.
+
+        Return None if the reindex must start again: the record names another index, or a writer
+        that did not know of this index has stored a vector that is too large for it.
+        """
+        transform = record.newest_transform
+        async for documents in self._batches(record):
+            _check_vectors(documents, record.newest_collection)
+            vectors = np.stack([document.vector for document in documents])
+            if metric_transforms.largest_norm(vectors) > transform.max_norm:
+                return None
+            while not await self._copy(record, documents, transform.transform(vectors)):
+                record = await self._catalog.read(record.collection.name)
+                if record.building != building:
+                    return None
+        return record
+
+    async def _copy(
+        self, record: Record, documents: Sequence[Document], transformed: Vector
+    ) -> bool:
+        """Copy documents to the new index; return False if the record has changed."""
+        async with redis_errors():
+            outcome = await self._builder.copy(
+                keys=self._catalog.keys(record).script_keys(one.id for one in documents),
+                args=self._builder.copy_arguments(record, documents, transformed),
+            )
+        return bool(outcome != scripts.STALE)
+
+    async def _swap(self, record: Record, building: Index) -> None:
+        """Let the new index answer, and drop the old one."""
+        while record.building == building:
+            changes = {"collection": record.newest_collection, "index": building}
+            if await self._catalog.update(record, **changes, building=None, target=None):
+                await self._builder.drop_index(record, record.index)
+                return
+            record = await self._catalog.read(record.collection.name)
+
+    async def _abandon(self, name: str) -> None:
+        """Drop an index that cannot be completed."""
+        record = await self._catalog.read(name)
         while record.building:
-            if await self._records.change(record, building=None, target=None):
-                await self._builder.drop(record, record.building)
-            record = await self._records.read(name)
+            if await self._catalog.update(record, building=None, target=None):
+                await self._builder.drop_index(record, record.building)
+            record = await self._catalog.read(name)
 
-    async def _renew(self, record: Record) -> None:
-        async with asking():
-            await self._redis.expire(self._records.keys(record).lease, LEASE_SECONDS)
+    async def _renew_lease(self, record: Record) -> None:
+        async with redis_errors():
+            await self._redis.expire(self._catalog.keys(record).lease, LEASE_SECONDS)
 
-    async def _stored(self, record: Record) -> AsyncIterator[list[Document]]:
+    async def _batches(self, record: Record) -> AsyncIterator[list[Document]]:
+        """Yield all documents in the order of their ids, and renew the lease before each batch."""
         after = ""
-        while ids := await self._documents.ids(record, after, _BATCH):
+        while ids := await self._documents.list_ids(record, after, _COPY_BATCH):
             after = ids[-1]
-            await self._renew(record)
+            await self._renew_lease(record)
             documents = [one for one in await self._documents.get(record, ids) if one]
             if documents:
                 yield documents
 
 
-def _fit(vectors: Vector, record: Record) -> bool:
-    """Say whether the index being built can hold the vectors. Raises InvalidArgument if never."""
+def _fits_target(vectors: Vector, record: Record) -> bool:
+    """Say whether the index being built can store vectors. Raises InvalidArgument if none can."""
     for vector in vectors:
-        check_vector(vector, record.built, "documents.vector")
-    return metric_transforms.longest(vectors) <= record.newest.lift(record.built.lifted).max_norm
+        check_vector(vector, record.newest_collection, "documents.vector")
+    return metric_transforms.largest_norm(vectors) <= record.newest_transform.max_norm
 
 
-def _check(documents: Sequence[Document], target: Collection) -> None:
+def _check_vectors(documents: Sequence[Document], target: Collection) -> None:
     for document in documents:
         try:
             check_vector(document.vector, target, "vector")
         except InvalidArgument as failure:
             raise FailedPrecondition(
                 failure.reason,
-                f"A document cannot be indexed so. {failure.message}",
+                f"The new index cannot store a document. {failure.message}",
                 field="collection",
                 id=document.id,
             ) from failure

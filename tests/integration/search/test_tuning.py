@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from services.search.tuning import Measurement, Setting, recommend
+from services.search.recall_measurement import IndexSetting, Measurement
+from services.search.tuning import recommend
 from tests.integration.search.test_server import METRICS, Stub, create, search, stub, upsert
 from tests.refusals import refused
 
@@ -99,7 +100,7 @@ def test_vectors_can_be_reduced_and_are_compared_whole(stub: Stub, engine: int) 
 
 def test_the_fastest_that_is_good_enough_is_recommended_and_of_two_the_smaller() -> None:
     def one(recall: float, p50: float, memory: int) -> Measurement:
-        return Measurement(Setting(16, 200, 100, "none"), recall, p50, p50, 1.0, memory)
+        return Measurement(IndexSetting(16, 200, 100, "none"), recall, p50, p50, 1.0, memory)
 
     fast, small, poor = one(0.96, 1.0, 100), one(0.97, 1.05, 50), one(0.8, 0.1, 1)
     assert recommend([fast, small, poor], 0.95) == small

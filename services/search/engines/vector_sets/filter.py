@@ -1,111 +1,104 @@
-"""The filter tree in the dialect of vector sets (VSIM … FILTER).
+"""Compiles filters to the expressions of vector sets (VSIM … FILTER).
 
-Every document's attributes carry, for the declared field number ``i``: ``h<i>``, 1 if it has a
-value, else 0, and the value: ``n<i>`` a number, ``t<i>`` the encoded tags or words, ``x<i>``,
-``y<i>``, ``z<i>`` a place as a unit vector. What is missing has a value too, because an expression
-that meets a missing attribute drops the element whatever the operator. Negations are pushed down to
-the comparisons.
+The attributes of every document have, for the declared field number ``i``, ``h<i>``: 1 if the field
+has a value, else 0; and the value, as ``n<i>``, a number, ``t<i>``, the tokens of tags or words, or
+``x<i>``, ``y<i>``, ``z<i>``, a unit vector. A field without a value has a placeholder, because an
+expression drops an element that lacks an attribute, whatever the operator. Negations are pushed
+down to the comparisons.
 Syntax: https://redis.io/docs/latest/develop/data-types/vector-sets/filtered-search/
 """
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Mapping
 
-from services.search.filters import Condition, Exists, Geo, Group, Number, Place, Tag, Value, words
+from services.search.engines.filter_tokens import (
+    FieldTypes,
+    field_numbers,
+    field_tokens,
+    tag_tokens,
+    word_tokens,
+)
+from services.search.filters import (
+    Condition,
+    ConditionGroup,
+    ExistsCondition,
+    GeoCondition,
+    GeoPoint,
+    NumberCondition,
+    TagCondition,
+    Value,
+)
 
 _OPERATORS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_OPPOSITE = {"eq": "!=", "ne": "==", "lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
-_LITERAL = 20
-_TOKEN_BYTES = 32
-# A list that is never empty, so that ``in`` always has one to look in.
-_NO_TOKEN = "-"  # noqa: S105 - a token of text
-TRUE, FALSE = "1 == 1", "1 == 0"
-
-# Declared fields, name to type, in the order of their declaration.
-Declared = Mapping[str, str]
+_NEGATED_OPERATORS = {"eq": "!=", "ne": "==", "lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
+_MAX_LITERAL_LENGTH = 20
+# Keeps the list of tokens from being empty, because ``in`` needs a list with an element.
+_PLACEHOLDER = "-"
+_TRUE, _FALSE = "1 == 1", "1 == 0"
 
 
-def attributes(fields: Mapping[str, Value], declared: Declared, expires: int) -> str:
-    """Return a document's attributes as JSON; ``expires`` is in ms since 1970, 0 for never."""
-    found: dict[str, object] = {"e": expires}
-    for number, (name, kind) in enumerate(declared.items()):
+def dump_attributes(fields: Mapping[str, Value], declared: FieldTypes, expires_at_ms: int) -> str:
+    """Return a document's attributes as JSON; ``expires_at_ms`` is 0 for never."""
+    attributes: dict[str, object] = {"e": expires_at_ms}
+    for number, (name, field_type) in enumerate(declared.items()):
         value = fields.get(name)
-        found[f"h{number}"] = int(value is not None)
-        if kind == "number":
-            found[f"n{number}"] = value or 0
-        elif kind == "geo":
-            place = value.unit() if isinstance(value, Place) else (0, 0, 0)
-            found |= zip((f"x{number}", f"y{number}", f"z{number}"), place, strict=True)
+        attributes[f"h{number}"] = int(value is not None)
+        if field_type == "number":
+            attributes[f"n{number}"] = value or 0
+        elif field_type == "geo":
+            axes = value.unit_vector() if isinstance(value, GeoPoint) else (0, 0, 0)
+            attributes |= zip((f"x{number}", f"y{number}", f"z{number}"), axes, strict=True)
         else:
-            found[f"t{number}"] = [_NO_TOKEN, *sorted(tokens(value, kind))]
-    return json.dumps(found, separators=(",", ":"))
+            attributes[f"t{number}"] = [_PLACEHOLDER, *field_tokens(value, field_type)]
+    return json.dumps(attributes, separators=(",", ":"))
 
 
-def tokens(value: Value | None, kind: str) -> set[str]:
-    """Return the tokens of tags, or of a text's words."""
-    if value is None:
-        return set()
-    if kind == "text":
-        return {_token(word) for word in words(str(value))}
-    return {_token(tag) for tag in ((value,) if isinstance(value, str) else value)}  # type: ignore[union-attr]
-
-
-def _token(text: str) -> str:
-    """Return a text in letters and digits alone: no quotes, no escapes, nothing to inject."""
-    data = text.encode()
-    if len(data) > _TOKEN_BYTES:
-        return "s" + hashlib.sha256(data).hexdigest()
-    return "x" + data.hex()
-
-
-def compile_filter(condition: Condition | None, declared: Declared, *, expiring: bool) -> str:
+def compile_filter(condition: Condition | None, declared: FieldTypes, *, expiring: bool) -> str:
     """Return the expression of a checked condition; empty if every document meets it.
 
-    With ``expiring``, documents whose end has come meet nothing.
+    With ``expiring``, documents that have expired never meet it.
     """
     parts = []
     if condition:
-        numbers = {name: number for number, name in enumerate(declared)}
-        parts.append(_compile(condition, numbers, negate=False))
+        parts.append(_compile(condition, field_numbers(declared), negate=False))
     if expiring:
         parts.append(f"(.e == 0 or .e > {int(time.time() * 1000)})")
     return " and ".join(parts)
 
 
 def _compile(condition: Condition, numbers: Mapping[str, int], *, negate: bool) -> str:
-    if isinstance(condition, Group):
-        return _group(condition, numbers, negate=negate)
+    if isinstance(condition, ConditionGroup):
+        return _compile_group(condition, numbers, negate=negate)
     number = numbers[condition.field]
-    if isinstance(condition, Exists):
+    if isinstance(condition, ExistsCondition):
         return f"(.h{number} == {int(not negate)})"
-    if isinstance(condition, Number | Geo):  # what is missing is stored as 0
+    if isinstance(condition, NumberCondition | GeoCondition):  # the placeholder of both is 0
         comparison = _comparison(condition, number, negate=negate)
         return f"(.h{number} == {'0 or' if negate else '1 and'} {comparison})"
-    if isinstance(condition, Tag):
-        tokens, joined = condition.tags, " or "
+    if isinstance(condition, TagCondition):
+        tokens, operator = tag_tokens(condition.tags), " or "
     else:
-        tokens, joined = tuple(words(condition.matches)), " and "
-    found = joined.join(f'"{_token(token)}" in .t{number}' for token in dict.fromkeys(tokens))
+        tokens, operator = word_tokens(condition.matches), " and "
+    found = operator.join(f'"{token}" in .t{number}' for token in tokens)
     return f"(not ({found}))" if negate else f"({found})"
 
 
-def _group(group: Group, numbers: Mapping[str, int], *, negate: bool) -> str:
-    """Join the members; none_of is "not any of", and a negation swaps all and any (De Morgan)."""
-    inner = negate != (group.kind == "none_of")
-    conjunction = (group.kind == "all_of") != inner
-    parts = [_compile(member, numbers, negate=inner) for member in group.members]
+def _compile_group(group: ConditionGroup, numbers: Mapping[str, int], *, negate: bool) -> str:
+    """Join the members; none_of is "not any_of", and a negation swaps all and any (De Morgan)."""
+    negate_members = negate != (group.kind == "none_of")
+    is_conjunction = (group.kind == "all_of") != negate_members
+    parts = [_compile(member, numbers, negate=negate_members) for member in group.members]
     if not parts:
-        return f"({TRUE if conjunction else FALSE})"
-    return "(" + (" and " if conjunction else " or ").join(parts) + ")"
+        return f"({_TRUE if is_conjunction else _FALSE})"
+    return "(" + (" and " if is_conjunction else " or ").join(parts) + ")"
 
 
-def _comparison(condition: Number | Geo, number: int, *, negate: bool) -> str:
-    if isinstance(condition, Geo):
+def _comparison(condition: NumberCondition | GeoCondition, number: int, *, negate: bool) -> str:
+    if isinstance(condition, GeoCondition):
         return _circle(condition, number, ">" if negate else "<=")
-    values = [literal(value) for value in condition.values]
+    values = [number_literal(value) for value in condition.values]
     if condition.op == "between":
         if negate:
             return f"(.n{number} < {values[0]} or .n{number} > {values[1]})"
@@ -113,30 +106,33 @@ def _comparison(condition: Number | Geo, number: int, *, negate: bool) -> str:
     if condition.op == "in":
         operator, joined = ("!=", " and ") if negate else ("==", " or ")
         return "(" + joined.join(f".n{number} {operator} {value}" for value in values) + ")"
-    operator = (_OPPOSITE if negate else _OPERATORS)[condition.op]
+    operator = (_NEGATED_OPERATORS if negate else _OPERATORS)[condition.op]
     return f".n{number} {operator} {values[0]}"
 
 
-def _circle(condition: Geo, number: int, operator: str) -> str:
-    axes = zip("xyz", condition.centre.unit(), strict=True)
-    squares = " + ".join(f"(.{axis}{number} - {literal(value)}) ** 2" for axis, value in axes)
-    return f"{squares} {operator} {literal(condition.chord_squared())}"
+def _circle(condition: GeoCondition, number: int, operator: str) -> str:
+    axes = zip("xyz", condition.centre.unit_vector(), strict=True)
+    squares = " + ".join(
+        f"(.{axis}{number} - {number_literal(value)}) ** 2" for axis, value in axes
+    )
+    return f"{squares} {operator} {number_literal(condition.chord_squared())}"
 
 
-def literal(value: float) -> str:
-    """Return a number as the dialect reads it, exactly.
+def number_literal(value: float) -> str:
+    """Return a number exactly, in a form that the expression parser accepts.
 
-    It reads no exponents and no long literals, so those become an integer times powers of two.
+    The parser knows no exponents and no long literals, so such numbers become an integer times
+    powers of two.
     """
     text = repr(value)
-    if "e" not in text and len(text) <= _LITERAL:
+    if "e" not in text and len(text) <= _MAX_LITERAL_LENGTH:
         return text if value >= 0 else f"(0 - {text[1:]})"
     mantissa, exponent = math.frexp(abs(value))
-    # Two powers, since one alone would leave the range of doubles.
+    # Two powers, because a single one would exceed the range of a double.
     half = (exponent - 53) // 2
     powers = f"2 ** {_integer(half)} * 2 ** {_integer(exponent - 53 - half)}"
-    whole = f"({int(mantissa * 2**53)} * {powers})"
-    return whole if value >= 0 else f"(0 - {whole})"
+    literal = f"({int(mantissa * 2**53)} * {powers})"
+    return literal if value >= 0 else f"(0 - {literal})"
 
 
 def _integer(value: int) -> str:

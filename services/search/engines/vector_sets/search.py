@@ -1,232 +1,236 @@
-"""Answers queries on vector sets: one pipeline for all of them, a second to read what they return.
+"""Answers queries on vector sets: one round trip searches, a second reads the documents.
 
-A query is asked again only if its answer may be wrong: an approximate search that came short looks
-at every element; an exact one whose float32 cosines cannot tell the last hit from the next asks for
-more of them.
+A query is repeated only if its result may be wrong: an approximate search that found too few
+candidates becomes a full scan, and a full scan whose float32 cosines cannot tell the last hit from
+the next requests more candidates.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from services.errors import NotFound
 from services.search.engines import scripts
-from services.search.engines.catalog import Keys, Record, Records, changing
-from services.search.engines.connection import Client, asking
-from services.search.engines.documents import Documents
-from services.search.engines.query_plan import Search, result, score
-from services.search.engines.vector_sets import filter
+from services.search.engines.catalog import Catalog, collection_changing
+from services.search.engines.connection import Client
+from services.search.engines.documents import query_document_not_found
+from services.search.engines.keys import Keys
+from services.search.engines.query_plan import QueryPlan
+from services.search.engines.record import Record
+from services.search.engines.redis_errors import redis_errors
+from services.search.engines.vector_sets.filter import compile_filter
 from services.search.filters import Condition
 from services.search.types import Query, Result
 
-# Beyond SCANNED documents it may meet so many that fail the filter before it looks at all of them.
-_FILTER_EFFORT = 2_000
-# So many more are asked for when an answer may lack some.
-_WIDER = 4
-_TRIES = 20
+# FILTER-EF: how many elements a filtered search examines before it gives up. Only collections of
+# more than MAX_SCANNED_DOCUMENTS are searched this way.
+_FILTER_EF = 2_000
+# A query that may lack hits requests this many times as many candidates.
+_RETRY_FACTOR = 4
+_MAX_ATTEMPTS = 20
 
 
-class VectorSearch:
-    """Answers queries; ``background`` lets Redis search on threads of its own."""
+class VectorSetSearch:
+    """Answers queries; with ``background`` Redis can search on threads of its own."""
 
-    def __init__(
-        self,
-        redis: Client,
-        records: Records,
-        documents: Documents,
-        matching: Callable[[str, Condition | None], Awaitable[list[str]]],
-    ) -> None:
+    def __init__(self, redis: Client, catalog: Catalog) -> None:
         self._redis = redis
-        self._records = records
-        self._documents = documents
-        self._matching = matching
-        self._sizes: dict[str, int] = {}
+        self._catalog = catalog
+        self._document_counts: dict[str, int] = {}
         self.background = False
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer queries in order. Raises NotFound for a document_id that is not there."""
+        """Answer queries in order. Raises NotFound for a ``document_id`` that does not exist."""
         started = time.perf_counter()
-        for _ in range(_TRIES):
-            searches = [await self._begin(query) for query in queries]
-            await self._find_vectors(searches)
-            if await self._answer(searches):
+        for _ in range(_MAX_ATTEMPTS):
+            plans = [await self._plan(query) for query in queries]
+            await self._read_query_vectors(plans)
+            if await self._execute(plans):
                 took = time.perf_counter() - started
-                return [result(search, took) for search in searches]
+                return [plan.result(took) for plan in plans]
             for name in {query.collection.name for query in queries}:
-                await self._records.read(name)
-        raise changing(queries[0].collection.name)
+                await self._catalog.read(name)
+        raise collection_changing(queries[0].collection.name)
 
-    def scan(self, record: Record, condition: Condition | None, count: int) -> list[Any]:
-        """Return the command that names every element which meets a condition, up to a count."""
-        collection = record.collection
-        anywhere = np.zeros(collection.dimensions, np.float32)
-        anywhere[0] = 1.0
-        asked = record.index.lift(collection.lifted).asked(anywhere)
-        words: list[Any] = ["VSIM", self._records.keys(record).vectors, "FP32", asked.tobytes()]
-        words += ["COUNT", count, "TRUTH", *self._thread()]
-        expression = _expression(record, condition)
-        return words + (["FILTER", expression] if expression else [])
+    async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
+        """Return the sorted ids of all documents that meet a condition."""
 
-    async def _begin(self, query: Query) -> Search:
-        record = await self._records.get(query.collection.name)
+        async def find(record: Record) -> list[str] | None:
+            keys = self._catalog.keys(record)
+            async with redis_errors():
+                total = await self._redis.zcard(keys.ids)
+            command = self._scan_command(record, keys, condition, max(1, total))
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                pipe.execute_command(*command)
+                pipe.hget(keys.record, "version")
+                found, version = await pipe.execute()
+            if version != b"%d" % record.version:
+                return None
+            return sorted(document_id.decode() for document_id in found)
+
+        return await self._catalog.attempt(name, find)
+
+    def _scan_command(
+        self, record: Record, keys: Keys, condition: Condition | None, count: int
+    ) -> list[Any]:
+        """Return the command that lists every element which meets a condition, up to a count."""
+        any_vector = np.zeros(record.collection.dimensions, np.float32)
+        any_vector[0] = 1.0
+        vector = record.transform.transform_query(any_vector)
+        command: list[Any] = ["VSIM", keys.vectors, "FP32", vector.tobytes()]
+        command += ["COUNT", count, "TRUTH", *self._thread_option()]
+        expression = _filter_expression(record, condition)
+        return command + (["FILTER", expression] if expression else [])
+
+    async def _plan(self, query: Query) -> QueryPlan:
+        record = await self._catalog.get(query.collection.name)
         if record.collection != query.collection:
-            raise changing(query.collection.name)
-        lift = record.index.lift(record.collection.lifted)
-        return Search(query, record, lift, _expression(record, query.condition), query.vector)
+            raise collection_changing(query.collection.name)
+        expression = _filter_expression(record, query.condition)
+        return QueryPlan(query, record, record.transform, expression, query.vector)
 
-    async def _find_vectors(self, searches: Sequence[Search]) -> None:
-        """Read the vectors of the documents that are asked by."""
-        by_id = [search for search in searches if search.query.document_id]
-        if not by_id:
+    async def _read_query_vectors(self, plans: Sequence[QueryPlan]) -> None:
+        """Read the vectors of the documents that queries search by."""
+        by_document = [plan for plan in plans if plan.query.document_id]
+        if not by_document:
             return
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for search in by_id:
-                keys = self._records.keys(search.record)
-                pipe.hget(keys.document(search.query.document_id), "v")
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for plan in by_document:
+                keys = self._catalog.keys(plan.record)
+                pipe.hget(keys.document(plan.query.document_id), "v")
                 pipe.hget(keys.record, "version")
             replies = await pipe.execute()
-        for search, vector, version in zip(by_id, replies[::2], replies[1::2], strict=True):
+        for plan, vector, version in zip(by_document, replies[::2], replies[1::2], strict=True):
             if vector is not None:
-                search.vector = np.frombuffer(vector, "<f4")
-            elif version == b"%d" % search.record.version:
-                raise NotFound(
-                    "DOCUMENT_NOT_FOUND",
-                    "There is no document of this id to search by.",
-                    field="document_id",
-                    id=search.query.document_id,
-                )
+                plan.vector = np.frombuffer(vector, "<f4")
+            elif version == b"%d" % plan.record.version:
+                raise query_document_not_found(plan.query.document_id)
 
-    async def _answer(self, searches: Sequence[Search]) -> bool:
-        """Find and read the hits; return False if a collection has changed meanwhile."""
-        for search in searches:
-            search.prepare(self._sizes.get(search.record.collection.name, 0))
-        asked = list(searches)
-        while asked:
-            if not await self._ask(asked):
+    async def _execute(self, plans: Sequence[QueryPlan]) -> bool:
+        """Find, read and score the hits; return False if a collection has changed meanwhile."""
+        for plan in plans:
+            plan.prepare(self._document_counts.get(plan.record.collection.name, 0))
+        pending = list(plans)
+        while pending:
+            if not await self._find_candidates(pending):
                 return False
-            short = [one for one in asked if one.is_short(self._size(one))]
-            for search in short:
-                search.whole = True
-            enough = [search for search in asked if not any(search is one for one in short)]
-            for search in enough:
-                search.found = search.found[: search.count]
-            await self._read(enough)
-            unsure = [search for search in enough if search.is_unsure()]
-            for search in unsure:
-                search.count *= _WIDER
-            asked = short + unsure
+            complete, repeated = [], []
+            for plan in pending:
+                if plan.is_incomplete(self._document_counts[plan.record.collection.name]):
+                    plan.full_scan = True
+                    repeated.append(plan)
+                else:
+                    plan.candidates = plan.candidates[: plan.count]
+                    complete.append(plan)
+            await self._read_documents(complete)
+            for plan in complete:
+                if plan.may_lack_hits():
+                    plan.count *= _RETRY_FACTOR
+                    repeated.append(plan)
+            pending = repeated
         return True
 
-    def _size(self, search: Search) -> int:
-        return self._sizes[search.record.collection.name]
-
-    async def _ask(self, searches: Sequence[Search]) -> bool:
-        records = {search.record.collection.name: search.record for search in searches}
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for search in searches:
-                self._add(pipe, search)
-            # The versions last: an index that was dropped meanwhile has left an empty answer.
+    async def _find_candidates(self, plans: Sequence[QueryPlan]) -> bool:
+        """Send all commands in one round trip; return False if a collection has changed."""
+        records = {plan.record.collection.name: plan.record for plan in plans}
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for plan in plans:
+                command = self._command(plan)
+                plan.explain(command)
+                pipe.execute_command(*command)
+            # The versions last: an index that was dropped meanwhile has given an empty reply.
             for record in records.values():
-                keys = self._records.keys(record)
+                keys = self._catalog.keys(record)
                 pipe.hget(keys.record, "version")
                 pipe.zcard(keys.ids)
             replies = await pipe.execute()
-        found, tails = replies[: len(searches)], replies[len(searches) :]
-        if tails[::2] != [b"%d" % record.version for record in records.values()]:
+        found, checks = replies[: len(plans)], replies[len(plans) :]
+        if checks[::2] != [b"%d" % record.version for record in records.values()]:
             return False
-        self._sizes.update(zip(records, tails[1::2], strict=True))
-        for search, reply in zip(searches, found, strict=True):
-            if search.query.text:
-                search.found = [
-                    (key.decode(), float(score))
-                    for key, score in zip(reply[::2], reply[1::2], strict=True)
+        self._document_counts.update(zip(records, checks[1::2], strict=True))
+        for plan, reply in zip(plans, found, strict=True):
+            if plan.query.text:
+                plan.candidates = [(key.decode(), float(score)) for key, score in _pairs(reply)]
+                plan.fetched = len(plan.candidates)
+            elif plan.vector is not None:
+                # VSIM's score is (1 + cosine) / 2.
+                plan.candidates = [
+                    (key.decode(), 2 * float(score) - 1) for key, score in _pairs(reply)
                 ]
-                search.asked_for = len(search.found)
-            elif search.vector is not None:
-                search.found = _pairs(reply)
-            elif search.expression:
-                ids = await self._matching(search.record.collection.name, search.query.condition)
-                search.found = [(key, 0.0) for key in ids[: search.count]]
+            elif plan.filter_expression:
+                name = plan.record.collection.name
+                ids = await self.matching_ids(name, plan.query.condition)
+                plan.candidates = [(document_id, 0.0) for document_id in ids[: plan.count]]
             else:
-                search.found = [(key.decode(), 0.0) for key in reply]
+                plan.candidates = [(document_id.decode(), 0.0) for document_id in reply]
         return True
 
-    def _add(self, pipe: Any, search: Search) -> None:
-        """Add a query's command to the pipeline."""
-        keys = self._records.keys(search.record)
-        if search.query.text:
-            words = self._worded(search, keys)
-        elif search.vector is None:
-            count = 0 if search.expression else search.count
-            words = ["ZRANGEBYLEX", keys.ids, "-", "+", "LIMIT", 0, count]
-        else:
-            asked = search.lift.asked(search.vector)
-            words = ["VSIM", keys.vectors, "FP32", asked.tobytes(), "WITHSCORES"]
-            words += ["COUNT", search.reach, *self._effort(search), *self._thread()]
-        if search.query.explain:
-            search.explanation.append(
-                " ".join("<vector>" if isinstance(word, bytes) else str(word) for word in words)
-            )
-        pipe.execute_command(*words)
+    def _command(self, plan: QueryPlan) -> list[Any]:
+        """Return the command that finds the candidates of a query."""
+        keys = self._catalog.keys(plan.record)
+        if plan.query.text:
+            if not plan.stems:
+                return ["ZRANGE", keys.scratch, 0, 0]  # an empty reply
+            script: list[Any] = ["EVAL", scripts.SEARCH_TEXT, 2, keys.ids, keys.scratch]
+            return [*script, keys.term_prefix, plan.count, *plan.stems]
+        if plan.vector is None:
+            count = 0 if plan.filter_expression else plan.count
+            return ["ZRANGEBYLEX", keys.ids, "-", "+", "LIMIT", 0, count]
+        vector = plan.transform.transform_query(plan.vector)
+        command = ["VSIM", keys.vectors, "FP32", vector.tobytes(), "WITHSCORES"]
+        return [*command, "COUNT", plan.requested, *_vsim_options(plan), *self._thread_option()]
 
-    @staticmethod
-    def _worded(search: Search, keys: Keys) -> list[Any]:
-        if not search.stems:
-            return ["ZRANGE", keys.scratch, 0, 0]  # nothing
-        words: list[Any] = ["EVAL", scripts.LEXICAL, 2, keys.ids, keys.scratch, keys.term]
-        return [*words, search.count, *search.stems]
-
-    def _effort(self, search: Search) -> list[Any]:
-        filtered: list[Any] = ["FILTER", search.expression] if search.expression else []
-        if search.whole:
-            return [*filtered, "TRUTH"]
-        if filtered:
-            filtered += ["FILTER-EF", _FILTER_EFFORT + search.count]
-        return [*filtered, "EF", search.effort]
-
-    def _thread(self) -> list[str]:
+    def _thread_option(self) -> list[str]:
         return [] if self.background else ["NOTHREAD"]
 
-    async def _read(self, searches: Sequence[Search]) -> None:
-        """Read what is needed of the documents, and score them."""
-        reading = [search for search in searches if search.wanted]
-        stored = iter(await self._fetch(reading)) if reading else iter(())
-        for search in searches:
-            names = search.wanted
-            if names:
-                rows = [next(stored) for _ in search.found]
-                kept = [any(value is not None for value in row) for row in rows]
-                search.lost = len(rows) - sum(kept)
-                search.found = [
-                    one for one, is_kept in zip(search.found, kept, strict=True) if is_kept
-                ]
-                search.parts = [
-                    {name: value or b"" for name, value in zip(names, row, strict=True)}
-                    for row, is_kept in zip(rows, kept, strict=True)
-                    if is_kept
-                ]
-            if search.query.text:
-                search.keep_matching()
-            score(search)
-
-    async def _fetch(self, searches: Sequence[Search]) -> list[list[bytes | None]]:
-        async with asking(), self._redis.pipeline(transaction=False) as pipe:
-            for search in searches:
-                keys = self._records.keys(search.record)
-                for key, _ in search.found:
-                    pipe.execute_command("HMGET", keys.document(key), *search.wanted)
-            rows: list[list[bytes | None]] = await pipe.execute()
-        return rows
+    async def _read_documents(self, plans: Sequence[QueryPlan]) -> None:
+        """Read the required parts of the candidates' documents in one round trip, and score."""
+        reading = [plan for plan in plans if plan.parts]
+        rows: list[list[bytes | None]] = []
+        if reading:
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for plan in reading:
+                    keys = self._catalog.keys(plan.record)
+                    for document_id, _ in plan.candidates:
+                        pipe.execute_command("HMGET", keys.document(document_id), *plan.parts)
+                rows = await pipe.execute()
+        first = 0
+        for plan in plans:
+            if plan.parts:
+                last = first + len(plan.candidates)
+                _set_documents(plan, rows[first:last])
+                first = last
+            if plan.query.text:
+                plan.filter_candidates()
+            plan.score_candidates()
 
 
-def _expression(record: Record, condition: Condition | None) -> str:
-    fields = record.collection.fields
-    return filter.compile_filter(condition, fields, expiring=record.expiring)
+def _set_documents(plan: QueryPlan, rows: Sequence[Sequence[bytes | None]]) -> None:
+    """Keep the candidates whose document exists, and the parts of it that were read."""
+    existing = [at for at, row in enumerate(rows) if any(part is not None for part in row)]
+    plan.missing = len(rows) - len(existing)
+    names = plan.parts
+    plan.candidates = [plan.candidates[at] for at in existing]
+    plan.documents = [
+        {name: part or b"" for name, part in zip(names, rows[at], strict=True)} for at in existing
+    ]
 
 
-def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float]]:
-    """Read ids and cosines; Redis scores (1 + cos) / 2."""
-    scores = zip(reply[::2], reply[1::2], strict=True)
-    return [(key.decode(), 2 * float(score) - 1) for key, score in scores]
+def _vsim_options(plan: QueryPlan) -> list[Any]:
+    expression = plan.filter_expression
+    options: list[Any] = ["FILTER", expression] if expression else []
+    if plan.full_scan:
+        return [*options, "TRUTH"]
+    if expression:
+        options += ["FILTER-EF", _FILTER_EF + plan.count]
+    return [*options, "EF", plan.ef]
+
+
+def _filter_expression(record: Record, condition: Condition | None) -> str:
+    return compile_filter(condition, record.collection.fields, expiring=record.expiring)
+
+
+def _pairs(reply: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """Pair the ids and scores that alternate in a reply."""
+    return zip(reply[::2], reply[1::2], strict=True)

@@ -1,0 +1,64 @@
+"""Reads documents of any collection, in shards or not."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from services.search.engines.catalog import Catalog
+from services.search.engines.documents import DocumentStore
+from services.search.engines.record import Record
+from services.search.engines.shards import scatter, shard_names
+from services.search.types import Document
+
+
+class ShardedDocumentStore:
+    """``DocumentStore`` for collections that can have shards."""
+
+    def __init__(self, documents: DocumentStore, catalog: Catalog) -> None:
+        self._documents = documents
+        self._catalog = catalog
+
+    async def get(self, record: Record, ids: Sequence[str]) -> list[Document | None]:
+        """Read documents by id; None for each that does not exist."""
+        if not record.collection.is_sharded:
+            return await self._documents.get(record, ids)
+
+        async def read(shard: str, shard_ids: list[str]) -> list[Document | None]:
+            return await self._documents.get(await self._catalog.get(shard), shard_ids)
+
+        return await scatter(record.collection, ids, str, read)
+
+    async def list_ids(self, record: Record, after: str, count: int) -> list[str]:
+        """Return up to ``count`` sorted ids that follow ``after``."""
+        ids = [
+            document_id
+            async for shard in self._shards(record)
+            for document_id in await self._documents.list_ids(shard, after, count)
+        ]
+        return sorted(ids, key=str.encode)[:count]
+
+    async def sample_ids(self, record: Record, count: int, seed: int) -> list[str]:
+        """Return random ids, all of them if there are no more than ``count``."""
+        if not record.collection.is_sharded:
+            return await self._documents.sample_ids(record, count, seed)
+        # The hash distributes documents evenly, so every shard contributes as many.
+        share = -(-count // record.collection.shards)
+        ids = [
+            document_id
+            async for shard in self._shards(record)
+            for document_id in await self._documents.sample_ids(shard, share, seed)
+        ]
+        return ids[:count]
+
+    async def count(self, record: Record) -> int:
+        """Return the number of documents that have not expired."""
+        return sum([await self._documents.count(shard) async for shard in self._shards(record)])
+
+    async def memory(self, record: Record) -> int:
+        """Estimate the bytes that the documents take."""
+        return sum([await self._documents.memory(shard) async for shard in self._shards(record)])
+
+    async def _shards(self, record: Record) -> AsyncIterator[Record]:
+        if not record.collection.is_sharded:
+            yield record
+            return
+        for shard in shard_names(record.collection):
+            yield await self._catalog.get(shard)

@@ -1,0 +1,71 @@
+"""Runs queries: grouping and hybrid fusion above the engines, one search for each engine."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from services.search import ranking
+from services.search.engines.catalog import Catalog
+from services.search.engines.engine import Engine
+from services.search.engines.sharded_documents import ShardedDocumentStore
+from services.search.grouping import search_groups
+from services.search.types import Collection, Query, Result
+
+
+class QueryRunner:
+    """Answers checked queries; ``engine_of`` returns the engine of a collection."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        documents: ShardedDocumentStore,
+        engine_of: Callable[[Collection], Engine],
+    ) -> None:
+        self._catalog = catalog
+        self._documents = documents
+        self._engine_of = engine_of
+
+    async def run(self, queries: Sequence[Query]) -> list[Result]:
+        """Answer queries, in order."""
+        ungrouped = iter(await self._rank([query for query in queries if not query.group_by]))
+        return [
+            await search_groups(query, self._rank) if query.group_by else next(ungrouped)
+            for query in queries
+        ]
+
+    async def search_engines(self, queries: Sequence[Query]) -> list[Result]:
+        """Answer queries by vector or by text, with one search for each engine that they need."""
+        positions: dict[Engine, list[int]] = {}
+        for at, query in enumerate(queries):
+            positions.setdefault(self._engine_of(query.collection), []).append(at)
+        results: dict[int, Result] = {}
+        for engine, mine in positions.items():
+            results |= zip(mine, await engine.search([queries[at] for at in mine]), strict=True)
+        return [results[at] for at in range(len(queries))]
+
+    async def _rank(self, queries: Sequence[Query]) -> list[Result]:
+        """Answer queries; a hybrid one is split into two, whose rankings are fused."""
+        if not queries:
+            return []
+        plain: list[Query] = []
+        for query in queries:
+            plain += ranking.split_hybrid(query) if query.fusion else (query,)
+        found = iter(await self.search_engines(plain))
+        results = [
+            ranking.fuse(query, next(found), next(found)) if query.fusion else next(found)
+            for query in queries
+        ]
+        await asyncio.gather(
+            *(
+                self._add_documents(query, result)
+                for query, result in zip(queries, results, strict=True)
+                if ranking.needs_documents(query)
+            )
+        )
+        return results
+
+    async def _add_documents(self, query: Query, result: Result) -> None:
+        """Read the documents of a hybrid query's page, rather than of all hits that were fused."""
+        record = await self._catalog.get(query.collection.name)
+        ids = [hit.id for hit in result.hits]
+        documents = await self._documents.get(record, ids) if ids else []
+        ranking.add_documents(query, result, documents)
