@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value, field_types
-from services.gateway.rag.ingest.batching import CoalescingBatcher
+from services.gateway.coalescing.batcher import CoalescingBatcher
 from services.gateway.rag.ingest.ttl_value import TtlValue
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 

@@ -1,0 +1,111 @@
+"""Joins requests that arrive while a call is under way into one batch for the next call.
+
+One caller alone waits for one call. Many callers share the cost of each call, and no caller waits
+for a timer.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from services.errors import Aborted, Overloaded, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# These failures say nothing about an item, so they end the whole batch.
+_BATCH_FAILURES = (Aborted, Overloaded, Unavailable)
+
+
+@dataclass
+class _Request(Generic[Item, Result]):
+    items: Sequence[Item]
+    results: "asyncio.Future[list[Result]]"
+
+
+class CoalescingBatcher(Generic[Item, Result]):
+    """Sends the items of concurrent callers in shared batches and returns one result per item.
+
+    Args:
+        call: sends one batch and returns one result per item, in order.
+        max_weight: largest total weight of a batch. A single request may exceed it.
+        max_concurrent: largest number of calls under way at once.
+        weigh: returns the weight of an item; every item weighs 1 by default.
+
+    Aborted, Overloaded and Unavailable fail every request of a batch. After any other failure the
+    batcher sends each request alone, so that one caller's bad item fails that caller only.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        max_weight: int,
+        max_concurrent: int,
+        weigh: Callable[[Item], int] = lambda _: 1,
+    ) -> None:
+        self._call, self._max_weight, self._weigh = call, max_weight, weigh
+        self._idle = max_concurrent
+        self._queue: deque[_Request[Item, Result]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
+        """Return the results of ``items``, in their order."""
+        if not items:
+            return []
+        request = _Request[Item, Result](items, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
+        if self._idle:
+            self._idle -= 1
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await request.results
+
+    def close(self) -> None:
+        """Cancel the calls under way and every request that still waits."""
+        for task in self._tasks:
+            task.cancel()
+        for request in self._queue:
+            request.results.cancel()
+
+    async def _run(self) -> None:
+        """Send batches until the queue is empty."""
+        try:
+            while batch := self._next_batch():
+                await self._send(batch)
+        finally:
+            self._idle += 1
+
+    def _next_batch(self) -> list[_Request[Item, Result]]:
+        batch: list[_Request[Item, Result]] = []
+        weight = 0
+        while self._queue:
+            request = self._queue[0]
+            weight += sum(map(self._weigh, request.items))
+            if batch and weight > self._max_weight:
+                break
+            self._queue.popleft()
+            if not request.results.done():  # the caller still waits
+                batch.append(request)
+        return batch
+
+    async def _send(self, batch: Sequence[_Request[Item, Result]]) -> None:
+        try:
+            results = iter(await self._call([item for request in batch for item in request.items]))
+        except asyncio.CancelledError:
+            for request in batch:
+                request.results.cancel()
+            raise
+        except Exception as error:
+            fails_all = len(batch) == 1 or isinstance(error, _BATCH_FAILURES)
+            for request in batch:
+                if not fails_all:
+                    await self._send([request])
+                elif not request.results.done():
+                    request.results.set_exception(error)
+            return
+        for request in batch:
+            own = [next(results) for _ in request.items]
+            if not request.results.done():
+                request.results.set_result(own)
