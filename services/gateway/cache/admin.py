@@ -1,4 +1,4 @@
-"""What the cache holds, seen by its owner: read, listed, deleted, judged, purged with a record."""
+"""Lets the owner of a scope read, list, delete and purge its entries."""
 
 import logging
 import time
@@ -8,90 +8,97 @@ from dataclasses import asdict
 from services.errors import NotFound
 from services.gateway import auth
 from services.gateway.backends.search import SearchClient
-from services.gateway.cache.index import collection
+from services.gateway.cache.index import collection_name
+from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
-from services.gateway.cache.types import Entry, Purge, Purged, Scope, entry_of
+from services.gateway.cache.types import Entry, Scope
 
 log = logging.getLogger(__name__)
 
 PURGE_PAGE = 500
-SAMPLE = 10
+SAMPLE_SIZE = 10
 
 
 class CacheAdmin:
-    """Reads and deletes entries of a scope."""
+    """Reads and deletes the entries of a scope."""
 
     def __init__(self, scopes: Scopes, store: CacheStore, search: SearchClient) -> None:
         self._scopes = scopes
         self._store = store
         self._search = search
 
-    async def get(self, scope: Scope, key: str) -> Entry:
-        """Read an entry of a scope. Raises NotFound for what is not there, or in another scope."""
-        record = await self._store.entry(key)
-        entry = entry_of(record) if record else None
+    async def get(self, scope: Scope, entry_id: str) -> Entry:
+        """Return an entry of a scope.
+
+        Raises:
+            NotFound: the scope has no such entry; another scope may have it.
+        """
+        record = await self._store.get(entry_id)
+        entry = Entry.from_record(record) if record else None
         if entry is None or entry.scope != scope:
-            raise NotFound("ENTRY_NOT_FOUND", "This scope has no such entry.", field="id", id=key)
+            raise NotFound(
+                "ENTRY_NOT_FOUND",
+                "This scope has no entry with this id. It may have expired or been evicted.",
+                field="id",
+                id=entry_id,
+            )
         return entry
 
-    async def delete(self, scope: Scope, key: str) -> None:
-        """Delete an entry of a scope."""
-        await self._forget(scope, [await self.get(scope, key)])
+    async def delete(self, scope: Scope, entry_id: str) -> None:
+        """Delete an entry of a scope. Raises NotFound as ``get`` does."""
+        await self._delete(scope, [await self.get(scope, entry_id)])
 
     async def page(self, scope: Scope, size: int, token: str) -> tuple[list[Entry], str]:
         """Return a page of a scope's entries by id, and the next page's token."""
         partition = await self._scopes.partition(scope)
-        records, following = await self._store.entries(partition, size, token)
-        return [entry_of(record) for record in records], following
+        records, next_token = await self._store.page(partition, size, token)
+        return [Entry.from_record(record) for record in records], next_token
 
-    async def purge(self, scope: Scope, wanted: Purge) -> tuple[int, list[Entry]]:
-        """Count the entries that meet a filter, and delete them if forced; return some of them.
+    async def purge(self, scope: Scope, request: PurgeRequest) -> tuple[int, list[Entry]]:
+        """Count the entries that a request selects, and delete them if it has ``force``.
+
+        Returns:
+            The count and a sample of the entries.
 
         Raises:
-            InvalidArgument: everything would be deleted, and that was not said.
+            InvalidArgument: the purge would delete everything and ``everything`` is not set.
         """
-        wanted.check()
+        request.validate()
         partition, token, count = await self._scopes.partition(scope), "", 0
-        if wanted.force:
+        if request.force:
             await self._store.begin_purge(partition)
         sample: list[Entry] = []
         while True:
             page, token = await self.page(scope, PURGE_PAGE, token)
-            met = [entry for entry in page if wanted.meets(entry)]
-            count += len(met)
-            sample += met[: SAMPLE - len(sample)]
-            if met and wanted.force:
-                await self._forget(scope, met)
+            selected = [entry for entry in page if request.matches(entry)]
+            count += len(selected)
+            sample += selected[: SAMPLE_SIZE - len(sample)]
+            if selected and request.force:
+                await self._delete(scope, selected)
             if not token:
                 break
-        log.info("purge", extra={"partition": partition, "entries": count, "force": wanted.force})
-        if wanted.force:
-            purged = Purged(time.time(), auth.current_key_name(), wanted.told(), count)
-            await self._store.audit(partition, asdict(purged))
+        log.info(
+            "purge of cache entries",
+            extra={"partition": partition, "entries": count, "force": request.force},
+        )
+        if request.force:
+            record = PurgeRecord(time.time(), auth.current_key_name(), request.filter_record(), count)
+            await self._store.append_purge_record(partition, asdict(record))
         return count, sample
 
-    async def purged(self, scope: Scope, size: int, token: str) -> tuple[list[Purged], str]:
+    async def purge_records(
+        self, scope: Scope, size: int, token: str
+    ) -> tuple[list[PurgeRecord], str]:
         """Return a page of a scope's purges, newest first, and the next page's token."""
         partition = await self._scopes.partition(scope)
-        records, following = await self._store.audited(partition, size, token)
-        return [Purged(**record) for record in records], following
+        records, next_token = await self._store.purge_records(partition, size, token)
+        return [PurgeRecord(**record) for record in records], next_token
 
-    async def judge(self, scope: Scope, key: str, *, correct: bool) -> bool:
-        """Note whether an entry answered rightly; delete it if not, and say if it is gone."""
-        entry = await self.get(scope, key)
-        counts = {"right" if correct else "wrong": 1}
-        whole = await self._scopes.tenant_partition(scope.tenant)
-        await self._store.count(await self._scopes.partition(scope), counts, history=False)
-        await self._store.count(whole, counts, history=True)
-        if not correct:
-            await self._forget(scope, [entry])
-        return not correct
-
-    async def _forget(self, scope: Scope, entries: Sequence[Entry]) -> None:
-        """Delete entries, from the ledger first: what is not there is never served."""
+    async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
+        """Delete entries, from the store first: an entry that is not there is never served."""
         await self._store.delete([entry.id for entry in entries])
         partition = await self._scopes.partition(scope)
         for digest in {entry.digest for entry in entries}:
-            ids = [entry.id for entry in entries if entry.digest == digest]
-            await self._search.delete(collection(digest, partition), ids)
+            entry_ids = [entry.id for entry in entries if entry.digest == digest]
+            await self._search.delete(collection_name(digest, partition), entry_ids)

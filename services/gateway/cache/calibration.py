@@ -1,7 +1,6 @@
-"""Finds the loosest bounds that keep a wanted precision, on labelled pairs of a user's own."""
+"""Finds the loosest bounds that keep a precision, on a caller's own labelled pairs."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,157 +9,159 @@ from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.cache import calibration
-from services.gateway.cache.statistics import wilson
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Side, Verifier
+from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts, split_in_halves
+from services.gateway.cache.statistics import Proportion, wilson_interval
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier
 
-PAIRS = 50_000
-BATCH = 256
-POINTS = 100
-Share = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two questions, and whether the answer to one answers the other."""
-
-    one: str
-    other: str
-    same: bool
+MAX_PAIRS = 50_000
+EMBED_BATCH = 256
+CURVE_POINTS = 100
+_REJECTED = -2.0  # below every bound
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """A bound, and what it does on pairs it was not chosen on.
+class CalibratedBound:
+    """A bound, and how it performs on pairs that did not choose it.
 
     Attributes:
-        bound: least value to serve at; None if no bound reaches the wanted precision.
-        precision: share of the served that are the same, with its interval.
-        recall: share of the same that are served, with its interval.
+        bound: minimum score to serve at; None if no bound reaches the precision.
+        precision: share of the served pairs that ask the same.
+        recall: share of the pairs that ask the same which are served.
         curve: bounds with their precisions and hit ratios.
     """
 
     bound: float | None
-    precision: Share
-    recall: Share
+    precision: Proportion
+    recall: Proportion
     curve: list[tuple[float, float, float]]
 
 
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of pairs, float64 [n], and their labels, bool [n]."""
+
+    similarity: NDArray[Any]
+    probability: NDArray[Any]
+    same: NDArray[Any]
+
+
 class Calibration:
-    """Judges pairs as the cache does, and finds bounds."""
+    """Scores pairs as the cache does, and finds bounds on the scores."""
 
     def __init__(self, embedder: EmbedderClient, verifier: Verifier) -> None:
         self._embedder = embedder
         self._verifier = verifier
 
-    async def find(self, rows: Sequence[Pair], precision: float) -> tuple[Calibrated, Calibrated]:
-        """Return the bounds on the cosine and on the probability.
+    async def calibrate(
+        self, pairs: Sequence[LabelledPair], precision: float
+    ) -> tuple[CalibratedBound, CalibratedBound]:
+        """Return the bounds on the cosine similarity and on the verifier's probability.
 
         Raises:
-            InvalidArgument: the pairs are too few, too many or of one kind, or no precision is
-                wanted.
+            InvalidArgument: there are too few pairs, too many or of one label only, or the
+                precision is out of range.
         """
-        parts = calibration.halves(rows)
-        _check(rows, parts, precision)
-        fit, rest = [await self._judge(part) for part in parts]
-        return tuple(  # type: ignore[return-value]
-            calibrated((fit[kind], fit[2]), (rest[kind], rest[2]), precision) for kind in (0, 1)
+        halves = split_in_halves(pairs)
+        _validate(pairs, halves, precision)
+        fit, test = [await self._score(half) for half in halves]
+        return (
+            calibrate_bound((fit.similarity, fit.same), (test.similarity, test.same), precision),
+            calibrate_bound((fit.probability, fit.same), (test.probability, test.same), precision),
         )
 
-    async def _judge(self, rows: Sequence[Pair]) -> list[NDArray[Any]]:
-        """Return cosines, probabilities and labels; what the verifier refuses has neither."""
-        texts = calibration.texts(rows)
-        blocks = []
-        for first in range(0, len(texts), BATCH):
-            blocks.append(
-                await self._embedder.embed_documents(texts[first : first + BATCH], bulk=True)
-            )
-        sides = {
-            text: Side(Text(text), row, blocks[0].digest)
-            for text, row in zip(texts, np.concatenate([one.rows for one in blocks]), strict=True)
+    async def _score(self, pairs: Sequence[LabelledPair]) -> _Scores:
+        texts = distinct_texts(pairs)
+        batches = [
+            await self._embedder.embed_documents(texts[first : first + EMBED_BATCH], bulk=True)
+            for first in range(0, len(texts), EMBED_BATCH)
+        ]
+        rows = np.concatenate([batch.rows for batch in batches])
+        questions = {
+            text: Question(LexicalText(text), row, batches[0].digest)
+            for text, row in zip(texts, rows, strict=True)
         }
-        judged = [self._pair(sides[pair.one], sides[pair.other]) for pair in rows]
-        cosines, probabilities = np.array(judged).T
-        return [cosines, probabilities, np.array([pair.same for pair in rows])]
+        scores = [self._score_pair(questions[pair.one], questions[pair.other]) for pair in pairs]
+        similarity, probability = np.array(scores).T
+        return _Scores(similarity, probability, np.array([pair.same for pair in pairs]))
 
-    def _pair(self, one: Side, other: Side) -> tuple[float, float]:
-        assert one.vector is not None and other.vector is not None  # noqa: PT018, S101 - just made
-        cosine = float(one.vector @ other.vector)
-        probability = self._verifier.probability(one, other, cosine)
-        if self._verifier.refuses(one, other, cosine, probability):
-            return -2.0, -2.0  # below every bound
-        return cosine, probability
+    def _score_pair(self, one: Question, other: Question) -> tuple[float, float]:
+        assert one.vector is not None and other.vector is not None  # noqa: PT018, S101 - embedded
+        similarity = float(one.vector @ other.vector)
+        probability = self._verifier.probability(one, other, similarity)
+        if self._verifier.rejects(one, other, similarity, probability):
+            return _REJECTED, _REJECTED
+        return similarity, probability
 
 
-def calibrated(
+def calibrate_bound(
     fit: tuple[NDArray[Any], NDArray[Any]],
-    rest: tuple[NDArray[Any], NDArray[Any]],
+    test: tuple[NDArray[Any], NDArray[Any]],
     precision: float,
-) -> Calibrated:
-    """Choose a bound on some scores and labels, measure it on others."""
-    bound = lowest(*fit, precision)
-    scores, same = rest
+) -> CalibratedBound:
+    """Choose a bound on the scores and labels of ``fit``, and measure it on those of ``test``."""
+    bound = lowest_bound(*fit, precision)
+    scores, same = test
     served = scores >= (np.inf if bound is None else bound)
-    right = int((served & same).sum())
-    steps = np.quantile(scores[scores >= -1], np.linspace(0, 1, POINTS))
-    curve = [
-        (float(step), float(same[scores >= step].mean()), float((scores >= step).mean()))
-        for step in np.unique(steps)
-    ]
-    return Calibrated(
-        bound, wilson(right, int(served.sum())), wilson(right, int(same.sum())), curve
+    correct = int((served & same).sum())
+    return CalibratedBound(
+        bound,
+        wilson_interval(correct, int(served.sum())),
+        wilson_interval(correct, int(same.sum())),
+        _curve(scores, same),
     )
 
 
-def lowest(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float | None:
-    """Return the least bound at which this precision is kept, or None."""
+def _curve(scores: NDArray[Any], same: NDArray[Any]) -> list[tuple[float, float, float]]:
+    accepted = scores[scores > _REJECTED]
+    if not len(accepted):
+        return []
+    steps = np.unique(np.quantile(accepted, np.linspace(0, 1, CURVE_POINTS)))
+    return [
+        (float(step), float(same[scores >= step].mean()), float((scores >= step).mean()))
+        for step in steps
+    ]
+
+
+def lowest_bound(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float | None:
+    """Return the lowest bound on the scores at which the precision holds, or None."""
+    bounds, served, correct = served_at(scores, same)
+    reached = np.flatnonzero((correct >= precision * served) & (bounds > _REJECTED))
+    return float(bounds[reached[-1]]) if len(reached) else None
+
+
+def served_at(
+    scores: NDArray[Any], same: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the distinct scores, falling, and what each serves as a bound.
+
+    Returns:
+        The bounds, how many pairs each serves, and how many of those ask the same.
+    """
     order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.diff(scores[order]) != 0, True)  # equal scores fall together
-    kept = np.cumsum(same[order]) >= precision * np.arange(1, len(order) + 1)
-    good = np.flatnonzero(kept & ends & (scores[order] >= -1))
-    return float(scores[order][good[-1]]) if len(good) else None
+    falling = scores[order]
+    last_of_score = np.append(np.diff(falling) != 0, True)  # a bound serves all equal scores
+    served, correct = np.arange(1, len(order) + 1), np.cumsum(same[order])
+    return falling[last_of_score], served[last_of_score], correct[last_of_score]
 
 
-def _check(rows: Sequence[Pair], parts: Sequence[Sequence[Pair]], precision: float) -> None:
+def _validate(
+    pairs: Sequence[LabelledPair], halves: Sequence[Sequence[LabelledPair]], precision: float
+) -> None:
     if not 0 < precision < 1:
-        raise InvalidArgument("BAD_PRECISION", "precision lies in (0, 1).", field="precision")
-    if len(rows) > PAIRS:
-        raise InvalidArgument("TOO_MANY_PAIRS", f"At most {PAIRS} pairs.", field="pairs")
-    if any({pair.same for pair in part} != {True, False} for part in parts):
+        raise InvalidArgument(
+            "BAD_PRECISION",
+            "precision is out of range. Send a number between 0 and 1, exclusive.",
+            field="precision",
+        )
+    if len(pairs) > MAX_PAIRS:
+        raise InvalidArgument(
+            "TOO_MANY_PAIRS", f"There are too many pairs. Send at most {MAX_PAIRS}.", field="pairs"
+        )
+    if any({pair.same for pair in half} != {True, False} for half in halves):
         raise InvalidArgument(
             "TOO_FEW_PAIRS",
-            "Send more pairs, of both kinds: one half chooses the bound, the other measures it.",
+            "There are too few pairs of one label. Send more of both: one half chooses the bound"
+            " and the other measures it.",
             field="pairs",
         )
-
-
-def halves(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Part pairs in two by connected question."""
-    parts: tuple[list[Pair], list[Pair]] = ([], [])
-    first = first_connected(pairs)
-    for pair in pairs:
-        parts[hashlib.sha256(first[pair.one].encode()).digest()[0] % 2].append(pair)
-    return parts
-
-
-def texts(pairs: Iterable[Pair]) -> list[str]:
-    """Return the distinct questions of pairs, in their order."""
-    return list(dict.fromkeys(text for pair in pairs for text in (pair.one, pair.other)))
-
-
-def first_connected(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Map each question to the alphabetically first of those it is connected with."""
-    above: dict[str, str] = {}
-
-    def top(text: str) -> str:
-        above.setdefault(text, text)
-        while above[text] != text:
-            above[text] = above[above[text]]
-            text = above[text]
-        return text
-
-    for pair in pairs:
-        one, other = sorted((top(pair.one), top(pair.other)))
-        above[other] = one
-    return {text: top(text) for text in list(above)}

@@ -1,21 +1,31 @@
-"""The collections of search that hold the prompts of cache entries."""
+"""The search collections that hold the prompts of cache entries, and the queries to them."""
 
-COLLECTIONS = 32
+from services.gateway.backends.types import Query, Vectors
 
-
-def collection(digest: str, partition: str) -> str:
-    """Return the name of the collection of search that holds the prompts of a model and partition.
-
-    A search for what few of very many documents meet has to look at all of them. So scopes
-    are spread over collections, and small ones are not lost in the crowd.
-    """
-    return f"cache-{digest[:16]}-{int(partition[:8], 16) % COLLECTIONS}"
-
-
-# How many entries are judged: the nearest may be an opposite, the next one may answer.
-CANDIDATES = 4
-# Under a budget the answers around the nearest speak for or against it.
-NEIGHBOURHOOD = 8
-# What is near enough to answer is found with few candidates: `tests/bench/latency.py` shows it.
-EFFORT = 64
+# A filtered search for few of very many documents has to look at all of them. So scopes are spread
+# over several collections.
+COLLECTIONS_PER_MODEL = 32
+# The nearest entry may contradict the question, so the next ones are candidates too.
+SIMILARITY_CANDIDATES = 4
+# Under an error budget the answers around the nearest one count for or against it.
+BUDGET_CANDIDATES = 8
+# A small `ef` finds the near prompts that may answer: `tests/bench/latency.py` shows it.
+EF = 64
 FIELDS = {"partition": "tag", "fingerprint": "tag"}
+
+
+def collection_name(digest: str, partition: str) -> str:
+    """Return the search collection for the prompts of a model and a partition."""
+    return f"cache-{digest[:16]}-{int(partition[:8], 16) % COLLECTIONS_PER_MODEL}"
+
+
+def query(vectors: Vectors, partition: str, limit: int, fingerprint: str = "") -> Query:
+    """Return the query for the prompts of a partition nearest to the first row of ``vectors``.
+
+    With a ``fingerprint`` the query finds prompts of that context only.
+    """
+    tags = {"partition": partition}
+    if fingerprint:
+        tags["fingerprint"] = fingerprint
+    name = collection_name(vectors.digest, partition)
+    return Query(name, vectors.rows[0], limit=limit, tags=tags, ef=EF)

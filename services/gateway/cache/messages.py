@@ -1,4 +1,4 @@
-"""Translates between the gateway's messages and its core's plain data."""
+"""Reads CacheService's messages into plain data, and writes plain data as messages."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,15 @@ from numpy.typing import NDArray
 from memetwin.gateway.v1 import cache_pb2, chat_pb2
 from services.errors import InvalidArgument
 from services.gateway.auth import current_max_error_rate, current_tenant
-from services.gateway.cache.calibration import Calibrated
-from services.gateway.cache.statistics import BUCKETS, quantile, wilson
-from services.gateway.cache.types import Bound, Context, Decision, Entry, Purge, Purged, Scope
+from services.gateway.cache.calibration import CalibratedBound
+from services.gateway.cache.purging import PurgeRecord, PurgeRequest
+from services.gateway.cache.statistics import (
+    LATENCY_BUCKETS,
+    Proportion,
+    histogram_quantile,
+    wilson_interval,
+)
+from services.gateway.cache.types import Bound, Context, Decision, Entry, NewEntry, Request, Scope
 from services.gateway.cache.usage import KINDS
 
 _MODES = {
@@ -20,231 +26,263 @@ _MODES = {
     cache_pb2.LOOKUP_MODE_SEMANTIC: "semantic",
     cache_pb2.LOOKUP_MODE_EXACT_THEN_SEMANTIC: "exact_then_semantic",
 }
-# Contexts up to this size are remembered, so that few fingerprints are computed.
-_REMEMBERED_BYTES = 4096
 _KINDS = {
     "miss": cache_pb2.DECISION_KIND_MISS,
     "exact": cache_pb2.DECISION_KIND_EXACT,
     "semantic": cache_pb2.DECISION_KIND_SEMANTIC,
     "bypass": cache_pb2.DECISION_KIND_BYPASS,
 }
+# Contexts up to this size are memoised, which saves computing their fingerprints again.
+_MEMOISED_BYTES = 4096
 
 
-def mode(number: int) -> str:
-    """Return a lookup mode's name. Raises InvalidArgument for a number we do not know."""
+def mode_from_number(number: int) -> str:
+    """Return the name of a lookup mode.
+
+    Raises:
+        InvalidArgument: there is no such mode.
+    """
     if number not in _MODES:
-        raise InvalidArgument("UNKNOWN_MODE", "There is no such mode.", field="mode", mode=number)
+        raise InvalidArgument(
+            "UNKNOWN_MODE",
+            "mode is unknown. Send a value of LookupMode.",
+            field="mode",
+            mode=number,
+        )
     return _MODES[number]  # type: ignore[index]
 
 
-def scope(message: cache_pb2.Scope) -> Scope:
-    """Read a scope. Raises PermissionDenied for a tenant that is not the caller's."""
+def scope_from_message(message: cache_pb2.Scope) -> Scope:
+    """Read a scope.
+
+    Raises:
+        PermissionDenied: the tenant is not the caller's.
+    """
     return Scope(current_tenant(message.tenant), message.user, message.namespace)
 
 
-def context(message: cache_pb2.RequestContext) -> Context:
+def request_from_message(
+    message: cache_pb2.LookupEntryRequest | cache_pb2.CreateEntryRequest,
+) -> Request:
+    """Read the prompt, its scope and its context."""
+    scope = scope_from_message(message.scope)
+    return Request(scope, context_from_message(message.context), message.prompt)
+
+
+def context_from_message(message: cache_pb2.RequestContext) -> Context:
     """Read the context of a prompt."""
-    if message.ByteSize() > _REMEMBERED_BYTES:
-        return _context(message)
-    return _remembered(message.SerializeToString(deterministic=True))
+    if message.ByteSize() > _MEMOISED_BYTES:
+        return _read_context(message)
+    return _memoised_context(message.SerializeToString(deterministic=True))
 
 
 @functools.lru_cache(1024)
-def _remembered(data: bytes) -> Context:
-    """Read a context, or return the one that was read: its fingerprint is known then."""
-    return _context(cache_pb2.RequestContext.FromString(data))
+def _memoised_context(data: bytes) -> Context:
+    return _read_context(cache_pb2.RequestContext.FromString(data))
 
 
-def _context(message: cache_pb2.RequestContext) -> Context:
+def _read_context(message: cache_pb2.RequestContext) -> Context:
     return Context(
         model=message.model,
         parameters=dict(message.parameters),
         system_prompt=message.system_prompt,
         tools=list(message.tools),
         response_format=message.response_format,
-        history=history(message.history),
+        history=history_from_messages(message.history),
     )
 
 
-def history(messages: Iterable[cache_pb2.Message]) -> list[tuple[str, str]]:
+def history_from_messages(messages: Iterable[cache_pb2.Message]) -> list[tuple[str, str]]:
     """Read a conversation as pairs of role and content."""
     return [(message.role, message.content) for message in messages]
 
 
-def bound(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
-    """Read how sure a semantic hit must be. Raises InvalidArgument if that is out of range."""
+def bound_from_message(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
+    """Read what a cached answer must satisfy; the API key's error rate holds if nothing is set.
+
+    Raises:
+        InvalidArgument: a value is out of range.
+    """
     if request.HasField("min_similarity"):
-        return Bound(min_similarity=least_cosine(request.min_similarity))
+        return Bound(min_similarity=validate_cosine(request.min_similarity))
     if request.HasField("max_error_rate"):
         if not 0 < request.max_error_rate < 1:
             raise InvalidArgument(
-                "BAD_ERROR_RATE", "max_error_rate lies in (0, 1).", field="max_error_rate"
+                "BAD_ERROR_RATE",
+                "max_error_rate is out of range. Send a number between 0 and 1, exclusive.",
+                field="max_error_rate",
             )
         return Bound(max_error_rate=request.max_error_rate)
     return Bound(max_error_rate=current_max_error_rate())
 
 
-def least_cosine(value: float) -> float:
-    """Return a least cosine. Raises InvalidArgument if it is out of range."""
+def validate_cosine(value: float) -> float:
+    """Return a minimum cosine similarity.
+
+    Raises:
+        InvalidArgument: it is out of range.
+    """
     if not -1 <= value <= 1:
         raise InvalidArgument(
-            "BAD_SIMILARITY", "min_similarity lies in [-1, 1].", field="min_similarity"
+            "BAD_SIMILARITY",
+            "min_similarity is out of range. Send a number from -1 to 1.",
+            field="min_similarity",
         )
     return value
 
 
-def vector(data: bytes) -> NDArray[np.float32]:
-    """Read little-endian float32. Raises InvalidArgument if it is none, or not finite."""
+def vector_from_bytes(data: bytes) -> NDArray[np.float32]:
+    """Read a vector of little-endian float32.
+
+    Raises:
+        InvalidArgument: the length is not a multiple of 4, or a number is not finite.
+    """
     if len(data) % 4 or not np.isfinite(numbers := np.frombuffer(data, "<f4")).all():
         raise InvalidArgument(
-            "BAD_VECTOR", "A vector is finite little-endian float32.", field="vector"
+            "BAD_VECTOR",
+            "The vector is malformed. Send finite little-endian float32 numbers.",
+            field="vector",
         )
     return numbers
 
 
-def entry(value: Entry) -> cache_pb2.Entry:
+def new_entry_from_message(message: cache_pb2.CreateEntryRequest) -> NewEntry:
+    """Read the response to store."""
+    usage = message.usage
+    return NewEntry(
+        response=message.response,
+        ttl=message.ttl,
+        cites=list(message.cites),
+        usage={
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+        },
+        seconds=usage.seconds,
+    )
+
+
+def entry_to_message(entry: Entry) -> cache_pb2.Entry:
     """Write an entry."""
     message = cache_pb2.Entry()
-    _fill(message, value)
+    _fill_entry(message, entry)
     return message
 
 
-def _fill(message: cache_pb2.Entry, value: Entry) -> None:
-    """Write an entry where it is to be: a message in a message would be copied."""
-    message.id = value.id
-    message.prompt = value.prompt
-    message.response = value.response
+def _fill_entry(message: cache_pb2.Entry, entry: Entry) -> None:
+    """Write an entry in place: protobuf copies a message that is assigned to a field."""
+    message.id = entry.id
+    message.prompt = entry.prompt
+    message.response = entry.response
     scope = message.scope
-    scope.tenant, scope.user = value.scope.tenant, value.scope.user
-    scope.namespace = value.scope.namespace
-    message.context_fingerprint = value.fingerprint
-    message.cites.extend(value.cites)
-    for name, tokens in value.usage.items():
+    scope.tenant, scope.user = entry.scope.tenant, entry.scope.user
+    scope.namespace = entry.scope.namespace
+    message.context_fingerprint = entry.fingerprint
+    message.cites.extend(entry.cites)
+    for name, tokens in entry.usage.items():
         setattr(message.usage, name, tokens)
-    message.usage.seconds = value.seconds
-    message.created_at = value.created_at
-    message.ttl = value.ttl
+    message.usage.seconds = entry.seconds
+    message.created_at = entry.created_at
+    message.ttl = entry.ttl
 
 
-def decided(value: Decision) -> cache_pb2.LookupEntryResponse:
-    """Write a decision as the reply to a lookup."""
+def lookup_response(decision: Decision) -> cache_pb2.LookupEntryResponse:
+    """Write a decision as the response to a lookup."""
     message = cache_pb2.LookupEntryResponse()
-    _decide(message.decision, value)
+    _fill_decision(message.decision, decision)
     return message
 
 
-def decision(value: Decision) -> cache_pb2.Decision:
+def decision_to_message(decision: Decision) -> cache_pb2.Decision:
     """Write a decision."""
     message = cache_pb2.Decision()
-    _decide(message, value)
+    _fill_decision(message, decision)
     return message
 
 
-def _decide(message: cache_pb2.Decision, value: Decision) -> None:
-    message.kind = _KINDS[value.kind]
-    message.similarity = value.similarity
-    if value.probability is not None:
-        message.probability_correct = value.probability
-    message.differing_parts.extend(value.differing)
-    if value.entry:
-        _fill(message.entry, value.entry)
-        message.age = value.entry.age
-    elif value.miss_reason:
-        message.miss_reason = cache_pb2.MissReason.Value(f"MISS_REASON_{value.miss_reason.upper()}")
+def _fill_decision(message: cache_pb2.Decision, decision: Decision) -> None:
+    message.kind = _KINDS[decision.kind]
+    message.similarity = decision.similarity
+    if decision.probability is not None:
+        message.probability_correct = decision.probability
+    message.differing_parts.extend(decision.differing_parts)
+    if decision.entry:
+        _fill_entry(message.entry, decision.entry)
+        message.age = decision.entry.age
+    elif decision.miss_reason:
+        name = f"MISS_REASON_{decision.miss_reason.upper()}"
+        message.miss_reason = cache_pb2.MissReason.Value(name)
 
 
-def purge(request: cache_pb2.PurgeEntriesRequest) -> Purge:
-    """Read which entries to delete."""
-    wanted = request.filter
-    return Purge(
-        cites=frozenset(wanted.cites),
-        older_than=wanted.older_than if wanted.HasField("older_than") else None,
-        fingerprint=wanted.context_fingerprint,
-        prompt_contains=wanted.prompt_contains,
+def purge_request_from_message(request: cache_pb2.PurgeEntriesRequest) -> PurgeRequest:
+    """Read which entries to purge."""
+    conditions = request.filter
+    return PurgeRequest(
+        cites=frozenset(conditions.cites),
+        older_than=conditions.older_than if conditions.HasField("older_than") else None,
+        fingerprint=conditions.context_fingerprint,
+        prompt_contains=conditions.prompt_contains,
         force=request.force,
         everything=request.all,
     )
 
 
-def purged(value: Purged) -> cache_pb2.Purge:
-    """Write a purge that was made."""
+def purge_record_to_message(record: PurgeRecord) -> cache_pb2.Purge:
+    """Write the record of a purge."""
     return cache_pb2.Purge(
-        time=value.time,
-        key=value.key,
-        filter=cache_pb2.PurgeFilter(**value.filter),
-        count=value.count,
+        time=record.time,
+        key=record.key,
+        filter=cache_pb2.PurgeFilter(**record.filter),
+        count=record.count,
     )
 
 
-def calibrated(found: Calibrated) -> cache_pb2.CalibratedBound:
+def calibrated_bound_to_message(calibrated: CalibratedBound) -> cache_pb2.CalibratedBound:
     """Write a calibrated bound."""
     return cache_pb2.CalibratedBound(
-        bound=found.bound,
-        precision=proportion(found.precision),
-        recall=proportion(found.recall),
+        bound=calibrated.bound,
+        precision=_proportion(calibrated.precision),
+        recall=_proportion(calibrated.recall),
         curve=[
-            cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hits)
-            for bound, precision, hits in found.curve
+            cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hit_ratio)
+            for bound, precision, hit_ratio in calibrated.curve
         ],
     )
 
 
-def proportion(share: tuple[float, float, float]) -> cache_pb2.Proportion:
-    """Write a share and its interval."""
-    value, low, high = share
-    return cache_pb2.Proportion(value=value, low=low, high=high)
+def _proportion(proportion: Proportion) -> cache_pb2.Proportion:
+    return cache_pb2.Proportion(**proportion._asdict())
 
 
 Counts = dict[str, float]
 
 
-def written(
+def stats_response(
     counts: Counts, history: Sequence[tuple[float, Counts]] = ()
 ) -> cache_pb2.GetStatsResponse:
-    """Write counters, and those of each five minutes."""
+    """Write counters, and those of each slot of ``history``."""
 
     def number(name: str) -> int:
         return round(counts.get(name, 0))
 
     hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
+    checked_wrong, checked = number("checked_wrong"), number("checked")
     return cache_pb2.GetStatsResponse(
         exact=number("exact"),
         semantic=number("semantic"),
         misses=number("miss"),
         bypasses=number("bypass"),
-        hit_ratio=proportion(wilson(hits, hits + number("miss"))),
-        wrong_ratio=proportion(wilson(number("wrong"), judged)),
-        tenant_wrong_ratio=proportion(wilson(number("found_wrong"), number("looked_at"))),
+        hit_ratio=_proportion(wilson_interval(hits, hits + number("miss"))),
+        wrong_ratio=_proportion(wilson_interval(number("wrong"), judged)),
+        tenant_wrong_ratio=_proportion(wilson_interval(checked_wrong, checked)),
         expected_wrong=counts.get("expected_wrong", 0.0),
-        saved=_saved(counts),
+        saved=_saved_usage(counts),
         saved_money=counts.get("money", 0.0),
-        latencies=[_latency(kind, counts) for kind in KINDS if number(kind)],
-        history=[_point(start, one) for start, one in history if one],
+        latencies=_latencies(counts, buckets=True),
+        history=[_stats_point(start, one) for start, one in history if one],
     )
 
 
-def _saved(counts: Counts) -> cache_pb2.Usage:
-    return cache_pb2.Usage(
-        prompt_tokens=round(counts.get("prompt_tokens", 0)),
-        completion_tokens=round(counts.get("completion_tokens", 0)),
-        seconds=counts.get("seconds", 0.0),
-    )
-
-
-def _latency(kind: str, counts: Counts) -> cache_pb2.Latency:
-    took = _took(kind, counts)
-    return cache_pb2.Latency(
-        kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{kind.upper()}"),
-        p50=quantile(took, 0.5),
-        p99=quantile(took, 0.99),
-        buckets=[
-            cache_pb2.LatencyBucket(most=bound, upper_bound=bound, count=round(count))
-            for bound, count in zip([*BUCKETS, float("inf")], took, strict=True)
-        ],
-    )
-
-
-def _point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
+def _stats_point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
     return cache_pb2.StatsPoint(
         start=start,
         exact=round(counts.get("exact", 0)),
@@ -253,19 +291,36 @@ def _point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
         bypasses=round(counts.get("bypass", 0)),
         right=round(counts.get("right", 0)),
         wrong=round(counts.get("wrong", 0)),
-        saved=_saved(counts),
+        saved=_saved_usage(counts),
         saved_money=counts.get("money", 0.0),
-        latencies=[
-            cache_pb2.Latency(
-                kind=cache_pb2.DecisionKind.Value(f"DECISION_KIND_{kind.upper()}"),
-                p50=quantile(_took(kind, counts), 0.5),
-                p99=quantile(_took(kind, counts), 0.99),
-            )
-            for kind in KINDS
-            if counts.get(kind)
-        ],
+        latencies=_latencies(counts, buckets=False),
     )
 
 
-def _took(kind: str, counts: Counts) -> list[float]:
-    return [counts.get(f"took:{kind}:{place}", 0.0) for place in range(len(BUCKETS) + 1)]
+def _saved_usage(counts: Counts) -> cache_pb2.Usage:
+    return cache_pb2.Usage(
+        prompt_tokens=round(counts.get("prompt_tokens", 0)),
+        completion_tokens=round(counts.get("completion_tokens", 0)),
+        seconds=counts.get("seconds", 0.0),
+    )
+
+
+def _latencies(counts: Counts, *, buckets: bool) -> list[cache_pb2.Latency]:
+    """Write the latency of every kind that occurred, with its histogram if asked for."""
+    latencies = []
+    for kind in (kind for kind in KINDS if round(counts.get(kind, 0))):
+        histogram = [
+            counts.get(f"took:{kind}:{bucket}", 0.0) for bucket in range(len(LATENCY_BUCKETS) + 1)
+        ]
+        latency = cache_pb2.Latency(
+            kind=_KINDS[kind],
+            p50=histogram_quantile(histogram, 0.5),
+            p99=histogram_quantile(histogram, 0.99),
+        )
+        if buckets:
+            latency.buckets.extend(
+                cache_pb2.LatencyBucket(most=bound, upper_bound=bound, count=round(count))
+                for bound, count in zip([*LATENCY_BUCKETS, float("inf")], histogram, strict=True)
+            )
+        latencies.append(latency)
+    return latencies

@@ -1,4 +1,4 @@
-"""What a language model's tokens cost."""
+"""What the tokens of a language model cost."""
 
 import math
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ _TOKENS = 1_000_000
 
 @dataclass(frozen=True)
 class Prices:
-    """Money for a million tokens: of the prompt, and of the completion."""
+    """Prices per million prompt tokens and per million completion tokens."""
 
     prompt: float = 0.0
     completion: float = 0.0
 
     @classmethod
-    def read(cls, text: str) -> "Prices":
-        """Read two numbers, ``0.15,0.60``; an empty text says that nothing costs.
+    def parse(cls, text: str) -> "Prices":
+        """Read two prices such as ``0.15,0.60``; an empty text means that tokens are free.
 
         Raises:
-            SettingError: these are no two numbers of 0 or more.
+            SettingError: the text is not two numbers of 0 or more.
         """
         if not text:
             return cls()
@@ -30,10 +30,13 @@ class Prices:
         except ValueError:
             prompt = completion = math.nan
         if not (0 <= prompt < math.inf and 0 <= completion < math.inf):
-            raise SettingError(f"MEMETWIN_LLM_PRICES={text!r} is no two prices: 0.15,0.60")
+            raise SettingError(
+                f"MEMETWIN_LLM_PRICES={text!r} is not two prices. Set the prices per million prompt"
+                " and completion tokens, such as 0.15,0.60."
+            )
         return cls(prompt, completion)
 
-    def of(self, usage: Mapping[str, float]) -> float:
-        """Return the money that so many tokens cost."""
-        prompt, completion = (usage.get(f"{one}_tokens", 0) for one in ("prompt", "completion"))
+    def cost(self, usage: Mapping[str, float]) -> float:
+        """Return what ``prompt_tokens`` and ``completion_tokens`` of ``usage`` cost."""
+        prompt, completion = (usage.get(f"{kind}_tokens", 0) for kind in ("prompt", "completion"))
         return (prompt * self.prompt + completion * self.completion) / _TOKENS

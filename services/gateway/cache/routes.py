@@ -25,11 +25,11 @@ class CacheRoutes:
         return [Route("/v1/cache/stats", self.stats)]
 
     async def stats(self, request: Request) -> Response:
-        """Tell what the cache has done for all of a tenant, and a day's history."""
+        """Return the statistics of a whole tenant, and the history of the last day."""
         scope = Scope(current_tenant(request.query_params.get("tenant", "")))
         with deadlines.limit(deadlines.DEFAULT_DEADLINE):
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
                 counts = await self._usage.stats(scope, whole_tenant=True)
                 history = await self._usage.history(scope.tenant)
-        body = message_to_dict(messages.written(counts, history))
+        body = message_to_dict(messages.stats_response(counts, history))
         return JSONResponse(body, headers={"Cache-Control": "no-store"})

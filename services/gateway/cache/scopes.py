@@ -1,24 +1,25 @@
-"""The hard partitions of the cache: keyed hashes of scopes, which nobody can guess or forge.
+"""Partition names and entry ids: keyed hashes of scopes, which nobody can guess or forge.
 
 Redis key, under the prefix of the settings: ``gateway:secret`` holds the 32 random bytes that key
-the hashes. The first replica that needs them makes them.
+the hashes. The first replica that needs the secret creates it.
 """
 
 import functools
+import hashlib
 import hmac
 import secrets
 
 from redis.asyncio import Redis
 
-from services.gateway.cache.types import Scope
+from services.gateway.cache.types import Request, Scope
 from services.gateway.digests import canonical
 from services.gateway.redis_store import as_bytes, redis_errors
 
 
 class Scopes:
-    """Names the partition of each scope by the secret that all replicas share.
+    """Names the partition of each scope with the secret that all replicas share.
 
-    Every method raises Unavailable if Redis is down.
+    Every method raises Unavailable if Redis is unreachable.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -31,8 +32,12 @@ class Scopes:
         return _keyed_hash(await self._read_secret(), (scope.tenant, scope.user, scope.namespace))
 
     async def tenant_partition(self, tenant: str) -> str:
-        """Return the partition of what is counted for all scopes of a tenant."""
+        """Return the partition that counts for all scopes of a tenant."""
         return _keyed_hash(await self._read_secret(), (tenant,))
+
+    async def entry_id(self, request: Request) -> str:
+        """Return the id of the entry that answers exactly this request."""
+        return entry_id(await self.partition(request.scope), request)
 
     async def _read_secret(self) -> bytes:
         if not self._secret:
@@ -40,6 +45,12 @@ class Scopes:
                 await self._redis.set(self._key, secrets.token_bytes(32), nx=True)
                 self._secret = as_bytes(await self._redis.get(self._key))
         return self._secret
+
+
+def entry_id(partition: str, request: Request) -> str:
+    """Return the id of a request's entry in a partition."""
+    key = [partition, request.context.fingerprint, request.prompt]
+    return hashlib.sha256(canonical(key)).hexdigest()[:32]
 
 
 @functools.lru_cache(4096)

@@ -1,202 +1,166 @@
-"""The cache's records in Redis: entries and their worth, counters, purges.
+"""The cache's entries and purges in Redis.
 
-Keys, all under the prefix of the settings:
+Keys, all under the prefix of the settings (see ``gdsf``, ``usage_store`` and
+``error_budget.store`` for the others):
 
-- ``entry:<id>``                   a cached answer, JSON
-- ``entries:<partition>``          sorted set of the ids of a partition's answers
-- ``purges:<partition>``           counts purges of a partition
-- ``audit:<partition>``            stream of what was purged, and by whom
-- ``stats:<place>``                hash of the counters of a partition, or of a whole tenant
-- ``history:<place>:<slot>``       hash of a tenant's counters in five minutes, for a day
-- ``observations:<tenant>``        stream of what became of a tenant's answers, see ``evidence``
+- ``entry:<id>``                   an entry, JSON
+- ``entries:<partition>``          sorted set of the ids of a partition's entries
+- ``purges:<partition>``           how often a partition was purged
+- ``audit:<partition>``            stream of a partition's purge records
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
-- ``worth``, ``weights``, ``ends``, ``bytes``, ``floor``, ``leaving``: see ``worth``
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from services.gateway.cache import gdsf
-from services.gateway.cache.reads import Reads
+from services.gateway.coalescing.batcher import CoalescingBatcher
 from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
 REQUEST_ID_SECONDS = 86400
-SLOT_SECONDS, SLOTS = 300, 288
-AUDITED = 1000
+MAX_PURGE_RECORDS = 1000
+MAX_BATCH = 1000
 
 
 class CacheStore:
-    """Reads and writes what the cache keeps.
+    """Reads and writes entries and purges.
 
-    Every method raises Unavailable if Redis is away, and Overloaded if it is out of memory.
+    Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
-        self._reads = Reads(redis)
-        self._write, self._delete, self._evict, self._touch = map(
-            redis.register_script, (gdsf.WRITE, gdsf.DELETE, gdsf.EVICT, gdsf.TOUCH)
+        # MGET takes keys of one slot only; redis-py's cluster client splits the keys by slot.
+        self._mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
+        self._reads: CoalescingBatcher[str, Record | None] = CoalescingBatcher(
+            self._get_all, MAX_BATCH, 1
+        )
+        self._put, self._delete, self._evict, self._record_hits = map(
+            redis.register_script, (gdsf.PUT, gdsf.DELETE, gdsf.EVICT, gdsf.RECORD_HITS)
         )
 
-    async def close(self) -> None:
-        """Close the connection that entries are read on."""
-        await self._reads.close()
+    def close(self) -> None:
+        """Cancel the reads under way."""
+        self._reads.close()
 
-    async def entry(self, key: str) -> Record | None:
-        """Read a cached answer."""
-        async with redis_errors():
-            return load(await self._reads.get(f"{self._prefix}entry:{key}"))
+    async def get(self, entry_id: str) -> Record | None:
+        """Return an entry, or None; reads of concurrent callers share one MGET."""
+        [record] = await self._reads.submit([entry_id])
+        return record
 
-    async def named(self, keys: Sequence[str]) -> list[Record]:
-        """Read cached answers in the order of their keys; what is gone is left out."""
-        if not keys:
+    async def get_many(self, entry_ids: Sequence[str]) -> list[Record]:
+        """Return entries in the order of their ids, without those that do not exist."""
+        if not entry_ids:
             return []
-        async with redis_errors():
-            values = await self._redis.mget([f"{self._prefix}entry:{key}" for key in keys])
-        return [record for record in map(load, values) if record]
+        return [record for record in await self._get_all(entry_ids) if record]
 
-    async def write(
-        self, partition: str, record: Record, seconds: float, purges: int | None = None
+    async def put(
+        self, partition: str, record: Record, ttl: float, purge_count: int | None = None
     ) -> int:
-        """Write a cached answer, for ``seconds`` if that is not 0; return the bytes of all.
+        """Write an entry for ``ttl`` seconds, 0 for no limit; return the bytes of all entries.
 
-        It is not written, and the reply is -1, if the partition was purged after ``purges``.
+        With a ``purge_count``, a partition that was purged since rejects the entry: the reply is
+        -1.
         """
         data = dump(record)
-        words = [partition, record["id"], data, round(seconds * 1000), record["digest"]]
-        words += ["" if purges is None else purges, gdsf.footprint(data, record["vector"])]
-        words += [gdsf.cost(record["usage"], record["response"]), _now()]
-        return int(await self._run(self._write, words))
+        arguments = [partition, record["id"], data, round(ttl * 1000), record["digest"]]
+        arguments += ["" if purge_count is None else purge_count]
+        arguments += [gdsf.estimate_bytes(data, record["vector"])]
+        arguments += [gdsf.estimate_cost(record["usage"], record["response"]), _now_ms()]
+        return int(await self._run(self._put, arguments))
 
-    async def delete(self, keys: Sequence[str]) -> None:
-        """Delete cached answers."""
-        await self._run(self._delete, keys)
+    async def delete(self, entry_ids: Sequence[str]) -> None:
+        """Delete entries; those that do not exist are ignored."""
+        await self._run(self._delete, entry_ids)
 
-    async def evict(self, most: float) -> int:
-        """Delete what is worth least until all take at most ``most`` bytes; return how many.
+    async def evict(self, max_bytes: float) -> int:
+        """Evict entries until all take at most ``max_bytes``; return how many were evicted.
 
-        What has expired is forgotten first. Some at a time: fewer than wanted may be deleted.
+        Expired entries are deleted first. One call evicts at most ``gdsf.BATCH_SIZE`` entries.
         """
-        return int(await self._run(self._evict, [most, _now()]))
+        return int(await self._run(self._evict, [max_bytes, _now_ms()]))
 
-    async def touch(self, hits: Mapping[str, int]) -> None:
-        """Count hits of entries, which makes them worth more."""
-        await self._run(self._touch, [word for hit in hits.items() for word in hit])
+    async def record_hits(self, hits: Mapping[str, int]) -> None:
+        """Add hits to entries, which raises their GDSF priority."""
+        await self._run(self._record_hits, [part for hit in hits.items() for part in hit])
 
-    async def leaving(self) -> dict[str, tuple[str, str]]:
-        """Return evicted entries that search may still have: model's digest and partition by id."""
+    async def evicted(self) -> dict[str, tuple[str, str]]:
+        """Return evicted entries that search may still hold: model digest and partition by id."""
         async with redis_errors():
-            found = await self._redis.hgetall(self._prefix + "leaving")
-        told = {as_bytes(key).decode(): as_bytes(one).decode() for key, one in found.items()}
-        return {key: (one.partition(" ")[0], one.partition(" ")[2]) for key, one in told.items()}
+            rows = await self._redis.hgetall(self._prefix + "leaving")
+        pairs = {as_bytes(key).decode(): as_bytes(row).decode() for key, row in rows.items()}
+        return {key: (row.partition(" ")[0], row.partition(" ")[2]) for key, row in pairs.items()}
 
-    async def left(self, keys: Sequence[str]) -> None:
-        """Note that evicted entries are gone from search too."""
+    async def forget_evicted(self, entry_ids: Sequence[str]) -> None:
+        """Record that search no longer holds these evicted entries."""
         async with redis_errors():
-            await self._redis.hdel(self._prefix + "leaving", *keys)
+            await self._redis.hdel(self._prefix + "leaving", *entry_ids)
 
-    async def purges(self, partition: str) -> int:
+    async def page(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
+        """Return a page of a partition's entries by id, and the next page's token.
+
+        Expired entries are removed from the list on the way.
+        """
+        listed = f"{self._prefix}entries:{partition}"
+        entry_ids, next_token = await page(self._redis, listed, size, token)
+        if not entry_ids:
+            return [], next_token
+        records = await self._get_all(entry_ids)
+        expired = [key for key, record in zip(entry_ids, records, strict=True) if record is None]
+        if expired:
+            async with redis_errors():
+                await self._redis.zrem(listed, *expired)
+        return [record for record in records if record], next_token
+
+    async def purge_count(self, partition: str) -> int:
         """Return how often a partition was purged."""
         async with redis_errors():
             return int(await self._redis.get(f"{self._prefix}purges:{partition}") or 0)
 
     async def begin_purge(self, partition: str) -> None:
-        """Count a purge before it happens, so that no answer on its way outlives it."""
+        """Count a purge before it deletes, so that entries computed before it are rejected."""
         async with redis_errors():
             await self._redis.incr(f"{self._prefix}purges:{partition}")
 
-    async def audit(self, partition: str, record: Record) -> None:
-        """Note what was purged."""
+    async def append_purge_record(self, partition: str, record: Record) -> None:
+        """Append a purge record; a partition keeps its last 1,000."""
         key = f"{self._prefix}audit:{partition}"
         async with redis_errors():
-            await self._redis.xadd(key, {"record": dump(record)}, maxlen=AUDITED)
+            await self._redis.xadd(key, {"record": dump(record)}, maxlen=MAX_PURGE_RECORDS)
 
-    async def audited(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
-        """Return a page of what was purged, newest first, and the next page's token."""
+    async def purge_records(
+        self, partition: str, size: int, token: str
+    ) -> tuple[list[Record], str]:
+        """Return a page of purge records, newest first, and the next page's token."""
         async with redis_errors():
-            found = await self._redis.xrevrange(
+            items = await self._redis.xrevrange(
                 f"{self._prefix}audit:{partition}",
                 max=f"({token}" if token else "+",
                 count=size + 1,
             )
-        records = [load(fields[b"record"]) or {} for _, fields in found[:size]]
-        return records, as_bytes(found[size - 1][0]).decode() if len(found) > size else ""
+        records = [load(fields[b"record"]) or {} for _, fields in items[:size]]
+        return records, as_bytes(items[size - 1][0]).decode() if len(items) > size else ""
 
-    async def entries(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
-        """Return a page of a partition's answers by id; those that expired are forgotten."""
-        listed = f"{self._prefix}entries:{partition}"
-        keys, following = await page(self._redis, listed, size, token)
-        if not keys:
-            return [], following
+    async def claim_request_id(self, partition: str, request_id: str, entry_id: str) -> str:
+        """Bind a request id to an entry; return the entry that its first caller bound."""
+        key = f"{self._prefix}request:{partition}:{request_id}"
         async with redis_errors():
-            values = await self._redis.mget([f"{self._prefix}entry:{key}" for key in keys])
-            gone = [key for key, value in zip(keys, values, strict=True) if value is None]
-            if gone:
-                await self._redis.zrem(listed, *gone)
-        return [record for record in map(load, values) if record], following
+            first = await self._redis.set(key, entry_id, nx=True, get=True, ex=REQUEST_ID_SECONDS)
+        return as_bytes(first).decode() or entry_id
 
-    async def count(self, place: str, counts: Mapping[str, float], *, history: bool) -> None:
-        """Add to the counters of a place, and to those of these five minutes if they are kept."""
-        slot = f"{self._prefix}history:{place}:{int(time.time()) // SLOT_SECONDS}"
-        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for name, value in counts.items():
-                pipe.hincrbyfloat(f"{self._prefix}stats:{place}", name, value)
-                if history:
-                    pipe.hincrbyfloat(slot, name, value)
-            if history:
-                pipe.expire(slot, SLOT_SECONDS * (SLOTS + 1))
-            await pipe.execute()
-
-    async def counters(self, place: str) -> dict[str, float]:
-        """Return the counters of a place."""
+    async def _get_all(self, entry_ids: Sequence[str]) -> list[Record | None]:
         async with redis_errors():
-            return _numbers(await self._redis.hgetall(f"{self._prefix}stats:{place}"))
+            values = await self._mget([f"{self._prefix}entry:{key}" for key in entry_ids])
+        return [load(value) for value in values]
 
-    async def history(self, place: str) -> list[tuple[float, dict[str, float]]]:
-        """Return a day's counters, each with its beginning in seconds since 1970."""
-        last = int(time.time()) // SLOT_SECONDS
-        slots = range(last - SLOTS + 1, last + 1)
-        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for slot in slots:
-                pipe.hgetall(f"{self._prefix}history:{place}:{slot}")
-            found = await pipe.execute()
-        starts = (float(slot * SLOT_SECONDS) for slot in slots)
-        return [(start, _numbers(one)) for start, one in zip(starts, found, strict=True)]
-
-    async def observe(self, tenant: str, record: Record, most: int) -> str:
-        """Append an observation, and forget all but the latest; return its place."""
-        key = f"{self._prefix}observations:{tenant}"
+    async def _run(self, script: Any, arguments: Sequence[Any]) -> Any:
         async with redis_errors():
-            place = await self._redis.xadd(key, {"o": dump(record)}, maxlen=most, approximate=False)
-        return as_bytes(place).decode()
-
-    async def observations(self, tenant: str, after: str) -> tuple[list[Record], str]:
-        """Return the observations after a place, all for an empty one, and the last one's place."""
-        key, start = f"{self._prefix}observations:{tenant}", f"({after}" if after else "-"
-        async with redis_errors():
-            found = await self._redis.xrange(key, start)
-        records = [load(fields[b"o"]) or {} for _, fields in found]
-        return records, as_bytes(found[-1][0]).decode() if found else after
-
-    async def claim_request(self, partition: str, request: str, entry: str) -> str:
-        """Note which entry a request id creates; return the entry that its first call created."""
-        key = f"{self._prefix}request:{partition}:{request}"
-        async with redis_errors():
-            first = await self._redis.set(key, entry, nx=True, get=True, ex=REQUEST_ID_SECONDS)
-        return as_bytes(first).decode() or entry
-
-    async def _run(self, script: Any, words: Sequence[Any]) -> Any:
-        async with redis_errors():
-            return await script(keys=[self._prefix], args=words)
+            return await script(keys=[self._prefix], args=arguments)
 
 
-def _now() -> int:
+def _now_ms() -> int:
     return round(time.time() * 1000)
-
-
-def _numbers(found: Mapping[bytes, bytes]) -> dict[str, float]:
-    return {name.decode(): float(value) for name, value in found.items()}

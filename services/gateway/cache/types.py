@@ -1,28 +1,24 @@
-"""What a cache keeps and what it is asked: plain data, and what is refused of it."""
+"""The cache's plain data: scopes, contexts, requests, entries and decisions."""
 
-import base64
 import functools
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from services.errors import InvalidArgument
 from services.gateway.digests import digest
 
-PROMPT_LIMIT = 32768
-RESPONSE_LIMIT = 4 * 2**20
-TTL_LIMIT = 2**31
-# So many turns of the user's before a prompt are embedded with it, and so many of their characters,
-# so that a model that cuts texts sees the prompt.
-TURNS, CONTEXT_LIMIT = 2, 400
+MAX_PROMPT_BYTES = 32768
+MAX_RESPONSE_BYTES = 4 * 2**20
+MAX_TTL = 2**31
+# The last user messages before a prompt are embedded with it. Only their last characters count, so
+# that a model with a short input still sees the prompt.
+CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
 
 
 @dataclass(frozen=True)
 class Scope:
-    """A hard partition of the cache."""
+    """A hard partition of the cache. No lookup crosses it."""
 
     tenant: str = ""
     user: str = ""
@@ -31,7 +27,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class Context:
-    """All that an answer depends on besides the prompt; every part is plain data."""
+    """Everything except the prompt that an answer depends on, as plain data.
+
+    ``history`` holds the earlier messages as pairs of role and content.
+    """
 
     model: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
@@ -42,7 +41,7 @@ class Context:
 
     @functools.cached_property
     def parts(self) -> dict[str, str]:
-        """A digest of each part by its name."""
+        """The digest of each part, by the part's name."""
         return {
             "model": digest(self.model),
             "parameters": digest(self.parameters),
@@ -54,30 +53,43 @@ class Context:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """The digest of the whole (sha256, hexadecimal)."""
+        """The SHA-256 digest of all parts, in hexadecimal."""
         return digest(self.parts)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """How sure a semantic hit must be: a least cosine, or a largest share of wrong hits.
+    """What a cached answer must satisfy to be served.
 
-    Who names a ``max_age`` takes nothing older, and nothing whose time is over; others take what is
-    ``stale`` seconds past its end.
+    Attributes:
+        min_similarity: minimum cosine similarity of a semantic hit.
+        max_error_rate: largest expected share of wrong semantic hits. It overrides
+            ``min_similarity``.
+        max_age: largest age in seconds. With it no stale entry is served.
+        max_stale: seconds past its time to live for which an entry may still be served.
     """
 
     min_similarity: float | None = None
     max_error_rate: float | None = None
     max_age: float | None = None
-    stale: float = 0.0
+    max_stale: float = 0.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A prompt and its answer; ``detail`` is plain data that belongs to the response.
+    """A cached prompt and its response, as Redis stores it (so the field names must not change).
 
-    ``vector`` is the prompt's packed unit vector by the model of ``digest``; making the response
-    took ``seconds``.
+    Attributes:
+        id: identifies the entry in all scopes.
+        parts: digests of the context's parts, by name.
+        created_at: seconds since 1970.
+        ttl: time to live in seconds; 0 means no limit.
+        cites: what the response cites; a purge may name it.
+        usage: tokens that the response cost, by kind.
+        detail: plain data that belongs to the response.
+        vector: the prompt's packed unit vector, see ``vectors.pack``.
+        digest: digest of the model that made ``vector``.
+        seconds: how long it took to generate the response.
     """
 
     id: str
@@ -95,50 +107,77 @@ class Entry:
     digest: str = ""
     seconds: float = 0.0
 
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Entry":
+        """Read an entry as Redis stores it."""
+        return cls(**{**record, "scope": Scope(**record["scope"])})
+
     @property
     def is_stale(self) -> bool:
-        """Whether its time is over."""
+        """Whether the entry is past its time to live."""
         return 0 < self.ttl < self.age
 
     @property
     def age(self) -> float:
-        """Seconds since it was created."""
+        """Seconds since the entry was created."""
         return max(0.0, time.time() - self.created_at)
+
+    def is_too_old(self, bound: Bound) -> bool:
+        """Return whether the entry is older than the caller accepts."""
+        if bound.max_age is not None:
+            return self.is_stale or self.age > bound.max_age
+        return 0 < self.ttl < self.age - bound.max_stale
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """What was seen of a question's nearest cached answer.
+class CandidateFeatures:
+    """What an error budget knows of the best candidate for a question.
 
     Attributes:
-        answer: names the answer: equal names are equal answers.
-        signs: of how likely it is right, as ``look`` makes them.
+        answer_id: identifies the candidate's answer; equal answers have equal ids.
+        values: the features, as ``ErrorBudget.features`` orders them.
     """
 
-    answer: str
-    signs: tuple[float, ...]
+    answer_id: str
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A decision under a tenant's budget whose outcome will teach it: on which entry, and why."""
+    """A decision under an error budget that becomes an observation once its outcome is known.
+
+    Attributes:
+        tenant: partition of the tenant whose budget decided.
+        entry_id: the candidate entry.
+        features: what the budget knew of the candidate.
+        probability: estimated probability that the entry's answer is correct.
+    """
 
     tenant: str
-    entry: str
-    sighting: Sighting
+    entry_id: str
+    features: CandidateFeatures
     probability: float
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a lookup came to: ``kind`` is ``miss``, ``exact`` or ``semantic``."""
+    """The outcome of a lookup.
+
+    Attributes:
+        kind: ``exact``, ``semantic``, ``miss`` or ``bypass``.
+        similarity: cosine similarity of the nearest prompt.
+        probability: estimated probability that the answer is correct, if known.
+        miss_reason: why nothing was served; empty for a hit.
+        differing_parts: the context parts in which the nearest entry differs.
+        trial: what the error budget still has to learn from this decision.
+    """
 
     kind: str
     entry: Entry | None = None
     similarity: float = 0.0
     probability: float | None = None
     miss_reason: str = ""
-    differing: list[str] = field(default_factory=list)
+    differing_parts: list[str] = field(default_factory=list)
     trial: Trial | None = None
 
 
@@ -151,130 +190,64 @@ class Request:
     prompt: str
 
     @property
-    def in_context(self) -> str:
-        """The prompt after what the user said before it: "And in Paris?" alone means nothing."""
-        said = [text for role, text in self.context.history if role.startswith("user")]
-        before = "\n".join(said[-TURNS:])[-CONTEXT_LIMIT:]
+    def embedding_text(self) -> str:
+        """The text to embed: the prompt after the user's last messages.
+
+        A prompt such as "And in Paris?" means nothing without them.
+        """
+        messages = [text for role, text in self.context.history if role.startswith("user")]
+        before = "\n".join(messages[-CONTEXT_MESSAGES:])[-CONTEXT_CHARACTERS:]
         return f"{before}\n{self.prompt}" if before else self.prompt
 
-    def check(self) -> None:
-        """Raise InvalidArgument for a prompt that is empty or too long."""
+    def validate(self) -> None:
+        """Check the prompt.
+
+        Raises:
+            InvalidArgument: the prompt is empty or too long.
+        """
         if not self.prompt.strip():
             raise InvalidArgument("EMPTY_PROMPT", "The prompt is empty.", field="prompt")
-        if len(self.prompt.encode()) > PROMPT_LIMIT:
+        if len(self.prompt.encode()) > MAX_PROMPT_BYTES:
             raise InvalidArgument(
                 "PROMPT_TOO_LONG",
-                f"The prompt is longer than {PROMPT_LIMIT} bytes.",
+                f"The prompt is longer than {MAX_PROMPT_BYTES} bytes. Send a shorter prompt.",
                 field="prompt",
-                limit=PROMPT_LIMIT,
+                limit=MAX_PROMPT_BYTES,
             )
 
 
 @dataclass(frozen=True)
-class Purge:
-    """Which entries to delete: those that meet all that is set; ``force`` does it."""
+class NewEntry:
+    """A response to store; the attributes mean what they mean in ``Entry``.
 
-    cites: frozenset[str] = frozenset()
-    older_than: float | None = None
-    fingerprint: str = ""
-    prompt_contains: str = ""
-    force: bool = False
-    everything: bool = False
+    ``ttl`` is 0 for the cache's default time to live.
+    """
 
-    def check(self) -> None:
-        """Raise InvalidArgument if everything would be deleted, and that was not said."""
-        narrow = self.cites or self.fingerprint or self.prompt_contains
-        if self.force and not self.everything and not narrow and self.older_than is None:
+    response: str
+    ttl: float = 0.0
+    cites: list[str] = field(default_factory=list)
+    usage: dict[str, int] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def validate(self) -> None:
+        """Check the response and its time to live.
+
+        Raises:
+            InvalidArgument: the response is empty or too long, or ``ttl`` is out of range.
+        """
+        if not self.response:
+            raise InvalidArgument("EMPTY_RESPONSE", "The response is empty.", field="response")
+        if len(self.response.encode()) > MAX_RESPONSE_BYTES:
             raise InvalidArgument(
-                "EMPTY_FILTER", "An empty filter deletes everything: say all.", field="filter"
+                "RESPONSE_TOO_LONG",
+                f"The response is longer than {MAX_RESPONSE_BYTES} bytes. Send a shorter response.",
+                field="response",
+                limit=MAX_RESPONSE_BYTES,
             )
-
-    def meets(self, entry: Entry) -> bool:
-        """Say whether an entry is to go."""
-        return (
-            (not self.cites or not self.cites.isdisjoint(entry.cites))
-            and (self.older_than is None or entry.age > self.older_than)
-            and self.fingerprint in ("", entry.fingerprint)
-            and self.prompt_contains.lower() in entry.prompt.lower()
-        )
-
-    def told(self) -> dict[str, Any]:
-        """Return what was asked for as plain data."""
-        return {
-            "cites": sorted(self.cites),
-            "older_than": self.older_than,
-            "context_fingerprint": self.fingerprint,
-            "prompt_contains": self.prompt_contains,
-        }
-
-
-@dataclass(frozen=True)
-class Purged:
-    """A purge that was made: when, by the key of that name, what it was to delete, how many it did.
-
-    ``time`` is in seconds since 1970; ``key`` is empty where no keys are asked for.
-    """
-
-    time: float
-    key: str
-    filter: dict[str, Any]
-    count: int
-
-
-def entry_of(record: dict[str, Any]) -> Entry:
-    """Read an entry as it is kept."""
-    return Entry(**{**record, "scope": Scope(**record["scope"])})
-
-
-def check_answer(request: Request, response: str, ttl: float) -> None:
-    """Raise InvalidArgument for what cannot be kept."""
-    request.check()
-    if not response:
-        raise InvalidArgument("EMPTY_RESPONSE", "The response is empty.", field="response")
-    if len(response.encode()) > RESPONSE_LIMIT:
-        raise InvalidArgument(
-            "RESPONSE_TOO_LONG",
-            f"The response is longer than {RESPONSE_LIMIT} bytes.",
-            field="response",
-            limit=RESPONSE_LIMIT,
-        )
-    if not 0 <= ttl < TTL_LIMIT:
-        raise InvalidArgument("BAD_TTL", "ttl is a number of seconds, 0 or more.", field="ttl")
-
-
-def too_old(entry: Entry, bound: Bound) -> bool:
-    """Say whether an entry is older than the caller wants."""
-    if bound.max_age is not None:
-        return entry.is_stale or entry.age > bound.max_age
-    return 0 < entry.ttl < entry.age - bound.stale
-
-
-def packed(vector: NDArray[np.float32]) -> str:
-    """Return the unit vector of a vector, [dimensions], as base64 of float16."""
-    unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
-    return base64.b64encode(unit.astype("<f2").tobytes()).decode()
-
-
-def unpacked(text: str) -> NDArray[np.float32] | None:
-    """Read a packed vector, float32 [dimensions]; None if there is none."""
-    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32) if text else None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A sighting whose outcome is known.
-
-    Attributes:
-        right: whether the cached answer was right.
-        served: whether it had been served; else the model was asked at once.
-        weight: how many sightings of its kind it stands for, at least 1.
-        probability: that it is right, as estimated before.
-        found: names the answer that was found instead, if one was.
-    """
-
-    sighting: Sighting
-    right: bool
-    served: bool
-    weight: float
-    probability: float
-    found: str = ""
+        if not 0 <= self.ttl < MAX_TTL:
+            raise InvalidArgument(
+                "BAD_TTL",
+                f"ttl is out of range. Send seconds from 0 to less than {MAX_TTL}.",
+                field="ttl",
+            )

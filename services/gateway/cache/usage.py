@@ -1,4 +1,4 @@
-"""Counts what the cache did: for Prometheus at once, for all replicas in Redis every second."""
+"""Counts what the cache did: in Prometheus at once, in Redis for all replicas every second."""
 
 import asyncio
 import bisect
@@ -12,25 +12,35 @@ from prometheus_client import Histogram
 from services.errors import Failure
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.statistics import BUCKETS
+from services.gateway.cache.statistics import LATENCY_BUCKETS
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Decision, Scope
+from services.gateway.cache.usage_store import UsageStore
 
-PERIOD, AT_ONCE = 1.0, 100
+FLUSH_PERIOD = 1.0  # seconds
+EVENTS_PER_STEP = 100  # counted before other tasks may run
 KINDS = ("exact", "semantic", "miss", "bypass")
-_DECISIONS = Metric("memetwin_cache_decisions_total", "Decisions of the cache.", ["kind"])
-_SAVED = Metric("memetwin_cache_saved_tokens_total", "Tokens that hits spared.", ["of"])
-_SAVED_SECONDS = Metric("memetwin_cache_saved_seconds_total", "Seconds of a model, likewise.")
-_SAVED_MONEY = Metric("memetwin_cache_saved_money_total", "Money at MEMETWIN_LLM_PRICES, likewise.")
+_DECISIONS = Metric("memetwin_cache_decisions_total", "Cache lookups by outcome.", ["kind"])
+_SAVED_TOKENS = Metric("memetwin_cache_saved_tokens_total", "Tokens that cache hits saved.", ["of"])
+_SAVED_SECONDS = Metric(
+    "memetwin_cache_saved_seconds_total", "Seconds of generation that cache hits saved."
+)
+_SAVED_MONEY = Metric(
+    "memetwin_cache_saved_money_total",
+    "Money that cache hits saved, at the prices of MEMETWIN_LLM_PRICES.",
+)
 _SECONDS = Histogram(
-    "memetwin_cache_lookup_seconds", "Seconds of a lookup.", ["kind"], buckets=BUCKETS
+    "memetwin_cache_lookup_seconds",
+    "Duration of cache lookups in seconds, by outcome.",
+    ["kind"],
+    buckets=LATENCY_BUCKETS,
 )
 _BY_KIND = {kind: (_DECISIONS.labels(kind), _SECONDS.labels(kind)) for kind in KINDS}
 
 
 @dataclass(frozen=True)
 class LookupEvent:
-    """A decision, where it was made, and the seconds that it took."""
+    """A decision in a scope, and how many seconds it took."""
 
     scope: Scope
     decision: Decision
@@ -38,81 +48,91 @@ class LookupEvent:
 
 
 class UsageRecorder:
-    """Decisions of this process, on their way to the store."""
+    """Buffers the lookups of this process and adds them to the shared counters."""
 
-    def __init__(self, scopes: Scopes, store: CacheStore, prices: Prices) -> None:
+    def __init__(
+        self, scopes: Scopes, store: CacheStore, counters: UsageStore, prices: Prices
+    ) -> None:
         self._scopes = scopes
         self._store = store
+        self._counters = counters
         self._prices = prices
-        self._noted: list[LookupEvent] = []
+        self._events: list[LookupEvent] = []
         self._task: asyncio.Task[None] | None = None
 
     def record(self, scope: Scope, decision: Decision, seconds: float) -> None:
-        """Count a decision that took so long."""
+        """Record a lookup and its duration in seconds."""
         count, histogram = _BY_KIND[decision.kind]
         count.inc()
         histogram.observe(seconds)
-        self._noted.append(LookupEvent(scope, decision, seconds))
+        self._events.append(LookupEvent(scope, decision, seconds))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._later())
+            self._task = asyncio.create_task(self._flush_periodically())
+
+    async def record_feedback(self, scope: Scope, *, correct: bool) -> None:
+        """Count that a caller judged an answer."""
+        counts = {"right" if correct else "wrong": 1}
+        for whole_tenant in (False, True):
+            partition = await self._partition(scope, whole_tenant)
+            await self._counters.add(partition, counts, history=whole_tenant)
 
     async def stats(self, scope: Scope, *, whole_tenant: bool) -> dict[str, float]:
-        """Return the counters of a scope, or of its whole tenant, those of all replicas."""
+        """Return the counters of all replicas, for a scope or its whole tenant."""
         await self.flush()
-        return await self._store.counters(await self._place(scope, whole_tenant))
+        return await self._counters.counters(await self._partition(scope, whole_tenant))
 
     async def history(self, tenant: str) -> list[tuple[float, dict[str, float]]]:
-        """Return a tenant's counters of a day, each with its beginning in seconds since 1970."""
-        return await self._store.history(await self._scopes.tenant_partition(tenant))
+        """Return a tenant's counters of the last day by slot, see ``UsageStore.history``."""
+        return await self._counters.history(await self._scopes.tenant_partition(tenant))
 
     async def flush(self) -> None:
-        """Write what was counted; what cannot be written is lost: numbers are no answers."""
-        noted, self._noted = self._noted, []
-        places: defaultdict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
+        """Write the buffered lookups. They are lost if Redis fails: they are only statistics."""
+        events, self._events = self._events, []
+        totals: defaultdict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
         hits: Counter[str] = Counter()
-        for number, one in enumerate(noted, 1):
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)  # so that lookups go on
-            counts = self._counts(one)
+        for number, event in enumerate(events, 1):
+            if number % EVENTS_PER_STEP == 0:
+                await asyncio.sleep(0)  # lets lookups go on
+            counts = self._counts(event)
             for whole_tenant in (False, True):
-                place = await self._place(one.scope, whole_tenant)
-                places[place, whole_tenant].update(counts)
-            if one.decision.entry:
-                hits[one.decision.entry.id] += 1
-        for (place, whole_tenant), counts in places.items():
-            await self._store.count(place, counts, history=whole_tenant)
+                partition = await self._partition(event.scope, whole_tenant)
+                totals[partition, whole_tenant].update(counts)
+            if event.decision.entry:
+                hits[event.decision.entry.id] += 1
+        for (partition, whole_tenant), counts in totals.items():
+            await self._counters.add(partition, counts, history=whole_tenant)
         if hits:
-            await self._store.touch(hits)
+            await self._store.record_hits(hits)
 
     async def close(self) -> None:
-        """Write all counts."""
+        """Write what is buffered and stop."""
         if self._task:
             self._task.cancel()
         with contextlib.suppress(Failure):
             await self.flush()
 
-    async def _later(self) -> None:
-        while self._noted:
-            await asyncio.sleep(PERIOD)
+    async def _flush_periodically(self) -> None:
+        while self._events:
+            await asyncio.sleep(FLUSH_PERIOD)
             with contextlib.suppress(Failure):
                 await self.flush()
 
-    async def _place(self, scope: Scope, whole_tenant: bool) -> str:
+    async def _partition(self, scope: Scope, whole_tenant: bool) -> str:
         if whole_tenant:
             return await self._scopes.tenant_partition(scope.tenant)
         return await self._scopes.partition(scope)
 
-    def _counts(self, noted: LookupEvent) -> "Counter[str]":
-        """Return what a decision adds to the counters."""
-        decision = noted.decision
-        bucket = bisect.bisect_left(BUCKETS, noted.seconds)
+    def _counts(self, event: LookupEvent) -> "Counter[str]":
+        """Return what a lookup adds to the counters. Redis keeps their names."""
+        decision = event.decision
+        bucket = bisect.bisect_left(LATENCY_BUCKETS, event.seconds)
         counts: dict[str, float] = {decision.kind: 1, f"took:{decision.kind}:{bucket}": 1}
         if decision.entry:
             usage, seconds = decision.entry.usage, decision.entry.seconds
-            money = self._prices.of(usage)
+            money = self._prices.cost(usage)
             for name, tokens in usage.items():
                 counts[name] = tokens
-                _SAVED.labels(name).inc(tokens)
+                _SAVED_TOKENS.labels(name).inc(tokens)
             counts |= {"seconds": seconds, "money": money}
             _SAVED_SECONDS.inc(seconds)
             _SAVED_MONEY.inc(money)

@@ -1,4 +1,4 @@
-"""What lies near a question, looked at under a budget: no entry that says the opposite is taken."""
+"""Chooses the candidate that an error budget decides on, and compares answers."""
 
 import math
 from collections.abc import Sequence
@@ -7,71 +7,90 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.cache.error_budget.policy import Budget
-from services.gateway.cache.types import Sighting
-from services.gateway.cache.verifier.features import Text, contradiction
-from services.gateway.cache.verifier.model import FLOOR_WITH_SIGN, Side, Verifier, by_cosine
+from services.gateway.cache.error_budget.policy import ErrorBudget
+from services.gateway.cache.types import CandidateFeatures
+from services.gateway.cache.verifier.features import contradiction
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import (
+    MIN_PROBABILITY_IF_CONTRADICTED,
+    Question,
+    Verifier,
+    probability_from_cosine,
+)
 from services.gateway.digests import digest
 
-# Cosine of two answers from which they may count as the same: what the wording of one model's
-# answers differs by. Taken low rather than high it would teach that wrong answers are right.
+# The cosine from which two answers may count as the same. The wording of one model's answers varies
+# by that much. A higher value would teach the budget that correct answers are wrong.
 SAME_ANSWER = 0.9
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cached question: its cosine to the one that is asked, and its answer's name."""
+    """A cached question, its cosine similarity to the new question, and the id of its answer."""
 
-    side: Side
+    question: Question
     similarity: float
-    answer: str
+    answer_id: str
 
 
-def look(
-    budget: Budget,
+def choose_candidate(
+    budget: ErrorBudget,
     verifier: Verifier,
-    asked: Side,
+    question: Question,
     candidates: Sequence[Candidate],
-    least: float = 0.0,
-) -> tuple[int, Sighting] | None:
-    """Return the place of the nearest candidate that may answer, and what is seen of it, or None.
+    min_probability: float = 0.0,
+) -> tuple[int, CandidateFeatures] | None:
+    """Return the index and features of the nearest candidate that may answer, or None.
 
-    The candidates come from near to far. In a conversation the verifier must find them ``least``
-    likely, and their words must be the same.
+    Args:
+        budget: makes the features.
+        verifier: excludes candidates that contradict the question.
+        question: the new question.
+        candidates: cached questions, from near to far.
+        min_probability: set in a conversation; see ``may_follow``.
     """
-    for place, one in enumerate(candidates):
-        probability = by_cosine(one.similarity)
-        if asked.text.raw:  # else it is asked by vector: there are no words to compare
-            probability = verifier.probability(asked, one.side, one.similarity)
-            if least and not may_follow(asked, one.side, probability, least):
+    for index, candidate in enumerate(candidates):
+        probability = probability_from_cosine(candidate.similarity)
+        if question.text.raw:  # a lookup by vector has no words to compare
+            probability = verifier.probability(question, candidate.question, candidate.similarity)
+            if min_probability and not may_follow(
+                question, candidate.question, probability, min_probability
+            ):
                 continue
-            if probability < FLOOR_WITH_SIGN and contradiction(asked.text, one.side.text):
+            if probability < MIN_PROBABILITY_IF_CONTRADICTED and contradiction(
+                question.text, candidate.question.text
+            ):
                 continue
-        rest = [(other.similarity, other.answer) for other in candidates[place:]]
-        return place, budget.look(rest, _log_odds(probability))
+        rest = [(other.similarity, other.answer_id) for other in candidates[index:]]
+        return index, budget.features(rest, _log_odds(probability))
     return None
 
 
-def may_follow(asked: Side, kept: Side, probability: float, least: float) -> bool:
-    """Say whether one prompt of a conversation may be answered by the answer to another."""
-    return probability >= least and asked.text.says_as(kept.text)
+def may_follow(
+    question: Question, cached: Question, probability: float, min_probability: float
+) -> bool:
+    """Return whether two prompts of a conversation are similar enough to share an answer."""
+    return probability >= min_probability and question.text.same_content(cached.text)
 
 
-def answer_name(text: str) -> str:
-    """Return what is the same for answers that differ in letter case and spacing alone."""
-    return digest(_plain(text))[:16]
+def answer_id(text: str) -> str:
+    """Return an id that is equal for answers that differ only in letter case and spacing."""
+    return digest(_normalize(text))[:16]
 
 
 def same_answer(one: str, other: str, vectors: NDArray[np.float32] | None = None) -> bool:
-    """Say whether two answers surely say the same; ``vectors``, unit rows [2, n], help if known."""
-    if _plain(one) == _plain(other):
+    """Return whether two answers surely mean the same.
+
+    ``vectors`` are the answers' unit vectors, float32 [2, dimensions], if known.
+    """
+    if _normalize(one) == _normalize(other):
         return True
     if vectors is None or float(vectors[0] @ vectors[1]) < SAME_ANSWER:
         return False
-    return not contradiction(Text(one), Text(other))
+    return not contradiction(LexicalText(one), LexicalText(other))
 
 
-def _plain(text: str) -> str:
+def _normalize(text: str) -> str:
     return " ".join(text.casefold().split())
 
 

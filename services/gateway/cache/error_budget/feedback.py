@@ -1,56 +1,66 @@
-"""What callers say of the answers that they were served."""
+"""Records what callers say of the answers that the cache served."""
 
 import contextlib
 
 from services.errors import Failure
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.types import Query
+from services.gateway.cache import index
 from services.gateway.cache.admin import CacheAdmin
-from services.gateway.cache.error_budget.controller import ErrorBudgetController, Question, side_of
-from services.gateway.cache.index import EFFORT, NEIGHBOURHOOD, collection
+from services.gateway.cache.error_budget.controller import (
+    BudgetLookup,
+    ErrorBudgetController,
+    question_of,
+)
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.types import Context, Decision, Entry, Request, Scope
+from services.gateway.cache.usage import UsageRecorder
 
 
 class Feedback:
-    """Takes it in: for the numbers, for the tenant's budget, and to delete what was wrong."""
+    """Passes judgements on to the counters and the error budget, and deletes wrong entries."""
 
     def __init__(
         self,
         admin: CacheAdmin,
-        evidence: ErrorBudgetController,
+        usage: UsageRecorder,
+        controller: ErrorBudgetController,
         scopes: Scopes,
         backends: Backends,
     ) -> None:
         self._admin = admin
-        self._evidence = evidence
+        self._usage = usage
+        self._controller = controller
         self._scopes = scopes
         self._backends = backends
 
-    async def judge(self, scope: Scope, key: str, prompt: str, *, correct: bool) -> bool:
-        """Note whether an entry answered a prompt rightly; say if it is gone.
+    async def record(self, scope: Scope, entry_id: str, prompt: str, *, correct: bool) -> bool:
+        """Record whether an entry answered a prompt correctly; return whether it was deleted.
 
-        Without the prompt, a budget learns from it only on the replica that served the entry.
+        Without the prompt, only the replica that served the entry can teach the error budget.
+
+        Raises:
+            NotFound: the scope has no such entry.
         """
-        entry = await self._admin.get(scope, key)
-        if prompt == entry.prompt:  # an exact hit was no decision
-            self._evidence.note(key, Decision("exact", entry))
+        entry = await self._admin.get(scope, entry_id)
+        if prompt == entry.prompt:  # an exact hit was not a budget's decision
+            self._controller.record_decision(entry_id, Decision("exact", entry))
         elif prompt:
             with contextlib.suppress(Failure):
-                await self._look_again(entry, prompt)
-        await self._evidence.judged(key, correct=correct)
-        return await self._admin.judge(scope, key, correct=correct)
+                await self._restore_trial(entry, prompt)
+        await self._controller.record_feedback(entry_id, correct=correct)
+        await self._usage.record_feedback(scope, correct=correct)
+        if not correct:
+            await self._admin.delete(scope, entry_id)
+        return not correct
 
-    async def _look_again(self, entry: Entry, prompt: str) -> None:
-        """Look at an entry as when it was served, unless something was said before the prompt."""
+    async def _restore_trial(self, entry: Entry, prompt: str) -> None:
+        """Repeat the decision that served an entry, unless a conversation preceded the prompt."""
         if entry.parts["history"] != Context().parts["history"]:
             return
         vectors = await self._backends.embedder.embed_queries([prompt])
         partition = await self._scopes.partition(entry.scope)
-        name, tags = collection(vectors.digest, partition), {"partition": partition}
-        tags["fingerprint"] = entry.fingerprint
-        query = Query(name, vectors.rows[0], NEIGHBOURHOOD, tags, ef=EFFORT)
+        query = index.query(vectors, partition, index.BUDGET_CANDIDATES, entry.fingerprint)
         [hits] = await self._backends.search.search([query], vectors.digest)
-        asked = Request(entry.scope, Context(), prompt)
-        question = Question(asked, side_of(prompt, vectors), "")
-        await self._evidence.look_again(question, hits, entry)
+        request = Request(entry.scope, Context(), prompt)
+        lookup = BudgetLookup(request, question_of(prompt, vectors), "")
+        await self._controller.restore_trial(lookup, hits, entry)

@@ -1,12 +1,13 @@
-"""Decides which cached answers may be served under a largest share of wrong ones; pure numpy.
+"""Decides which cached answers may be served under a maximum error rate; pure numpy.
 
-A published rule (vCache, arXiv 2502.03771) fits one logistic curve for each entry and serves by
-chance within a bound for each request. Here all answers of a tenant share one curve over several
-signs, which begins as the verifier's probability and is fitted again whenever an observation
-arrives: so a young entry need not wait for labels of its own, and what went wrong with one answer
-counts against that answer. Served is what keeps the expected share of wrong hits below the bound,
-and never what is more likely wrong than right. Labels come from misses, whose new answer is
-compared with the one that was not served, and from hits that were asked again or judged.
+vCache (arXiv 2502.03771) fits one logistic curve for each entry and serves at random within a bound
+for each request. Here all answers of a tenant share one curve over several features. The curve
+starts as the verifier's probability and is fitted again with every observation, so a new entry does
+not have to wait for observations of its own, and an error of one answer counts against that
+answer. The policy serves as much as keeps the expected share of wrong hits below the bound, and
+never an answer that is more likely wrong than right. Observations come from misses, where the
+model's answer is compared with the cached one that was not served, and from hits that were checked
+by a shadow request or by feedback.
 """
 
 from collections.abc import Sequence
@@ -15,177 +16,161 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.cache.types import Observation, Sighting
+from services.gateway.cache.error_budget.logistic import Array, PriorLogisticRegression
+from services.gateway.cache.error_budget.types import MAX_OBSERVATIONS, Observation
+from services.gateway.cache.types import CandidateFeatures
 
-Array = NDArray[np.float64]
-
-FLOOR = 0.5
-MEMORY = 4096  # observations that count, the latest
+MIN_PROBABILITY = 0.5
 # Tuned on other shuffles, and on half of the intents, than tests/bench/budget.py measures with.
-SAFETY = 0.75  # part of the bound that is aimed at
-TRUST = 200.0  # observations that the curve's own estimate is worth beside what was counted
-DOUBT = 2.0  # errors of served answers that are expected before any is seen
-HALF_LIFE = 200  # served answers after which one that was looked at counts half for control
-SHRINK = 2.0  # labels of an answer before they weigh much
-FEWEST, FIRST = 0.03, 10.0  # least share of hits that are asked again; how many are at first
-_START = np.array([0, 1, 0, 0, 0, 0, 1], float)  # the verifier's log-odds, and the answer's record
-_STIFF = np.array([1, 1, 1, 1, 1, 1, 20], float)  # how firmly the weights are held there
-_STEPS, _ENOUGH = 20, 1e-3
+SAFETY_FACTOR = 0.75  # the share of the error rate that the policy aims at
+CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
+PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
+HALF_LIFE = 200  # served answers after which an observation counts half in the error control
+PRIOR_OUTCOMES = 2.0  # correct and wrong outcomes of each answer before any observation
+MIN_SHADOW_RATE = 0.03  # the share of hits to check never falls below this
+FULL_SHADOW_HITS = 10.0  # after so many checked hits half of the hits are checked
+_PRIOR_MEAN = np.array([0, 1, 0, 0, 0, 0, 1], float)  # the verifier's log odds, and the record
+_PRIOR_PRECISION = np.array([1, 1, 1, 1, 1, 1, 20], float)
 
 
-class Budget:
-    """What a tenant's observations say, and what may be served by that."""
+class ErrorBudget:
+    """What a tenant's observations tell, and which probability they require of a hit."""
 
     def __init__(self) -> None:
-        self._kin: dict[str, str] = {}
-        self._rows = np.zeros((0, len(_START)))
-        self._labels = np.zeros((0, 5))  # right, served, weight, probability, answer's number
-        self._weights = _START
-        self._numbers: dict[str, int] = {}
-        self._tallies = np.zeros((2, 2, 0))  # wrong and right: counted and expected, by number
-        self._curve = np.zeros((2, 0))  # probabilities, falling; share of wrong down to each
-        self._excess = 1.0
+        self._same_as: dict[str, str] = {}  # answer ids that were found to be equal
+        self._rows = np.zeros((0, len(_PRIOR_MEAN)))
+        # Columns: correct, served, weight, probability, answer's index.
+        self._labels = np.zeros((0, 5))
+        self._model = PriorLogisticRegression(_PRIOR_MEAN, _PRIOR_PRECISION)
+        self._answer_index: dict[str, int] = {}
+        # Wrong and correct outcomes, counted and expected, [2, 2, answers].
+        self._outcomes = np.zeros((2, 2, 0))
+        # Falling probabilities, and the expected share of wrong hits with each as the bound.
+        self._error_curve = np.zeros((2, 0))
+        self._excess = 1.0  # wrong hits over expected wrong hits, lately
 
-    def look(self, neighbours: Sequence[tuple[float, str]], log_odds: float) -> Sighting:
-        """Return what is seen of the nearest of some answers: cosines and names, from near to far.
+    def features(
+        self, candidates: Sequence[tuple[float, str]], log_odds: float
+    ) -> CandidateFeatures:
+        """Return the features of the nearest of some candidates.
 
-        ``log_odds`` are the verifier's that the nearest is right.
+        Args:
+            candidates: cosine similarities and answer ids, from near to far.
+            log_odds: the verifier's log odds that the nearest candidate is correct.
         """
-        cosines = np.array([cosine for cosine, _ in neighbours])
-        names = [self._root(name) for _, name in neighbours]
-        agree = np.array([name == names[0] for name in names])
+        cosines = np.array([cosine for cosine, _ in candidates])
+        answers = [self._canonical(answer) for _, answer in candidates]
+        agree = np.array([answer == answers[0] for answer in answers])
         others = cosines[~agree]
-        pull = np.exp(20 * (cosines - cosines[0]))
+        votes = np.exp(20 * (cosines - cosines[0]))
         margin = cosines[0] - (others[0] if len(others) else cosines[-1])
-        signs = (
+        values = (
             1.0,
             float(log_odds),
             float(5 * (cosines[0] - 0.85)),
             float(10 * margin),
             float(agree.all()),
-            float(pull[agree].sum() / pull.sum() - 0.5),
-            self._record(names[0]),
+            float(votes[agree].sum() / votes.sum() - 0.5),
+            self._track_record(answers[0]),
         )
-        return Sighting(names[0], signs)
+        return CandidateFeatures(answers[0], values)
 
-    def probability(self, sighting: Sighting) -> float:
-        """Return how likely the answer is right, in (0, 1)."""
-        return float(_logistic(np.array(sighting.signs) @ self._weights))
+    def probability(self, features: CandidateFeatures) -> float:
+        """Return the probability, in (0, 1), that a candidate's answer is correct."""
+        return float(self._model.probabilities(np.array(features.values)))
 
-    def bound(self, max_error_rate: float) -> float:
-        """Return the least probability to serve at.
+    def min_probability(self, max_error_rate: float) -> float:
+        """Return the lowest probability to serve at.
 
-        Of what is served by it at most this share, in (0, 1), is expected to be wrong.
+        At most a share ``max_error_rate``, in (0, 1), of what is served is expected to be wrong.
         """
-        falling, wrong = self._curve
+        falling, error_rates = self._error_curve
         if not len(falling):
-            return max(FLOOR, 1 - max_error_rate)
-        aim = max_error_rate * SAFETY
-        last = int(np.flatnonzero(np.append(0, wrong) <= aim)[-1])  # how many labels are within it
-        ends = np.concatenate([[1], falling, [0]])[last : last + 2]
-        # Between two labels it is the curve that says what keeps the share.
-        likely = 1 - aim / self._excess
-        return max(FLOOR, float(min(ends[0], max(likely, np.nextafter(ends[1], 1)))))
+            return max(MIN_PROBABILITY, 1 - max_error_rate)
+        target = max_error_rate * SAFETY_FACTOR
+        within = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
+        upper, lower = np.concatenate([[1], falling, [0]])[within : within + 2]
+        # Between two observations the curve tells which probability keeps the rate.
+        likely = 1 - target / self._excess
+        return max(MIN_PROBABILITY, float(min(upper, max(likely, np.nextafter(lower, 1)))))
 
-    def sampling(self) -> float:
-        """Return the share of hits to ask again."""
-        return max(FEWEST, FIRST / (FIRST + float(self._labels[:, 1].sum())))
+    def shadow_rate(self) -> float:
+        """Return the share of hits to check by a shadow request."""
+        checked = float(self._labels[:, 1].sum())
+        return max(MIN_SHADOW_RATE, FULL_SHADOW_HITS / (FULL_SHADOW_HITS + checked))
 
-    def wrong(self) -> tuple[int, int]:
-        """Return how many served answers were found wrong, of how many that were looked at."""
+    def error_counts(self) -> tuple[int, int]:
+        """Return how many checked hits were wrong, and how many hits were checked."""
         served = self._labels[self._labels[:, 1] > 0]
         return int((1 - served[:, 0]).sum()), len(served)
 
     def add(self, observations: Sequence[Observation]) -> None:
-        """Take observations in and fit again; those by other signs, of another version, are not."""
-        observations = [one for one in observations if len(one.sighting.signs) == len(_START)]
-        if not observations:
+        """Learn from observations; those with another number of features are ignored."""
+        usable = [one for one in observations if len(one.features.values) == len(_PRIOR_MEAN)]
+        if not usable:
             return
-        rows, labels = [], []
-        for one in observations:
-            name = self._root(one.sighting.answer)
-            if one.right and one.found and self._root(one.found) != name:
-                self._kin[self._root(one.found)] = name
-            number = self._numbers.setdefault(name, len(self._numbers))
-            rows.append(one.sighting.signs)
-            labels.append((one.right, one.served, one.weight, one.probability, number))
-        for old in list(self._kin)[:-MEMORY]:
-            del self._kin[old]
-        self._rows = np.concatenate([self._rows, rows])[-MEMORY:]
-        self._labels = np.concatenate([self._labels, labels])[-MEMORY:]
-        self._fit()
-        self._count()
-        self._control()
+        labels = [self._label(observation) for observation in usable]
+        for old in list(self._same_as)[:-MAX_OBSERVATIONS]:
+            del self._same_as[old]
+        rows = [observation.features.values for observation in usable]
+        self._rows = np.concatenate([self._rows, rows])[-MAX_OBSERVATIONS:]
+        self._labels = np.concatenate([self._labels, labels])[-MAX_OBSERVATIONS:]
+        self._model.fit(self._rows, self._labels[:, 0])
+        self._count_outcomes()
+        self._update_error_curve()
 
-    def _fit(self) -> None:
-        """Take Newton's steps, halved where they go too far, to the likeliest weights."""
-        right = self._labels[:, 0]
-        for _ in range(_STEPS):
-            likely = _logistic(self._rows @ self._weights)
-            slope = self._rows.T @ (right - likely) - _STIFF * (self._weights - _START)
-            bend = (self._rows.T * (likely * (1 - likely))) @ self._rows + np.diag(_STIFF)
-            step, before = np.linalg.solve(bend, slope), self._loss(self._weights)
-            for _ in range(6):
-                if self._loss(self._weights + step) <= before:
-                    self._weights = self._weights + step
-                    break
-                step = step / 2
-            if np.abs(step).max() < _ENOUGH:
-                break
+    def _label(self, observation: Observation) -> tuple[float, ...]:
+        answer, found = observation.features.answer_id, observation.found_answer_id
+        answer = self._canonical(answer)
+        if observation.correct and found and self._canonical(found) != answer:
+            self._same_as[self._canonical(found)] = answer
+        index = self._answer_index.setdefault(answer, len(self._answer_index))
+        flags = float(observation.correct), float(observation.served)
+        return (*flags, observation.weight, observation.probability, float(index))
 
-    def _loss(self, weights: Array) -> float:
-        scores = self._rows @ weights
-        misfit = np.logaddexp(0, scores) - self._labels[:, 0] * scores
-        return float(misfit.sum() + _STIFF @ (weights - _START) ** 2 / 2)
-
-    def _count(self) -> None:
-        """Count how often each answer was right, and how often that was expected."""
-        right, _, _, likely, number = self._labels.T
-        if len(self._numbers) > 2 * MEMORY:  # forget answers that no label names
-            kept, order = np.unique(number, return_inverse=True)
-            names = list(self._numbers)
-            self._numbers = {names[int(one)]: place for place, one in enumerate(kept)}
-            self._labels[:, 4] = number = order.astype(float)
-        places: Any = number.astype(int)
+    def _count_outcomes(self) -> None:
+        """Count how often each answer was correct, and how often that was expected."""
+        correct, _, _, likely, index = self._labels.T
+        if len(self._answer_index) > 2 * MAX_OBSERVATIONS:  # drop answers without observations
+            remaining, order = np.unique(index, return_inverse=True)
+            answers = list(self._answer_index)
+            self._answer_index = {answers[int(old)]: new for new, old in enumerate(remaining)}
+            self._labels[:, 4] = index = order.astype(float)
+        indices: Any = index.astype(int)
         sums: list[NDArray[Any]] = [
-            np.bincount(places, part, len(self._numbers))
-            for part in (1 - right, right, 1 - likely, likely)
+            np.bincount(indices, part, len(self._answer_index))
+            for part in (1 - correct, correct, 1 - likely, likely)
         ]
-        self._tallies = np.array(sums, float).reshape(2, 2, -1)
+        self._outcomes = np.array(sums, float).reshape(2, 2, -1)
 
-    def _record(self, name: str) -> float:
-        """Return the log-odds by which an answer does better than expected."""
-        number = self._numbers.get(name)
-        if number is None:
+    def _track_record(self, answer: str) -> float:
+        """Return the log odds by which an answer does better than expected."""
+        index = self._answer_index.get(answer)
+        if index is None:
             return 0.0
-        counted, expected = self._tallies[:, :, number] + SHRINK
-        wrong, right = np.log(counted / expected)
-        return float(right - wrong)
+        counted, expected = self._outcomes[:, :, index] + PRIOR_OUTCOMES
+        wrong, correct = np.log(counted / expected)
+        return float(correct - wrong)
 
-    def _control(self) -> None:
-        """Estimate the share of wrong hits at every bound, and hold it against what came of hits.
+    def _update_error_curve(self) -> None:
+        """Estimate the share of wrong hits at every bound.
 
-        The estimate joins the curve's own with what was counted. If lately more served answers were
-        wrong than had been expected, all of it grows in that proportion.
+        The estimate joins the model's own with the counted one. If more hits were wrong lately
+        than expected, the estimate grows in that proportion.
         """
-        right, served, weight, before, _ = self._labels.T
-        likely = _logistic(self._rows @ self._weights)
+        correct, served, weight, before, _ = self._labels.T
+        likely = self._model.probabilities(self._rows)
         order = np.argsort(-likely, kind="stable")
         mass = np.cumsum(weight[order])
         expected = np.cumsum((weight * (1 - likely))[order]) / mass
-        counted = np.cumsum((weight * (1 - right))[order])
-        recent = served * 0.5 ** ((served.sum() - np.cumsum(served)) / HALF_LIFE)
-        wrong, feared = recent @ (1 - right), recent @ (1 - before)
-        self._excess = max(1.0, float((DOUBT + wrong) / (DOUBT + feared)))
-        shares = self._excess * (TRUST * expected + counted) / (TRUST + mass)
-        self._curve = np.array([likely[order], shares])
+        counted = np.cumsum((weight * (1 - correct))[order])
+        recent: Array = served * 0.5 ** ((served.sum() - np.cumsum(served)) / HALF_LIFE)
+        wrong, expected_wrong = recent @ (1 - correct), recent @ (1 - before)
+        self._excess = max(1.0, float((PRIOR_ERRORS + wrong) / (PRIOR_ERRORS + expected_wrong)))
+        rates = self._excess * (CURVE_WEIGHT * expected + counted) / (CURVE_WEIGHT + mass)
+        self._error_curve = np.array([likely[order], rates])
 
-    def _root(self, name: str) -> str:
-        while name in self._kin:
-            name = self._kin[name]
-        return name
-
-
-def _logistic(scores: Array) -> Array:
-    likely: Array = 1 / (1 + np.exp(-np.clip(scores, -30, 30)))
-    return likely
+    def _canonical(self, answer: str) -> str:
+        while answer in self._same_as:
+            answer = self._same_as[answer]
+        return answer

@@ -1,0 +1,123 @@
+"""The semantic tier: prompts in a search collection, and the choice among the nearest ones."""
+
+from collections.abc import Sequence
+
+from services.errors import FailedPrecondition, NotFound
+from services.gateway.backends.search import SearchClient
+from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Vectors
+from services.gateway.cache import index
+from services.gateway.cache.error_budget.controller import (
+    BudgetLookup,
+    ErrorBudgetController,
+    question_of,
+)
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.store import CacheStore
+from services.gateway.cache.types import Bound, Decision, Entry, Request
+from services.gateway.cache.verifier.model import probability_from_cosine
+
+# The prompts of one conversation are near each other because of the messages before them: "And on
+# my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words, and
+# this probability.
+CONVERSATION_MIN_PROBABILITY = 0.8
+
+
+class SemanticTier:
+    """Indexes prompts, queries them and decides whether a near one may answer."""
+
+    def __init__(
+        self,
+        scopes: Scopes,
+        store: CacheStore,
+        search: SearchClient,
+        policy: SimilarityPolicy,
+        controller: ErrorBudgetController,
+    ) -> None:
+        self._scopes = scopes
+        self._store = store
+        self._search = search
+        self._policy = policy
+        self._controller = controller
+
+    async def lookup(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
+        """Search the prompts nearest to a request, and decide on them."""
+        query = await self.query(request, vectors, bound)
+        try:
+            [hits] = await self._search.search([query], vectors.digest)
+        except NotFound:
+            return Decision("miss", miss_reason="empty")
+        except FailedPrecondition:
+            return Decision("miss", miss_reason="model_differs")
+        return await self.choose(request, hits, bound, vectors)
+
+    async def query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
+        """Return the query for the prompts nearest to a request in its scope and context."""
+        partition = await self._scopes.partition(request.scope)
+        is_budget = bound.max_error_rate is not None
+        limit = index.BUDGET_CANDIDATES if is_budget else index.SIMILARITY_CANDIDATES
+        return index.query(vectors, partition, limit, request.context.fingerprint)
+
+    async def choose(
+        self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
+    ) -> Decision:
+        """Decide on the hits of ``query``: the nearest entry that may answer, or why none may."""
+        question = question_of(request.prompt, vectors)
+        min_probability = CONVERSATION_MIN_PROBABILITY if request.context.history else 0.0
+        if bound.max_error_rate is not None:
+            entry_id = await self._scopes.entry_id(request)
+            lookup = BudgetLookup(request, question, entry_id, min_probability)
+            decision = await self._controller.choose(lookup, hits, bound)
+            return decision or await self._explain_miss(request, vectors, bound)
+        nearest_miss: Decision | None = None
+        for hit in hits:
+            entry = await self._read(hit.id)
+            if entry is None or entry.is_too_old(bound):
+                continue
+            decision = self._policy.decide(question, entry, hit.similarity, bound, min_probability)
+            if decision.entry:
+                return decision
+            nearest_miss = nearest_miss or decision
+        return nearest_miss or await self._explain_miss(request, vectors, bound)
+
+    async def add(self, entry: Entry, vectors: Vectors, partition: str, ttl: float) -> None:
+        """Index an entry's prompt for ``ttl`` seconds, 0 for no limit."""
+        document = Document(
+            id=entry.id,
+            vector=vectors.rows[0],
+            fields={"partition": partition, "fingerprint": entry.fingerprint},
+            ttl=ttl,
+        )
+        name = index.collection_name(vectors.digest, partition)
+        spec = CollectionSpec(name, vectors.rows.shape[1], vectors.digest, index.FIELDS)
+        await self._search.upsert_or_create(spec, [document])
+
+    async def _explain_miss(
+        self, request: Request, vectors: Vectors | None, bound: Bound
+    ) -> Decision:
+        """Explain by the nearest prompt of any context why no entry of this context may answer."""
+        hits = await self._nearest_in_scope(request, vectors) if vectors else []
+        entry = await self._read(hits[0].id) if hits else None
+        if entry is None:
+            return Decision("miss", miss_reason="empty")
+        if entry.is_too_old(bound):
+            return Decision("miss", miss_reason="too_old")
+        similarity = hits[0].similarity
+        probability = probability_from_cosine(similarity)
+        if not self._policy.is_near_enough(similarity, probability, bound):
+            return Decision("miss", None, similarity, None, "not_similar")
+        parts = request.context.parts
+        differing = [name for name, digest in parts.items() if entry.parts.get(name) != digest]
+        return Decision("miss", None, similarity, None, "context_differs", differing)
+
+    async def _nearest_in_scope(self, request: Request, vectors: Vectors) -> list[Hit]:
+        query = index.query(vectors, await self._scopes.partition(request.scope), 1)
+        try:
+            [hits] = await self._search.search([query], vectors.digest)
+        except NotFound:
+            return []
+        return hits
+
+    async def _read(self, entry_id: str) -> Entry | None:
+        record = await self._store.get(entry_id)
+        return Entry.from_record(record) if record else None
