@@ -25,14 +25,18 @@ from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.calibration import Calibration
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
+from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.routes import CacheRoutes
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.service import SemanticCache
+from services.gateway.cache.semantic_tier import SemanticTier
+from services.gateway.cache.service import Lifetimes, SemanticCache
 from services.gateway.cache.servicer import CacheParts, CacheServicer
+from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.usage import UsageRecorder
+from services.gateway.cache.usage_store import UsageStore
 from services.gateway.cache.verifier.model import Verifier
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
@@ -154,42 +158,39 @@ async def _connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Comm
 
 
 def _cache(common: Common) -> CacheParts:
-    scopes = Scopes(common.redis, common.settings.redis_prefix)
-    store = CacheStore(common.redis, common.settings.redis_prefix)
-    common.stack.push_async_callback(store.close)
-    eviction = Eviction(store, common.backends.search, common.settings.cache_memory)
-    common.stack.push_async_callback(eviction.settle)
-    usage = UsageRecorder(scopes, store, Prices.read(common.settings.llm_prices))
-    common.stack.push_async_callback(usage.close)
+    settings, backends, stack = common.settings, common.backends, common.stack
+    prefix = settings.redis_prefix
+    scopes, store = Scopes(common.redis, prefix), CacheStore(common.redis, prefix)
+    stack.callback(store.close)
+    prices = Prices.parse(settings.llm_prices)
+    usage = UsageRecorder(scopes, store, UsageStore(common.redis, prefix), prices)
+    stack.push_async_callback(usage.close)
     verifier = Verifier.load()
-    evidence = ErrorBudgetController(scopes, store, common.backends.embedder, verifier)
-    common.stack.push_async_callback(evidence.close)
+    observations = ObservationStore(common.redis, prefix)
+    controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
+    stack.push_async_callback(controller.close)
+    policy = SimilarityPolicy(verifier, settings.cache_min_similarity)
+    eviction = Eviction(store, backends.search, settings.cache_memory)
+    stack.push_async_callback(eviction.wait)
     cache = SemanticCache(
         scopes,
         store,
-        common.backends,
-        verifier,
-        eviction,
-        evidence=evidence,
-        min_similarity=common.settings.cache_min_similarity,
-        ttl=common.settings.cache_ttl,
-        stale=common.settings.cache_stale,
+        SemanticTier(scopes, store, backends.search, policy, controller),
+        backends.embedder,
+        eviction=eviction,
+        controller=controller,
+        lifetimes=Lifetimes(settings.cache_ttl, settings.cache_stale),
     )
-    admin = CacheAdmin(scopes, store, common.backends.search)
-    return CacheParts(
-        cache,
-        admin,
-        usage,
-        Calibration(common.backends.embedder, verifier),
-        evidence,
-        Feedback(admin, evidence, scopes, common.backends),
-    )
+    admin = CacheAdmin(scopes, store, backends.search)
+    feedback = Feedback(admin, usage, controller, scopes, backends)
+    calibration = Calibration(backends.embedder, verifier)
+    return CacheParts(cache, admin, usage, calibration, controller, feedback)
 
 
 def _chat(common: Common, cache: CacheParts) -> ChatService:
     settings = common.settings
     fail_open = FailOpenCache(cache.cache, max_stale=settings.cache_stale)
-    sampler = ShadowSampler(fail_open, cache.evidence, common.language_model)
+    sampler = ShadowSampler(fail_open, cache.controller, common.language_model)
     common.stack.push_async_callback(sampler.close)
     leases = LeaseStore(common.redis, settings.redis_prefix, settings.chat_lease)
     chat = ChatService(

@@ -1,9 +1,9 @@
-"""Customer questions as a stream: wrong hits under a budget, and hits beside the published rule's.
+"""A stream of customer questions: wrong hits under an error budget, beside the vCache rule.
 
-Questions of one intent have one answer. Our side is the code that the gateway decides with; it
-learns from the answers to what it did not serve, and of hits from those that it asks again, which
-count as calls of the model, not as hits. The published rule learns for each entry alone; it is
-swept, and its hits are interpolated at our error.
+Questions of one intent have one answer. Our side runs the gateway's own policy. It learns from the
+model's answers to misses and to shadow requests; a hit with a shadow request counts as a call of
+the model, not as a hit. The vCache rule learns for each entry alone. It is swept, and its hits are
+interpolated at our error rate.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
 )
-from services.gateway.cache.error_budget.candidates import Candidate, look
-from services.gateway.cache.error_budget.policy import Budget
-from services.gateway.cache.index import NEIGHBOURHOOD
-from services.gateway.cache.types import Observation
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Side, Verifier
-from tests.bench.published_rule import Observed
+from services.gateway.cache.error_budget.candidates import Candidate, choose_candidate
+from services.gateway.cache.error_budget.policy import ErrorBudget
+from services.gateway.cache.error_budget.types import Observation
+from services.gateway.cache.index import BUDGET_CANDIDATES
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier
+from tests.bench.published_rule import EntryRule
 from tests.bench.verifier import embed
 
 BUDGETS = (0.01, 0.02, 0.05)
@@ -37,85 +37,86 @@ SEEDS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares of all requests: hits, wrong answers, hits asked again (which are no hits)."""
+    """Shares of all requests: hits, wrong answers, and shadow requests (which are no hits)."""
 
     hits: float
     wrong: float
-    again: float
+    shadow: float
 
     @property
     def per_hit(self) -> float:
-        return self.wrong / max(self.hits + self.again, 1e-9)
+        return self.wrong / max(self.hits + self.shadow, 1e-9)
 
 
 class Stream:
-    """The questions in the order of a seed, and what was kept of them."""
+    """The questions in the order of a seed, and those that the cache holds so far."""
 
-    def __init__(self, sides: Sequence[Side], answers: Sequence[str], seed: int) -> None:
-        self.dice = np.random.default_rng(seed)
-        order = self.dice.permutation(len(sides))
-        self.sides = [sides[place] for place in order]
-        self.answers = [answers[place] for place in order]
-        vectors = [side.vector for side in self.sides if side.vector is not None]
+    def __init__(self, questions: Sequence[Question], answers: Sequence[str], seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        order = self.rng.permutation(len(questions))
+        self.questions = [questions[index] for index in order]
+        self.answers = [answers[index] for index in order]
+        vectors = [one.vector for one in self.questions if one.vector is not None]
         self._vectors = np.stack(vectors)
         self._rows = np.empty_like(self._vectors)
-        self.kept: list[int] = []
+        self.stored: list[int] = []
 
-    def keep(self, place: int) -> None:
-        self._rows[len(self.kept)] = self._vectors[place]
-        self.kept.append(place)
+    def store(self, index: int) -> None:
+        self._rows[len(self.stored)] = self._vectors[index]
+        self.stored.append(index)
 
-    def near(self, place: int, count: int) -> list[tuple[int, float]]:
-        """Return where the nearest kept questions are, and their cosines."""
-        cosines = self._rows[: len(self.kept)] @ self._vectors[place]
+    def nearest(self, index: int, count: int) -> list[tuple[int, float]]:
+        """Return the indices of the nearest stored questions, and their cosines."""
+        cosines = self._rows[: len(self.stored)] @ self._vectors[index]
         count = min(count, len(cosines))
         top: Iterable[int] = np.argpartition(-cosines, count - 1)[:count] if count else []
         ranked = sorted(top, key=lambda one: -cosines[one])
-        return [(self.kept[one], float(cosines[one])) for one in ranked]
+        return [(self.stored[one], float(cosines[one])) for one in ranked]
 
 
 def ours(stream: Stream, rate: float) -> Outcome:
-    budget, verifier = Budget(), Verifier.load()
-    hits = wrong = again = 0
-    for place, (asked, answer) in enumerate(zip(stream.sides, stream.answers, strict=True)):
-        found = [
-            Candidate(stream.sides[one], cosine, stream.answers[one])
-            for one, cosine in stream.near(place, NEIGHBOURHOOD)
+    budget, verifier = ErrorBudget(), Verifier.load()
+    hits = wrong = shadow = 0
+    for index, (question, answer) in enumerate(zip(stream.questions, stream.answers, strict=True)):
+        candidates = [
+            Candidate(stream.questions[one], cosine, stream.answers[one])
+            for one, cosine in stream.nearest(index, BUDGET_CANDIDATES)
         ]
-        seen = look(budget, verifier, asked, found)
-        if seen:
-            right = found[seen[0]].answer == answer
-            probability, share = budget.probability(seen[1]), 1.0
-            served = probability >= budget.bound(rate)
+        chosen = choose_candidate(budget, verifier, question, candidates)
+        if chosen:
+            place, features = chosen
+            correct = candidates[place].answer_id == answer
+            probability, share = budget.probability(features), 1.0
+            served = probability >= budget.min_probability(rate)
             if served:
-                wrong += not right
-                share = budget.sampling()
-                if stream.dice.random() >= share:
+                wrong += not correct
+                share = budget.shadow_rate()
+                if stream.rng.random() >= share:
                     hits += 1
                     continue
-                again += 1
-            label = Observation(seen[1], right, served, 1 / share, probability, answer)
-            budget.add([label])
-        stream.keep(place)
-    total = len(stream.sides)
-    return Outcome(hits / total, wrong / total, again / total)
+                shadow += 1
+            observation = Observation(features, correct, served, 1 / share, probability, answer)
+            budget.add([observation])
+        stream.store(index)
+    total = len(stream.questions)
+    return Outcome(hits / total, wrong / total, shadow / total)
 
 
 def published(stream: Stream, delta: float) -> Outcome:
-    entries: dict[int, Observed] = {}
+    entries: dict[int, EntryRule] = {}
     hits = wrong = 0
-    for place, answer in enumerate(stream.answers):
-        right = False
-        for nearest, cosine in stream.near(place, 1):
-            right, rounded = stream.answers[nearest] == answer, round(cosine, 3)
-            if not entries[nearest].asks(rounded, delta, stream.dice.random()):
-                hits, wrong = hits + 1, wrong + (not right)
+    for index, answer in enumerate(stream.answers):
+        correct = False
+        for nearest, cosine in stream.nearest(index, 1):
+            correct, rounded = stream.answers[nearest] == answer, round(cosine, 3)
+            if not entries[nearest].explores(rounded, delta, stream.rng.random()):
+                hits, wrong = hits + 1, wrong + (not correct)
                 break
-            entries[nearest].add(rounded, right)
+            entries[nearest].add(rounded, correct)
         else:
-            if not right:
-                entries[place] = Observed()
-                stream.keep(place)
+            if not correct:
+                entries[index] = EntryRule()
+                stream.store(index)
     total = len(stream.answers)
     return Outcome(hits / total, wrong / total, 0.0)
 
@@ -125,22 +126,22 @@ def run(rule: str, seed: int, bound: float) -> Outcome:
     return ours(stream, bound) if rule == "ours" else published(stream, bound)
 
 
-_DATA: tuple[Sequence[Side], Sequence[str]] = ((), ())
+_DATA: tuple[Sequence[Question], Sequence[str]] = ((), ())
 
 
-def load() -> tuple[Sequence[Side], Sequence[str]]:
+def load() -> tuple[Sequence[Question], Sequence[str]]:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     rows = [json.loads(line) for line in (folder / "banking77.jsonl").read_text().splitlines()]
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
     vectors = embed(model, [row["text"] for row in rows])
-    sides = [
-        Side(Text(row["text"]), vector, model.info.digest)
+    questions = [
+        Question(LexicalText(row["text"]), vector, model.info.digest)
         for row, vector in zip(rows, vectors, strict=True)
     ]
-    return sides, [row["intent"] for row in rows]
+    return questions, [row["intent"] for row in rows]
 
 
-def begin(data: tuple[Sequence[Side], Sequence[str]]) -> None:
+def begin(data: tuple[Sequence[Question], Sequence[str]]) -> None:
     global _DATA  # noqa: PLW0603 - once in each process, rather than with every piece of work
     _DATA = data
 
@@ -152,8 +153,8 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    fresh = multiprocessing.get_context("spawn")  # which heed the number of threads
-    with ProcessPoolExecutor(2, fresh, initializer=begin, initargs=(load(),)) as pool:
+    spawn = multiprocessing.get_context("spawn")  # new processes read OPENBLAS_NUM_THREADS
+    with ProcessPoolExecutor(2, spawn, initializer=begin, initargs=(load(),)) as pool:
         tasks = {
             (rule, seed, bound): pool.submit(run, rule, seed, bound)
             for rule, bounds in (("ours", BUDGETS), ("published", DELTAS))
@@ -161,8 +162,8 @@ def main() -> None:
             for seed in seeds
         }
         done = {name: task.result() for name, task in tasks.items()}
-    print(f"{len(seeds)} shuffles; mean and least to greatest.\n")
-    print("| budget | error | per hit | hits | asked again | published rule's hits | ratio |")
+    print(f"{len(seeds)} shuffles; mean (minimum–maximum).\n")
+    print("| budget | error rate | per hit | hits | shadow requests | vCache hits | ratio |")
     print("|---|---|---|---|---|---|---|")
     for rate in BUDGETS:
         rows = [done["ours", seed, rate] for seed in seeds]
@@ -172,12 +173,12 @@ def main() -> None:
             spread(row.wrong for row in rows),
             spread(row.per_hit for row in rows),
             spread((row.hits for row in rows), 3),
-            spread((row.again for row in rows), 3),
+            spread((row.shadow for row in rows), 3),
             spread(theirs, 3),
             spread((row.hits / hits for row, hits in zip(rows, theirs, strict=True)), 2),
         ]
         print(f"| {rate} | {' | '.join(cells)} |")
-    print("\n| published rule, delta | error | per hit | hits |\n|---|---|---|---|")
+    print("\n| vCache, delta | error rate | per hit | hits |\n|---|---|---|---|")
     for delta in DELTAS:
         rows = [done["published", seed, delta] for seed in seeds]
         cells = [
@@ -189,7 +190,7 @@ def main() -> None:
 
 
 def hits_at(error: float, curve: Sequence[Outcome]) -> float:
-    """Return the hits of a swept rule at an error; beyond the sweep, those of its nearest end."""
+    """Return the hits of a swept rule at an error rate; beyond the sweep, those of its nearest end."""
     points = np.array(sorted((one.wrong, one.hits) for one in curve))
     return float(np.interp(error, points[:, 0], points[:, 1]))
 

@@ -1,4 +1,4 @@
-"""How well a cosine alone tells that two questions ask the same: fits the verifier's curve again."""
+"""How well the cosine alone tells whether two questions ask the same; fits the verifier's curve."""
 
 import json
 import os
@@ -10,8 +10,9 @@ from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     load_sentence_transformer,
 )
-from services.gateway.cache.verifier.features import Text, contradiction
-from services.gateway.cache.verifier.model import by_cosine
+from services.gateway.cache.verifier.features import contradiction
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import probability_from_cosine
 
 PAIRS = 10_000
 
@@ -27,16 +28,18 @@ def main() -> None:
     same = np.array([row["duplicate"] for row in rows], float)
     slope, middle = fit(cosines, same)
     print(f"{PAIRS} pairs: slope {slope:.2f}, middle {middle:.3f}\n")
-    guarded = np.array([not contradiction(Text(row["a"]), Text(row["b"])) for row in rows])
+    consistent = np.array(
+        [not contradiction(LexicalText(row["a"]), LexicalText(row["b"])) for row in rows]
+    )
     print("| cosine | pairs | ask the same | as estimated | not contradicted | of those the same |")
     print("|---|---|---|---|---|---|")
     for low in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97):
         at = cosines >= low
-        kept = at & guarded
-        estimate = np.mean([by_cosine(value) for value in cosines[at]])
+        accepted = at & consistent
+        estimate = np.mean([probability_from_cosine(value) for value in cosines[at]])
         print(
             f"| ≥ {low} | {at.sum()} | {same[at].mean():.3f} | {estimate:.3f} |"
-            f" {kept.sum()} | {same[kept].mean():.3f} |"
+            f" {accepted.sum()} | {same[accepted].mean():.3f} |"
         )
 
 

@@ -23,11 +23,11 @@ from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway import redis_store
 from services.gateway.backends.fields import to_field
-from services.gateway.cache.index import CANDIDATES, EFFORT, collection
-from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.service import entry_id
+from services.gateway.cache.index import EF, SIMILARITY_CANDIDATES, collection_name
+from services.gateway.cache.scopes import Scopes, entry_id
 from services.gateway.cache.store import CacheStore
-from services.gateway.cache.types import Context, Entry, Request, Scope, packed
+from services.gateway.cache.types import Context, Entry, Request, Scope
+from services.gateway.cache.vectors import pack
 from tests.bench.echo import METHOD
 from tests.bench.search import p50s
 from tests.conftest import ROOT
@@ -37,7 +37,7 @@ from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
 from tests.stack import channel
 
-ENTRIES, DIMENSIONS, FREEDOM, CENTRES, AT_ONCE = 100_000, 384, 32, 5_000, 64
+ENTRIES, DIMENSIONS, FREEDOM, CENTRES, CALLERS = 100_000, 384, 32, 5_000, 64
 TEXTS, CALLS, SECONDS, ROUNDS = 300, 1_000, 3.0, 3
 PREFIX = "bench-latency:"
 CONSTRUCTION = 40
@@ -49,14 +49,14 @@ Lookup = cache_pb2.LookupEntryRequest
 
 
 class Vectors:
-    """Unit vectors in clusters and of few degrees of freedom, as those of questions are."""
+    """Unit vectors in clusters and with few degrees of freedom, as questions have them."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)
         self._centres = random.standard_normal((CENTRES, FREEDOM))
         self._spread = random.standard_normal((FREEDOM, DIMENSIONS))
 
-    def one(self, number: int, noise: float = 0.0) -> bytes:
+    def row(self, number: int, noise: float = 0.0) -> bytes:
         """The vector of an entry, or one near it: float32, little-endian."""
         random = np.random.default_rng(number)
         latent = self._centres[number % CENTRES] + 0.7 * random.standard_normal(FREEDOM)
@@ -70,11 +70,11 @@ def prompt(number: int) -> str:
 
 
 class Load:
-    """Writes entries as the cache does, but many in one call of search."""
+    """Writes entries as the cache does, but many in one call to search."""
 
     def __init__(self, store: Redis, search: Any, digest: str) -> None:
         self._partitions = Scopes(store, PREFIX)
-        self._shelf, self._search = CacheStore(store, PREFIX), search
+        self._store, self._search = CacheStore(store, PREFIX), search
         self._vectors, self._digest = Vectors(), digest
 
     async def run(self, first: int) -> None:
@@ -91,18 +91,18 @@ class Load:
         documents: list[search_pb2.Document] = []
         entries: list[Entry] = []
         for number in numbers:
-            asked = Request(OWN, CONTEXT, prompt(number))
+            lookup = Request(OWN, CONTEXT, prompt(number))
             tags = {"partition": partition, "fingerprint": CONTEXT.fingerprint}
             document = search_pb2.Document(
-                id=entry_id(partition, asked),
-                vector=self._vectors.one(number),
+                id=entry_id(partition, lookup),
+                vector=self._vectors.row(number),
                 fields={name: to_field(tag) for name, tag in tags.items()},
                 ttl=TTL,
             )
             documents.append(document)
             entry = Entry(
                 id=document.id,
-                prompt=asked.prompt,
+                prompt=lookup.prompt,
                 response=ANSWER,
                 scope=OWN,
                 fingerprint=CONTEXT.fingerprint,
@@ -110,15 +110,13 @@ class Load:
                 created_at=time.time(),
                 ttl=TTL,
                 usage={"prompt_tokens": 20, "completion_tokens": 100},
-                vector=packed(np.frombuffer(document.vector, "<f4")),
+                vector=pack(np.frombuffer(document.vector, "<f4")),
                 digest=self._digest,
             )
             entries.append(entry)
-        await asyncio.gather(
-            *(self._shelf.write(partition, asdict(entry), TTL) for entry in entries)
-        )
+        await asyncio.gather(*(self._store.put(partition, asdict(entry), TTL) for entry in entries))
         request = search_pb2.UpsertDocumentsRequest(
-            collection=collection(self._digest, partition), documents=documents
+            collection=collection_name(self._digest, partition), documents=documents
         )
         await self._search.UpsertDocuments(request, timeout=120)
 
@@ -129,7 +127,7 @@ async def create(search: str, url: str, digest: str) -> None:
     partition = await Scopes(store, PREFIX).partition(OWN)
     tag = search_pb2.FIELD_TYPE_TAG
     wanted = search_pb2.Collection(
-        name=collection(digest, partition),
+        name=collection_name(digest, partition),
         dimensions=DIMENSIONS,
         hnsw=search_pb2.HnswIndex(ef_construction=CONSTRUCTION),
         fields=[search_pb2.Field(name=name, type=tag) for name in ("partition", "fingerprint")],
@@ -144,10 +142,10 @@ async def create(search: str, url: str, digest: str) -> None:
 
 
 async def load(gateway: Any, search: str, url: str, digest: str, first: int) -> None:
-    """Create entries: the first ones as callers do, then the others.
+    """Create entries: the first ones through the gateway, then the others directly.
 
-    The graph of the vectors is built with less effort than usual, which takes a third of the time;
-    the bare query asks the same graph.
+    A small ef_construction builds the HNSW graph in a third of the time. The bare query uses the
+    same graph.
     """
     for number in range(first, TEXTS):
         usage = cache_pb2.Usage(prompt_tokens=20, completion_tokens=100)
@@ -163,7 +161,7 @@ async def load(gateway: Any, search: str, url: str, digest: str, first: int) -> 
 
 
 async def rate(address: str, method: str, messages: list[bytes]) -> float:
-    """Calls a second of many callers at once."""
+    """Return the calls per second of many concurrent callers."""
     count = 0
     async with grpc.aio.insecure_channel(address) as to:
         call: Any = to.unary_unary(method)
@@ -176,48 +174,48 @@ async def rate(address: str, method: str, messages: list[bytes]) -> float:
                 await call(messages[(first + count) % len(messages)])
                 count += 1
 
-        await asyncio.gather(*(worker(first) for first in range(AT_ONCE)))
+        await asyncio.gather(*(worker(first) for first in range(CALLERS)))
     return count / SECONDS
 
 
 class Calls:
-    """What is timed: our calls, and the bare ones that they are held against."""
+    """The timed calls: ours, and the bare ones to compare with."""
 
     def __init__(self, gateway: Any, bare: Any, store: Any, digest: str) -> None:
-        self._look: Any = cache_pb2_grpc.CacheServiceStub(gateway).LookupEntry
-        self._say: Any = bare.unary_unary(METHOD)
+        self._lookup: Any = cache_pb2_grpc.CacheServiceStub(gateway).LookupEntry
+        self._echo: Any = bare.unary_unary(METHOD)
         self._store, self._digest, self._vectors = store, digest, Vectors()
         store.response_callbacks.pop("VSIM", None)
         [self._set] = store.scan_iter(f"{PREFIX}*:vectors:1", count=10_000)
         self._entry = next(store.scan_iter(f"{PREFIX}gateway:entry:*", count=10_000))
 
     def exact(self, number: int) -> None:
-        found = self._look(exactly(number), timeout=60)
+        found = self._lookup(exactly(number), timeout=60)
         assert found.decision.kind == cache_pb2.DECISION_KIND_EXACT
 
     def by_vector(self, number: int) -> None:
-        vector = self._vectors.one(number, 0.1)
+        vector = self._vectors.row(number, 0.1)
         request = Lookup(scope=SCOPE, vector=vector, model_digest=self._digest)
-        found = self._look(request, timeout=60)
+        found = self._lookup(request, timeout=60)
         assert found.decision.kind == cache_pb2.DECISION_KIND_SEMANTIC
 
     def by_text(self, number: int) -> None:
-        """Ask by words. Among made vectors texts lie so lonely that most of them are not found.
+        """Look up by text. The stored vectors are synthetic, so most texts find no near entry.
 
-        A miss asks search once more, for its reason: so this takes no less than a hit.
+        A miss queries search once more to find its reason, so it takes no less than a hit.
         """
-        asked = prompt(number % TEXTS).replace("How do I", "how do i")
-        self._look(Lookup(scope=SCOPE, prompt=asked), timeout=60)
+        paraphrase = prompt(number % TEXTS).replace("How do I", "how do i")
+        self._lookup(Lookup(scope=SCOPE, prompt=paraphrase), timeout=60)
 
     def echo(self, number: int) -> None:
-        self._say(exactly(number).SerializeToString(), timeout=60)
+        self._echo(exactly(number).SerializeToString(), timeout=60)
 
     def get(self, _: int) -> None:
         self._store.get(self._entry)
 
     def query(self, number: int) -> None:
-        vector = self._vectors.one(number, 0.1)
-        words = ["WITHSCORES", "COUNT", CANDIDATES, "EF", EFFORT, "NOTHREAD"]
+        vector = self._vectors.row(number, 0.1)
+        words = ["WITHSCORES", "COUNT", SIMILARITY_CANDIDATES, "EF", EF, "NOTHREAD"]
         self._store.execute_command("VSIM", self._set, "FP32", vector, *words)
 
 
@@ -249,9 +247,9 @@ def measure(calls: Calls, embedder: EmbedderProcess) -> None:
         )
     )
     rows = [
-        ("exact hit, against an echo and a GET", echo + get, exact, exact / (echo + get)),
-        ("by vector, against two echoes and VSIM", 2 * echo + query, vector, 0.0),
-        ("by text less the embedder's own", 2 * echo + query, text - embedding, 0.0),
+        ("exact hit, beside an echo and a GET", echo + get, exact, exact / (echo + get)),
+        ("by vector, beside two echoes and VSIM", 2 * echo + query, vector, 0.0),
+        ("by text without the embedder's time", 2 * echo + query, text - embedding, 0.0),
     ]
     print(f"echo {echo:.2f} ms, GET {get:.2f}, VSIM {query:.2f}, embedder {embedding:.2f}\n")
     print("| p50 ms | bare | cache | ratio |\n|---|---|---|---|")
@@ -264,16 +262,18 @@ def measure_rates(gateway: str, bare: str) -> None:
     messages = [exactly(number).SerializeToString() for number in numbers]
     paths = [(bare, METHOD), (gateway, LOOKUP)]
     rounds = [[asyncio.run(rate(*path, messages)) for path in paths] for _ in range(ROUNDS)]
-    says, hits = (float(np.median(one)) for one in zip(*rounds, strict=True))
+    echoes, hits = (float(np.median(one)) for one in zip(*rounds, strict=True))
     print(
-        "\n| of one process, with 64 callers | echoes/s | exact hits/s | ratio |\n|---|---|---|---|"
+        "\n| one process, 64 callers | echoes per second | exact hits per second | ratio |\n|---|---|---|---|"
     )
-    print(f"| | {says:.0f} | {hits:.0f} | {hits / says:.2f} |")
+    print(f"| | {echoes:.0f} | {hits:.0f} | {hits / echoes:.2f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--redis", help="use this Redis; what an earlier run has loaded is kept")
+    parser.add_argument(
+        "--redis", help="use this Redis, and the entries that an earlier run stored in it"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         url = options.redis
@@ -285,7 +285,7 @@ def main() -> None:
 
 
 def run(stack: contextlib.ExitStack, url: str) -> None:
-    """Start the services, load what is not there, and measure."""
+    """Start the services, create the missing entries, and measure."""
     embedder = EmbedderProcess({**os.environ, "MEMETWIN_EMBED_CACHE": "0"})
     stack.callback(embedder.stop)
     own = {"REDIS_URL": url, "REDIS_PREFIX": PREFIX}
@@ -300,13 +300,13 @@ def run(stack: contextlib.ExitStack, url: str) -> None:
     store: Any = stack.enter_context(redis.Redis.from_url(url, protocol=2))
     digest = embedder.stub.GetModel(embedder_pb2.GetModelRequest()).model.digest
     asyncio.run(create(search.address, url, digest))
-    there = max(0, store.hlen(f"{PREFIX}gateway:weights") - 2 * BATCH)
-    if there < ENTRIES - 2 * BATCH:
+    existing = max(0, store.hlen(f"{PREFIX}gateway:weights") - 2 * BATCH)
+    if existing < ENTRIES - 2 * BATCH:
         started = time.perf_counter()
         stub = cache_pb2_grpc.CacheServiceStub(gateway.channel)
-        asyncio.run(load(stub, search.address, url, digest, there))
-        created = (ENTRIES - there) / (time.perf_counter() - started)
-        print(f"{ENTRIES - there} entries created, {created:.0f} a second\n", flush=True)
+        asyncio.run(load(stub, search.address, url, digest, existing))
+        created = (ENTRIES - existing) / (time.perf_counter() - started)
+        print(f"{ENTRIES - existing} entries created, {created:.0f} per second\n", flush=True)
     with channel(bare) as to:
         measure(Calls(gateway.channel, to, store, digest), embedder)
     measure_rates(gateway.address, bare)

@@ -1,4 +1,4 @@
-"""Random lookups in the scopes of many tenants who keep the same questions: leaks, and lost hits."""
+"""Random lookups in the scopes of tenants that store the same questions: leaks and lost hits."""
 
 import argparse
 import asyncio
@@ -19,15 +19,15 @@ from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
 
-LOOKUPS, AT_ONCE = 100_000, 32
+LOOKUPS, CALLERS = 100_000, 32
 TENANTS, USERS, NAMESPACES = ("acme", "umbrella", "initech", "hooli", "globex"), 5, 4
 QUESTIONS, DIMENSIONS, BOUND = 50, 384, 0.9
 DIGEST = "tenants-bench"
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A lookup: whose key, in which scope, which question, and its vector or an empty one."""
+class Lookup:
+    """A lookup: the API key, the scope, the question, and its vector or an empty one."""
 
     key: str
     scope: tuple[str, int, int]
@@ -36,47 +36,47 @@ class Ask:
 
 
 @dataclass
-class Found:
-    """What came of lookups; those of the first tenant were asked where it is alone, too."""
+class Outcome:
+    """The outcome of lookups; a gateway for the first tenant alone repeats that tenant's."""
 
-    asked: int = 0
-    refused: int = 0
+    lookups: int = 0
+    denied: int = 0
     leaks: int = 0
     hits: int = 0
-    owed: int = 0
+    expected_hits: int = 0
     together: int = 0
     alone: int = 0
 
     def table(self) -> str:
         return (
-            "| lookups | claiming another tenant, refused | leaks | hits | kept in their scope |"
+            "| lookups | denied for another tenant | leaks | hits | expected hits |"
             " first tenant's hits | the same, alone |\n|---|---|---|---|---|---|---|\n"
-            f"| {self.asked} | {self.refused} | {self.leaks} | {self.hits} | {self.owed} |"
+            f"| {self.lookups} | {self.denied} | {self.leaks} | {self.hits} | {self.expected_hits} |"
             f" {self.together} | {self.alone} |"
         )
 
 
 class Tenants:
-    """The same questions in the scopes of all tenants; each scope keeps one half of them."""
+    """The same questions in the scopes of all tenants; each scope stores one half of them."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
         self._vectors = self._random.standard_normal((QUESTIONS, DIMENSIONS))
-        self.kept = {
+        self.stored = {
             (tenant, user, space): set(self._random.permutation(QUESTIONS)[: QUESTIONS // 2])
             for tenant in TENANTS
             for user in range(USERS)
             for space in range(NAMESPACES)
         }
 
-    def asks(self, count: int) -> Iterable[Ask]:
+    def lookups(self, count: int) -> Iterable[Lookup]:
         """Yield lookups: a third by a vector near the question's, one in ten with another's key."""
-        scopes, random = list(self.kept), self._random
+        scopes, random = list(self.stored), self._random
         for _ in range(count):
             scope, question = scopes[random.integers(len(scopes))], int(random.integers(QUESTIONS))
             key = random.choice(TENANTS) if random.random() < 0.1 else scope[0]
             vector = self.vector(question, 0.2) if random.random() < 1 / 3 else b""
-            yield Ask(str(key), scope, question, vector)
+            yield Lookup(str(key), scope, question, vector)
 
     def vector(self, question: int, noise: float = 0.0) -> bytes:
         near = self._vectors[question] + noise * self._random.standard_normal(DIMENSIONS)
@@ -110,46 +110,46 @@ async def fill(address: str, tenants: Tenants, only: str = "") -> None:
 
         entries = [
             (scope, one)
-            for scope, kept in tenants.kept.items()
-            for one in kept
+            for scope, questions in tenants.stored.items()
+            for one in questions
             if only in ("", scope[0])
         ]
-        await create(*entries[0])  # which makes the collection
-        await in_turns(entries[1:], lambda entry: create(*entry))
+        await create(*entries[0])  # creates the collection
+        await for_each(entries[1:], lambda entry: create(*entry))
 
 
-async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> Found:
-    """Make lookups where all tenants are, and those of the first one where it is alone."""
-    found = Found()
+async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> Outcome:
+    """Send lookups to the shared gateway, and the first tenant's to its own gateway too."""
+    outcome = Outcome()
     async with (
         grpc.aio.insecure_channel(addresses[0]) as of_all,
         grpc.aio.insecure_channel(addresses[1]) as of_one,
     ):
         stubs: list[Any] = [cache_pb2_grpc.CacheServiceStub(one) for one in (of_all, of_one)]
 
-        async def ask(one: Ask) -> None:
-            found.asked += 1
-            said = await look(stubs[0], one)
-            if said is None:
-                found.refused += 1
-                found.leaks += one.key == one.scope[0]  # refused in its own scope: as bad
+        async def check(one: Lookup) -> None:
+            outcome.lookups += 1
+            answer = await look_up(stubs[0], one)
+            if answer is None:
+                outcome.denied += 1
+                outcome.leaks += one.key == one.scope[0]  # denied in its own scope: as bad
                 return
-            found.leaks += said not in ("", f"{one.scope} {one.question}") or (
+            outcome.leaks += answer not in ("", f"{one.scope} {one.question}") or (
                 one.key != one.scope[0]
             )
-            found.hits += bool(said)
-            found.owed += one.question in tenants.kept[one.scope]
+            outcome.hits += bool(answer)
+            outcome.expected_hits += one.question in tenants.stored[one.scope]
             if one.scope[0] == TENANTS[0]:
-                found.together += bool(said)
-                same = await look(stubs[1], one)  # on its own line: += reads before it waits
-                found.alone += bool(same)
+                outcome.together += bool(answer)
+                same = await look_up(stubs[1], one)  # a line of its own: += reads before it awaits
+                outcome.alone += bool(same)
 
-        await in_turns(tenants.asks(count), ask)
-    return found
+        await for_each(tenants.lookups(count), check)
+    return outcome
 
 
-async def look(stub: Any, one: Ask) -> str | None:
-    """Return the answer that is served, an empty one for none, None for a refusal."""
+async def look_up(stub: Any, one: Lookup) -> str | None:
+    """Return the served answer, an empty one for a miss, None for a denial."""
     question: Any = {"prompt": f"question {one.question}", "mode": cache_pb2.LOOKUP_MODE_EXACT}
     if one.vector:
         question = {"vector": one.vector, "model_digest": DIGEST, "min_similarity": BOUND}
@@ -163,14 +163,14 @@ async def look(stub: Any, one: Ask) -> str | None:
     return str(reply.decision.entry.response)
 
 
-async def in_turns(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) -> None:
+async def for_each(items: Iterable[Any], work: Callable[[Any], Awaitable[None]]) -> None:
     waiting = iter(items)
 
     async def worker() -> None:
         for item in waiting:
             await work(item)
 
-    await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(worker() for _ in range(CALLERS)))
 
 
 def message(scope: tuple[str, int, int]) -> cache_pb2.Scope:

@@ -1,4 +1,4 @@
-"""How well the verifier tells questions that ask the same, beside the cosine alone; and opposites."""
+"""How well the verifier recognises questions that ask the same, and contradictions."""
 
 import json
 import os
@@ -11,15 +11,14 @@ from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
 )
-from services.gateway.cache import calibration
-from services.gateway.cache.calibration import Pair
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Side, Verifier
+from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier
 from tools.train_verifier import opposites, pairs
-from tools.train_verifier.card import measured, probabilities
+from tools.train_verifier.card import probabilities, tables
 
 OF_A_KIND = 300
-# Pairs of words that no list of the verifier's has.
+# Antonyms that the verifier's vocabulary lacks.
 UNLISTED = """ripe raw|sober drunk|tight loose|humid arid|smooth rough|noisy silent|genuine fake|guilty innocent
 |brave cowardly|polite rude|generous stingy|sharp blunt|shallow deep|tame wild|urban rural|single married
 |broken intact|sweet bitter|optional mandatory|vacant occupied|liquid solid|poisonous edible"""
@@ -29,59 +28,62 @@ def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
     held_out = pairs.split(pairs.read(folder / "question_pairs.jsonl")).held_out
-    different = contradictions(folder) | generated(calibration.texts(held_out))
-    everything = calibration.texts(
+    different = contradictions(folder) | generated(distinct_texts(held_out))
+    everything = distinct_texts(
         [*held_out, *(pair for rows in different.values() for pair in rows)]
     )
     vectors = dict(zip(everything, embed(model, everything), strict=True))
     verifier = Verifier.load()
-    scores, cosines = judge(verifier, held_out, vectors, model.info.digest)
+    scores, cosines = score(verifier, held_out, vectors, model.info.digest)
     same = np.array([pair.same for pair in held_out])
-    print(measured(scores, cosines, same))
-    print("\nServed at a least cosine, when the verifier does not refuse:\n")
+    print(tables(scores, cosines, same))
+    print("\nServed at a minimum cosine, unless the verifier rejects the pair:\n")
     bounds = (0.8, 0.85, 0.9, 0.95)
     print("| of | pairs | " + " | ".join(f"≥ {bound}" for bound in bounds) + " |")
     print("|---|---|" + "---|" * len(bounds))
     duplicates = [pair for pair in held_out if pair.same]
     for name, rows in (different | {"duplicates near enough": duplicates}).items():
-        scores, cosines = judge(verifier, rows, vectors, model.info.digest)
-        stays = np.array(
-            [not refuses(verifier, *judged) for judged in zip(rows, cosines, scores, strict=True)]
+        scores, cosines = score(verifier, rows, vectors, model.info.digest)
+        accepted = np.array(
+            [not rejects(verifier, *scored) for scored in zip(rows, cosines, scores, strict=True)]
         )
         shares = []
         for bound in bounds:
             near = cosines >= bound
             of = near.sum() if name == "duplicates near enough" else len(rows)
             shares.append(
-                f"{(near & stays).sum() / max(of, 1):.1%} (alone {near.sum() / max(of, 1):.1%})"
+                f"{(near & accepted).sum() / max(of, 1):.1%} (alone {near.sum() / max(of, 1):.1%})"
             )
         print(f"| {name} | {len(rows)} | {' | '.join(shares)} |")
 
 
-def refuses(verifier: Verifier, pair: Pair, cosine: float, score: float) -> bool:
-    return verifier.refuses(Side(Text(pair.one)), Side(Text(pair.other)), cosine, score)
+def rejects(verifier: Verifier, pair: LabelledPair, cosine: float, score: float) -> bool:
+    return verifier.rejects(
+        Question(LexicalText(pair.one)), Question(LexicalText(pair.other)), cosine, score
+    )
 
 
-def judge(
-    verifier: Verifier, rows: Sequence[Pair], vectors: dict[str, np.ndarray], digest: str
+def score(
+    verifier: Verifier, rows: Sequence[LabelledPair], vectors: dict[str, np.ndarray], digest: str
 ) -> tuple[np.ndarray, np.ndarray]:
     one = np.stack([vectors[pair.one] for pair in rows])
     other = np.stack([vectors[pair.other] for pair in rows])
     return probabilities(verifier, rows, one, other, digest), (one * other).sum(1)
 
 
-def contradictions(folder: Path) -> dict[str, list[Pair]]:
+def contradictions(folder: Path) -> dict[str, list[LabelledPair]]:
     lines = (folder / "sentence_entailment.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["label"] == "contradiction"]
-    return {"contradictions (SICK)": [Pair(row["a"], row["b"], False) for row in rows]}
+    return {"contradictions (SICK)": [LabelledPair(row["a"], row["b"], False) for row in rows]}
 
 
-def generated(texts: Sequence[str]) -> dict[str, list[Pair]]:
+def generated(texts: Sequence[str]) -> dict[str, list[LabelledPair]]:
     found = {
         f"generated: {name}": [
-            Pair(one, other, False) for one, other in opposites.make(texts, maker, OF_A_KIND, 2)
+            LabelledPair(one, other, False)
+            for one, other in opposites.generate(texts, transform, OF_A_KIND, 2)
         ]
-        for name, maker in opposites.OPPOSING.items()
+        for name, transform in opposites.CONTRADICTIONS.items()
     }
     words = dict(pair.split() for pair in UNLISTED.replace("\n", "").split("|"))
     frames = (
@@ -89,8 +91,8 @@ def generated(texts: Sequence[str]) -> dict[str, list[Pair]]:
         "How do I find {} ones near me?",
         "Why are they so {}?",
     )
-    found["generated: unlisted opposites"] = [
-        Pair(frame.format(one), frame.format(other), False)
+    found["generated: unlisted antonyms"] = [
+        LabelledPair(frame.format(one), frame.format(other), False)
         for one, other in words.items()
         for frame in frames
     ]

@@ -1,10 +1,9 @@
 """A semantic cache without Redis, search or embedder: an exact tier in a dictionary."""
 
 import asyncio
-from typing import Any
 
 from services.errors import Unavailable
-from services.gateway.cache.types import Bound, Decision, Entry, Request, Scope
+from services.gateway.cache.types import Bound, Decision, Entry, NewEntry, Request, Scope
 
 
 class FakeCache:
@@ -43,18 +42,18 @@ class FakeCache:
         entry = self.entries.get(self._key(request))
         return Decision("exact", entry) if entry else Decision("miss", miss_reason="not_exact")
 
-    async def key(self, request: Request, bound: Bound) -> str:
+    async def request_key(self, request: Request, bound: Bound) -> str:
         return self._key(request)
 
-    async def purges(self, scope: Scope) -> int:
+    async def purge_count(self, scope: Scope) -> int:
         self._check()
         return self.purge_counts.get(scope, 0)
 
-    async def put(self, request: Request, response: str, **parts: Any) -> None:
+    async def put(self, request: Request, new: NewEntry, *, purge_count: int) -> None:
         self._check()
-        if parts["purges"] == self.purge_counts.get(request.scope, 0):
+        if purge_count == self.purge_counts.get(request.scope, 0):
             key = self._key(request)
-            self.entries[key] = entry(key, response, request, **parts)
+            self.entries[key] = entry(key, new, request)
         self.stored.set()
 
     def _check(self) -> None:
@@ -65,18 +64,18 @@ class FakeCache:
         return f"{request.scope} {request.context.fingerprint} {request.prompt}"
 
 
-def entry(key: str, response: str, request: Request, **parts: Any) -> Entry:
+def entry(key: str, new: NewEntry, request: Request) -> Entry:
     """Return an entry that never goes stale."""
     return Entry(
         id=key,
         prompt=request.prompt,
-        response=response,
+        response=new.response,
         scope=request.scope,
         fingerprint=request.context.fingerprint,
         parts={},
         created_at=0.0,
         ttl=0.0,
-        usage=parts.get("usage", {}),
-        detail=parts.get("detail", {}),
-        seconds=parts.get("seconds", 0.0),
+        usage=new.usage,
+        detail=new.detail,
+        seconds=new.seconds,
     )

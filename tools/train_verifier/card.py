@@ -1,4 +1,4 @@
-"""Measures a verifier on pairs that were held out, and writes its card."""
+"""Measures a verifier on held-out pairs, and writes its card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,25 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.gateway.cache.calibration import Pair
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import BETWEEN, Side, Verifier
+from services.gateway.cache.calibration import served_at
+from services.gateway.cache.labelled_pairs import LabelledPair
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import INTERACTION_SCALE, Question, Verifier
 
-ROUNDS = 1000
+BOOTSTRAPS = 1000
 _CARD = """# The cache's verifier
 
-Boosted trees over signs on the words of two questions, and small networks over those signs and the
-questions' vectors by all-MiniLM-L6-v2, say how likely the two ask the same. numpy computes it; the
-file has no code.
+The verifier estimates how likely two questions ask the same. It adds the scores of boosted trees
+over lexical features and of small networks over those features and the questions' vectors by
+all-MiniLM-L6-v2. numpy computes it; the file contains no code.
 
 - **Data**: pairs of Quora questions as GPTCache publishes them, split by connected question:
-  {train} to learn from, {calibration} to calibrate by, {held_out} held out; and {added} opposites
-  and paraphrases of our own making to learn from.
-- **Model of the vectors**: digest `{digest}`.
-  For vectors of other models the trees alone decide.
-- **Made by** `memetwin cache train --pairs question_pairs.jsonl --out services/gateway/shipped`.
+  {train} to train, {calibration} to calibrate and {held_out} held out; and {added} generated
+  contradictions and paraphrases to train.
+- **Vector model**: digest `{digest}`.
+  For vectors of other models the trees decide alone.
+- **Made by** `memetwin cache train --pairs question_pairs.jsonl
+  --out services/gateway/cache/verifier/weights`.
 
-{measured}
+{tables}
 """
 
 
@@ -35,110 +37,112 @@ class Table:
     """Pairs as arrays.
 
     Attributes:
-        rows: the pairs.
-        places: the row of each question in ``matrix``.
-        matrix: unit vectors of all questions, float32 [questions, dimensions].
-        signs: what the trees look at, float32 [pairs, signs], once it is known.
+        pairs: the pairs.
+        row_of: the row of each question in ``vectors``.
+        vectors: unit vectors of all questions, float32 [questions, dimensions].
+        features: the trees' input, float32 [pairs, features], once it is computed.
     """
 
-    rows: Sequence[Pair]
-    places: dict[str, int]
-    matrix: NDArray[np.float32]
-    signs: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    pairs: Sequence[LabelledPair]
+    row_of: dict[str, int]
+    vectors: NDArray[np.float32]
+    features: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @cached_property
     def one(self) -> NDArray[np.int64]:
         """Rows of the first questions."""
-        return np.array([self.places[pair.one] for pair in self.rows])
+        return np.array([self.row_of[pair.one] for pair in self.pairs])
 
     @cached_property
     def other(self) -> NDArray[np.int64]:
         """Rows of the second questions."""
-        return np.array([self.places[pair.other] for pair in self.rows])
+        return np.array([self.row_of[pair.other] for pair in self.pairs])
 
     @cached_property
     def cosines(self) -> NDArray[np.float32]:
-        """Cosines of the pairs."""
-        cosines: NDArray[np.float32] = (self.matrix[self.one] * self.matrix[self.other]).sum(1)
+        """Cosine similarities of the pairs."""
+        cosines: NDArray[np.float32] = (self.vectors[self.one] * self.vectors[self.other]).sum(1)
         return cosines
 
     @cached_property
     def same(self) -> NDArray[np.float32]:
         """1 where a pair asks the same, else 0."""
-        return np.array([pair.same for pair in self.rows], np.float32)
+        return np.array([pair.same for pair in self.pairs], np.float32)
 
-    def between(self, places: Any = slice(None)) -> NDArray[np.float32]:
-        """Return differences and products of the vectors, [n, 2 * dimensions]."""
-        one, other = self.matrix[self.one[places]], self.matrix[self.other[places]]
+    def interactions(self, rows: Any = slice(None)) -> NDArray[np.float32]:
+        """Return scaled differences and products of the vectors, float32 [n, 2 * dimensions]."""
+        one, other = self.vectors[self.one[rows]], self.vectors[self.other[rows]]
         joined: NDArray[np.float32] = np.concatenate([np.abs(one - other), one * other], 1)
-        return joined * BETWEEN
+        return joined * INTERACTION_SCALE
 
 
 def probabilities(
-    verifier: Verifier, rows: Sequence[Pair], one: Any, other: Any, digest: str
+    verifier: Verifier, pairs: Sequence[LabelledPair], one: Any, other: Any, digest: str
 ) -> NDArray[np.float64]:
     """Return the probability of each pair; its vectors are rows of ``one`` and ``other``."""
     return np.array(
         [
             verifier.probability(
-                Side(Text(pair.one), left, digest), Side(Text(pair.other), right, digest),
+                Question(LexicalText(pair.one), left, digest),
+                Question(LexicalText(pair.other), right, digest),
                 float(left @ right),
             )
-            for pair, left, right in zip(rows, one, other, strict=True)
+            for pair, left, right in zip(pairs, one, other, strict=True)
         ]
-    )  # fmt: skip
+    )
 
 
 def recall(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float:
-    """Return the largest share of the same that some bound finds at this precision or better."""
-    order = np.argsort(-scores, kind="stable")
-    right = np.cumsum(same[order])
-    ends = np.append(np.diff(scores[order]) != 0, True)  # equal scores fall together
-    good = (right >= precision * np.arange(1, len(order) + 1)) & ends
-    return float(right[good].max(initial=0) / same.sum())
+    """Return the largest recall that a bound reaches at this precision or better."""
+    _, served, correct = served_at(scores, same)
+    return float(correct[correct >= precision * served].max(initial=0) / max(same.sum(), 1))
 
 
-def interval(
+def recall_intervals(
     scores: Sequence[NDArray[Any]], same: NDArray[Any], precision: float, seed: int = 1
 ) -> list[tuple[float, float]]:
-    """Return the 95 % bootstrap intervals of the recalls of several scores on the same pairs."""
-    dice = np.random.default_rng(seed)
-    drawn = [dice.integers(len(same), size=len(same)) for _ in range(ROUNDS)]
-    found = [[recall(score[rows], same[rows], precision) for rows in drawn] for score in scores]
-    return [tuple(np.quantile(one, [0.025, 0.975])) for one in found]
+    """Return 95 % bootstrap intervals of the recalls of several scores on the same pairs."""
+    rng = np.random.default_rng(seed)
+    samples = [rng.integers(len(same), size=len(same)) for _ in range(BOOTSTRAPS)]
+    recalls = [[recall(score[rows], same[rows], precision) for rows in samples] for score in scores]
+    return [tuple(np.quantile(one, [0.025, 0.975])) for one in recalls]
 
 
-def measured(score: NDArray[Any], cosine: NDArray[Any], same: NDArray[Any]) -> str:
-    """Return tables: recall at two precisions beside the cosine's, and the calibration."""
+def tables(scores: NDArray[Any], cosines: NDArray[Any], same: NDArray[Any]) -> str:
+    """Return Markdown tables: recall at two precisions beside the cosine's, and calibration."""
     lines = [
-        f"{len(same)} held-out pairs, {int(same.sum())} of them the same; 95 % intervals by"
-        f" {ROUNDS} bootstraps.",
+        f"{len(same)} held-out pairs, of which {int(same.sum())} ask the same; 95 % intervals by"
+        f" {BOOTSTRAPS} bootstraps.",
         "",
         "| recall at precision | verifier | cosine | ratio |",
         "|---|---|---|---|",
     ]
     for precision in (0.9, 0.95):
-        ours, theirs = recall(score, same, precision), recall(cosine, same, precision)
-        (low, high), (least, most) = interval([score, cosine], same, precision)
+        ours, theirs = recall(scores, same, precision), recall(cosines, same, precision)
+        own, cosine = recall_intervals([scores, cosines], same, precision)
         ratio = f"{ours / theirs:.2f}" if theirs else "–"
         lines.append(
-            f"| {precision} | {ours:.3f} [{low:.3f}, {high:.3f}] |"
-            f" {theirs:.3f} [{least:.3f}, {most:.3f}] | {ratio} |"
+            f"| {precision} | {ours:.3f} [{own[0]:.3f}, {own[1]:.3f}] |"
+            f" {theirs:.3f} [{cosine[0]:.3f}, {cosine[1]:.3f}] | {ratio} |"
         )
-    lines += ["", "| probability | pairs | mean estimate | the same |", "|---|---|---|---|"]
+    return "\n".join([*lines, "", *_calibration_table(scores, same)])
+
+
+def _calibration_table(scores: NDArray[Any], same: NDArray[Any]) -> list[str]:
+    lines = ["| probability | pairs | mean estimate | ask the same |", "|---|---|---|---|"]
     for low in np.arange(0, 1, 0.1):
-        at = (score >= low) & (score < low + 0.1)
-        if at.any():
+        rows = (scores >= low) & (scores < low + 0.1)
+        if rows.any():
             lines.append(
-                f"| {low:.1f} to {low + 0.1:.1f} | {at.sum()} | {score[at].mean():.3f} |"
-                f" {same[at].mean():.3f} |"
+                f"| {low:.1f} to {low + 0.1:.1f} | {rows.sum()} | {scores[rows].mean():.3f} |"
+                f" {same[rows].mean():.3f} |"
             )
-    return "\n".join(lines)
+    return lines
 
 
-def card(verifier: Verifier, measure: Table, digest: str, counts: dict[str, int]) -> str:
-    """Return the card of a verifier, measured on the held-out pairs; ``counts`` are of its data."""
-    one, other = measure.matrix[measure.one], measure.matrix[measure.other]
-    score = probabilities(verifier, measure.rows, one, other, digest)
-    table = measured(score, measure.cosines, measure.same > 0)
-    return _CARD.format(digest=digest, measured=table, **counts)
+def card(verifier: Verifier, held_out: Table, digest: str, counts: dict[str, int]) -> str:
+    """Return a verifier's card, measured on held-out pairs; ``counts`` says how many pairs were."""
+    one, other = held_out.vectors[held_out.one], held_out.vectors[held_out.other]
+    scores = probabilities(verifier, held_out.pairs, one, other, digest)
+    measured = tables(scores, held_out.cosines, held_out.same > 0)
+    return _CARD.format(digest=digest, tables=measured, **counts)

@@ -1,4 +1,4 @@
-"""Pairs of questions that ask the same or do not, read from a file and split fairly."""
+"""Reads labelled pairs of questions from a file, and splits them without leaks."""
 
 import hashlib
 import json
@@ -7,49 +7,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import InvalidArgument
-from services.gateway.cache.calibration import Pair, first_connected
+from services.gateway.cache.labelled_pairs import LabelledPair, component_representatives
 
-HELD_OUT, CALIBRATION = 26, 36  # per cent: where the parts end
+# Hashes modulo 100 below the first number are held out, and below the second calibrate.
+HELD_OUT_END, CALIBRATION_END = 26, 36
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs to learn from, to calibrate by and to measure with; no question is in two parts."""
+    """Pairs to train on, to calibrate with and to measure on; no question is in two parts."""
 
-    train: list[Pair]
-    calibration: list[Pair]
-    held_out: list[Pair]
+    train: list[LabelledPair]
+    calibration: list[LabelledPair]
+    held_out: list[LabelledPair]
 
 
-def read(path: Path) -> list[Pair]:
-    """Read lines of JSON: ``{"a": …, "b": …, "duplicate": …}``.
+def read(path: Path) -> list[LabelledPair]:
+    """Read a file of JSON lines: ``{"a": …, "b": …, "duplicate": …}``.
 
     Raises:
-        InvalidArgument: a line is something else.
+        InvalidArgument: a line is not such an object.
     """
     pairs = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             row = json.loads(line)
-            pairs.append(Pair(str(row["a"]), str(row["b"]), bool(row["duplicate"])))
+            pairs.append(LabelledPair(str(row["a"]), str(row["b"]), bool(row["duplicate"])))
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidArgument(
                 "BAD_PAIR",
-                f'Line {number} is not {{"a": …, "b": …, "duplicate": …}}.',
+                f'Line {number} is not a JSON object with "a", "b" and "duplicate".',
                 line=number,
             ) from error
     return pairs
 
 
-def split(pairs: Sequence[Pair]) -> Split:
-    """Part pairs by connected question: who shares a question, however remotely, stays together.
+def split(pairs: Sequence[LabelledPair]) -> Split:
+    """Split pairs so that questions which pairs connect, however remotely, stay together.
 
-    The part is the hash of the alphabetically first question of the connected ones, so it is the
-    same on every machine.
+    A hash of the component's representative chooses the part, so the split is the same everywhere.
     """
-    parts: list[list[Pair]] = [[], [], []]
-    first = first_connected(pairs)
+    parts = Split([], [], [])
+    representatives = component_representatives(pairs)
     for pair in pairs:
-        place = int(hashlib.sha256(first[pair.one].encode()).hexdigest(), 16) % 100
-        parts[0 if place >= CALIBRATION else 1 if place >= HELD_OUT else 2].append(pair)
-    return Split(*parts)
+        digest = hashlib.sha256(representatives[pair.one].encode()).hexdigest()
+        remainder = int(digest, 16) % 100
+        if remainder < HELD_OUT_END:
+            parts.held_out.append(pair)
+        elif remainder < CALIBRATION_END:
+            parts.calibration.append(pair)
+        else:
+            parts.train.append(pair)
+    return parts

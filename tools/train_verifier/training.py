@@ -1,10 +1,10 @@
-"""``memetwin cache train``: makes the verifier from pairs of questions, and writes its card."""
+"""``memetwin cache train``: trains the verifier on pairs of questions, and writes its card."""
 
 import asyncio
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,58 @@ from torch import nn
 
 from services import grpc_channel
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.cache import calibration
-from services.gateway.cache.calibration import Pair
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Verifier, features
+from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
+from services.gateway.cache.verifier.features import feature_row
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Verifier
 from tools.train_verifier import opposites, pairs
 from tools.train_verifier.card import Table, card
 
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
-
 NETWORKS, EPOCHS, BATCH = 3, 12, 256
-OPPOSITES_OF_A_KIND, PARAPHRASES = 1500, 3000
-_RARE = 2
+CONTRADICTIONS_OF_A_KIND, PARAPHRASES = 1500, 3000
+_MIN_TEXTS = 2  # stems of fewer texts count as the rarest
 
 
 class Network(nn.Module):
-    """Signs and what lies between two vectors, each through a layer, then both through one."""
+    """Sends features and vector interactions through a layer each, then both through one.
 
-    def __init__(self, signs: int, dimensions: int) -> None:
+    The names of the layers are those of the arrays in the weights' file.
+    """
+
+    def __init__(self, features: int, dimensions: int) -> None:
         super().__init__()
-        self.signs, self.vectors = nn.Linear(signs, 48), nn.Linear(2 * dimensions, 96)
+        self.signs, self.vectors = nn.Linear(features, 48), nn.Linear(2 * dimensions, 96)
         self.both, self.out = nn.Linear(144, 64), nn.Linear(64, 1)
 
-    def forward(self, signs: torch.Tensor, between: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, interactions: torch.Tensor) -> torch.Tensor:
         """Return the logits, [n]."""
-        between = nn.functional.dropout(between, 0.4, self.training)
-        hidden = torch.cat([self.signs(signs).relu(), self.vectors(between).relu()], 1)
+        interactions = nn.functional.dropout(interactions, 0.4, self.training)
+        hidden = torch.cat([self.signs(features).relu(), self.vectors(interactions).relu()], 1)
         hidden = nn.functional.dropout(self.both(hidden).relu(), 0.2, self.training)
         return torch.as_tensor(self.out(hidden)[:, 0])
 
 
 @click.command()
 @click.option("--pairs", "file", required=True, type=click.Path(exists=True, path_type=Path),
-              help='Lines of JSON: {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
+              help='File of JSON lines: {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder to write verifier.npz and its card to.")  # fmt: skip
+              help="Folder for verifier.npz and its card, README.md.")  # fmt: skip
 @click.option("--embedder", default=lambda: os.environ.get("MEMETWIN_EMBEDDER_ADDRESS")
               or "127.0.0.1:50051", help="Address of a running embedder.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
 def train(file: Path, out: Path, embedder: str, seed: int) -> None:
-    """Train the cache's verifier on pairs of questions, without those held out."""
-    rows = pairs.read(file)
-    parts = pairs.split(rows)
-    added = made(calibration.texts(parts.train), seed)
-    everything = calibration.texts([*rows, *added])
-    matrix, digest = asyncio.run(_embed(embedder, everything))
-    places = {text: row for row, text in enumerate(everything)}
-    learn, adjust, measure = (
-        Table(part, places, matrix)
+    """Train the cache's verifier on pairs of questions, without the held-out pairs."""
+    all_pairs = pairs.read(file)
+    parts = pairs.split(all_pairs)
+    added = generated_pairs(distinct_texts(parts.train), seed)
+    texts = distinct_texts([*all_pairs, *added])
+    vectors, digest = asyncio.run(_embed(embedder, texts))
+    row_of = {text: row for row, text in enumerate(texts)}
+    training, calibration, held_out = (
+        Table(part, row_of, vectors)
         for part in ([*parts.train, *added], parts.calibration, parts.held_out)
     )
-    arrays = fit(learn, adjust, digest, seed)
+    arrays = fit(training, calibration, digest, seed)
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "verifier.npz", allow_pickle=False, **arrays)
     counts = {
@@ -77,67 +78,72 @@ def train(file: Path, out: Path, embedder: str, seed: int) -> None:
         "held_out": len(parts.held_out),
         "added": len(added),
     }
-    text = card(Verifier.load(out / "verifier.npz"), measure, digest, counts)
+    text = card(Verifier.load(out / "verifier.npz"), held_out, digest, counts)
     (out / "README.md").write_text(text)
     click.echo(text)
 
 
-def made(texts: Sequence[str], seed: int) -> list[Pair]:
-    """Return pairs of our own making: opposites of every kind, and paraphrases."""
-    found = [
-        Pair(one, other, False)
-        for maker in opposites.OPPOSING.values()
-        for one, other in opposites.make(texts, maker, OPPOSITES_OF_A_KIND, seed)
+def generated_pairs(texts: Sequence[str], seed: int) -> list[LabelledPair]:
+    """Return pairs generated from texts: contradictions of every kind, and paraphrases."""
+    different = [
+        LabelledPair(one, other, False)
+        for transform in opposites.CONTRADICTIONS.values()
+        for one, other in opposites.generate(texts, transform, CONTRADICTIONS_OF_A_KIND, seed)
     ]
-    same = opposites.make(texts, opposites.rephrase, PARAPHRASES, seed)
-    return found + [Pair(one, other, True) for one, other in same]
+    same = opposites.generate(texts, opposites.rephrase, PARAPHRASES, seed)
+    return different + [LabelledPair(one, other, True) for one, other in same]
 
 
-def fit(learn: Table, adjust: Table, digest: str, seed: int) -> dict[str, NDArray[Any]]:
+def fit(training: Table, calibration: Table, digest: str, seed: int) -> dict[str, NDArray[Any]]:
     """Train trees and networks on one table, calibrate their sum on another; return the arrays."""
-    rarity = _rarity(calibration.texts(learn.rows))
-    for table in (learn, adjust):
-        table.signs = _signs(table, rarity)
-    mean, scale = learn.signs.mean(0), learn.signs.std(0) + 1e-6
-    for table in (learn, adjust):
-        table.signs = ((table.signs - mean) / scale).astype(np.float32)
+    rarity = _rarity(distinct_texts(training.pairs))
+    for table in (training, calibration):
+        table.features = _features(table, rarity)
+    mean, scale = training.features.mean(0), training.features.std(0) + 1e-6
+    for table in (training, calibration):
+        table.features = ((table.features - mean) / scale).astype(np.float32)
     trees = HistGradientBoostingClassifier(
         max_iter=200, learning_rate=0.06, max_leaf_nodes=24, min_samples_leaf=40,
         l2_regularization=5.0, random_state=seed,
-    ).fit(learn.signs, learn.same)  # fmt: skip
-    networks = [_network(learn, seed + number) for number in range(NETWORKS)]
-    words = trees.decision_function(adjust.signs)
-    whole = words + np.mean([_logits(network, adjust) for network in networks], 0)
+    ).fit(training.features, training.same)  # fmt: skip
+    networks = [_network(training, seed + number) for number in range(NETWORKS)]
+    words = trees.decision_function(calibration.features)
+    whole = words + np.mean([_logits(network, calibration) for network in networks], 0)
     return {
         "digest": np.array(digest),
         "stems": np.array("\n".join(rarity)),
         "rarity": np.array(list(rarity.values()), np.float16),
         "mean": mean.astype(np.float32),
         "scale": scale.astype(np.float32),
-        "curve_words": _curve(words, adjust.same),
-        "curve_whole": _curve(whole, adjust.same),
-        **_tree_tables(trees),
-        **{
-            f"net{number}_{name.replace('.', '_')}": value.numpy().squeeze().astype(np.float16)
-            for number, network in enumerate(networks)
-            for name, value in network.state_dict().items()
-        },
+        "curve_words": _logistic_curve(words, calibration.same),
+        "curve_whole": _logistic_curve(whole, calibration.same),
+        **tree_tables(trees),
+        **_network_arrays(networks),
+    }
+
+
+def _network_arrays(networks: Sequence[Network]) -> dict[str, NDArray[Any]]:
+    return {
+        f"net{number}_{name.replace('.', '_')}": value.numpy().squeeze().astype(np.float16)
+        for number, network in enumerate(networks)
+        for name, value in network.state_dict().items()
     }
 
 
 def _network(table: Table, seed: int) -> Network:
     torch.manual_seed(seed)
-    network = Network(table.signs.shape[1], table.matrix.shape[1])
-    steps = EPOCHS * math.ceil(len(table.rows) / BATCH)
+    network = Network(table.features.shape[1], table.vectors.shape[1])
+    steps = EPOCHS * math.ceil(len(table.pairs) / BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     for _ in range(EPOCHS):
-        order = dice.permutation(len(table.rows))
+        order = rng.permutation(len(table.pairs))
         for first in range(0, len(order), BATCH):
             batch = order[first : first + BATCH]
             logits = network(
-                torch.from_numpy(table.signs[batch]), torch.from_numpy(table.between(batch))
+                torch.from_numpy(table.features[batch]),
+                torch.from_numpy(table.interactions(batch)),
             )
             loss = nn.functional.binary_cross_entropy_with_logits(
                 logits, torch.from_numpy(table.same[batch])
@@ -152,42 +158,42 @@ def _network(table: Table, seed: int) -> Network:
 @torch.inference_mode()
 def _logits(network: Network, table: Table) -> NDArray[np.float32]:
     logits: NDArray[np.float32] = network(
-        torch.from_numpy(table.signs), torch.from_numpy(table.between())
+        torch.from_numpy(table.features), torch.from_numpy(table.interactions())
     ).numpy()
     return logits
 
 
-def _signs(table: Table, rarity: dict[str, float]) -> NDArray[np.float64]:
-    known = {text: Text(text) for text in calibration.texts(table.rows)}
+def _features(table: Table, rarity: dict[str, float]) -> NDArray[np.float64]:
+    texts = {text: LexicalText(text) for text in distinct_texts(table.pairs)}
     return np.array(
         [
-            features(
-                known[pair.one], known[pair.other], float(cosine), lambda s: rarity.get(s, 1.0)
+            feature_row(
+                texts[pair.one], texts[pair.other], float(cosine), lambda s: rarity.get(s, 1.0)
             )
-            for pair, cosine in zip(table.rows, table.cosines, strict=True)
+            for pair, cosine in zip(table.pairs, table.cosines, strict=True)
         ]
     )
 
 
 def _rarity(texts: Sequence[str]) -> dict[str, float]:
-    """Return how rare stems are: 0 in every text, near 1 in two (inverse frequency)."""
-    counts = Counter(stem for text in texts for stem in {*Text(text).content})
-    whole = math.log(len(texts))
+    """Return the inverse document frequency of stems: 0 in every text, near 1 in two."""
+    counts = Counter(stem for text in texts for stem in {*LexicalText(text).content})
+    log_total = math.log(len(texts))
     return {
-        stem: math.log(len(texts) / (1 + count)) / whole
+        stem: math.log(len(texts) / (1 + count)) / log_total
         for stem, count in counts.items()
-        if count >= _RARE
+        if count >= _MIN_TEXTS
     }
 
 
-def _curve(scores: NDArray[Any], same: NDArray[Any]) -> NDArray[np.float32]:
-    """Return slope and shift of the logistic curve from scores to probabilities (Platt)."""
+def _logistic_curve(scores: NDArray[Any], same: NDArray[Any]) -> NDArray[np.float32]:
+    """Return slope and shift of the logistic curve from scores to probabilities (Platt scaling)."""
     fitted = LogisticRegression(C=1e6).fit(scores.reshape(-1, 1), same)
     return np.array([fitted.coef_[0, 0], fitted.intercept_[0]], np.float32)
 
 
-def _tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any]]:
-    """Return trees as tables of equal length; what they begin with is a tree of one leaf."""
+def tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any]]:
+    """Return trees as tables of equal length; the model's baseline becomes a tree of one leaf."""
     grown = [round_[0].nodes for round_ in trees._predictors]
     shape = (len(grown) + 1, max(map(len, grown)))
     own = np.tile(np.arange(shape[1], dtype=np.int16), (shape[0], 1))
@@ -211,7 +217,7 @@ def _tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any
 
 
 async def _embed(address: str, texts: Sequence[str]) -> tuple[NDArray[np.float32], str]:
-    """Embed texts by a running embedder; return their unit vectors and its model's digest."""
+    """Return the unit vectors of texts by a running embedder, and its model's digest."""
     rows, digest = [], ""
     async with grpc_channel.dial(address) as channel:
         embedder = EmbedderClient(channel)

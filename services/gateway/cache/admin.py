@@ -83,7 +83,9 @@ class CacheAdmin:
             extra={"partition": partition, "entries": count, "force": request.force},
         )
         if request.force:
-            record = PurgeRecord(time.time(), auth.current_key_name(), request.filter_record(), count)
+            record = PurgeRecord(
+                time.time(), auth.current_key_name(), request.filter_record(), count
+            )
             await self._store.append_purge_record(partition, asdict(record))
         return count, sample
 

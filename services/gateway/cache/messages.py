@@ -1,7 +1,7 @@
 """Reads CacheService's messages into plain data, and writes plain data as messages."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,8 @@ from services.errors import InvalidArgument
 from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import CalibratedBound
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
-from services.gateway.cache.statistics import (
-    LATENCY_BUCKETS,
-    Proportion,
-    histogram_quantile,
-    wilson_interval,
-)
+from services.gateway.cache.statistics import Proportion
 from services.gateway.cache.types import Bound, Context, Decision, Entry, NewEntry, Request, Scope
-from services.gateway.cache.usage import KINDS
 
 _MODES = {
     cache_pb2.LOOKUP_MODE_UNSPECIFIED: "exact_then_semantic",
@@ -26,7 +20,7 @@ _MODES = {
     cache_pb2.LOOKUP_MODE_SEMANTIC: "semantic",
     cache_pb2.LOOKUP_MODE_EXACT_THEN_SEMANTIC: "exact_then_semantic",
 }
-_KINDS = {
+DECISION_KINDS = {
     "miss": cache_pb2.DECISION_KIND_MISS,
     "exact": cache_pb2.DECISION_KIND_EXACT,
     "semantic": cache_pb2.DECISION_KIND_SEMANTIC,
@@ -200,7 +194,7 @@ def decision_to_message(decision: Decision) -> cache_pb2.Decision:
 
 
 def _fill_decision(message: cache_pb2.Decision, decision: Decision) -> None:
-    message.kind = _KINDS[decision.kind]
+    message.kind = DECISION_KINDS[decision.kind]
     message.similarity = decision.similarity
     if decision.probability is not None:
         message.probability_correct = decision.probability
@@ -240,8 +234,8 @@ def calibrated_bound_to_message(calibrated: CalibratedBound) -> cache_pb2.Calibr
     """Write a calibrated bound."""
     return cache_pb2.CalibratedBound(
         bound=calibrated.bound,
-        precision=_proportion(calibrated.precision),
-        recall=_proportion(calibrated.recall),
+        precision=proportion_to_message(calibrated.precision),
+        recall=proportion_to_message(calibrated.recall),
         curve=[
             cache_pb2.CurvePoint(bound=bound, precision=precision, hit_ratio=hit_ratio)
             for bound, precision, hit_ratio in calibrated.curve
@@ -249,78 +243,6 @@ def calibrated_bound_to_message(calibrated: CalibratedBound) -> cache_pb2.Calibr
     )
 
 
-def _proportion(proportion: Proportion) -> cache_pb2.Proportion:
+def proportion_to_message(proportion: Proportion) -> cache_pb2.Proportion:
+    """Write a proportion and its interval."""
     return cache_pb2.Proportion(**proportion._asdict())
-
-
-Counts = dict[str, float]
-
-
-def stats_response(
-    counts: Counts, history: Sequence[tuple[float, Counts]] = ()
-) -> cache_pb2.GetStatsResponse:
-    """Write counters, and those of each slot of ``history``."""
-
-    def number(name: str) -> int:
-        return round(counts.get(name, 0))
-
-    hits, judged = number("exact") + number("semantic"), number("right") + number("wrong")
-    checked_wrong, checked = number("checked_wrong"), number("checked")
-    return cache_pb2.GetStatsResponse(
-        exact=number("exact"),
-        semantic=number("semantic"),
-        misses=number("miss"),
-        bypasses=number("bypass"),
-        hit_ratio=_proportion(wilson_interval(hits, hits + number("miss"))),
-        wrong_ratio=_proportion(wilson_interval(number("wrong"), judged)),
-        tenant_wrong_ratio=_proportion(wilson_interval(checked_wrong, checked)),
-        expected_wrong=counts.get("expected_wrong", 0.0),
-        saved=_saved_usage(counts),
-        saved_money=counts.get("money", 0.0),
-        latencies=_latencies(counts, buckets=True),
-        history=[_stats_point(start, one) for start, one in history if one],
-    )
-
-
-def _stats_point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
-    return cache_pb2.StatsPoint(
-        start=start,
-        exact=round(counts.get("exact", 0)),
-        semantic=round(counts.get("semantic", 0)),
-        misses=round(counts.get("miss", 0)),
-        bypasses=round(counts.get("bypass", 0)),
-        right=round(counts.get("right", 0)),
-        wrong=round(counts.get("wrong", 0)),
-        saved=_saved_usage(counts),
-        saved_money=counts.get("money", 0.0),
-        latencies=_latencies(counts, buckets=False),
-    )
-
-
-def _saved_usage(counts: Counts) -> cache_pb2.Usage:
-    return cache_pb2.Usage(
-        prompt_tokens=round(counts.get("prompt_tokens", 0)),
-        completion_tokens=round(counts.get("completion_tokens", 0)),
-        seconds=counts.get("seconds", 0.0),
-    )
-
-
-def _latencies(counts: Counts, *, buckets: bool) -> list[cache_pb2.Latency]:
-    """Write the latency of every kind that occurred, with its histogram if asked for."""
-    latencies = []
-    for kind in (kind for kind in KINDS if round(counts.get(kind, 0))):
-        histogram = [
-            counts.get(f"took:{kind}:{bucket}", 0.0) for bucket in range(len(LATENCY_BUCKETS) + 1)
-        ]
-        latency = cache_pb2.Latency(
-            kind=_KINDS[kind],
-            p50=histogram_quantile(histogram, 0.5),
-            p99=histogram_quantile(histogram, 0.99),
-        )
-        if buckets:
-            latency.buckets.extend(
-                cache_pb2.LatencyBucket(most=bound, upper_bound=bound, count=round(count))
-                for bound, count in zip([*LATENCY_BUCKETS, float("inf")], histogram, strict=True)
-            )
-        latencies.append(latency)
-    return latencies

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from services import deadlines
 from services.gateway.auth import current_tenant
-from services.gateway.cache import messages
+from services.gateway.cache.stats_messages import stats_response
 from services.gateway.cache.types import Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.http.responses import message_to_dict
@@ -31,5 +31,5 @@ class CacheRoutes:
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
                 counts = await self._usage.stats(scope, whole_tenant=True)
                 history = await self._usage.history(scope.tenant)
-        body = message_to_dict(messages.stats_response(counts, history))
+        body = message_to_dict(stats_response(counts, history))
         return JSONResponse(body, headers={"Cache-Control": "no-store"})

@@ -6,11 +6,8 @@ from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Vectors
 from services.gateway.cache import index
-from services.gateway.cache.error_budget.controller import (
-    BudgetLookup,
-    ErrorBudgetController,
-    question_of,
-)
+from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
+from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.store import CacheStore

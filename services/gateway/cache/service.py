@@ -82,9 +82,7 @@ class SemanticCache:
         self._controller.record_decision(entry.id, decision)
         return decision
 
-    async def lookup_by_vector(
-        self, request: Request, vectors: Vectors, bound: Bound
-    ) -> Decision:
+    async def lookup_by_vector(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
         """Look a request up in the semantic tier by the first row of its prompt's vectors."""
         return await self._semantic_tier.lookup(request, vectors, bound)
 

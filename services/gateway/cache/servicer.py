@@ -13,6 +13,7 @@ from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.labelled_pairs import LabelledPair
 from services.gateway.cache.service import SemanticCache
+from services.gateway.cache.stats_messages import stats_response
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.vectors import from_caller
 
@@ -150,4 +151,4 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         counts = await self._usage.stats(scope, whole_tenant=request.whole_tenant)
         counts |= await self._controller.counters(scope.tenant)
         history = await self._usage.history(scope.tenant) if request.history else []
-        return messages.stats_response(counts, history)
+        return stats_response(counts, history)

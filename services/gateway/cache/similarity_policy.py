@@ -1,7 +1,7 @@
 """Decides whether one entry may answer a question under a minimum similarity."""
 
 from services.gateway.cache.error_budget.candidates import may_follow
-from services.gateway.cache.error_budget.controller import cached_question
+from services.gateway.cache.questions import cached_question
 from services.gateway.cache.types import Bound, Decision, Entry
 from services.gateway.cache.vectors import clamp_cosine
 from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine

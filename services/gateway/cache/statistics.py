@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 # Upper bounds of the latency buckets, in seconds. One more bucket counts slower lookups.
-LATENCY_BUCKETS = [0.00025 * 2**step for step in range(15)]
+LATENCY_BUCKETS: list[float] = [0.00025 * 2**step for step in range(15)]
 _Z = 1.96  # standard deviations of a 95 % interval
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
 from services.gateway.cache import gdsf
@@ -153,8 +154,12 @@ class CacheStore:
         return as_bytes(first).decode() or entry_id
 
     async def _get_all(self, entry_ids: Sequence[str]) -> list[Record | None]:
+        keys = [f"{self._prefix}entry:{entry_id}" for entry_id in entry_ids]
         async with redis_errors():
-            values = await self._mget([f"{self._prefix}entry:{key}" for key in entry_ids])
+            try:
+                values = await self._mget(keys)
+            except exceptions.ConnectionError:  # the connection was closed while it was idle
+                values = await self._mget(keys)
         return [load(value) for value in values]
 
     async def _run(self, script: Any, arguments: Sequence[Any]) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import PROMPT_LIMIT, Context, Request
+from services.gateway.cache.types import MAX_PROMPT_BYTES, Context, Request
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.digests import canonical
 from services.gateway.llm.types import Json
@@ -49,7 +49,7 @@ def read_request(body: Json, controls: CacheControls, *, max_temperature: float)
     if bypasses:
         return ChatRequest(body, None, controls)
     prompt = _text(messages[-1]["content"])
-    fits = prompt.strip() and len(prompt.encode()) <= PROMPT_LIMIT
+    fits = prompt.strip() and len(prompt.encode()) <= MAX_PROMPT_BYTES
     request = Request(controls.scope, _context(body, messages), prompt) if fits else None
     return ChatRequest(body, request, controls)
 

@@ -9,7 +9,7 @@ import logging
 
 from services.errors import Failure
 from services.gateway.cache.service import SemanticCache
-from services.gateway.cache.types import Decision, Scope
+from services.gateway.cache.types import Decision, NewEntry, Scope
 from services.gateway.chat import completions
 from services.gateway.chat.types import ChatRequest
 from services.gateway.coalescing.circuit_breaker import CircuitBreaker
@@ -40,7 +40,7 @@ class FailOpenCache:
             return Decision("bypass")
         if controls.no_cache:
             return Decision("miss")
-        bound = dataclasses.replace(controls.bound, stale=self._max_stale)
+        bound = dataclasses.replace(controls.bound, max_stale=self._max_stale)
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT):
                 decision = await self._cache.lookup(wanted, "exact_then_semantic", bound)
@@ -64,12 +64,12 @@ class FailOpenCache:
     async def key(self, request: ChatRequest) -> str:
         """Return a name that is the same for all requests that one answer serves."""
         assert request.cache_request is not None  # noqa: S101 - without one nothing is shared
-        return await self._cache.key(request.cache_request, request.controls.bound)
+        return await self._cache.request_key(request.cache_request, request.controls.bound)
 
     async def purge_count(self, scope: Scope) -> int | None:
         """Return how often a scope has been purged, or None if the cache fails."""
         try:
-            return await self._cache.purges(scope)
+            return await self._cache.purge_count(scope)
         except Failure:
             return None
 
@@ -101,11 +101,13 @@ class FailOpenCache:
         try:
             await self._cache.put(
                 request.cache_request,
-                completion_text(completion),
-                usage=token_usage(completion),
-                detail={"completion": completion, "pieces": pieces},
-                purges=purge_count,
-                seconds=seconds,
+                NewEntry(
+                    completion_text(completion),
+                    usage=token_usage(completion),
+                    detail={"completion": completion, "pieces": pieces},
+                    seconds=seconds,
+                ),
+                purge_count=purge_count,
             )
         except Failure:
             log.warning("a completion was not stored in the cache", exc_info=True)

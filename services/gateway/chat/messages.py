@@ -5,7 +5,11 @@ import json
 
 from memetwin.gateway.v1 import cache_pb2, chat_pb2
 from services.errors import InvalidArgument
-from services.gateway.cache.messages import bound, decision, scope
+from services.gateway.cache.messages import (
+    bound_from_message,
+    decision_to_message,
+    scope_from_message,
+)
 from services.gateway.cache.types import Decision
 from services.gateway.chat import completions
 from services.gateway.chat.types import CacheControls
@@ -38,10 +42,12 @@ def read_chat(message: chat_pb2.Chat) -> tuple[Json, CacheControls]:
         if message.HasField(name):
             body[name] = getattr(message, name)
     cache = message.cache
-    limits = bound(cache)
+    limits = bound_from_message(cache)
     if cache.HasField("max_age"):
         limits = dataclasses.replace(limits, max_age=cache.max_age)
-    return body, CacheControls(scope(message.scope), limits, cache.no_cache, cache.no_store)
+    return body, CacheControls(
+        scope_from_message(message.scope), limits, cache.no_cache, cache.no_store
+    )
 
 
 def write_completion(completion: Json, made: Decision) -> chat_pb2.CompleteResponse:
@@ -55,7 +61,7 @@ def write_completion(completion: Json, made: Decision) -> chat_pb2.CompleteRespo
         finish_reason=finish_reason(completion),
         model=str(completion.get("model") or ""),
         usage=cache_pb2.Usage(**token_usage(completion)),
-        decision=decision(made),
+        decision=decision_to_message(made),
         completion=json.dumps(completion, ensure_ascii=False) if completion else "",
     )
 

@@ -60,7 +60,7 @@ class ShadowSampler:
     async def _sample(self, request: ChatRequest, trial: Trial) -> None:
         try:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                rate = (await self._error_budget.budget(trial.tenant)).sampling()
+                rate = await self._error_budget.shadow_rate(trial)
                 if random.random() < rate:  # noqa: S311 - a sample, not a secret
                     await self._send(request, trial, 1 / rate)
         except Failure:
@@ -78,7 +78,8 @@ class ShadowSampler:
         seconds = time.perf_counter() - started
         if not completions.is_cacheable(completion):
             return
-        await self._error_budget.asked_again(trial, completion_text(completion), weight)
+        answer = completion_text(completion)
+        await self._error_budget.record_shadow_answer(trial, answer, weight)
         if not request.controls.no_store:
             await self._cache.store(
                 request, completion, [], purge_count=purge_count, seconds=seconds

@@ -36,14 +36,14 @@ def question(
     control = request.cache
     return Question(
         **common,  # type: ignore[arg-type]
-        scope=messages.scope(request.scope),
-        history=messages.history(request.history),
+        scope=messages.scope_from_message(request.scope),
+        history=messages.history_from_messages(request.history),
         model=request.model,
         max_prompt_tokens=request.max_prompt_tokens,
         no_cache=control.no_cache,
         no_store=control.no_store,
         bound=Bound(
-            min_similarity=messages.least_cosine(control.min_similarity)
+            min_similarity=messages.validate_cosine(control.min_similarity)
             if control.HasField("min_similarity")
             else None,
             max_age=control.max_age if control.HasField("max_age") else None,
@@ -153,7 +153,7 @@ def answer(value: Answer) -> rag_pb2.AskResponse:
         citations=map(citation, value.citations),
         timings=timings(value.timings),
         passages=map(passage, value.passages),
-        decision=messages.decision(value.decision),
+        decision=messages.decision_to_message(value.decision),
         model=value.model,
         usage=cache_pb2.Usage(**value.usage),
         unsupported=[rag_pb2.TextSpan(start=one.start, end=one.end) for one in value.unsupported],

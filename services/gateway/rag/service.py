@@ -11,7 +11,7 @@ from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.service import SemanticCache
-from services.gateway.cache.types import Context, Decision, Request
+from services.gateway.cache.types import Context, Decision, NewEntry, Request
 from services.gateway.rag import reranking, retrieval
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.ingest.segmentation import Span
@@ -146,7 +146,7 @@ class RagService:
         """Return the queries of the cache's semantic tier, to be searched with the documents."""
         if question.no_cache:
             return []
-        return await self._cache.queries(request, vectors, question.bound)
+        return [await self._cache.semantic_query(request, vectors, question.bound)]
 
     async def _choose_cached(
         self, request: Request, question: Question, hits: list[list[Hit]], vectors: Vectors
@@ -154,7 +154,7 @@ class RagService:
         """Choose an answer from the hits of the cache's semantic tier."""
         if question.no_cache:
             return Decision("miss")
-        return await self._cache.choose(request, hits, question.bound, vectors)
+        return await self._cache.choose(request, hits[0], question.bound, vectors)
 
     async def _search(
         self, question: Question, vectors: Vectors, cache_queries: Sequence[Query] = ()
@@ -215,11 +215,8 @@ class RagService:
         task = asyncio.create_task(
             self._cache.put(
                 request,
-                answer.text,
+                NewEntry(answer.text, cites=cites, usage=answer.usage, detail=detail),
                 vectors=vectors,
-                cites=cites,
-                usage=answer.usage,
-                detail=detail,
             )
         )
         self._cache_writes.add(task)

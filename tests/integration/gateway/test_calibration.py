@@ -2,13 +2,10 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-import pytest
 from click.testing import CliRunner
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from services.cli.__main__ import main
-from services.gateway.cache.calibration import calibrated, lowest
 from tests.refusals import refusal
 from tests.stack import Stack
 
@@ -49,20 +46,3 @@ def test_bad_pairs_are_refused(stack: Stack) -> None:
 
     assert why(0.9, 5) == why(0.9, 0) == "TOO_FEW_PAIRS"
     assert why(1.5, 5) == "BAD_PRECISION"
-
-
-@pytest.mark.parametrize(("precision", "bound"), [(1.0, 0.8), (0.75, 0.6), (0.1, 0.5)])
-def test_the_lowest_bound_that_keeps_a_precision(precision: float, bound: float) -> None:
-    scores = np.array([0.5, 0.9, 0.7, 0.6, 0.8])
-    same = np.array([False, True, False, True, True])
-    assert lowest(scores, same, precision) == bound
-
-
-def test_bounds_are_measured_where_they_were_not_chosen() -> None:
-    fit = np.array([0.9, 0.8, 0.7]), np.array([True, True, False])
-    rest = np.array([0.95, 0.85, 0.6, -2.0]), np.array([True, False, True, True])
-    found = calibrated(fit, rest, 0.99)
-    assert (found.bound, found.precision[0]) == (0.8, 0.5)
-    assert found.recall[0] == pytest.approx(1 / 3)
-    none = calibrated((np.array([0.5]), np.array([False])), rest, 0.9)
-    assert (none.bound, none.recall[0]) == (None, 0)

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Side, Verifier
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier
 from tests.stack import Stack
 from tools.train_verifier.training import train
 
@@ -28,9 +28,9 @@ def test_the_command_makes_a_verifier_and_its_card(stack: Stack, tmp_path: Path)
     assert (tmp_path / "README.md").read_text().strip() == done.output.strip()
     assert "held-out pairs" in done.output
     verifier = Verifier.load(tmp_path / "verifier.npz")
-    asked = Side(Text(first.format("blue cups")), np.zeros(384, np.float32))
+    asked = Question(LexicalText(first.format("blue cups")), np.zeros(384, np.float32))
     probable, improbable = (
-        verifier.probability(asked, Side(Text(text.format("blue cups"))), 0.9)
+        verifier.probability(asked, Question(LexicalText(text.format("blue cups"))), 0.9)
         for text in (second, third)
     )
     assert improbable < probable

@@ -9,7 +9,7 @@ from typing import Any
 from services import deadlines
 from services.errors import Failure
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.backends.types import Hit, Vectors
+from services.gateway.backends.types import Hit
 from services.gateway.cache.error_budget.budgets import TenantBudgets
 from services.gateway.cache.error_budget.candidates import (
     Candidate,
@@ -21,11 +21,11 @@ from services.gateway.cache.error_budget.lru import LruDict
 from services.gateway.cache.error_budget.policy import MIN_PROBABILITY
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.error_budget.types import Observation
+from services.gateway.cache.questions import cached_question
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Bound, Decision, Entry, Request, Trial
-from services.gateway.cache.vectors import clamp_cosine, unit, unpack
-from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.vectors import clamp_cosine
 from services.gateway.cache.verifier.model import Question, Verifier
 
 MAX_TRIALS = 4096  # trials in memory whose outcome is not known yet
@@ -92,9 +92,7 @@ class ErrorBudgetController:
         elif trial:
             self._missed.put(entry_id, trial)
 
-    async def restore_trial(
-        self, lookup: BudgetLookup, hits: Sequence[Hit], served: Entry
-    ) -> None:
+    async def restore_trial(self, lookup: BudgetLookup, hits: Sequence[Hit], served: Entry) -> None:
         """Decide again on an entry that another replica may have served, so as to learn from it."""
         near = await self._read_entries(hits, Bound())
         if near:
@@ -138,9 +136,7 @@ class ErrorBudgetController:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _read_entries(
-        self, hits: Sequence[Hit], bound: Bound
-    ) -> list[tuple[Entry, float]]:
+    async def _read_entries(self, hits: Sequence[Hit], bound: Bound) -> list[tuple[Entry, float]]:
         """Return the entries of hits that are not too old, with their cosine similarities."""
         cosines = {hit.id: hit.similarity for hit in hits}
         records = await self._store.get_many([hit.id for hit in hits])
@@ -187,22 +183,10 @@ class ErrorBudgetController:
         task.add_done_callback(self._tasks.discard)
 
 
-def question_of(prompt: str, vectors: Vectors | None) -> Question:
-    """Return a prompt, and the first row of its vectors if known, as the verifier takes it."""
-    if vectors is None:
-        return Question(LexicalText(prompt))
-    return Question(LexicalText(prompt), unit(vectors.rows[0]), vectors.digest)
-
-
-def cached_question(entry: Entry) -> Question:
-    """Return the prompt of an entry as the verifier takes it."""
-    return Question(LexicalText(entry.prompt), unpack(entry.vector), entry.digest)
-
-
 def _candidate(entry: Entry, similarity: float) -> Candidate:
     return Candidate(cached_question(entry), clamp_cosine(similarity), answer_id(entry.response))
 
 
 async def _ignore_failures(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(Failure), deadlines.within(deadlines.DEFAULT_DEADLINE):
+    with contextlib.suppress(Failure), deadlines.limit(deadlines.DEFAULT_DEADLINE):
         await work

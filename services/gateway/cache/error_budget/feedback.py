@@ -6,11 +6,8 @@ from services.errors import Failure
 from services.gateway.backends.backends import Backends
 from services.gateway.cache import index
 from services.gateway.cache.admin import CacheAdmin
-from services.gateway.cache.error_budget.controller import (
-    BudgetLookup,
-    ErrorBudgetController,
-    question_of,
-)
+from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
+from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.types import Context, Decision, Entry, Request, Scope
 from services.gateway.cache.usage import UsageRecorder

@@ -69,9 +69,7 @@ def feature_row(
     return np.array([*lexical_features(one, other, rarity), similarity, similarity**4])
 
 
-def _overlap(
-    one: LexicalText, other: LexicalText, rarity: Callable[[str], float]
-) -> list[float]:
+def _overlap(one: LexicalText, other: LexicalText, rarity: Callable[[str], float]) -> list[float]:
     left, right = Counter(one.content), Counter(other.content)
     shared = sum(rarity(word) for word in left & right)
     missing = [[rarity(word) for word in only] for only in (left - right, right - left)]

@@ -1,8 +1,18 @@
+import json
 import time
+from dataclasses import asdict
 
 import pytest
 
-from services.gateway.cache.types import Bound, Context, Entry, Scope, too_old
+from services.errors import InvalidArgument
+from services.gateway.cache import types
+from services.gateway.cache.types import Bound, Context, Entry, NewEntry, Request, Scope
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    return 1_000_000.0
 
 
 def entry(age: float, ttl: float) -> Entry:
@@ -10,29 +20,35 @@ def entry(age: float, ttl: float) -> Entry:
 
 
 @pytest.mark.parametrize(
-    ("age", "ttl", "bound", "old"),
+    ("age", "ttl", "bound", "too_old"),
     [
         (5, 10, Bound(), False),
         (15, 10, Bound(), True),
-        (15, 10, Bound(stale=10), False),
-        (25, 10, Bound(stale=10), True),
-        (10**6, 0, Bound(), False),  # kept for good
+        (15, 10, Bound(max_stale=10), False),
+        (25, 10, Bound(max_stale=10), True),
+        (900_000, 0, Bound(), False),  # no time to live
         (5, 10, Bound(max_age=3), True),
         (5, 10, Bound(max_age=7), False),
-        (15, 10, Bound(max_age=60, stale=10), True),  # who names an age takes nothing stale
+        (15, 10, Bound(max_age=60, max_stale=10), True),  # max_age excludes stale entries
         (5, 10, Bound(max_age=0), True),
     ],
 )
-def test_how_old_an_entry_may_be(age: float, ttl: float, bound: Bound, old: bool) -> None:
-    assert too_old(entry(age, ttl), bound) is old
+def test_the_bound_limits_the_age(age: float, ttl: float, bound: Bound, too_old: bool) -> None:
+    assert entry(age, ttl).is_too_old(bound) is too_old
 
 
-def test_an_entry_is_stale_past_its_time() -> None:
-    assert [entry(age, ttl).is_stale for age, ttl in ((5, 10), (15, 10), (15, 0))] == [
-        False,
-        True,
-        False,
-    ]
+def test_an_entry_is_stale_past_its_time_to_live() -> None:
+    entries = [entry(age, ttl) for age, ttl in ((5, 10), (15, 10), (15, 0))]
+    assert [one.is_stale for one in entries] == [False, True, False]
+
+
+def test_a_clock_that_ran_backwards_gives_no_negative_age() -> None:
+    assert entry(-5, 10).age == 0
+
+
+def test_an_entry_survives_its_record() -> None:
+    one = Entry("id", "?", "!", Scope("t", "u", "n"), "f", {"model": "m"}, 1.0, 2.0, cites=["c"])
+    assert Entry.from_record(json.loads(json.dumps(asdict(one)))) == one
 
 
 def test_every_part_of_a_context_has_its_digest() -> None:
@@ -41,3 +57,43 @@ def test_every_part_of_a_context_has_its_digest() -> None:
     assert [name for name in one.parts if one.parts[name] != other.parts[name]] == ["model"]
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint == Context(model="a", tools=["x"]).fingerprint
+
+
+def request(prompt: str, *history: tuple[str, str]) -> Request:
+    return Request(Scope(), Context(history=list(history)), prompt)
+
+
+def test_the_users_last_messages_are_embedded_with_the_prompt() -> None:
+    assert request("And in Paris?").embedding_text == "And in Paris?"
+    said = [("user", "one"), ("user:Ann", "two"), ("assistant", "no"), ("user", "three")]
+    assert request("four", *said).embedding_text == "two\nthree\nfour"
+    long = request("four", ("user", "x" * 1000))
+    assert long.embedding_text == "x" * types.CONTEXT_CHARACTERS + "\nfour"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [(" \n", "EMPTY_PROMPT"), ("é" * (types.MAX_PROMPT_BYTES // 2 + 1), "PROMPT_TOO_LONG")],
+)
+def test_bad_prompts_are_rejected(prompt: str, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        request(prompt).validate()
+    assert caught.value.reason == reason
+    request("é" * (types.MAX_PROMPT_BYTES // 2)).validate()
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (NewEntry(""), "EMPTY_RESPONSE"),
+        (NewEntry("x" * (types.MAX_RESPONSE_BYTES + 1)), "RESPONSE_TOO_LONG"),
+        (NewEntry("x", ttl=-1), "BAD_TTL"),
+        (NewEntry("x", ttl=float("nan")), "BAD_TTL"),
+        (NewEntry("x", ttl=types.MAX_TTL), "BAD_TTL"),
+    ],
+)
+def test_bad_responses_are_rejected(new: NewEntry, reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        new.validate()
+    assert caught.value.reason == reason
+    NewEntry("x", ttl=1).validate()

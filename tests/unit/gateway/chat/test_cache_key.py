@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import PROMPT_LIMIT, Request
+from services.gateway.cache.types import MAX_PROMPT_BYTES, Request
 from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.types import CacheControls, ChatRequest
 
@@ -48,7 +48,7 @@ def test_text_may_be_cached(body: dict[str, Any]) -> None:
         {"messages": [{"role": "assistant", "content": "Hi."}]},
         {"messages": [{"role": "user", "content": "  "}]},
         {"messages": [{"role": "tool", "content": "1"}, QUESTION]},
-        {"messages": [{"role": "user", "content": "x" * (PROMPT_LIMIT + 1)}]},
+        {"messages": [{"role": "user", "content": "x" * (MAX_PROMPT_BYTES + 1)}]},
     ],
 )
 def test_other_requests_bypass_the_cache(body: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.cache.types import Decision, Scope
+from services.gateway.cache.types import Decision, NewEntry, Scope
 from services.gateway.chat import fail_open
 from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.fail_open import FailOpenCache
@@ -67,7 +67,7 @@ async def test_an_entry_of_another_service_is_a_miss(
 ) -> None:
     cached = request().cache_request
     assert cached is not None
-    inner.next_decision = Decision("exact", entry("key", "Hello.", cached))
+    inner.next_decision = Decision("exact", entry("key", NewEntry("Hello."), cached))
     assert (await cache.lookup(request())).miss_reason == "empty"
 
 

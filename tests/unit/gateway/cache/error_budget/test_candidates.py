@@ -1,27 +1,58 @@
 import numpy as np
 import pytest
 
-from services.gateway.cache.error_budget.candidates import Candidate, answer_name, look, same_answer
-from services.gateway.cache.error_budget.policy import Budget
-from services.gateway.cache.verifier.features import Text
-from services.gateway.cache.verifier.model import Side, Verifier
+from services.gateway.cache.error_budget.candidates import (
+    Candidate,
+    answer_id,
+    choose_candidate,
+    may_follow,
+    same_answer,
+)
+from services.gateway.cache.error_budget.policy import ErrorBudget
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier
 
 NEAR = np.array([[1, 0], [0.95, 0.3122499]], np.float32)
 FAR = np.array([[1, 0], [0.6, 0.8]], np.float32)
 
 
-def found(*prompts: str, asked: str = "How do I turn dark mode on?") -> int | None:
-    candidates = [Candidate(Side(Text(one)), 0.95, one) for one in prompts]
-    seen = look(Budget(), Verifier.load(), Side(Text(asked)), candidates)
-    return seen[0] if seen else None
+def question(text: str) -> Question:
+    return Question(LexicalText(text))
 
 
-def test_the_nearest_that_is_no_opposite_is_looked_at() -> None:
+def chosen(
+    *prompts: str, asked: str = "How do I turn dark mode on?", min_probability: float = 0.0
+) -> int | None:
+    candidates = [Candidate(question(prompt), 0.95, prompt) for prompt in prompts]
+    choice = choose_candidate(
+        ErrorBudget(), Verifier.load(), question(asked), candidates, min_probability
+    )
+    return choice[0] if choice else None
+
+
+def test_the_nearest_candidate_that_does_not_contradict_is_chosen() -> None:
     opposite, same = "How do I turn dark mode off?", "How do I turn on dark mode?"
-    assert found(opposite, same) == 1
-    assert found(opposite) is None
-    assert found(opposite, asked="") == 0  # by vector: there are no words
-    assert found() is None
+    assert chosen(opposite, same) == 1
+    assert chosen(opposite) is None
+    assert chosen(opposite, asked="") == 0  # a lookup by vector has no words
+    assert chosen() is None
+
+
+def test_in_a_conversation_the_content_words_must_be_equal() -> None:
+    assert chosen("And on my tablet?", asked="And on my phone?", min_probability=0.01) is None
+    assert chosen("on my phone and?", asked="And on my phone?", min_probability=0.01) == 0
+    one, other = question("And on my phone?"), question("on my phone, and?")
+    assert may_follow(one, other, 0.8, 0.8)
+    assert not may_follow(one, other, 0.79, 0.8)
+
+
+def test_farther_candidates_count_as_neighbours_only() -> None:
+    prompts = ("How do I turn dark mode off?", "How do I turn on dark mode?", "Is it dark?")
+    candidates = [Candidate(question(prompt), 0.9, prompt) for prompt in prompts]
+    budget, asked = ErrorBudget(), question("How do I turn dark mode on?")
+    _, features = choose_candidate(budget, Verifier.load(), asked, candidates) or (0, None)
+    assert features is not None
+    assert features.answer_id == prompts[1]
 
 
 @pytest.mark.parametrize(
@@ -35,12 +66,12 @@ def test_the_nearest_that_is_no_opposite_is_looked_at() -> None:
         ("You can.", "You can not.", NEAR, False),
     ],
 )
-def test_answers_are_the_same_only_surely(
+def test_answers_count_as_equal_only_if_that_is_certain(
     one: str, other: str, vectors: np.ndarray | None, same: bool
 ) -> None:
     assert same_answer(one, other, vectors) is same
 
 
-def test_names_of_answers_overlook_case_and_spacing_alone() -> None:
-    assert answer_name("Press  It.\n") == answer_name("press it.")
-    assert answer_name("Press it.") != answer_name("Press it?")
+def test_answer_ids_ignore_letter_case_and_spacing() -> None:
+    assert answer_id("Press  It.\n") == answer_id("press it.")
+    assert answer_id("Press it.") != answer_id("Press it?")
