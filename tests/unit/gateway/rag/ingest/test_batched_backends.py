@@ -1,0 +1,103 @@
+import asyncio
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from services.gateway.backends.types import Document, TextModel, Value
+from services.gateway.rag.ingest.batched_backends import MAX_FIELDS, BatchedBackends
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD
+from tests.fakes.backends import DIMENSIONS, FakeEmbedder, FakeSearch, fake_backends
+
+MODEL = TextModel("digest", DIMENSIONS, 64)
+YEAR: dict[str, Value] = {"year": 2000.0}
+
+
+class World:
+    """Batched backends on fakes."""
+
+    def __init__(self) -> None:
+        both, self.embedder, self.search = fake_backends()
+        self.backends = BatchedBackends(both)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    one = World()
+    yield one
+    one.backends.close()
+
+
+async def test_a_collection_is_created_for_the_model_with_its_fields(world: World) -> None:
+    declared = await world.backends.ensure_fields("c", MODEL, YEAR)
+    assert declared == {"year": "number", DOCUMENT_FIELD: "tag"}
+    spec = world.search.collections["documents-c"].spec
+    assert (spec.dimensions, spec.model_digest, spec.index_text) == (DIMENSIONS, "digest", True)
+
+
+async def test_fields_that_come_later_are_added(world: World) -> None:
+    await world.backends.ensure_fields("c", MODEL, YEAR)
+    fields: list[dict[str, Value]] = [{"tags": ["a"]}, {"tags": ["b"]}, {"year": 1.0}]
+    results = await asyncio.gather(
+        *(world.backends.ensure_fields("c", MODEL, one) for one in fields)
+    )
+    assert all(one["tags"] == "tag" for one in results[:2])
+    assert world.search.collections["documents-c"].spec.fields.keys() == {
+        "year",
+        "tags",
+        DOCUMENT_FIELD,
+    }
+
+
+async def test_a_field_keeps_its_first_type(world: World) -> None:
+    await world.backends.ensure_fields("c", MODEL, YEAR)
+    assert (await world.backends.ensure_fields("c", MODEL, {"year": "soon"}))["year"] == "number"
+
+
+async def test_fields_are_limited(world: World) -> None:
+    many: dict[str, Value] = {f"field{number}": 1.0 for number in range(MAX_FIELDS)}
+    assert await world.backends.ensure_fields("c", MODEL, many) == {DOCUMENT_FIELD: "tag"}
+    few = dict(list(many.items())[: MAX_FIELDS - 1])
+    assert len(await world.backends.ensure_fields("c", MODEL, few)) == MAX_FIELDS
+    assert len(await world.backends.ensure_fields("c", MODEL, YEAR)) == MAX_FIELDS
+
+
+async def test_texts_are_embedded_with_the_digest_of_their_model(world: World) -> None:
+    requests = (world.backends.embed(["a b", "c"]), world.backends.embed(["d"]))
+    (first, second), (third,) = await asyncio.gather(*requests)
+    for (row, digest), text in ((first, "a b"), (second, "c"), (third, "d")):
+        expected = (await world.embedder.embed_documents([text])).rows[0]
+        assert digest == "digest"
+        assert np.array_equal(row, expected)
+
+
+async def test_documents_of_concurrent_writers_share_batches(world: World) -> None:
+    await world.backends.ensure_fields("c", MODEL, {})
+    row = np.zeros(DIMENSIONS, np.float32)
+    documents = [Document(str(number), row) for number in range(40)]
+    writes = [world.backends.upsert("c", [one], "digest") for one in documents[:20]]
+    await asyncio.gather(*writes, world.backends.upsert("c", documents[20:], "digest"))
+    assert len(world.search.documents("documents-c")) == 40
+    assert max(map(len, world.search.upserts)) <= 16
+    assert len(world.search.upserts) < 10
+
+
+class CountingEmbedder(FakeEmbedder):
+    """Counts how often its model is asked for."""
+
+    calls = 0
+
+    async def text_model(self) -> TextModel:
+        self.calls += 1
+        return await super().text_model()
+
+
+async def test_the_model_is_asked_for_once_by_many_documents() -> None:
+    both, _, search = fake_backends()
+    assert isinstance(search, FakeSearch)
+    embedder = CountingEmbedder()
+    backends = BatchedBackends(type(both)(embedder, search))
+    assert await asyncio.gather(*(backends.text_model() for _ in range(9))) == [MODEL] * 9
+    assert embedder.calls == 1
+    assert await backends.token_starts(["a b"]) == [[0, 2]]
+    backends.close()

@@ -1,0 +1,54 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.errors import InvalidArgument
+from services.gateway.rag.ingest.types import (
+    DOCUMENT_FIELD,
+    MAX_DOCUMENT_BYTES,
+    MAX_ID_BYTES,
+    Source,
+    check_collection,
+    search_collection,
+)
+
+SOURCE = Source("c", "a.md", "", "", {}, b"# A")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"collection": "a b"}, "BAD_COLLECTION_NAME"),
+        ({"id": ""}, "BAD_ID"),
+        ({"id": "é" * (MAX_ID_BYTES // 2 + 1)}, "BAD_ID"),
+        ({"fields": {DOCUMENT_FIELD: "x"}}, "RESERVED_FIELD"),
+        ({"content": b"x" * (MAX_DOCUMENT_BYTES + 1)}, "TOO_LARGE"),
+        ({"media_type": "image/png"}, "UNKNOWN_MEDIA_TYPE"),
+    ],
+)
+def test_what_cannot_be_ingested_is_refused(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        replace(SOURCE, **change).validated_media_type()
+    assert caught.value.reason == reason
+
+
+def test_a_valid_document_has_a_media_type() -> None:
+    assert SOURCE.validated_media_type() == "text/markdown"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"title": "A"}, {"media_type": "text/plain"}, {"fields": {"a": 1.0}}, {"content": b"# B"}],
+)
+def test_a_version_depends_on_all_that_is_chunked(change: dict[str, Any]) -> None:
+    assert replace(SOURCE, **change).version() != SOURCE.version()
+    assert replace(SOURCE).version() == SOURCE.version()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "é", "x" * 101])
+def test_names_of_collections_are_checked(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        check_collection(name)
+    check_collection("A-b_c.9")
+    assert search_collection("a") == "documents-a"

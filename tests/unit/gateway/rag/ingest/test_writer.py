@@ -1,0 +1,113 @@
+from collections.abc import Iterator
+
+import pytest
+
+from services.errors import Overloaded, Unavailable
+from services.gateway.rag.ingest.batched_backends import BatchedBackends
+from services.gateway.rag.ingest.parsers import plain
+from services.gateway.rag.ingest.preparation import PreparedDocument, prepare
+from services.gateway.rag.ingest.store import FenceLost
+from services.gateway.rag.ingest.types import Source
+from services.gateway.rag.ingest.writer import DocumentWriter
+from tests.fakes.backends import FakeEmbedder, fake_backends
+from tests.fakes.documents import FakeDocumentStore
+
+OTTER, HERON, LYNX = (
+    " ".join(f"{animal}{number}" for number in range(60)) + "."
+    for animal in ("otter", "heron", "lynx")
+)
+
+
+class World:
+    """A writer on fakes."""
+
+    def __init__(self) -> None:
+        both, self.embedder, self.search = fake_backends()
+        self.store = FakeDocumentStore()
+        self.writer = DocumentWriter(self.store, both)
+        self.backends = BatchedBackends(both)
+
+    async def prepare(self, *paragraphs: str) -> PreparedDocument:
+        content = "\n\n".join(paragraphs).encode()
+        source = Source("c", "a", "", "text/plain", {}, content)
+        return await prepare(source, "text/plain", plain.parse(content), self.backends)
+
+    async def write(self, *paragraphs: str) -> int:
+        return await self.writer.write(await self.prepare(*paragraphs), self.backends)
+
+    def found(self) -> set[str]:
+        return set(self.search.documents("documents-c"))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    one = World()
+    yield one
+    one.backends.close()
+
+
+async def test_search_and_the_store_have_the_document(world: World) -> None:
+    document = await world.prepare(OTTER, HERON)
+    assert await world.writer.write(document, world.backends) == len(document.chunks) >= 2
+    assert world.found() == document.chunks.keys() == world.store.chunk_ids["c", "a"]
+    record, complete = await world.store.get_with_state("c", "a")
+    assert record is not None
+    assert (record["version"], complete) == (document.stored.version, True)
+
+
+async def test_only_new_chunks_are_embedded_and_stale_ones_deleted(world: World) -> None:
+    whole = await world.write(OTTER, HERON, LYNX)
+    before = world.found()
+    changed = await world.write(OTTER, HERON)
+    assert 0 <= changed < whole
+    after = await world.prepare(OTTER, HERON)
+    assert world.found() == after.chunks.keys() != before
+    world.embedder.embedded.clear()
+    assert await world.write(OTTER, HERON) == 0
+    assert world.embedder.embedded == []
+
+
+async def test_chunks_that_search_has_lost_are_embedded_again(world: World) -> None:
+    await world.write(OTTER, HERON)
+    lost = min(world.found())
+    await world.search.delete("documents-c", [lost])
+    assert await world.write(OTTER, HERON) == 1
+    assert lost in world.found()
+
+
+async def test_a_lost_fence_leaves_the_document_to_the_other_writer(world: World) -> None:
+    await world.write(OTTER)
+    earlier = world.store.records["c", "a"]
+    world.store.rivals = 1
+    with pytest.raises(FenceLost):
+        await world.write(HERON)
+    assert world.store.records["c", "a"] == earlier
+    assert (await world.store.get_with_state("c", "a"))[1] is False
+    assert await world.write(HERON) == 0  # its chunks were in search already
+    assert (await world.store.get_with_state("c", "a"))[1] is True
+
+
+async def test_a_busy_embedder_is_tried_again(world: World) -> None:
+    busy = Overloaded("BUSY", "It is busy.", retry_after=1e-6)
+    world.embedder.failures = [busy, busy]
+    assert await world.write(OTTER) > 0
+
+
+async def test_another_model_in_the_middle_fails_the_write(world: World) -> None:
+    document = await world.prepare(OTTER)
+    world.embedder.model = FakeEmbedder("other digest").model
+    with pytest.raises(Unavailable) as caught:
+        await world.writer.write(document, world.backends)
+    assert caught.value.reason == "MODEL_CHANGED"
+    assert world.found() == set()
+
+
+async def test_a_deleted_document_is_gone_everywhere(world: World) -> None:
+    await world.write(OTTER, HERON)
+    await world.writer.delete("c", "a")
+    assert world.found() == set()
+    assert await world.store.get("c", "a") is None
+    world.store.records["c", "a"] = {}
+    world.store.rivals = 1
+    with pytest.raises(FenceLost):
+        await world.writer.delete("c", "a")

@@ -1,0 +1,55 @@
+from services.gateway.rag.extractive import MAX_QUOTES, MAX_SENTENCES, ExtractiveWriter
+from services.gateway.rag.types import Draft, Passage, WriteRequest
+from tests.fakes.backends import FakeEmbedder
+from tests.fakes.passages import passage
+
+
+async def write(question: str, *passages: Passage) -> Draft:
+    *pieces, draft = [
+        piece
+        async for piece in ExtractiveWriter(FakeEmbedder()).write(WriteRequest(question), passages)
+    ]
+    assert isinstance(draft, Draft)
+    assert pieces == [draft.text]
+    return draft
+
+
+async def test_the_nearest_sentences_are_quoted_word_for_word() -> None:
+    first = passage("The heron waits. The otter swims in the river.", "a", start=100)
+    second = passage("Where the otter swims. Rates rose.", "b")
+    draft = await write("Where does the otter swim in the river?", first, second)
+    assert draft.text.startswith(ExtractiveWriter.OPENING)
+    assert [one.quote for one in draft.citations] == [
+        "The otter swims in the river.",
+        "Where the otter swims.",
+    ]
+    for citation, source in zip(draft.citations, (first, second), strict=True):
+        assert draft.text[citation.start : citation.end] == citation.quote
+        place = slice(citation.source_start - source.start, citation.source_end - source.start)
+        assert source.text[place] == citation.quote
+        assert citation.document == source.document
+    assert draft.text.endswith("”")
+    assert draft.passages == [first, second]
+    assert (draft.model, draft.complete) == ("", True)
+
+
+async def test_quotes_are_few_and_in_the_order_of_their_passages() -> None:
+    sentences = [f"The otter swims {number}." for number in range(9)]
+    draft = await write("otter swims 3", passage(" ".join(sentences)))
+    assert len(draft.citations) == MAX_QUOTES
+    assert [one.start for one in draft.citations] == sorted(one.start for one in draft.citations)
+
+
+async def test_what_is_far_from_the_best_sentence_is_not_quoted() -> None:
+    draft = await write("otter river", passage("Otter river. Interest rates rose again today."))
+    assert [one.quote for one in draft.citations] == ["Otter river."]
+
+
+async def test_only_the_first_sentences_are_embedded() -> None:
+    embedder = FakeEmbedder()
+    texts = " ".join(f"Sentence {number}." for number in range(2 * MAX_SENTENCES))
+    writer = ExtractiveWriter(embedder)
+    async for _ in writer.write(WriteRequest("sentence"), [passage(texts, title="T")]):
+        pass
+    assert len(embedder.embedded) == MAX_SENTENCES
+    assert embedder.embedded[0] == "T: Sentence 0."
