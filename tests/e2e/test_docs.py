@@ -11,17 +11,18 @@ A ``text`` block right below a block shows what it prints. Each of its lines mus
 ``…`` stands for anything, and any number may stand where the page has another.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from services.cli.load import DEMO, load_pictures, load_texts
@@ -105,9 +106,9 @@ def with_language_model(stack: Stack, redis_url: str, prefix: str) -> Iterator[S
             LLM_MODEL="parrot",
             LLM_PRICES="0.15,0.60",
         )
-        wait_until(lambda: httpx.get(f"http://{gateway.http_address}/readyz").is_success)
-        yield gateway
-        gateway.close()
+        with contextlib.closing(gateway):
+            wait_until(lambda: urllib.request.urlopen(f"http://{gateway.http_address}/readyz"))
+            yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +198,7 @@ def _compare(block: Block, printed: str, page: Page) -> None:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\d+(?:\.\d+)?(?:e-?\d+)?", "0", " ".join(text.split()))
+    return re.sub(r"\d+(?:\.\d+)?(?:e-?\d+)?", "0", "".join(text.split()))
 
 
 def _pattern(line: str) -> str:
