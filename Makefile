@@ -15,7 +15,7 @@ GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
 	$(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
 	$$(find memetwin -name '*.proto' | sort) 2> >(grep -v '^Writing mypy' >&2)
 
-.PHONY: help install protos format lint fresh check test bench bench-gpu up tour down images
+.PHONY: help install protos docs format lint fresh check test bench bench-gpu up tour down images
 
 help: ## Show the targets, in the order of a day
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ $(GENERATOR)/installed: deploy/protos.txt | .venv/installed
 protos: $(GENERATOR)/installed ## Generate the stubs from the contract
 	rm -rf protos/gen && mkdir -p protos/gen
 	$(call GENERATE,gen)
+
+docs: install ## Write the generated parts of the documentation
+	$(BIN)/python -m tools.docs
 
 format: install ## Format and mend what can be mended
 	$(BIN)/ruff format services tests deploy tools
