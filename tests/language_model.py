@@ -1,8 +1,14 @@
-"""A language model server for tests: OpenAI's chat completions over a real socket."""
+"""An OpenAI-compatible language model server for tests, on a socket of its own.
 
+The first word of a question may say how it is answered: ``cut`` ends a stream early, ``length``
+runs out of tokens, ``tool`` calls a tool, ``refuse`` refuses, and ``busy`` returns status 429.
+"""
+
+import asyncio
 import contextlib
 import json
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -12,58 +18,164 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.ports import reserve_port
-from tests.stack import wait_until
+from services.gateway.app.server import listen
 
-Say = Callable[[dict[str, Any]], str]
+Json = dict[str, Any]
 
 
-class LanguageModelWriter:
-    """Says what ``say`` makes of a request; keeps the requests."""
+def quote(question: str) -> str:
+    """Return the usual answer to a question."""
+    return f"You asked “{question}” 🙂."
 
-    def __init__(self, say: Say) -> None:
-        self.say = say
+
+class LanguageModelServer:
+    """Runs in a thread.
+
+    Attributes:
+        url: the base URL.
+        answer: what a request is answered with.
+        usage: the usage that is reported; None to report a token for every four characters.
+        finish_reason: why answers end.
+        delay: seconds that an answer takes.
+        calls: how often each question has been asked.
+        requests: the requests that were received.
+    """
+
+    def __init__(self, answer: Callable[[Json], str]) -> None:
+        self.answer = answer
+        self.usage: dict[str, int] | None = None
         self.finish_reason = "stop"
-        self.requests: list[dict[str, Any]] = []
-        self._port = reserve_port()
-        self.url = f"http://127.0.0.1:{self._port}/v1"
+        self.delay = 0.0
+        self.calls: Counter[str] = Counter()
+        self.requests: list[Json] = []
+        self._held: dict[str, asyncio.Event] = {}
+        app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._complete, methods=["POST"]),
+                Route("/v1/models", self._models),
+            ]
+        )
+        self._socket = listen("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    async def complete(self, request: Request) -> Response:
-        asked = await request.json()
-        self.requests.append(asked)
-        said = self.say(asked)
-        size = sum(len(message["content"]) for message in asked["messages"])
-        usage = {"prompt_tokens": size // 4, "completion_tokens": len(said) // 4}
-        usage["total_tokens"] = sum(usage.values())
-        head = {"id": "1", "created": 1, "model": "test-model"}
-        if asked.get("stream"):
-            return StreamingResponse(
-                self._chunks(head, said, usage), media_type="text/event-stream"
-            )
-        message = {"role": "assistant", "content": said}
-        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
-        whole = {"object": "chat.completion", "choices": [choice], "usage": usage}
-        return JSONResponse(head | whole)
+    def hold(self, question: str) -> None:
+        """Answer a question no further than the first half of a stream, until it is released."""
+        self._held[question] = asyncio.Event()
 
-    async def _chunks(self, head: Any, said: str, usage: Any) -> AsyncIterator[str]:
-        def chunk(**more: Any) -> str:
-            return "data: " + json.dumps(head | {"object": "chat.completion.chunk"} | more) + "\n\n"
+    def release(self, question: str) -> None:
+        """Answer a held question."""
+        self._loop.call_soon_threadsafe(self._held.pop(question).set)
 
-        for first in range(0, len(said), 3):
-            delta = {"content": said[first : first + 3]}
-            yield chunk(choices=[{"index": 0, "delta": delta, "finish_reason": None}])
-        yield chunk(choices=[{"index": 0, "delta": {}, "finish_reason": self.finish_reason}])
-        yield chunk(choices=[], usage=usage)
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
+
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": "parrot", "object": "model"}]})
+
+    async def _complete(self, request: Request) -> Response:
+        body = await request.json()
+        question = question_of(body)
+        self.calls[question] += 1
+        self.requests.append(body)
+        if _manner(question) == "busy":
+            error = {"error": {"message": "Too busy.", "type": "overload", "code": "busy"}}
+            return JSONResponse(error, 429, {"Retry-After": "3"})
+        if body.get("stream"):
+            return StreamingResponse(self._stream(question, body), media_type="text/event-stream")
+        await self._wait(question)
+        choice: Json = {"message": self._message(question, body), "finish_reason": "stop"}
+        choice["finish_reason"] = self._reason(question)
+        choices = [{**choice, "index": number} for number in range(body.get("n") or 1)]
+        usage = self._usage(body)
+        return JSONResponse(
+            {**_head(body), "object": "chat.completion", "choices": choices, "usage": usage}
+        )
+
+    async def _stream(self, question: str, body: Json) -> AsyncIterator[str]:
+        yield _chunk(body, {"role": "assistant", "content": ""})
+        text = self.answer(body)
+        pieces = [text[first : first + 3] for first in range(0, len(text), 3)]
+        middle = len(pieces) // 2
+        for piece in pieces[:middle]:
+            yield _chunk(body, {"content": piece})
+        await self._wait(question)
+        if _manner(question) == "cut":
+            return
+        for piece in pieces[middle:]:
+            yield _chunk(body, {"content": piece})
+        if _manner(question) == "tool":
+            delta = {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}
+            yield _chunk(body, delta, "tool_calls")
+        else:
+            yield _chunk(body, {}, self._reason(question))
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield _event({**_head(body), "choices": [], "usage": self._usage(body)})
         yield "data: [DONE]\n\n"
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator["LanguageModelWriter"]:
-        app = Starlette(routes=[Route("/v1/chat/completions", self.complete, methods=["POST"])])
-        config = uvicorn.Config(app, port=self._port, log_config=None, lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        wait_until(lambda: server.started)
-        yield self
-        server.should_exit = True
-        thread.join(10)
+    async def _wait(self, question: str) -> None:
+        if held := self._held.get(question):
+            await held.wait()
+        await asyncio.sleep(self.delay)
+
+    def _message(self, question: str, body: Json) -> Json:
+        if _manner(question) == "tool":
+            call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            return {"role": "assistant", "content": None, "tool_calls": [call]}
+        if _manner(question) == "refuse":
+            return {"role": "assistant", "content": "", "refusal": "No."}
+        return {"role": "assistant", "content": self.answer(body)}
+
+    def _reason(self, question: str) -> str:
+        return "length" if _manner(question) == "length" else self.finish_reason
+
+    def _usage(self, body: Json) -> dict[str, int]:
+        if self.usage:
+            return self.usage
+        size = sum(len(str(message["content"])) for message in body["messages"])
+        usage = {"prompt_tokens": size // 4, "completion_tokens": len(self.answer(body)) // 4}
+        return {**usage, "total_tokens": sum(usage.values())}
+
+
+def question_of(body: Json) -> str:
+    """Return the text of a request's last message."""
+    content = body["messages"][-1]["content"]
+    return str(content if isinstance(content, str) else content[0].get("text", ""))
+
+
+@contextlib.contextmanager
+def running(
+    answer: Callable[[Json], str] = lambda body: quote(question_of(body)),
+) -> Iterator[LanguageModelServer]:
+    """Run a server, which quotes each question unless told otherwise."""
+    server = LanguageModelServer(answer)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _manner(question: str) -> str:
+    return question.partition(" ")[0]
+
+
+def _head(body: Json) -> Json:
+    return {"id": "1", "created": 1, "model": body["model"]}
+
+
+def _chunk(body: Json, delta: Json, reason: str | None = None) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return _event({**_head(body), "object": "chat.completion.chunk", "choices": [choice]})
+
+
+def _event(data: Json) -> str:
+    return f"data: {json.dumps(data)}\n\n"

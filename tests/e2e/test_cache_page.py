@@ -11,8 +11,8 @@ import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.browser import opened, shows
+from tests.language_model import running
 from tests.stack import Stack, wait_until, wait_until_ready
-from tests.upstream import running
 
 KEY = "the key"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -23,8 +23,10 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
     file: Path = tmp_path_factory.mktemp("keys") / "keys.json"
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     file.write_text(json.dumps([{"sha256": digest, "tenant": "page"}]))
-    with running() as upstream:
-        model: dict[str, Any] = {"llm_base_url": upstream.url, "llm_model": "parrot"}
+    with running() as server:
+        server.usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+        server.delay = 2.0
+        model: dict[str, Any] = {"llm_base_url": server.url, "llm_model": "parrot"}
         model["llm_prices"] = "1000,10000"
         one = Stack(redis_url, prefix, api_keys_file=str(file), **model)
         wait_until_ready(one)
@@ -35,7 +37,7 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
 def fill(stack: Stack) -> None:
     """A miss and three hits, one of which a caller calls wrong."""
     url = f"http://{stack.http_address}/v1/chat/completions"
-    body = {"messages": [{"role": "user", "content": "What is slow?"}]}
+    body = {"messages": [{"role": "user", "content": "What is a meme?"}]}
     stub: Any = cache_pb2_grpc.CacheServiceStub(stack.gateway)
     metadata = (("authorization", f"Bearer {KEY}"),)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.load import DEMO, load_pictures, load_texts
-from tests import upstream
+from tests import language_model
 from tests.conftest import leave_out
 from tests.pages import ROOT, RUN, Block, Page, pages
 from tests.service_process import ServiceProcess
@@ -95,7 +95,7 @@ def loaded(stack: Stack) -> Stack:
 @pytest.fixture(scope="module")
 def with_language_model(stack: Stack, redis_url: str, prefix: str) -> Iterator[ServiceProcess]:
     """A second gateway on the same stack, which has a language model."""
-    with upstream.running() as model:
+    with language_model.running() as model:
         gateway = ServiceProcess(
             "gateway",
             EMBEDDER_ADDRESS=stack.embedder_address,

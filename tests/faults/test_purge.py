@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, chat_pb2, chat_pb2_grpc
+from tests.language_model import LanguageModelServer, running
 from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
 from tests.stack import Stack, wait_until, wait_until_ready
-from tests.upstream import Upstream, running
 
 SCOPE = cache_pb2.Scope(tenant="acme")
 PROMPTS = [f"How do {animal} sleep?" for animal in "otters lynxes herons newts bats".split()]
@@ -22,7 +22,7 @@ MODES = (cache_pb2.LOOKUP_MODE_EXACT, cache_pb2.LOOKUP_MODE_SEMANTIC)
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
+def language_model() -> Iterator[LanguageModelServer]:
     with running() as one:
         yield one
 
@@ -35,11 +35,13 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def replicas(server: RedisServer, upstream: Upstream) -> Iterator[list[ServiceProcess]]:
+def replicas(
+    server: RedisServer, language_model: LanguageModelServer
+) -> Iterator[list[ServiceProcess]]:
     """Two gateways on one Redis."""
     stack = Stack(server.url, "purge:")
     wait_until_ready(stack)
-    model = {"LLM_BASE_URL": upstream.url, "LLM_MODEL": "parrot"}
+    model = {"LLM_BASE_URL": language_model.url, "LLM_MODEL": "parrot"}
     settings = {"REDIS_URL": server.url, "REDIS_PREFIX": "purge:", **model}
     settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}
     started = [ServiceProcess("gateway", **settings) for _ in range(2)]
@@ -127,19 +129,21 @@ def test_while_replicas_are_asked_none_serves_what_was_purged_before(
 
 
 def test_an_answer_on_its_way_is_not_kept_by_another_replica(
-    replicas: list[ServiceProcess], upstream: Upstream
+    replicas: list[ServiceProcess], language_model: LanguageModelServer
 ) -> None:
-    text = f"slow {uuid.uuid4()}"
+    text = f"What is {uuid.uuid4()}?"
+    language_model.hold(text)
     message = cache_pb2.Message(role="user", content=text)
     asked = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message], scope=SCOPE))
     chats = [chat_pb2_grpc.ChatServiceStub(one.channel) for one in replicas]
     with ThreadPoolExecutor() as pool:
         on_its_way = pool.submit(chats[0].Complete, asked, timeout=30)
-        wait_until(lambda: upstream.calls[text] == 1)
+        wait_until(lambda: language_model.calls[text] == 1)
         purge(replicas[1])
+        language_model.release(text)
         on_its_way.result(30)
     asked.chat.cache.no_store = True  # so that the first replica keeps nothing for the second
     for one in chats:
         kind = one.Complete(asked, timeout=30).decision.kind
         assert kind == cache_pb2.DECISION_KIND_MISS
-    assert upstream.calls[text] == 3
+    assert language_model.calls[text] == 3

@@ -11,7 +11,7 @@ from memetwin.gateway.v1 import cache_pb2, rag_pb2, rag_pb2_grpc
 from services.gateway.rag.extractive import ExtractiveWriter
 from tests.documents import ingest, ingest_one, read
 from tests.injections import INJECTIONS
-from tests.language_model import LanguageModelWriter
+from tests.language_model import LanguageModelServer, running
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until, wait_until_ready
 
@@ -24,13 +24,13 @@ def rag(stack: Stack) -> rag_pb2_grpc.RagServiceStub:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[LanguageModelWriter]:
-    with LanguageModelWriter(lambda asked: "").running() as running:
-        yield running
+def model() -> Iterator[LanguageModelServer]:
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def written(redis_url: str, prefix: str, model: LanguageModelWriter) -> Iterator[Any]:
+def written(redis_url: str, prefix: str, model: LanguageModelServer) -> Iterator[Any]:
     """The service with a language model."""
     stack = Stack(redis_url, f"{prefix}written:", llm_base_url=model.url, llm_model="test-model")
     stub = rag_pb2_grpc.RagServiceStub(stack.gateway)
@@ -146,10 +146,10 @@ def test_a_stream_tells_the_whole_story(rag: Any, name: str) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_model_cites_what_it_was_given(
-    written: Any, model: LanguageModelWriter, name: str, streamed: bool
+    written: Any, model: LanguageModelServer, name: str, streamed: bool
 ) -> None:
     ingest_one(written, name, "a", "The otter swims in the river.", title="Otters")
-    model.say = lambda asked: "It swims in the river [1]. It flies [7]. [1] Nobody knows."
+    model.answer = lambda body: "It swims in the river [1]. It flies [7]. [1] Nobody knows."
     history = [
         cache_pb2.Message(role="user", content="Hello."),
         cache_pb2.Message(role="assistant", content="Hi."),
@@ -180,10 +180,10 @@ def test_a_model_cites_what_it_was_given(
 
 
 def test_an_answer_that_was_cut_is_not_kept(
-    written: Any, model: LanguageModelWriter, name: str
+    written: Any, model: LanguageModelServer, name: str
 ) -> None:
     ingest_one(written, name, "a", "The otter swims in the river.")
-    model.say = lambda asked: "It swims in the"
+    model.answer = lambda body: "It swims in the"
     model.finish_reason = "length"
     try:
         for _ in range(2):
@@ -194,11 +194,11 @@ def test_an_answer_that_was_cut_is_not_kept(
 
 
 def test_the_budget_bounds_what_is_sent(
-    written: Any, model: LanguageModelWriter, name: str
+    written: Any, model: LanguageModelServer, name: str
 ) -> None:
     for number in range(8):
         ingest_one(written, name, str(number), f"Otter {number} swims. " + f"word{number} " * 100)
-    model.say = lambda asked: "Yes [1]."
+    model.answer = lambda body: "Yes [1]."
     reply = ask(written, name, "Which otter swims?", max_prompt_tokens=600)
     assert reply.usage.prompt_tokens <= 600
     assert 0 < len(reply.passages) < 8
@@ -214,7 +214,7 @@ def test_a_history_has_two_roles(rag: Any, name: str, history: Any) -> None:
 
 
 def test_injections_reach_no_model_as_instructions(
-    written: Any, model: LanguageModelWriter, name: str
+    written: Any, model: LanguageModelServer, name: str
 ) -> None:
     ingest(
         written,
@@ -224,7 +224,7 @@ def test_injections_reach_no_model_as_instructions(
             for n, text in enumerate(INJECTIONS)
         ],
     )
-    model.say = lambda asked: "It swims [1]."
+    model.answer = lambda body: "It swims [1]."
     reply = ask(written, name, "Does the otter swim?", limit=100, max_prompt_tokens=100_000)
     assert len(reply.passages) > 35
     sent = model.requests[-1]

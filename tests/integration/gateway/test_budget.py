@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, chat_pb2, chat_pb2_grpc
+from tests.language_model import LanguageModelServer, running
 from tests.service_process import ServiceProcess
 from tests.stack import Stack, wait_until, wait_until_ready
-from tests.upstream import Upstream, running
 
 SEMANTIC, MISS = cache_pb2.DECISION_KIND_SEMANTIC, cache_pb2.DECISION_KIND_MISS
 THINGS = """password router phone thermostat keyboard alarm oven modem watch printer scanner tablet
@@ -155,20 +155,20 @@ def test_an_exact_hit_is_judged_without_a_trial(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
+def model() -> Iterator[LanguageModelServer]:
     with running() as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def chatting(
-    redis_url: str, prefix: str, upstream: Upstream, tmp_path_factory: Any
+    redis_url: str, prefix: str, model: LanguageModelServer, tmp_path_factory: Any
 ) -> Iterator[Stack]:
     file: Path = tmp_path_factory.mktemp("keys") / "keys.json"
     digest = hashlib.sha256(b"careful").hexdigest()
     file.write_text(json.dumps([{"sha256": digest, "tenant": "t", "max_error_rate": 0.3}]))
     running_stack = Stack(
-        redis_url, prefix, llm_base_url=upstream.url, llm_model="p", api_keys_file=str(file)
+        redis_url, prefix, llm_base_url=model.url, llm_model="p", api_keys_file=str(file)
     )
     wait_until_ready(running_stack)
     yield running_stack
@@ -176,7 +176,7 @@ def chatting(
 
 
 def test_a_hit_by_the_keys_budget_is_asked_again_off_the_path(
-    chatting: Stack, upstream: Upstream
+    chatting: Stack, model: LanguageModelServer
 ) -> None:
     chat: Any = chat_pb2_grpc.ChatServiceStub(chatting.gateway)
     cache: Any = cache_pb2_grpc.CacheServiceStub(chatting.gateway)
@@ -198,7 +198,7 @@ def test_a_hit_by_the_keys_budget_is_asked_again_off_the_path(
     served = ask(second)
     assert served.decision.kind == SEMANTIC
     assert first in served.message.content
-    wait_until(lambda: upstream.calls[second] == 1, 10)
+    wait_until(lambda: model.calls[second] == 1, 10)
     wait_until(lambda: wrong().high < 1, 10)
     exact = cache_pb2.DECISION_KIND_EXACT
     wait_until(lambda: ask(second).decision.kind == exact, 10)  # and its own answer is kept

@@ -1,5 +1,4 @@
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +10,22 @@ import openai
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, chat_pb2, chat_pb2_grpc
+from tests.language_model import LanguageModelServer, quote, running
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until, wait_until_ready
-from tests.upstream import USAGE, Upstream, running, said
 
 
 @pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
+def model() -> Iterator[LanguageModelServer]:
     with running() as one:
         yield one
 
 
 @pytest.fixture(scope="module")
-def chatting(redis_url: str, prefix: str, upstream: Upstream) -> Iterator[Stack]:
-    model: dict[str, Any] = {"llm_base_url": upstream.url, "llm_model": "parrot"}
-    running_stack = Stack(redis_url, prefix, **model, cache_stale=60.0)
+def chatting(redis_url: str, prefix: str, model: LanguageModelServer) -> Iterator[Stack]:
+    running_stack = Stack(
+        redis_url, prefix, llm_base_url=model.url, llm_model="parrot", cache_stale=60.0
+    )
     wait_until_ready(running_stack)
     yield running_stack
     running_stack.close()
@@ -73,25 +73,25 @@ def kept(client: openai.OpenAI, text: str, **options: Any) -> None:
 
 
 def test_a_plain_answer_is_kept_and_served_again(
-    client: openai.OpenAI, upstream: Upstream, asked: str
+    client: openai.OpenAI, model: LanguageModelServer, asked: str
 ) -> None:
     kind, first = ask(client, asked)
-    assert (kind, first.choices[0].message.content) == ("miss", said(asked))
+    assert (kind, first.choices[0].message.content) == ("miss", quote(asked))
     wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
     _, again = ask(client, asked)
     assert again == first
-    assert again.usage.completion_tokens == USAGE["completion_tokens"]
-    assert upstream.calls[asked] == 1
+    assert again.usage.completion_tokens == len(quote(asked)) // 4
+    assert model.calls[asked] == 1
     _, chunks = stream(client, asked)
-    assert content(chunks) == said(asked)
+    assert content(chunks) == quote(asked)
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
 def test_a_stream_is_recorded_and_replayed_in_its_pieces(
-    client: openai.OpenAI, upstream: Upstream, asked: str
+    client: openai.OpenAI, model: LanguageModelServer, asked: str
 ) -> None:
     kind, fresh = stream(client, asked, stream_options={"include_usage": True})
-    assert (kind, content(fresh)) == ("miss", said(asked))
+    assert (kind, content(fresh)) == ("miss", quote(asked))
     wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
     kind, replayed = stream(client, asked, stream_options={"include_usage": True})
     assert kind == "hit-exact"
@@ -103,8 +103,8 @@ def test_a_stream_is_recorded_and_replayed_in_its_pieces(
     assert replayed[-1].usage == fresh[-1].usage
     _, without = stream(client, asked)
     assert all(chunk.choices for chunk in without)
-    assert ask(client, asked)[1].choices[0].message.content == said(asked)
-    assert upstream.calls[asked] == 1
+    assert ask(client, asked)[1].choices[0].message.content == quote(asked)
+    assert model.calls[asked] == 1
 
 
 def test_a_paraphrase_is_served_and_an_opposite_is_not(client: openai.OpenAI) -> None:
@@ -131,15 +131,15 @@ def test_a_paraphrase_is_served_and_an_opposite_is_not(client: openai.OpenAI) ->
     ],
 )
 def test_what_no_cache_can_keep_passes_through(
-    client: openai.OpenAI, upstream: Upstream, asked: str, options: dict[str, Any]
+    client: openai.OpenAI, model: LanguageModelServer, asked: str, options: dict[str, Any]
 ) -> None:
     for _ in range(2):
         kind, reply = ask(client, asked, **options)
         assert kind == "bypass"
         assert len(reply.choices) == options.get("n", 1)
-    assert upstream.calls[asked] == 2
+    assert model.calls[asked] == 2
     sent = {key: value for key, value in options.items() if key != "extra_headers"}
-    assert sent.items() <= upstream.bodies[-1].items()
+    assert sent.items() <= model.requests[-1].items()
 
 
 def test_pictures_pass_through(client: openai.OpenAI, asked: str) -> None:
@@ -160,7 +160,7 @@ def test_pictures_pass_through(client: openai.OpenAI, asked: str) -> None:
     ],
 )
 def test_what_is_not_whole_is_never_kept(
-    client: openai.OpenAI, upstream: Upstream, asked: str, how: str, streamed: bool
+    client: openai.OpenAI, model: LanguageModelServer, asked: str, how: str, streamed: bool
 ) -> None:
     text = f"{how} {asked}"
     for _ in range(2):
@@ -171,7 +171,7 @@ def test_what_is_not_whole_is_never_kept(
             assert stream(client, text)[0] == "miss"
         else:
             assert ask(client, text)[0] == "miss"
-    assert upstream.calls[text] == 2
+    assert model.calls[text] == 2
 
 
 def test_the_key_tells_apart_what_answers_depend_on(client: openai.OpenAI, asked: str) -> None:
@@ -224,23 +224,19 @@ def test_a_question_is_meant_in_its_context(
     assert after(text=same) == "miss"
 
 
-def age(client: openai.OpenAI, text: str) -> int:
-    messages: Any = [{"role": "user", "content": text}]
-    raw = client.chat.completions.with_raw_response.create(model="parrot", messages=messages)
-    return int(raw.headers["age"])
-
-
-def test_cache_control(client: openai.OpenAI, upstream: Upstream, asked: str) -> None:
-    no_store = {"Cache-Control": "no-store"}
+def test_cache_control(client: openai.OpenAI, model: LanguageModelServer, asked: str) -> None:
+    no_cache, no_store = {"Cache-Control": "no-cache"}, {"Cache-Control": "no-store"}
     assert ask(client, asked, extra_headers=no_store)[0] == "miss"
     assert ask(client, asked)[0] == "miss"
     wait_until(lambda: ask(client, asked)[0] == "hit-exact", 10)
-    before = upstream.calls[asked]
-    assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
-    assert upstream.calls[asked] == before + 1
-    time.sleep(1.1)
-    assert ask(client, asked, extra_headers={"Cache-Control": "no-cache"})[0] == "miss"
-    wait_until(lambda: age(client, asked) == 0, 2)  # the new answer has replaced the old one
+    before, usual = model.calls[asked], model.answer
+    model.answer = lambda body: "Another answer."
+    assert ask(client, asked)[1].choices[0].message.content == quote(asked)
+    assert ask(client, asked, extra_headers=no_cache)[0] == "miss"
+    assert model.calls[asked] == before + 1
+    # The new answer replaces the old one.
+    wait_until(lambda: "Another" in str(ask(client, asked)[1].choices[0].message.content), 10)
+    model.answer = usual
     wait_until(
         lambda: ask(client, asked, extra_headers={"Cache-Control": "max-age=0"})[0] == "miss", 10
     )
@@ -290,19 +286,19 @@ def message(text: str, **fields: Any) -> chat_pb2.Chat:
     return chat_pb2.Chat(messages=[cache_pb2.Message(role="user", content=text)], **fields)
 
 
-def test_chat_over_grpc(chat: Any, asked: str, upstream: Upstream) -> None:
+def test_chat_over_grpc(chat: Any, asked: str, model: LanguageModelServer) -> None:
     parts = list(chat.StreamComplete(chat_pb2.StreamCompleteRequest(chat=message(asked))))
-    assert "".join(part.delta for part in parts) == said(asked)
+    assert "".join(part.delta for part in parts) == quote(asked)
     final = parts[-1].final
-    assert (final.message.content, final.finish_reason) == (said(asked), "stop")
-    assert final.usage.completion_tokens == USAGE["completion_tokens"]
+    assert (final.message.content, final.finish_reason) == (quote(asked), "stop")
+    assert final.usage.completion_tokens == len(quote(asked)) // 4
     complete = chat_pb2.CompleteRequest(chat=message(asked))
     exact = cache_pb2.DECISION_KIND_EXACT
     wait_until(lambda: chat.Complete(complete).decision.kind == exact, 10)
     reply = chat.Complete(complete)
-    assert reply.message.content == said(asked)
-    assert json.loads(reply.completion)["choices"][0]["message"]["content"] == said(asked)
-    assert upstream.calls[asked] == 1
+    assert reply.message.content == quote(asked)
+    assert json.loads(reply.completion)["choices"][0]["message"]["content"] == quote(asked)
+    assert model.calls[asked] == 1
     two = message(asked, further='{"n": 2}')
     passed = chat.Complete(chat_pb2.CompleteRequest(chat=two))
     assert passed.decision.kind == cache_pb2.DECISION_KIND_BYPASS
@@ -326,45 +322,51 @@ def test_refusals_over_grpc(chat: Any, stack: Stack, asked: str) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_many_who_ask_the_same_make_one_call(
-    client: openai.OpenAI, upstream: Upstream, asked: str, streamed: bool
+    client: openai.OpenAI, model: LanguageModelServer, asked: str, streamed: bool
 ) -> None:
-    text = f"slow {asked}"
+    model.hold(asked)
 
     def one(number: int) -> str:
         if streamed != (number % 5 == 0):
-            return content(stream(client, text)[1])
-        return str(ask(client, text)[1].choices[0].message.content)
+            return content(stream(client, asked)[1])
+        return str(ask(client, asked)[1].choices[0].message.content)
 
     with ThreadPoolExecutor(30) as pool:
-        answers = set(pool.map(one, range(30)))
-    assert answers == {said(text)}
-    assert upstream.calls[text] == 1
+        answers = pool.map(one, range(30))
+        wait_until(lambda: model.calls[asked] == 1, 10)
+        model.release(asked)
+        assert set(answers) == {quote(asked)}
+    assert model.calls[asked] == 1
 
 
-def test_a_caller_who_leaves_takes_no_answer_with_him(
-    chatting: Stack, client: openai.OpenAI, upstream: Upstream, asked: str
+def test_a_caller_that_leaves_does_not_end_the_call(
+    chatting: Stack, client: openai.OpenAI, model: LanguageModelServer, asked: str
 ) -> None:
-    text = f"slow {asked}"
+    model.hold(asked)
     url = f"http://{chatting.http_address}/v1/chat/completions"
-    body = {"model": "parrot", "messages": [{"role": "user", "content": text}], "stream": True}
+    body = {"model": "parrot", "messages": [{"role": "user", "content": asked}], "stream": True}
     with httpx.stream("POST", url, json=body) as reply:
         next(reply.iter_lines())
-    assert content(stream(client, text)[1]) == said(text)
-    assert upstream.calls[text] == 1
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(stream, client, asked)
+        model.release(asked)
+        assert content(other.result(30)[1]) == quote(asked)
+    assert model.calls[asked] == 1
 
 
 def test_an_answer_on_its_way_does_not_outlive_a_purge(
-    chatting: Stack, client: openai.OpenAI, upstream: Upstream, asked: str
+    chatting: Stack, client: openai.OpenAI, model: LanguageModelServer, asked: str
 ) -> None:
-    text = f"slow {asked}"
+    model.hold(asked)
     headers = {"X-Memetwin-Namespace": asked}
     cache = cache_pb2_grpc.CacheServiceStub(chatting.gateway)
     scope = cache_pb2.Scope(namespace=asked)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(ask, client, text, extra_headers=headers)
-        wait_until(lambda: upstream.calls[text] == 1, 10)
+        answer = pool.submit(ask, client, asked, extra_headers=headers)
+        wait_until(lambda: model.calls[asked] == 1, 10)
         cache.PurgeEntries(cache_pb2.PurgeEntriesRequest(scope=scope, force=True, all=True))
-        assert answer.result(30)[1].choices[0].message.content == said(text)
-    assert ask(client, text, extra_headers=headers)[0] == "miss"
-    wait_until(lambda: ask(client, text, extra_headers=headers)[0] == "hit-exact", 10)
-    assert upstream.calls[text] == 2
+        model.release(asked)
+        assert answer.result(30)[1].choices[0].message.content == quote(asked)
+    assert ask(client, asked, extra_headers=headers)[0] == "miss"
+    wait_until(lambda: ask(client, asked, extra_headers=headers)[0] == "hit-exact", 10)
+    assert model.calls[asked] == 2

@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
+from tests.language_model import running
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready
-from tests.upstream import running
 
 KEYS = {"one": "acme", "two": "umbrella", "chatty": "acme"}
 SCOPE = cache_pb2.Scope(namespace=str(uuid.uuid4()))
@@ -27,9 +27,9 @@ def guarded(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stac
     ]
     rows[2]["rights"] = ["chat"]
     file.write_text(json.dumps(rows))
-    with running() as upstream:
+    with running() as model:
         stack = Stack(
-            redis_url, prefix, api_keys_file=str(file), llm_base_url=upstream.url, llm_model="p"
+            redis_url, prefix, api_keys_file=str(file), llm_base_url=model.url, llm_model="p"
         )
         wait_until_ready(stack)
         yield stack
