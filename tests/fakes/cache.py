@@ -3,11 +3,12 @@
 import asyncio
 
 from services.errors import Unavailable
+from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.types import Bound, Decision, Entry, NewEntry, Request, Scope
 
 
 class FakeCache:
-    """What the chat calls of ``SemanticCache``.
+    """What the chat and RAG call of ``SemanticCache``.
 
     Attributes:
         entries: what was stored, by key.
@@ -49,9 +50,27 @@ class FakeCache:
         self._check()
         return self.purge_counts.get(scope, 0)
 
-    async def put(self, request: Request, new: NewEntry, *, purge_count: int) -> None:
+    async def semantic_query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
+        return Query("cache", vectors.rows[0], 1)
+
+    async def choose(
+        self, request: Request, hits: list[Hit], bound: Bound, vectors: Vectors | None = None
+    ) -> Decision:
+        """Decide for the entry of the first hit."""
+        if not hits:
+            return Decision("miss", miss_reason="empty")
+        return Decision("semantic", self.entries[hits[0].id], similarity=hits[0].similarity)
+
+    async def put(
+        self,
+        request: Request,
+        new: NewEntry,
+        *,
+        purge_count: int | None = None,
+        vectors: Vectors | None = None,
+    ) -> None:
         self._check()
-        if purge_count == self.purge_counts.get(request.scope, 0):
+        if purge_count in (None, self.purge_counts.get(request.scope, 0)):
             key = self._key(request)
             self.entries[key] = entry(key, new, request)
         self.stored.set()

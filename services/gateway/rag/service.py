@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class _SearchResult:
     """What one search returned: hits of cached questions, hits of chunks, and what they decide."""
 
-    cached: list[list[Hit]]
+    cached: list[Hit]
     chunks: list[list[Hit]]
     refusal: RefusalDecision
 
@@ -89,8 +89,8 @@ class RagService:
             with timings.stage("embed"):
                 vectors = await self._backends.embedder.embed_queries([question.text])
             with timings.stage("search"):
-                queries = await self._cache_queries(request, question, vectors)
-                result = await self._search(question, vectors, queries)
+                cache_query = await self._cache_query(request, question, vectors)
+                result = await self._search(question, vectors, cache_query)
             with timings.stage("cache"):
                 decision = await self._choose_cached(request, question, result.cached, vectors)
         if decision.entry:
@@ -140,36 +140,36 @@ class RagService:
             return Decision("miss")
         return await self._cache.get(request, question.bound)
 
-    async def _cache_queries(
+    async def _cache_query(
         self, request: Request, question: Question, vectors: Vectors
-    ) -> list[Query]:
-        """Return the queries of the cache's semantic tier, to be searched with the documents."""
+    ) -> Query | None:
+        """Return the query of the cache's semantic tier, to be searched with the documents."""
         if question.no_cache:
-            return []
-        return [await self._cache.semantic_query(request, vectors, question.bound)]
+            return None
+        return await self._cache.semantic_query(request, vectors, question.bound)
 
     async def _choose_cached(
-        self, request: Request, question: Question, hits: list[list[Hit]], vectors: Vectors
+        self, request: Request, question: Question, hits: list[Hit], vectors: Vectors
     ) -> Decision:
         """Choose an answer from the hits of the cache's semantic tier."""
         if question.no_cache:
             return Decision("miss")
-        return await self._cache.choose(request, hits[0], question.bound, vectors)
+        return await self._cache.choose(request, hits, question.bound, vectors)
 
     async def _search(
-        self, question: Question, vectors: Vectors, cache_queries: Sequence[Query] = ()
+        self, question: Question, vectors: Vectors, cache_query: Query | None = None
     ) -> _SearchResult:
         """Search the cache's semantic tier and the documents in one call; decide on a refusal."""
         (cached, chunks), calibrations = await asyncio.gather(
-            self._search_all(question, vectors, cache_queries),
+            self._search_all(question, vectors, cache_query),
             self._abstention.calibrations(question.collections, vectors.digest),
         )
         return _SearchResult(cached, chunks, self._abstention.decide(chunks, calibrations))
 
     async def _search_all(
-        self, question: Question, vectors: Vectors, cache_queries: Sequence[Query] = ()
-    ) -> tuple[list[list[Hit]], list[list[Hit]]]:
-        """Return the hits of the cache's queries, and the chunks that match in each collection."""
+        self, question: Question, vectors: Vectors, cache_query: Query | None
+    ) -> tuple[list[Hit], list[list[Hit]]]:
+        """Return the hits of the cache's query, and the chunks that match in each collection."""
         queries = retrieval.build_queries(
             question.collections,
             question.text if question.hybrid else "",
@@ -179,16 +179,20 @@ class RagService:
             with_vector=question.diversity > 0,
         )
         try:
-            hits = await self._backends.search.search([*cache_queries, *queries], vectors.digest)
+            if cache_query is None:
+                return [], await self._backends.search.search(queries, vectors.digest)
+            cached, *chunks = await self._backends.search.search(
+                [cache_query, *queries], vectors.digest
+            )
         except NotFound:  # mostly because the cache has no collection for this model yet
-            if not cache_queries:
+            if cache_query is None:
                 raise
-            return [[], []], (await self._search_all(question, vectors))[1]
+            return await self._search_all(question, vectors, None)
         except FailedPrecondition as failure:
             if failure.reason != "TEXT_NOT_INDEXED":
                 raise
-            return await self._search_all(replace(question, hybrid=False), vectors, cache_queries)
-        return hits[: len(cache_queries)], hits[len(cache_queries) :]
+            return await self._search_all(replace(question, hybrid=False), vectors, cache_query)
+        return cached, chunks
 
     async def _rank(
         self, question: Question, hits: list[list[Hit]], timings: Timings

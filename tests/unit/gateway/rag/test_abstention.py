@@ -1,0 +1,111 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from services.errors import InvalidArgument, NotFound
+from services.gateway.backends.types import CollectionSpec, Document
+from services.gateway.rag.abstention import MIN_QUESTIONS, Abstention, LabelledQuestion
+from services.gateway.rag.calibration import Calibration
+from services.gateway.rag.store import CalibrationStore
+from tests.fakes.backends import DIMENSIONS, fake_backends
+from tests.fakes.documents import FakeDocumentStore
+from tests.fakes.passages import hit
+from tests.fakes.redis import FakeRedis
+
+ANSWERABLE = [LabelledQuestion(f"Where is otter{n}?", True) for n in range(40)]
+UNANSWERABLE = [LabelledQuestion(f"What costs thing{n}?", False) for n in range(60)]
+
+
+class World:
+    """Abstention on fakes, which refuses below a cosine of 0.4; documents of forty otters."""
+
+    def __init__(self) -> None:
+        redis: Any = FakeRedis()
+        both, self.embedder, self.search = fake_backends()
+        self.documents = FakeDocumentStore()
+        self.abstention = Abstention(
+            CalibrationStore(redis, "test:"), self.documents, both, min_score=0.4
+        )
+
+    async def add_otters(self) -> None:
+        texts = [f"Here is otter{n}." for n in range(40)]
+        rows = (await self.embedder.embed_documents(texts)).rows
+        await self.search.ensure(CollectionSpec("documents-c", DIMENSIONS, "digest"))
+        documents = [Document(str(n), row) for n, row in enumerate(rows)]
+        await self.search.upsert("documents-c", documents, "digest")
+
+
+@pytest.fixture
+async def world() -> World:
+    one = World()
+    await one.add_otters()
+    return one
+
+
+def hits(*similarities: float) -> list[Any]:
+    return [hit("x", similarity=one) for one in similarities]
+
+
+def test_a_question_is_refused_below_the_minimum() -> None:
+    abstention = World().abstention
+    near = abstention.decide([hits(0.2, 0.4)], [None])
+    assert (near.refused, near.best_score, near.min_score, near.relevance) == (
+        False,
+        0.4,
+        0.4,
+        None,
+    )
+    assert abstention.decide([hits(0.39)], [None]).refused
+    assert abstention.decide([[]], [None]).refused
+
+
+def test_what_was_calibrated_goes_before_the_setting() -> None:
+    calibration = Calibration(0.6, 10.0, 0.5)
+    decision = World().abstention.decide([hits(0.5)], [calibration])
+    assert (decision.refused, decision.min_score) == (True, 0.6)
+    assert decision.relevance == pytest.approx(0.5)
+
+
+def test_the_collection_decides_that_exceeds_its_minimum_by_most() -> None:
+    strict = Calibration(0.9, 10.0, 0.9)
+    decision = World().abstention.decide([hits(0.8), hits(0.45)], [strict, None])
+    assert (decision.refused, decision.best_score) == (False, 0.45)
+
+
+async def test_a_calibration_separates_both_kinds_and_is_used(world: World) -> None:
+    report = await world.abstention.calibrate("c", [*ANSWERABLE, *UNANSWERABLE], dry_run=False)
+    assert (report.answerable_refused, report.unanswerable_refused) == (0, 1)
+    assert (report.questions, report.model_digest) == (50, "digest")
+    [calibration] = await world.abstention.calibrations(["c"], "digest")
+    assert calibration == report.calibration
+    assert await world.abstention.calibrations(["c"], "other") == [None]
+    assert await world.documents.epochs(["c"]) == [1]
+
+
+async def test_a_dry_run_changes_nothing(world: World) -> None:
+    await world.abstention.calibrate("c", [*ANSWERABLE, *UNANSWERABLE], dry_run=True)
+    assert await world.abstention.calibrations(["c"], "digest") == [None]
+    assert await world.documents.epochs(["c"]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("questions", "reason"),
+    [
+        ([*ANSWERABLE, *UNANSWERABLE[: MIN_QUESTIONS - 1]], "TOO_FEW_QUESTIONS"),
+        (UNANSWERABLE, "TOO_FEW_QUESTIONS"),
+        (ANSWERABLE * 200 + UNANSWERABLE * 100, "TOO_MANY_QUESTIONS"),
+        ([*ANSWERABLE, *UNANSWERABLE, LabelledQuestion(" ", True)], "EMPTY_QUESTION"),
+    ],
+)
+async def test_questions_are_checked(
+    world: World, questions: Sequence[LabelledQuestion], reason: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await world.abstention.calibrate("c", questions, dry_run=True)
+    assert caught.value.reason == reason
+
+
+async def test_an_unknown_collection_cannot_be_calibrated(world: World) -> None:
+    with pytest.raises(NotFound):
+        await world.abstention.calibrate("d", [*ANSWERABLE, *UNANSWERABLE], dry_run=True)
