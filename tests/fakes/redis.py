@@ -8,6 +8,12 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
+def _id(item: str | tuple[bytes, Any]) -> tuple[int, ...]:
+    """The id of a stream's item, or that of ``(id``, as numbers."""
+    text = item[1:] if isinstance(item, str) else item[0].decode()
+    return tuple(map(int, text.split("-")))
+
+
 class FakeRedis:
     """Holds values by key; replies bytes, as a client that decodes nothing does.
 
@@ -41,6 +47,63 @@ class FakeRedis:
         self._check()
         self.values.pop(key, None)
 
+    async def set(
+        self, key: str, value: Any, *, nx: bool = False, get: bool = False, ex: int = 0
+    ) -> Any:
+        self._check()
+        old = self.values.get(key)
+        if not (nx and old is not None):
+            self.values[key] = _bytes(value)
+        return old if get else True
+
+    async def expire(self, key: str, seconds: int) -> None:
+        self._check()
+
+    def register_script(self, script: str) -> Callable[..., Any]:
+        """Return the script as a function that works like ``eval``."""
+
+        async def run(keys: list[str], args: list[Any]) -> Any:
+            return await self.eval(script, len(keys), *keys, *args)
+
+        return run
+
+    async def hgetall(self, key: str) -> dict[bytes, bytes]:
+        self._check()
+        return {_bytes(name): value for name, value in self.values.get(key, {}).items()}
+
+    async def hdel(self, key: str, *fields: str) -> None:
+        self._check()
+        for field in fields:
+            self.values.get(key, {}).pop(field, None)
+
+    async def hincrbyfloat(self, key: str, field: str, amount: float) -> None:
+        self._check()
+        fields = self.values.setdefault(key, {})
+        fields[field] = _bytes(float(fields.get(field, 0)) + amount)
+
+    async def xadd(
+        self, key: str, fields: dict[str, Any], *, maxlen: int, approximate: bool = True
+    ) -> bytes:
+        self._check()
+        stream = self.values.setdefault(key, [])
+        number = int(stream[-1][0].split(b"-")[0]) + 1 if stream else 1
+        stream.append(
+            (b"%d-0" % number, {_bytes(name): _bytes(one) for name, one in fields.items()})
+        )
+        del stream[:-maxlen]
+        return stream[-1][0]  # type: ignore[no-any-return]
+
+    async def xrange(self, key: str, start: str) -> list[Any]:
+        """Return the items after ``start``, which is ``-`` or ``(id``."""
+        self._check()
+        return [one for one in self.values.get(key, []) if start == "-" or _id(one) > _id(start)]
+
+    async def xrevrange(self, key: str, *, max: str, count: int) -> list[Any]:  # noqa: A002
+        """Return the items before ``max``, which is ``+`` or ``(id``, newest first."""
+        self._check()
+        items = [one for one in self.values.get(key, []) if max == "+" or _id(one) < _id(max)]
+        return items[::-1][:count]
+
     async def hget(self, key: str, field: str) -> bytes | None:
         self._check()
         value: bytes | None = self.values.get(key, {}).get(field)
@@ -56,17 +119,18 @@ class FakeRedis:
         fields = {field: value} if mapping is None else mapping
         self.values.setdefault(key, {}).update({name: _bytes(one) for name, one in fields.items()})
 
-    async def smembers(self, key: str) -> set[bytes]:
+    async def smembers(self, key: str) -> frozenset[bytes]:
         self._check()
-        return {_bytes(one) for one in self.values.get(key, ())}
+        return frozenset(_bytes(one) for one in self.values.get(key, ()))
 
     async def zadd(self, key: str, mapping: dict[str, float]) -> None:
         self._check()
         self.values.setdefault(key, {}).update(mapping)
 
-    async def zrem(self, key: str, member: str) -> None:
+    async def zrem(self, key: str, *members: str) -> None:
         self._check()
-        self.values.get(key, {}).pop(member, None)
+        for member in members:
+            self.values.get(key, {}).pop(member, None)
 
     async def zrangebylex(
         self, key: str, low: str, high: str, *, start: int, num: int

@@ -75,7 +75,7 @@ async def test_expired_entries_free_their_bytes(
     store: CacheStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await store.put("p", record("long"), 0)
-    assert await store.put("p", record("short"), 60) == 2 * one
+    assert await store.put("p", record("soon"), 60) == 2 * one
     later = round(1000 * (time.time() + 61))
     monkeypatch.setattr("services.gateway.cache.store._now_ms", lambda: later)
     assert await store.evict(10**9) == 0  # expired entries are deleted, not evicted

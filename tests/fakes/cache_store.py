@@ -1,0 +1,104 @@
+"""The cache's store in memory: no expiry, and the oldest entry is evicted first."""
+
+from collections.abc import Mapping, Sequence
+
+from services.errors import Failure
+from services.gateway.cache import gdsf
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.store import CacheStore
+from services.gateway.redis_store import Record, dump
+from tests.fakes.redis import FakeRedis
+
+
+class FakeCacheStore(CacheStore):
+    """Holds records by entry id, as ``records``; ``hits`` counts them by entry id."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, tuple[str, Record]] = {}
+        self.hits: dict[str, int] = {}
+        self.failure: Failure | None = None
+        self._purges: dict[str, int] = {}
+        self._purge_records: dict[str, list[Record]] = {}
+        self._request_ids: dict[tuple[str, str], str] = {}
+        self._evicted: dict[str, tuple[str, str]] = {}
+
+    async def get(self, entry_id: str) -> Record | None:
+        self._check()
+        return self.records[entry_id][1] if entry_id in self.records else None
+
+    async def get_many(self, entry_ids: Sequence[str]) -> list[Record]:
+        self._check()
+        return [self.records[one][1] for one in entry_ids if one in self.records]
+
+    async def put(
+        self, partition: str, record: Record, ttl: float, purge_count: int | None = None
+    ) -> int:
+        self._check()
+        if purge_count not in (None, self._purges.get(partition, 0)):
+            return -1
+        self.records[record["id"]] = partition, record
+        return self._total()
+
+    async def delete(self, entry_ids: Sequence[str]) -> None:
+        self._check()
+        for one in entry_ids:
+            self.records.pop(one, None)
+
+    async def evict(self, max_bytes: float) -> int:
+        self._check()
+        count = 0
+        while self._total() > max_bytes and count < gdsf.BATCH_SIZE:
+            oldest = next(iter(self.records))
+            partition, record = self.records.pop(oldest)
+            self._evicted[oldest] = record["digest"], partition
+            count += 1
+        return count
+
+    async def record_hits(self, hits: Mapping[str, int]) -> None:
+        self._check()
+        for entry_id, count in hits.items():
+            self.hits[entry_id] = self.hits.get(entry_id, 0) + count
+
+    async def evicted(self) -> dict[str, tuple[str, str]]:
+        return dict(self._evicted)
+
+    async def forget_evicted(self, entry_ids: Sequence[str]) -> None:
+        for one in entry_ids:
+            del self._evicted[one]
+
+    async def page(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
+        records = [one for where, one in self.records.values() if where == partition]
+        records = sorted((one for one in records if one["id"] > token), key=lambda one: one["id"])
+        return records[:size], records[size - 1]["id"] if len(records) > size else ""
+
+    async def purge_count(self, partition: str) -> int:
+        return self._purges.get(partition, 0)
+
+    async def begin_purge(self, partition: str) -> None:
+        self._purges[partition] = self._purges.get(partition, 0) + 1
+
+    async def append_purge_record(self, partition: str, record: Record) -> None:
+        self._purge_records.setdefault(partition, []).insert(0, record)
+
+    async def purge_records(
+        self, partition: str, size: int, token: str
+    ) -> tuple[list[Record], str]:
+        return self._purge_records.get(partition, [])[:size], ""
+
+    async def claim_request_id(self, partition: str, request_id: str, entry_id: str) -> str:
+        return self._request_ids.setdefault((partition, request_id), entry_id)
+
+    def _total(self) -> int:
+        return sum(
+            gdsf.estimate_bytes(dump(record), record["vector"])
+            for _, record in self.records.values()
+        )
+
+    def _check(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+def fake_scopes() -> Scopes:
+    """Scopes with a secret in memory."""
+    return Scopes(FakeRedis(), "test:")  # type: ignore[arg-type]

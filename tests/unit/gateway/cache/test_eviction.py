@@ -1,0 +1,112 @@
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.errors import Unavailable
+from services.gateway.backends.types import CollectionSpec, Document
+from services.gateway.cache import eviction as module
+from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.index import FIELDS, collection_name
+from tests.fakes.backends import FakeSearch
+from tests.fakes.cache_store import FakeCacheStore
+
+PARTITION = "00000001"
+NAME = collection_name("digest", PARTITION)
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+async def fill(count: int) -> tuple[FakeCacheStore, FakeSearch, int]:
+    """A store and a search with so many entries, and the bytes that they take."""
+    store, search, total = FakeCacheStore(), FakeSearch(), 0
+    await search.ensure(CollectionSpec(NAME, 4, "digest", FIELDS))
+    for number in range(count):
+        record: dict[str, Any] = {"id": f"{number:03}", "digest": "digest", "vector": ""}
+        total = await store.put(PARTITION, record, 0)
+        document = Document(record["id"], np.ones(4, np.float32))
+        await search.upsert(NAME, [document], "digest")
+    return store, search, total
+
+
+async def test_entries_leave_the_store_and_search(clock: Clock) -> None:
+    store, search, total = await fill(100)
+    eviction = Eviction(store, search, total // 2)
+    eviction.record_total(total)
+    await eviction.wait()
+    assert 45 < len(store.records) < 50  # a little below the limit
+    assert set(search.documents(NAME)) == set(store.records)
+    assert await store.evicted() == {}
+
+
+async def test_nothing_is_evicted_below_the_limit(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    for limit in (total, 0):  # 0 means no limit
+        eviction = Eviction(store, search, limit)
+        eviction.record_total(total)
+        eviction.record_total(-1)
+        await eviction.wait()
+    assert len(store.records) == 10
+
+
+async def test_entries_that_another_replica_evicted_leave_search(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    await store.evict(total - 1)
+    eviction = Eviction(store, search, 0)
+    clock.now += module.EXPIRY_PERIOD + 1
+    eviction.record_total(total)
+    await eviction.wait()
+    assert "000" not in search.documents(NAME)
+    assert await store.evicted() == {}
+
+
+async def test_several_batches_run_until_the_limit_holds(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH_SIZE", 7)
+    monkeypatch.setattr("services.gateway.cache.gdsf.BATCH_SIZE", 7)
+    store, search, total = await fill(50)
+    eviction = Eviction(store, search, total // 2)
+    eviction.record_total(total)
+    await eviction.wait()
+    assert len(store.records) < 25
+    assert set(search.documents(NAME)) == set(store.records)
+
+
+async def test_a_failure_is_logged_and_a_later_write_resumes(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, search, total = await fill(10)
+    store.failure = Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
+    eviction = Eviction(store, search, total // 2)
+    eviction.record_total(total)
+    await eviction.wait()
+    assert "eviction stopped" in caplog.text
+    store.failure = None
+    eviction.record_total(total)
+    await eviction.wait()
+    assert len(store.records) < 6
+
+
+async def test_one_eviction_runs_at_a_time(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    eviction = Eviction(store, search, total // 2)
+    eviction.record_total(total)
+    task = eviction._task
+    eviction.record_total(total)
+    assert eviction._task is task
+    await eviction.wait()
+    await asyncio.sleep(0)

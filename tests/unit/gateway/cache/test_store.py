@@ -1,0 +1,139 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from services.errors import Unavailable
+from services.gateway.cache import gdsf
+from services.gateway.cache.store import CacheStore
+from tests.fakes.redis import FakeRedis
+
+
+class CountingRedis(FakeRedis):
+    """Counts MGETs; the first ``lost`` of them find their connection closed."""
+
+    def __init__(self, lost: int = 0) -> None:
+        super().__init__()
+        self.mgets: list[list[str]] = []
+        self.lost = lost
+
+    async def mget(self, keys: list[str]) -> list[bytes | None]:
+        self.mgets.append(keys)
+        if self.lost:
+            self.lost -= 1
+            raise RedisConnectionError("closed")
+        return await super().mget(keys)
+
+
+def store(redis: FakeRedis) -> CacheStore:
+    return CacheStore(redis, "p:")  # type: ignore[arg-type]
+
+
+def add(redis: FakeRedis, *ids: str) -> None:
+    for one in ids:
+        redis.values[f"p:gateway:entry:{one}"] = json.dumps({"id": one}).encode()
+        redis.values.setdefault("p:gateway:entries:part", {})[one] = 0
+
+
+async def test_concurrent_reads_share_commands() -> None:
+    redis = CountingRedis()
+    add(redis, "a", "b")
+    reads = store(redis)
+    records = await asyncio.gather(*(reads.get(one) for one in "abcab"))
+    assert [record and record["id"] for record in records] == ["a", "b", None, "a", "b"]
+    assert len(redis.mgets) == 1
+
+
+async def test_a_read_is_tried_again_on_another_connection_once() -> None:
+    redis = CountingRedis(lost=1)
+    add(redis, "a")
+    assert await store(redis).get("a") == {"id": "a"}
+    redis.lost = 2
+    with pytest.raises(Unavailable):
+        await store(redis).get("a")
+
+
+async def test_many_entries_come_in_order_without_the_missing() -> None:
+    redis = FakeRedis()
+    add(redis, "a", "b")
+    assert await store(redis).get_many(["b", "x", "a"]) == [{"id": "b"}, {"id": "a"}]
+    assert await store(redis).get_many([]) == []
+
+
+async def test_pages_drop_expired_entries_from_the_list() -> None:
+    redis = FakeRedis()
+    add(redis, "a", "b", "c")
+    del redis.values["p:gateway:entry:b"]
+    first, token = await store(redis).page("part", 2, "")
+    assert (first, token) == ([{"id": "a"}], "b")
+    assert set(redis.values["p:gateway:entries:part"]) == {"a", "c"}
+    assert await store(redis).page("part", 2, token) == ([{"id": "c"}], "")
+    assert await store(redis).page("other", 2, "") == ([], "")
+
+
+async def test_scripts_get_the_prefix_and_the_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.cache.store._now_ms", lambda: 1234)
+    redis = FakeRedis()
+    redis.script = lambda keys, arguments: 77
+    record: dict[str, Any] = {"id": "a", "digest": "d", "vector": "vec", "response": "x" * 8}
+    record["usage"] = {}
+    writes = store(redis)
+    assert await writes.put("part", record, 1.5, purge_count=3) == 77
+    await writes.put("part", record, 0)
+    assert await writes.evict(1000) == 77
+    await writes.record_hits({"a": 2, "b": 1})
+    await writes.delete(["a"])
+    data = json.dumps(record, separators=(",", ":")).encode()
+    size = gdsf.estimate_bytes(data, "vec")
+    scripts, keys, arguments = zip(*redis.evals, strict=True)
+    assert scripts == (gdsf.PUT, gdsf.PUT, gdsf.EVICT, gdsf.RECORD_HITS, gdsf.DELETE)
+    assert all(one == ["p:gateway:"] for one in keys)
+    assert arguments[0] == ["part", "a", data, 1500, "d", 3, size, 2, 1234]
+    assert arguments[1][3:6] == [0, "d", ""]
+    assert arguments[2:] == ([1000, 1234], ["a", 2, "b", 1], ["a"])
+
+
+async def test_evicted_entries_are_remembered_until_search_forgets_them() -> None:
+    redis = FakeRedis()
+    await redis.hset("p:gateway:leaving", "a", "digest part")
+    await redis.hset("p:gateway:leaving", "b", " part")
+    evictions = store(redis)
+    assert await evictions.evicted() == {"a": ("digest", "part"), "b": ("", "part")}
+    await evictions.forget_evicted(["a"])
+    assert list(await evictions.evicted()) == ["b"]
+
+
+async def test_purges_are_counted_and_recorded_newest_first() -> None:
+    purges = store(FakeRedis())
+    assert await purges.purge_count("part") == 0
+    await purges.begin_purge("part")
+    assert await purges.purge_count("part") == 1
+    for count in range(3):
+        await purges.append_purge_record("part", {"count": count})
+    page, token = await purges.purge_records("part", 2, "")
+    assert [record["count"] for record in page] == [2, 1]
+    assert await purges.purge_records("part", 2, token) == ([{"count": 0}], "")
+
+
+async def test_a_request_id_belongs_to_its_first_entry() -> None:
+    claims = store(FakeRedis())
+    assert await claims.claim_request_id("part", "r", "a") == "a"
+    assert await claims.claim_request_id("part", "r", "b") == "a"
+    assert await claims.claim_request_id("other", "r", "b") == "b"
+
+
+async def test_closing_cancels_reads() -> None:
+    class HangingRedis(FakeRedis):
+        async def mget(self, keys: list[str]) -> list[bytes | None]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    reads = store(HangingRedis())
+    read = asyncio.create_task(reads.get("a"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    reads.close()
+    with pytest.raises(asyncio.CancelledError):
+        await read
