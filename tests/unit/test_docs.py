@@ -37,15 +37,6 @@ def test_every_target_is_in_the_readme_and_in_help() -> None:
         assert f"`{target}`" in README or f"make {target}" in README, target
 
 
-def test_every_rpc_that_the_faces_promise_is_implemented() -> None:
-    for proto in (ROOT / "protos/memetwin").rglob("*.proto"):
-        service = proto.parts[-3]
-        faces = (ROOT / f"services/{service}").glob("*server.py")
-        face = "".join(path.read_text() for path in faces)
-        for rpc in re.findall(r"^  rpc (\w+)\(", proto.read_text(), re.M):
-            assert f"async def {rpc}(" in face, f"{rpc} of {proto.name}"
-
-
 def test_the_tree_names_files_that_exist() -> None:
     tree = README.partition("## The tree")[2].partition("```")[2].partition("```")[0]
     known = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts}

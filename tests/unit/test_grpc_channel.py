@@ -1,0 +1,129 @@
+"""A channel against real servers that fail on demand."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from services import grpc_channel, grpc_server
+from services.errors import InvalidArgument, Unavailable
+from services.grpc_server import ServiceSpec
+
+SERVICE = "test.Flaky"
+
+
+async def ready() -> bool:
+    return True
+
+
+class Flaky:
+    """Fails the first attempts of each call."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        self.attempts = 0
+        self._failures = iter(failures)
+
+    def register(self, server: Any) -> None:
+        methods: Any = {
+            "Call": grpc.unary_unary_rpc_method_handler(self._call),
+            "Stream": grpc.unary_stream_rpc_method_handler(self._stream),
+            "Broken": grpc.unary_stream_rpc_method_handler(self._broken),
+        }
+        server.add_registered_method_handlers(SERVICE, methods)
+
+    def _attempt(self) -> None:
+        self.attempts += 1
+        if error := next(self._failures, None):
+            raise error
+
+    async def _call(self, request: bytes, context: Any) -> bytes:
+        self._attempt()
+        return b"answer"
+
+    async def _stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        self._attempt()
+        yield b"answer"
+
+    async def _broken(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"first"
+        self._attempt()
+
+
+async def run(flaky: Flaky, method: str) -> list[bytes]:
+    spec = ServiceSpec(SERVICE, flaky.register, ready)
+    async with (
+        grpc_server.Server([spec], "127.0.0.1:0") as server,
+        grpc_channel.dial(f"127.0.0.1:{server.port}") as channel,
+    ):
+        path = f"/{SERVICE}/{method}"
+        if method == "Call":
+            unary: Any = channel.unary_unary(path)
+            return [await unary(b"", timeout=30)]
+        stream: Any = channel.unary_stream(path)
+        return [response async for response in stream(b"", timeout=30)]
+
+
+def unavailable(times: int) -> list[Exception]:
+    return [Unavailable("DOWN", "Retry.") for _ in range(times)]
+
+
+@pytest.mark.parametrize("method", ["Call", "Stream"])
+async def test_unavailable_is_retried_before_the_first_response(method: str) -> None:
+    flaky = Flaky(unavailable(2))
+    assert await run(flaky, method) == [b"answer"]
+    assert flaky.attempts == 3
+
+
+async def test_three_attempts_are_the_most() -> None:
+    flaky = Flaky(unavailable(5))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await run(flaky, "Call")
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert flaky.attempts == 3
+
+
+async def test_a_stream_is_not_retried_after_its_first_response() -> None:
+    flaky = Flaky(unavailable(1))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await run(flaky, "Broken")
+    assert flaky.attempts == 1
+
+
+async def test_another_error_is_not_retried() -> None:
+    flaky = Flaky([InvalidArgument("BAD", "Mend it.")])
+    with pytest.raises(grpc.aio.AioRpcError):
+        await run(flaky, "Call")
+    assert flaky.attempts == 1
+
+
+async def test_a_large_message_passes() -> None:
+    content = b"x" * (5 * 2**20)  # gRPC's own limit is 4 MiB
+
+    class Echo:
+        def register(self, server: Any) -> None:
+            async def echo(request: bytes, context: Any) -> bytes:
+                return request
+
+            handler: Any = grpc.unary_unary_rpc_method_handler(echo)
+            server.add_registered_method_handlers(SERVICE, {"Call": handler})
+
+    async with (
+        grpc_server.Server([ServiceSpec(SERVICE, Echo().register, ready)], "127.0.0.1:0") as server,
+        grpc_channel.dial(f"127.0.0.1:{server.port}") as channel,
+    ):
+        call: Any = channel.unary_unary(f"/{SERVICE}/Call")
+        assert await call(content, timeout=30) == content
+
+
+async def test_calls_are_spread_over_all_addresses() -> None:
+    flakies = [Flaky([]), Flaky([])]
+    servers = [
+        grpc_server.Server([ServiceSpec(SERVICE, one.register, ready)], "127.0.0.1:0")
+        for one in flakies
+    ]
+    addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    async with servers[0], servers[1], grpc_channel.dial(f"ipv4:{addresses}") as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/Call")
+        while not all(one.attempts for one in flakies):
+            await call(b"", timeout=30)
