@@ -17,10 +17,10 @@ GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
 
 .PHONY: help install protos docs format lint fresh check test bench bench-gpu up tour down images
 
-help: ## Show the targets, in the order of a day
+help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## Install everything into .venv
+install: .venv/installed ## Install the project and its development tools into .venv
 
 .venv/installed: pyproject.toml deploy/constraints.txt deploy/local/memetwin
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,19 +35,19 @@ $(GENERATOR)/installed: deploy/protos.txt | .venv/installed
 	$(GENERATOR)/bin/python -m pip install --quiet --requirement deploy/protos.txt
 	touch $@
 
-protos: $(GENERATOR)/installed ## Generate the stubs from the contract
+protos: $(GENERATOR)/installed ## Generate the Python stubs from the protos
 	rm -rf protos/gen && mkdir -p protos/gen
 	$(call GENERATE,gen)
 
 docs: install ## Write the generated parts of the documentation
 	$(BIN)/python -m tools.docs
 
-format: install ## Format and mend what can be mended
+format: install ## Format the code and fix what can be fixed automatically
 	$(BIN)/ruff format services tests deploy tools
 	$(BIN)/ruff check --fix services tests deploy tools
 	$(BIN)/buf format protos --write --exclude-path protos/gen
 
-lint: install ## Look for faults in style, types, imports and contract
+lint: install ## Check style, types, import rules and protos
 	$(BIN)/ruff format --check services tests deploy tools
 	$(BIN)/ruff check services tests deploy tools
 	$(BIN)/mypy
@@ -55,31 +55,31 @@ lint: install ## Look for faults in style, types, imports and contract
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against protos/published.binpb
 
-fresh: $(GENERATOR)/installed ## Fail if the committed stubs are not those of the contract
+fresh: $(GENERATOR)/installed ## Fail if the committed stubs differ from the protos
 	rm -rf .memetwin/gen && mkdir -p .memetwin/gen
 	$(call GENERATE,../.memetwin/gen)
 	diff -r --exclude=__pycache__ protos/gen .memetwin/gen
 
-check: lint fresh ## Everything that is checked without running
+check: lint fresh ## Run lint and fresh
 
 test: install ## Run all tests against a real Redis
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: install ## Measure, as ratios, and print the tables of tests/bench/RESULTS.md
+bench: install ## Run the benchmarks and print the tables of tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(ARGS)
 
-bench-gpu: install ## Measure the embedder on the GPU of this machine
+bench-gpu: install ## Benchmark the embedder on the GPU of this machine
 	$(BIN)/python -m tests.bench.gpu
 
-up: install ## Start the stack here, load the demo (and MEMES=FOLDER), say where it is
+up: install ## Start the stack, load the demo (and MEMES=FOLDER), print the addresses
 	$(BIN)/python -m deploy.local up
 	$(BIN)/memetwin load --demo
 	$(if $(MEMES),$(BIN)/memetwin load "$(MEMES)")
 
-tour: install ## Show a twin, a search, cache hits, an answer and a refusal on the running stack
+tour: install ## Show what the running stack can do
 	$(BIN)/memetwin tour
 
-down: install ## Stop what up started
+down: install ## Stop the stack
 	$(BIN)/python -m deploy.local down
 
 images: ## Build the three container images

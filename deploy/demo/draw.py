@@ -1,9 +1,10 @@
 # mypy: disable-error-code="func-returns-value"
-# A drawing that joins several strokes is a tuple of what they return: nothing.
-"""Draws the pictures that ship with the project: ``python -m deploy.demo.draw FOLDER``.
+# A drawing of several strokes is a tuple of their results, which are None.
+"""Draws the pictures of the demo: ``python -m deploy.demo.draw FOLDER``.
 
-Each picture is a character: a head, ears, eyes, a mouth and something of its own, before a backdrop,
-some with a caption. Everything is drawn at twice its size and shrunk, so that edges are smooth.
+Each picture shows a character in front of a backdrop, some with a caption. A character has a head,
+ears, eyes, a mouth and an extra. Pictures are drawn at twice their size and reduced, which smooths
+the edges.
 """
 
 import json
@@ -22,7 +23,7 @@ Pen = ImageDraw.ImageDraw
 
 @dataclass(frozen=True)
 class Character:
-    """A picture: colours are names or #rrggbb, parts name the functions below."""
+    """A picture. Colours are names or #rrggbb. The parts are keys of the tables below."""
 
     title: str
     tags: str
@@ -89,19 +90,19 @@ def picture(one: Character) -> Image.Image:
 
 
 def visitor(one: Character) -> Image.Image:
-    """Draw a character as a visitor's photo might show it: turned, cropped, in other light."""
+    """Draw a character rotated, mirrored, cropped and in other light, like a photo."""
     turned = picture(one).rotate(9, Image.Resampling.BICUBIC, fillcolor="#20202a")
     cropped = turned.crop((50, 60, 420, 430)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return ImageEnhance.Brightness(ImageEnhance.Color(cropped).enhance(0.6)).enhance(1.15)
 
 
 def oval(pen: Pen, area: tuple[float, float, float, float], fill: str, line: int = 6) -> None:
-    """Draw a filled oval with an outline; ``line`` 0 for none."""
+    """Draw a filled oval. Its outline is ``line`` wide; 0 draws none."""
     pen.ellipse([value * SCALE for value in area], fill, "#1d1d24" if line else None, line * SCALE)
 
 
 def box(pen: Pen, area: tuple[float, float, float, float], fill: str, radius: int = 0) -> None:
-    """Draw a filled box with round corners, outlined if it has any."""
+    """Draw a filled box. Round corners come with an outline."""
     scaled = [value * SCALE for value in area]
     pen.rounded_rectangle(scaled, radius * SCALE, fill, "#1d1d24" if radius else None, 6 * SCALE)
 
@@ -119,12 +120,12 @@ def line(pen: Pen, points: list[Point], fill: str = "#1d1d24", width: int = 7) -
 
 
 def arc(pen: Pen, area: tuple[float, float, float, float], start: int, end: int) -> None:
-    """Draw a part of an oval's outline, in degrees clockwise from three o'clock."""
+    """Draw a part of the outline of an oval. Angles are degrees clockwise from three o'clock."""
     pen.arc([value * SCALE for value in area], start, end, "#1d1d24", 8 * SCALE)
 
 
 def caption(pen: Pen, text: str, y: int) -> None:
-    """Write a line in white with a black edge."""
+    """Write a line of text in white with a black edge."""
     font = ImageFont.load_default(38 * SCALE)
     middle = (SIDE * SCALE / 2, y * SCALE)
     pen.text(middle, text.upper(), "white", font, "mm", stroke_width=4 * SCALE, stroke_fill="black")
@@ -135,7 +136,7 @@ def nothing(pen: Pen, skin: str) -> None:
 
 
 def both(draw: Callable[[Pen, float], None]) -> Callable[[Pen], None]:
-    """Draw something at the place of each eye."""
+    """Return a function that draws something at each eye."""
 
     def pair(pen: Pen) -> None:
         draw(pen, 190)
@@ -249,7 +250,7 @@ BEFORE: dict[str, Callable[[Pen], None]] = {
 
 
 def main() -> None:
-    """Draw all into the folder that is named, the visitor's photo beside it."""
+    """Draw all pictures into the folder named by the first argument, and the photo beside it."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for one in CHARACTERS:

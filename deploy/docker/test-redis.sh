@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes an image of Debian 13's redis-server, for tests where the official image cannot be pulled.
+# Builds an image with Debian 13's redis-server, for tests where the official image cannot be pulled.
 set -euo pipefail
 image=$1
-# The machine's own mirror; where there is no such file, sed says so and goes on.
+# The mirror of this machine. sed reports a missing file and continues.
 mirror=$( { sed -nE 's/^(URIs: *|deb (\[[^]]*\] )?)(https?:\/\/[^ ]*\/debian)\/?( .*)?$/\3/p' \
     /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true; } | sed -n 1p)
 folder=$(mktemp -d)

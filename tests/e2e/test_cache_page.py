@@ -1,4 +1,4 @@
-"""The cache's page in a real browser: numbers and curves, behind a key where keys are asked for."""
+"""The cache page in a real browser: numbers and curves, which need a key where keys are set."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
 
 
 def fill(stack: Stack) -> None:
-    """A miss and three hits, one of which a caller calls wrong."""
+    """Make one miss and three hits, and report one hit as wrong."""
     url = f"http://{stack.http_address}/v1/chat/completions"
     body = {"messages": [{"role": "user", "content": "What is a meme?"}]}
     stub: Any = cache_pb2_grpc.CacheServiceStub(stack.gateway)
@@ -46,7 +46,7 @@ def fill(stack: Stack) -> None:
 
     for _ in range(4):
         httpx.post(url, json=body, headers=HEADERS, timeout=30).raise_for_status()
-        wait_until(entries)  # it is kept off the path
+        wait_until(entries)  # the gateway stores it after returning it
     [entry] = entries()
     stub.ReportFeedback(cache_pb2.ReportFeedbackRequest(id=entry.id), metadata=metadata)
 
