@@ -22,6 +22,7 @@ class FakeLanguageModel:
         go: while this is cleared, answers stop: streams after their first chunk.
         received: set by every request.
         choice: what else the choice of a whole completion has.
+        breaks_off: ends streams before their end.
     """
 
     def __init__(self, *pieces: str) -> None:
@@ -29,6 +30,7 @@ class FakeLanguageModel:
         self.requests: list[dict[str, Any]] = []
         self.status = 200
         self.choice: dict[str, Any] = {}
+        self.breaks_off = False
         self.go, self.received = asyncio.Event(), asyncio.Event()
         self.go.set()
         transport = httpx.MockTransport(self._answer)
@@ -60,6 +62,8 @@ class _Stream(httpx.AsyncByteStream):
         for piece in self._model.pieces:
             yield _event({"content": piece})
             await self._model.go.wait()
+        if self._model.breaks_off:
+            return
         yield _event({}, "stop")
         yield f"data: {json.dumps({'id': '1', 'choices': [], 'usage': USAGE})}\n\n".encode()
         yield b"data: [DONE]\n\n"

@@ -1,0 +1,65 @@
+import json
+from typing import Any
+
+import pytest
+
+from services.gateway.coalescing.leases import STREAM_START, LeaseStore, Published
+from tests.fakes.redis import FakeRedis
+
+LEASE, STREAM = "p:gateway:lease:name", "p:gateway:flight:name"
+
+
+class Redis(FakeRedis):
+    """Has streams that are written by hand."""
+
+    async def xrange(self, key: str, *, min: str) -> list[Any]:  # noqa: A002 - as redis-py has it
+        rows = self.values.get(key, [])
+        return [row for row in rows if min == "-" or row[0].decode() > min.removeprefix("(")]
+
+
+@pytest.fixture
+def redis() -> Redis:
+    return Redis()
+
+
+@pytest.fixture
+def leases(redis: Redis) -> LeaseStore:
+    client: Any = redis
+    return LeaseStore(client, "p:", 2.5)
+
+
+async def test_a_lease_has_a_token_of_its_own_and_a_time(redis: Redis, leases: LeaseStore) -> None:
+    tokens = {await leases.acquire("name") for _ in range(3)}
+    assert len(tokens) == 3
+    for _, keys, (token, milliseconds) in redis.evals:
+        assert keys == [LEASE, STREAM]
+        assert token in tokens
+        assert milliseconds == 2500
+
+
+async def test_a_lease_that_another_holds_has_no_token(redis: Redis, leases: LeaseStore) -> None:
+    redis.script = lambda keys, arguments: 0
+    assert await leases.acquire("name") == ""
+    assert not await leases.renew("name", "token")
+    assert not await leases.publish("name", "token", {})
+
+
+async def test_every_change_carries_the_token(redis: Redis, leases: LeaseStore) -> None:
+    assert await leases.renew("name", "token")
+    assert await leases.publish("name", "token", {"text": "ö"})
+    await leases.release("name", "token")
+    assert all(arguments[0] == "token" for _, _, arguments in redis.evals)
+    assert json.loads(redis.evals[1][2][1]) == {"text": "ö"}
+
+
+async def test_items_are_read_from_where_the_last_read_ended(
+    redis: Redis, leases: LeaseStore
+) -> None:
+    assert await leases.read("name", STREAM_START) == Published([], STREAM_START, "")
+    redis.values[LEASE] = b"token"
+    redis.values[STREAM] = [(b"1-0", {b"t": b"token", b"i": b'{"n": 1}'})]
+    first = await leases.read("name", STREAM_START)
+    assert first == Published([("token", {"n": 1})], "1-0", "token")
+    assert await leases.read("name", first.position) == Published([], "1-0", "token")
+    redis.values[STREAM].append((b"2-0", {b"t": b"token", b"i": b'{"n": 2}'}))
+    assert (await leases.read("name", first.position)).items == [("token", {"n": 2})]

@@ -1,0 +1,106 @@
+import hashlib
+import json
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from services.gateway.auth import ApiKeys, Caller
+from services.gateway.cache.types import Scope
+from services.gateway.openai.chat import ChatRoutes
+from tests.fakes.chat import Chat
+
+MESSAGES = [{"role": "user", "content": "Hi?"}]
+
+
+async def post(chat: Chat, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    app = Starlette(routes=ChatRoutes(chat.service).routes())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        body.setdefault("messages", MESSAGES)
+        return await client.post("/v1/chat/completions", json=body, headers=headers)
+
+
+def events(reply: httpx.Response) -> list[Any]:
+    """Return the data of server-sent events; the last one is ``[DONE]`` if the stream is whole."""
+    lines = [line.removeprefix("data: ") for line in reply.text.split("\n\n") if line]
+    return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+
+async def test_a_completion_says_what_the_cache_did() -> None:
+    chat = Chat()
+    reply = await post(chat)
+    assert reply.json()["choices"][0]["message"]["content"] == "An answer."
+    assert reply.headers["x-memetwin-cache"] == "miss"
+    assert "age" not in reply.headers
+    await chat.has_stored()
+    again = await post(chat)
+    assert again.json() == reply.json()
+    assert again.headers["x-memetwin-cache"] == "hit-exact"
+    assert int(again.headers["age"]) > 0
+
+
+async def test_a_stream_is_server_sent_events() -> None:
+    reply = await post(Chat("One ", "two."), stream=True)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert reply.headers["cache-control"] == "no-store"
+    *chunks, last = events(reply)
+    assert last == "[DONE]"
+    texts = [chunk["choices"][0]["delta"].get("content") for chunk in chunks]
+    assert "".join(filter(None, texts)) == "One two."
+
+
+async def test_headers_control_the_cache() -> None:
+    chat = Chat()
+    assert (await post(chat, {"Cache-Control": "no-store"})).headers["x-memetwin-cache"] == "miss"
+    assert not chat.cache.entries
+    bypass = {"Cache-Control": "no-cache, no-store"}
+    assert (await post(chat, bypass)).headers["x-memetwin-cache"] == "bypass"
+    await post(chat, {"Cache-Control": "max-age=60"})
+    assert chat.cache.bounds[-1].max_age == 60.0
+
+
+async def test_headers_name_the_scope() -> None:
+    chat = Chat()
+    names = {"tenant": "acme", "user": "ann", "namespace": "faq"}
+    await post(chat, {f"X-Memetwin-{name}": value for name, value in names.items()})
+    await chat.has_stored()
+    [entry] = chat.cache.entries.values()
+    assert entry.scope == Scope("acme", "ann", "faq")
+
+
+async def test_a_key_decides_the_tenant_and_the_bound() -> None:
+    caller = Caller("acme", frozenset({"chat"}), max_error_rate=0.01)
+    keys = ApiKeys({hashlib.sha256(b"key").hexdigest(): caller})
+    keys.authenticate("chat", "Bearer key")
+    chat = Chat()
+    await post(chat)
+    assert chat.cache.bounds[-1].max_error_rate == 0.01
+    other = await post(chat, {"X-Memetwin-Tenant": "umbrella"})
+    assert (other.status_code, other.json()["error"]["code"]) == (403, "other_tenant")
+
+
+async def test_a_refusal_of_the_language_model_server_keeps_its_status_and_fields() -> None:
+    for stream in (False, True):
+        chat = Chat()
+        chat.model.status = 418
+        reply = await post(chat, stream=stream)
+        assert reply.status_code == 418
+        error = reply.json()["error"]
+        assert (error["message"], error["code"]) == ("No.", "no")
+
+
+async def test_a_failure_within_a_stream_is_its_last_event() -> None:
+    chat = Chat()
+    chat.model.breaks_off = True
+    reply = await post(chat, stream=True)
+    assert reply.status_code == 200
+    first, *_, last = events(reply)
+    assert first["choices"]
+    assert last["error"]["code"] == "language_model_unavailable"
+
+
+async def test_a_bad_body_is_refused_in_openais_shape() -> None:
+    reply = await post(Chat(), messages=[])
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "no_messages", "messages")
