@@ -4,13 +4,14 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from services import health, interceptor, reflection
+from services import health, interceptor, reflection, telemetry
 from services.grpc_channel import MESSAGE_LIMITS
 from services.interceptor import Authenticate
 from services.settings import CommonSettings
@@ -141,6 +142,15 @@ async def _is_ready(spec: ServiceSpec) -> bool:
     except Exception:
         log.debug("readiness check failed", extra={"service": spec.name}, exc_info=True)
         return False
+
+
+async def run(
+    wired: AbstractAsyncContextManager[Sequence[ServiceSpec]], listen: str, settings: CommonSettings
+) -> None:
+    """Set up telemetry, build the services of a process, and serve them as ``serve`` does."""
+    telemetry.set_up(settings)
+    async with wired as specs:
+        await serve(specs, listen, settings)
 
 
 async def serve(specs: Sequence[ServiceSpec], listen: str, settings: CommonSettings) -> None:

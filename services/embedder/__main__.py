@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 
 from memetwin.embedder.v1 import embedder_pb2_grpc
-from services import grpc_server, telemetry
+from services import grpc_server
 from services.embedder.models.model import Model
 from services.embedder.registry import ModelRegistry, ModelSpec
 from services.embedder.service import EmbeddingService
@@ -79,9 +79,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
 async def main() -> None:
     """Serve until the process is told to stop."""
     settings = from_env(Settings, os.environ)
-    telemetry.set_up(settings)
-    async with wire(settings) as service_specs:
-        await grpc_server.serve(service_specs, settings.listen, settings)
+    await grpc_server.run(wire(settings), settings.listen, settings)
 
 
 if __name__ == "__main__":

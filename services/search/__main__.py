@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import uvloop
 
 from memetwin.search.v1 import search_pb2_grpc
-from services import grpc_server, redis_client, telemetry
+from services import grpc_server, redis_client
 from services.grpc_server import ServiceSpec
 from services.search.engines.connection import connect
 from services.search.service import SearchService
@@ -42,9 +42,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
 async def main() -> None:
     """Serve until the process is asked to stop."""
     settings = from_env(Settings, os.environ)
-    telemetry.set_up(settings)
-    async with wire(settings) as service_specs:
-        await grpc_server.serve(service_specs, settings.listen, settings)
+    await grpc_server.run(wire(settings), settings.listen, settings)
 
 
 if __name__ == "__main__":
