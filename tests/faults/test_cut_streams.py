@@ -1,4 +1,7 @@
-"""2,000 streams, each cut at a random byte by the model's server, or left by its caller."""
+"""2,000 streams, each cut at a random byte by the model's server, or left by its caller.
+
+The cuts are drawn from a seed, so that a failure can be repeated.
+"""
 
 import asyncio
 import contextlib
@@ -17,8 +20,10 @@ import pytest
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, chat_pb2, chat_pb2_grpc
 from tests.stack import Stack, wait_until_ready
 
-STREAMS, AT_ONCE = 2000, 16
+STREAMS, MAX_CONCURRENT = 2000, 16
+SEED = 2026
 WORDS = ["Zwölf ", "große ", "🦊🦊 ", "jump ", "over ", "“", "", "”", " – ", "again", "."]
+RANDOM = random.Random(SEED)
 RUN = uuid.uuid4().hex[:8]
 
 
@@ -52,9 +57,9 @@ class Model:
         for part in parts(question):
             writer.write(part[:left])
             await writer.drain()
-            await asyncio.sleep(random.uniform(0, 0.004))
+            await asyncio.sleep(RANDOM.uniform(0, 0.004))
             if left is not None and (left := left - len(part)) <= 0:
-                if random.random() < 0.5:
+                if RANDOM.random() < 0.5:
                     writer.transport.abort()
                 return
 
@@ -86,7 +91,7 @@ class Caller:
         self.question = f"{RUN} {number}"
         self.by_model, self.fresh, self.over_http = number & 1, number & 2, number & 4
         self.namespace = self.question  # of its own, so that no other question's answer is near
-        self.leaves = 10**6 if self.by_model else random.randint(1, len(WORDS))
+        self.leaves = 10**6 if self.by_model else RANDOM.randint(1, len(WORDS))
         self.heard = 0
 
     @property
@@ -159,7 +164,7 @@ async def test_no_partial_answer_is_kept(chatting: Stack, model: tuple[Model, st
     for one in callers:
         if one.by_model:
             end = b"".join(parts(one.question)).index(b"[DONE]") + len("[DONE]")
-            model[0].cuts[one.question] = random.randrange(1, end)
+            model[0].cuts[one.question] = RANDOM.randrange(1, end)
     base = f"http://{chatting.http_address}/v1/"
     async with (
         grpc.aio.insecure_channel(chatting.gateway_address) as channel,
@@ -169,13 +174,13 @@ async def test_no_partial_answer_is_kept(chatting: Stack, model: tuple[Model, st
         cache: Any = cache_pb2_grpc.CacheServiceStub(channel)
         told = await in_turns(callers, lambda one: one.ask(chat, client))
         assert [bool(one.by_model) for one in callers] == told
-        await settled(model[0])
+        await no_open_streams(model[0])
+        bypassed = await bypasses(client)
+        await nothing_lost(cache, [one for one in callers if one.stays], bypassed)
         kept = await in_turns(callers, lambda one: entries(cache, one))
         for one, answers in zip(callers, kept, strict=True):
             assert answers in ([], [whole(one.question)])
             assert not (one.by_model and answers)
-        left = [bool(answers) for one, answers in zip(callers, kept, strict=True) if one.stays]
-        assert sum(left) > 0.8 * len(left)  # a machine that is slow does without the cache
         served = [one for one, answers in zip(callers, kept, strict=True) if answers]
         replayed = await in_turns(served, lambda one: replay(chat, one))
         assert replayed == [whole(one.question) for one in served]
@@ -184,7 +189,7 @@ async def test_no_partial_answer_is_kept(chatting: Stack, model: tuple[Model, st
 
 async def in_turns(callers: list[Caller], ask: Any) -> list[Any]:
     """Let some callers at once do something; return what came of each."""
-    places = asyncio.Semaphore(AT_ONCE)
+    places = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def one_of(caller: Caller) -> Any:
         async with places:
@@ -193,12 +198,28 @@ async def in_turns(callers: list[Caller], ask: Any) -> list[Any]:
     return await asyncio.gather(*map(one_of, callers))
 
 
-async def settled(model: Model) -> None:
-    """Wait until the model has no more to say, and what it said is kept."""
+async def no_open_streams(model: Model) -> None:
+    """Wait until the model has no more to say."""
     async with asyncio.timeout(30):
         while model.open:  # noqa: ASYNC110 - the model counts in this loop, and seldom stands still
             await asyncio.sleep(0.05)
-    await asyncio.sleep(1)
+
+
+async def bypasses(client: httpx.AsyncClient) -> int:
+    """Return how many requests bypassed the cache, because this machine was too slow for it."""
+    metrics = (await client.get(str(client.base_url.join("/metrics")))).text
+    found = re.search(r'^memetwin_cache_decisions_total{kind="bypass"} (\S+)', metrics, re.M)
+    return int(float(found[1])) if found else 0
+
+
+async def nothing_lost(cache: Any, callers: list[Caller], bypassed: int) -> None:
+    """Wait until all answers are in the cache, except those that have bypassed it."""
+    async with asyncio.timeout(60):
+        while True:
+            kept = await in_turns(callers, lambda one: entries(cache, one))
+            if kept.count([]) <= bypassed:
+                return
+            await asyncio.sleep(0.5)
 
 
 async def entries(cache: Any, caller: Caller) -> list[str]:

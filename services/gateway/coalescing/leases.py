@@ -92,7 +92,7 @@ class LeaseStore:
         lease, stream = self._keys(name)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(lease)
-            pipe.xrange(stream, min=position if position == STREAM_START else f"({position}")
+            pipe.xrange(stream, position if position == STREAM_START else f"({position}")
             leader, found = await pipe.execute()
         items = [(row[b"t"].decode(), json.loads(row[b"i"])) for _, row in found]
         last = found[-1][0].decode() if found else position

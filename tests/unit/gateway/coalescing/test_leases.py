@@ -9,26 +9,20 @@ from tests.fakes.redis import FakeRedis
 LEASE, STREAM = "p:gateway:lease:name", "p:gateway:flight:name"
 
 
-class Redis(FakeRedis):
-    """Has streams that are written by hand."""
-
-    async def xrange(self, key: str, *, min: str) -> list[Any]:  # noqa: A002 - as redis-py has it
-        rows = self.values.get(key, [])
-        return [row for row in rows if min == "-" or row[0].decode() > min.removeprefix("(")]
+@pytest.fixture
+def redis() -> FakeRedis:
+    return FakeRedis()
 
 
 @pytest.fixture
-def redis() -> Redis:
-    return Redis()
-
-
-@pytest.fixture
-def leases(redis: Redis) -> LeaseStore:
+def leases(redis: FakeRedis) -> LeaseStore:
     client: Any = redis
     return LeaseStore(client, "p:", 2.5)
 
 
-async def test_a_lease_has_a_token_of_its_own_and_a_time(redis: Redis, leases: LeaseStore) -> None:
+async def test_a_lease_has_a_token_of_its_own_and_a_time(
+    redis: FakeRedis, leases: LeaseStore
+) -> None:
     tokens = {await leases.acquire("name") for _ in range(3)}
     assert len(tokens) == 3
     for _, keys, (token, milliseconds) in redis.evals:
@@ -37,14 +31,16 @@ async def test_a_lease_has_a_token_of_its_own_and_a_time(redis: Redis, leases: L
         assert milliseconds == 2500
 
 
-async def test_a_lease_that_another_holds_has_no_token(redis: Redis, leases: LeaseStore) -> None:
+async def test_a_lease_that_another_holds_has_no_token(
+    redis: FakeRedis, leases: LeaseStore
+) -> None:
     redis.script = lambda keys, arguments: 0
     assert await leases.acquire("name") == ""
     assert not await leases.renew("name", "token")
     assert not await leases.publish("name", "token", {})
 
 
-async def test_every_change_carries_the_token(redis: Redis, leases: LeaseStore) -> None:
+async def test_every_change_carries_the_token(redis: FakeRedis, leases: LeaseStore) -> None:
     assert await leases.renew("name", "token")
     assert await leases.publish("name", "token", {"text": "ö"})
     await leases.release("name", "token")
@@ -53,7 +49,7 @@ async def test_every_change_carries_the_token(redis: Redis, leases: LeaseStore) 
 
 
 async def test_items_are_read_from_where_the_last_read_ended(
-    redis: Redis, leases: LeaseStore
+    redis: FakeRedis, leases: LeaseStore
 ) -> None:
     assert await leases.read("name", STREAM_START) == Published([], STREAM_START, "")
     redis.values[LEASE] = b"token"
