@@ -1,4 +1,4 @@
-"""Translates documents, fields and measurements between protobuf messages and plain data."""
+"""Translates documents and their fields between protobuf messages and plain data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from memetwin.search.v1 import search_pb2
 from services.errors import InvalidArgument
 from services.search.filters import GeoPoint, Value
-from services.search.recall_measurement import IndexSetting, Measurement
 from services.search.types import Collection, Document
 from services.search.updates import FieldsUpdate
 from services.search.upsert_stream import Receipt
@@ -128,35 +127,6 @@ def write_receipt(value: Receipt) -> search_pb2.Receipt:
         code=failure.code.value[0],
         reason=failure.reason,
         message=failure.message,
-    )
-
-
-def read_grid(message: search_pb2.TuneIndexRequest) -> list[IndexSetting]:
-    """Read the settings to measure, without ef_runtime. Raises InvalidArgument."""
-    quantizations = [read_enum(QUANTIZATIONS, one, "quantization") for one in message.quantization]
-    return [
-        IndexSetting(m, ef_construction, 0, quantization)
-        for quantization in quantizations or ("none",)
-        for m in message.m or (8, 16, 32)
-        for ef_construction in message.ef_construction or (200,)
-    ]
-
-
-def write_measurement(value: Measurement) -> search_pb2.Measurement:
-    """Write a measurement."""
-    setting = value.setting
-    return search_pb2.Measurement(
-        setting=search_pb2.IndexSetting(
-            m=setting.m,
-            ef_construction=setting.ef_construction,
-            ef_runtime=setting.ef_runtime,
-            quantization=write_quantization(setting.quantization),
-        ),
-        recall=value.recall,
-        p50=value.p50,
-        p99=value.p99,
-        documents_per_second=value.documents_per_second,
-        memory_bytes=value.memory,
     )
 
 

@@ -5,8 +5,14 @@ from typing import Any
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.errors import Aborted, FailedPrecondition, InvalidArgument
-from services.search import collection_messages, messages, query_messages, upsert_stream
-from services.search.recall_measurement import Experiment, measure_recall
+from services.search import (
+    collection_messages,
+    messages,
+    query_messages,
+    tuning_messages,
+    upsert_stream,
+)
+from services.search.recall_measurement import measure_recall
 from services.search.service import SearchService
 from services.search.tuning import tune
 from services.search.types import Query
@@ -219,45 +225,19 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> AsyncIterator[search_pb2.MeasureRecallResponse]:
         """Compare approximate results with exact ones."""
         check_collection_name(request.collection, "collection")
-        default = Experiment()
-        experiment = Experiment(
-            k=request.k or default.k,
-            queries=request.sample or default.queries,
-            efs=request.ef_runtime,
-            seed=request.seed,
-        )
-        async for one in measure_recall(self._service, request.collection, experiment):
-            yield search_pb2.MeasureRecallResponse(
-                done=one.done,
-                total=one.total,
-                measurements=map(messages.write_measurement, one.measurements),
-                exact_p50=one.exact_p50,
-            )
+        experiment = tuning_messages.read_recall_experiment(request)
+        async for progress in measure_recall(self._service, request.collection, experiment):
+            yield tuning_messages.write_recall_progress(progress)
 
     async def TuneIndex(
         self, request: search_pb2.TuneIndexRequest, context: Any
     ) -> AsyncIterator[search_pb2.TuneIndexResponse]:
         """Measure index settings and recommend one."""
         check_collection_name(request.collection, "collection")
-        default = Experiment()
-        experiment = Experiment(
-            target_recall=request.target_recall or default.target_recall,
-            k=request.k or default.k,
-            documents=request.documents or default.documents,
-            queries=request.queries or default.queries,
-            efs=request.ef_runtime or default.efs,
-            seed=request.seed,
-        )
-        settings = messages.read_grid(request)
-        async for one in tune(self._service, request.collection, settings, experiment):
-            best = one.recommended
-            yield search_pb2.TuneIndexResponse(
-                done=one.done,
-                total=one.total,
-                measurements=map(messages.write_measurement, one.measurements),
-                recommended=messages.write_measurement(best) if best else None,
-                documents=one.documents,
-            )
+        experiment = tuning_messages.read_tuning_experiment(request)
+        settings = tuning_messages.read_settings(request)
+        async for progress in tune(self._service, request.collection, settings, experiment):
+            yield tuning_messages.write_tuning_progress(progress)
 
     async def ExportCollection(
         self, request: search_pb2.ExportCollectionRequest, context: Any

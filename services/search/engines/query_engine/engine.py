@@ -19,6 +19,7 @@ from services.search.engines.catalog import Catalog, collection_changing
 from services.search.engines.connection import Client
 from services.search.engines.documents import DocumentStore, dump_fields, expires_at_ms
 from services.search.engines.engine import FieldsWrite, IndexStatus
+from services.search.engines.index_engine import IndexEngine
 from services.search.engines.query_engine.command import read_pairs
 from services.search.engines.query_engine.filter import (
     dump_hash_fields,
@@ -36,22 +37,20 @@ from services.search.engines.query_engine.vectors import (
 from services.search.engines.record import Index, Record
 from services.search.engines.redis_errors import redis_errors
 from services.search.engines.reindex import Reindexer
-from services.search.filters import Condition
 from services.search.text_analysis import stems
-from services.search.types import Collection, Document, Query, Result, Vector
+from services.search.types import Collection, Document, Vector
 
 _DELETE_BATCH = 500
 
 
-class QueryEngine:
+class QueryEngine(IndexEngine):
     """Writes, finds and deletes documents of collections that are indexes of the Query Engine."""
 
     def __init__(self, redis: Client, catalog: Catalog, documents: DocumentStore) -> None:
+        search = QueryEngineSearch(redis, catalog, documents)
+        reindexer = Reindexer(redis, catalog, documents, self)
+        super().__init__(catalog, documents, reindexer, search)
         self._redis = redis
-        self._catalog = catalog
-        self._documents = documents
-        self._reindexer = Reindexer(redis, catalog, documents, self)
-        self._search = QueryEngineSearch(redis, catalog, documents)
         self._upsert = redis.register_script(scripts.UPSERT_HASHES)
         self._update_hashes = redis.register_script(scripts.UPDATE_HASHES)
         self.copy = redis.register_script(scripts.COPY_HASHES)
@@ -104,18 +103,6 @@ class QueryEngine:
             )
         return str(outcome.decode())
 
-    async def delete(self, name: str, ids: Sequence[str]) -> int:
-        """Delete documents by id; return how many there were."""
-        return await self._documents.delete(name, ids)
-
-    async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
-        return await self._search.matching_ids(name, condition)
-
-    async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer queries in order."""
-        return await self._search.search(queries)
-
     async def add_fields(self, record: Record) -> None:
         """Declare the fields that the target has in addition; no document has a value yet."""
         index_text = record.collection.index_text
@@ -132,10 +119,6 @@ class QueryEngine:
                     if "Duplicate field" not in str(error):
                         raise
 
-    async def reindex(self, name: str, target: Collection) -> None:
-        """Build another index and swap it in."""
-        await self._reindexer.reindex(name, target)
-
     async def indexed_count(self, record: Record) -> int:
         """Return how many documents the newest index contains."""
         return int((await self._info(record, record.newest_index)).get("num_docs", 0))
@@ -147,12 +130,6 @@ class QueryEngine:
         failures = int(info.get("hash_indexing_failures", 0))
         warnings = [f"The index is missing {failures} documents."] if failures else []
         return IndexStatus(int(memory), record.index.max_norm, is_index_complete(info), warnings)
-
-    async def maintain(self, name: str) -> None:
-        """Delete expired documents and resume an interrupted reindex."""
-        record = await self._catalog.read(name)
-        await self._reindexer.resume(record)
-        await self._documents.delete_expired(record)
 
     async def create_index(self, record: Record, index: Index) -> None:
         """Create an index of the newest collection, unless it exists."""

@@ -16,15 +16,15 @@ from services.search.engines.catalog import Catalog, collection_changing
 from services.search.engines.connection import Client
 from services.search.engines.documents import DocumentStore, dump_fields, expires_at_ms
 from services.search.engines.engine import FieldsWrite, IndexStatus
+from services.search.engines.index_engine import IndexEngine
 from services.search.engines.keys import Keys
 from services.search.engines.record import Index, Record
 from services.search.engines.redis_errors import redis_errors
 from services.search.engines.reindex import Reindexer
 from services.search.engines.vector_sets.filter import dump_attributes
 from services.search.engines.vector_sets.search import VectorSetSearch
-from services.search.filters import Condition
 from services.search.text_analysis import stems
-from services.search.types import Collection, Document, Query, Result, Vector
+from services.search.types import Collection, Document, Vector
 
 _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 # A search of a flat index always scans it, so its graph is as thin as VADD allows.
@@ -33,15 +33,14 @@ _FLAT_M, _FLAT_EF = 4, 4
 _UPDATE_BATCH = 64
 
 
-class VectorSetEngine:
+class VectorSetEngine(IndexEngine):
     """Writes, finds and deletes documents of collections that are vector sets."""
 
     def __init__(self, redis: Client, catalog: Catalog, documents: DocumentStore) -> None:
-        self._redis = redis
-        self._catalog = catalog
-        self._documents = documents
-        self._reindexer = Reindexer(redis, catalog, documents, self)
         self._search = VectorSetSearch(redis, catalog)
+        reindexer = Reindexer(redis, catalog, documents, self)
+        super().__init__(catalog, documents, reindexer, self._search)
+        self._redis = redis
         self._upsert = redis.register_script(scripts.UPSERT)
         self._update_fields = redis.register_script(scripts.UPDATE_FIELDS)
         self.copy = redis.register_script(scripts.COPY)
@@ -92,18 +91,6 @@ class VectorSetEngine:
             )
         return str(outcome.decode())
 
-    async def delete(self, name: str, ids: Sequence[str]) -> int:
-        """Delete documents by id; return how many there were."""
-        return await self._documents.delete(name, ids)
-
-    async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
-        return await self._search.matching_ids(name, condition)
-
-    async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Answer queries in order."""
-        return await self._search.search(queries)
-
     async def add_fields(self, record: Record) -> None:
         """Give every element attributes which say that the new fields have no value."""
         after = ""
@@ -119,10 +106,6 @@ class VectorSetEngine:
                 if outcome == "stale":
                     raise collection_changing(record.collection.name)
 
-    async def reindex(self, name: str, target: Collection) -> None:
-        """Build another vector set and swap it in."""
-        await self._reindexer.reindex(name, target)
-
     async def indexed_count(self, record: Record) -> int:
         """Return how many elements the newest vector set has."""
         key = self._catalog.keys(record).newest_vectors
@@ -134,12 +117,6 @@ class VectorSetEngine:
         async with redis_errors():
             memory = await self._redis.memory_usage(self._catalog.keys(record).vectors) or 0
         return IndexStatus(memory, record.index.max_norm)
-
-    async def maintain(self, name: str) -> None:
-        """Delete expired documents and resume an interrupted reindex."""
-        record = await self._catalog.read(name)
-        await self._reindexer.resume(record)
-        await self._documents.delete_expired(record)
 
     async def create_index(self, record: Record, index: Index) -> None:
         """Do nothing: the first VADD creates the vector set."""
