@@ -1,0 +1,107 @@
+"""The documentation is in plain English and in the words of the field."""
+
+import re
+
+import pytest
+
+from tests.pages import RUN, SHOWN, Page, pages
+
+# Words that the code once used for something that the field has a word for.
+FIELD_WORDS = {
+    "shelf": "store",
+    "ledger": "store",
+    "worth": "GDSF priority, value",
+    "flight": "singleflight, shared call",
+    "lane": "worker",
+    "tally": "usage, count",
+    "trip": "round trip, request",
+    "turn": "lease",
+    "lift": "metric transform",
+    "patience": "timeout, retries",
+    "fewest": "minimum",
+    "hottest": "maximum temperature",
+    "face": "server, API",
+    "doorkeeper": "authentication",
+}
+# What a native engineer would not write, as patterns, with what to write instead.
+PHRASES = {
+    r"\bis no (?!longer|more)": "is not a",
+    r"\bare no (?!longer|more)": "are not",
+    r"\bis away\b": "is unreachable",
+    r"\bsomebody else\b": "another request",
+    r"\bby hand of\b": "with",
+    r"\b[Ll]east (?:cosine|similarity|value)\b": "minimum",
+    r"\bgoes first\b": "is evicted first",
+    r"\bfor want of\b(?! a right)": "because there is no",
+    r"\bbe it\b": "whether it is",
+    r"\bthat much\b": "",
+    r"\bof ours\b": "our",
+    r"\bsay so\b": "",
+    r"\bas far as\b": "if",
+    r"\blikewise\b": "also",
+    r"\bhence\b": "so",
+    r"\bthereby\b": "",
+    r"\bwhereof\b|\bwherein\b|\bthereof\b": "",
+    r"\bis told\b": "is reported",
+    r"\bgoes on\b": "continues",
+    r"\bgo on\b": "continue",
+    r"\blets everybody in\b": "admits every caller",
+    r"\banew\b(?! *[.;,])": "again",
+    r"\bsimply\b|\bjust\b|\beasily\b|\bobviously\b|\bof course\b": "leave it out",
+    r"—": "two sentences",
+    r"\bplease\b": "leave it out",
+    r"!(?=\s|$)": "a full stop",
+}
+LONGEST_SENTENCE = 40
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
+def test_words_are_those_of_the_field(page: Page) -> None:
+    for line, text in _lines(page):
+        for word, better in FIELD_WORDS.items():
+            pattern = rf"\b{word}(?:s|es)?\b"
+            if word == "trip":
+                pattern = r"(?<!round )\btrips?\b"
+            if word == "turn":
+                pattern = r"\b(?:a|the|whose|his|its) turn\b"
+            assert not re.search(pattern, text, re.I), f"{page.path}: {line!r}: say {better}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
+def test_sentences_are_plain_english(page: Page) -> None:
+    for line, text in _lines(page):
+        for pattern, better in PHRASES.items():
+            assert not re.search(pattern, text), f"{page.path}: {line!r}: say {better!r}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
+def test_sentences_are_short(page: Page) -> None:
+    for paragraph in re.split(r"\n\s*\n|\n(?=[-|#\d])", page.prose()):
+        if "|" not in paragraph:
+            for sentence in re.split(r"(?<=[.:;?])\s", " ".join(paragraph.split())):
+                assert len(sentence.split()) <= LONGEST_SENTENCE, f"{page.path}: {sentence}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
+def test_blocks_are_run_or_say_why_not(page: Page) -> None:
+    for block in page.blocks():
+        place = f"{page.path}:{block.line}"
+        assert block.language in (*RUN, *SHOWN), f"{place}: {block.language or 'no language'}"
+        if "not run" in block.marks:
+            assert len(block.marks["not run"].split()) > 2, f"{place}: the reason is missing"
+        elif block.language == "sh":
+            # Those start, stop or install something beside the test's own stack.
+            targets = set(re.findall(r"\bmake (?!help|docs)\w+", block.text))
+            assert not targets, f"{place}: mark it as not run"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
+def test_a_page_begins_with_its_only_title(page: Page) -> None:
+    assert page.text.startswith("# ")
+    assert (
+        len(re.findall(r"^# ", re.sub(r"^```.*?^```", "", page.text, flags=re.M | re.S), re.M)) == 1
+    )
+
+
+def _lines(page: Page) -> list[tuple[str, str]]:
+    return [(line, line) for line in page.prose().splitlines() if line.strip()]
