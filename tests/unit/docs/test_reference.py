@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,16 @@ def test_every_setting_is_a_row_with_its_default_and_help() -> None:
     text = page("docs/configuration.md").text
     for kind in SERVICES.values():
         for field in dataclasses.fields(kind):
-            [row] = re.findall(rf"^\| `{field.metadata['env']}` \|.*$", text, re.M)
-            assert field.metadata["doc"] in row
-            assert (f"`{field.default}`" if field.default != "" else "none") in row
+            default = f"`{field.default}`" if field.default != "" else "none"
+            row = f"| `{field.metadata['env']}` | {default} |"
+            assert re.search(f"^{re.escape(row)}.*{re.escape(field.metadata['doc'])}", text, re.M)
 
 
 def test_every_variable_that_is_read_is_documented() -> None:
     text = page("docs/configuration.md").text
     for folder in ("services", "deploy", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
-            for name in re.findall(r"MEMETWIN_[A-Z]+(?:_[A-Z]+)*", path.read_text()):
+            for name in re.findall(r"MEMETWIN_[A-Z]+(?:_[A-Z]+)*\b(?!_)", path.read_text()):
                 assert f"`{name}`" in text, f"{name} of {path.relative_to(ROOT)}"
 
 
@@ -73,43 +74,71 @@ def test_every_route_is_documented() -> None:
 
 
 def _routes() -> Iterator[str]:
+    """The paths that calls of Route, Mount and the like are given first."""
     for path in (ROOT / "services/gateway").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Route", "Mount"):
-                [route] = [ast.literal_eval(one) for one in node.args[:1]]
-                yield route.replace(":path}", "}")
+            if isinstance(node, ast.Call) and node.args:
+                route = getattr(node.args[0], "value", None)
+                name = getattr(node.func, "id", "").lower()
+                if isinstance(route, str) and name.endswith(("route", "mount")):
+                    yield route.replace(":path}", "}")
 
 
 def test_every_command_and_option_is_documented() -> None:
     text = page("docs/command-line.md").text
-    for names, command in _commands(main, ("memetwin",)):
-        heading = f"## {' '.join(names)}\n"
+    found = {**_commands(main, "memetwin"), **_plugins()}
+    assert {"memetwin load", "memetwin train", "memetwin cache train"} <= found.keys()
+    for name, options in found.items():
+        heading = f"## {name}\n"
         assert heading in text, heading
         section = text.partition(heading)[2].partition("\n## ")[0]
-        for option in _options(command):
-            assert f"`{option}`" in section, f"{' '.join(names)} {option}"
+        for option in options:
+            assert f"`{option}`" in section, f"{name} {option}"
     for option in _options(main):
         assert f"`{option}`" in text
 
 
-def _commands(
-    group: click.Group, names: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        # A command of another install has an entry point of its own.
-        command = group.commands.get(name) or group.get_command(context, name)
-        assert command is not None
+def _commands(group: click.Group, name: str) -> dict[str, list[str]]:
+    """The options of each command of the command line's own."""
+    found: dict[str, list[str]] = {}
+    for part, command in group.commands.items():
+        whole = f"{name} {part}"
         if isinstance(command, click.Group):
-            yield from _commands(command, (*names, name))
+            found |= _commands(command, whole)
         else:
-            yield (*names, name), command
+            found[whole] = _options(command)
+    return found
 
 
-def _options(command: click.Command) -> Iterator[str]:
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            yield from (*parameter.opts, *parameter.secondary_opts)
+def _options(command: click.Command) -> list[str]:
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return [name for one in options for name in (*one.opts, *one.secondary_opts)]
+
+
+def _plugins() -> dict[str, list[str]]:
+    """The options of each command that joins by an entry point, read without importing torch."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {}
+    for group, plugins in project["entry-points"].items():
+        prefix = group.replace("memetwin.commands", "memetwin").replace(".", " ")
+        for name, target in plugins.items():
+            module, _, function = target.partition(":")
+            tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+            [command] = [
+                node
+                for node in tree.body
+                if isinstance(node, ast.FunctionDef) and node.name == function
+            ]
+            texts = [
+                argument.value
+                for decorator in command.decorator_list
+                if isinstance(decorator, ast.Call)
+                for argument in decorator.args
+                if isinstance(argument, ast.Constant)
+            ]
+            options = [text for text in map(str, texts) if text.startswith("--")]
+            found[f"{prefix} {name}"] = [one for text in options for one in text.split("/")]
+    return found
 
 
 def test_every_target_is_documented_and_in_help() -> None:
