@@ -45,6 +45,7 @@ def embed_request(message: embedder_pb2.EmbedRequest) -> EmbedRequest:
         normalize=message.normalize if message.HasField("normalize") else True,
         truncate=message.truncate if message.HasField("truncate") else True,
         bulk=_is_bulk(message.priority),
+        no_store=message.no_store,
     )
 
 

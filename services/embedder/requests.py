@@ -31,6 +31,7 @@ class EmbedRequest:
         normalize: scale every vector to unit length.
         truncate: cut inputs that are longer than the model reads instead of failing.
         bulk: let interactive requests go first.
+        no_store: keep the vectors out of the vector cache.
     """
 
     inputs: Sequence[Input]
@@ -41,6 +42,7 @@ class EmbedRequest:
     normalize: bool = True
     truncate: bool = True
     bulk: bool = False
+    no_store: bool = False
 
 
 @dataclass(frozen=True)

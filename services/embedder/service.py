@@ -106,7 +106,9 @@ class EmbeddingService:
             prepared, computed = await pipeline.run(self._pool_for(bulk=request.bulk))
         batcher.metrics.record_request(len(keys), len(hits), pipeline.preprocess_seconds)
         fresh = dict(zip(misses, prepared, strict=True))
-        vectors = self._merge(keys, hits, fresh, computed)
+        if self._cache and not request.no_store:
+            self._cache.put(dict(zip(misses, computed.vectors, strict=True)), fresh)
+        vectors = _merge(keys, hits, fresh, computed)
         inputs = [hits.get(key) or fresh[key] for key in keys]
         return EmbedResult(
             info=model.info,
@@ -117,23 +119,6 @@ class EmbeddingService:
             cached_inputs=sum(key in hits for key in keys) if hits else 0,
             timings=Timings(computed.queue, pipeline.preprocess_seconds, computed.inference),
         )
-
-    def _merge(
-        self,
-        keys: Sequence[Hashable],
-        hits: dict[Hashable, CachedVector],
-        fresh: dict[Hashable, PreparedInput],
-        computed: Computed,
-    ) -> Vectors:
-        """Cache the computed vectors; return the vectors of all keys, float32 [n, d]."""
-        if self._cache is None and len(fresh) == len(keys):
-            return computed.vectors
-        by_key = dict(zip(fresh, computed.vectors, strict=True))
-        if self._cache:
-            self._cache.put(by_key, fresh)
-        if len(fresh) == len(keys):
-            return computed.vectors
-        return np.stack([by_key[key] if key in by_key else hits[key].vector for key in keys])
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Score texts by a cross-encoder, which reads each text together with the query.
@@ -195,6 +180,19 @@ class EmbeddingService:
 
     def _pool_for(self, *, bulk: bool) -> ThreadPoolExecutor:
         return self._bulk_pool if bulk else self._pool
+
+
+def _merge(
+    keys: Sequence[Hashable],
+    hits: dict[Hashable, CachedVector],
+    fresh: dict[Hashable, PreparedInput],
+    computed: Computed,
+) -> Vectors:
+    """Return the vectors of all keys, float32 [n, d]."""
+    if len(fresh) == len(keys):
+        return computed.vectors
+    by_key = dict(zip(fresh, computed.vectors, strict=True))
+    return np.stack([by_key[key] if key in by_key else hits[key].vector for key in keys])
 
 
 def _encode(vectors: Vectors, request: EmbedRequest, version: ModelVersion) -> EncodedVectors:

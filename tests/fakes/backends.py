@@ -31,6 +31,7 @@ class FakeEmbedder(EmbedderClient):
     def __init__(self, digest: str = "digest", max_tokens: int = 64) -> None:
         self.model = TextModel(digest, DIMENSIONS, max_tokens)
         self.embedded: list[str] = []
+        self.cached_images: list[str] = []
         self.failures: list[Failure] = []  # raised by the next calls
         self.image_model_reads_texts = False
 
@@ -43,9 +44,11 @@ class FakeEmbedder(EmbedderClient):
         self.embedded += texts
         return self._vectors(texts)
 
-    async def embed_image(self, image: bytes) -> Vectors:
+    async def embed_image(self, image: bytes, *, no_store: bool = False) -> Vectors:
         if self.failures:
             raise self.failures.pop(0)
+        if not no_store:
+            self.cached_images.append(image.decode())
         self.embedded.append(image.decode())
         rows = 3 * self._vectors([image.decode()]).rows
         return Vectors(rows, "image-model", await self.image_model_digest())

@@ -40,9 +40,14 @@ class EmbedderClient:
             _text_inputs(texts), task=embedder_pb2.TASK_DOCUMENT, priority=priority
         )
 
-    async def embed_image(self, image: bytes) -> Vectors:
-        """Embed an image file: one vector, not normalised."""
-        return await self._embed([embedder_pb2.Input(image=image)], normalize=False)
+    async def embed_image(self, image: bytes, *, no_store: bool = False) -> Vectors:
+        """Embed an image file: one vector, not normalised.
+
+        With ``no_store`` the embedder does not cache the vector.
+        """
+        return await self._embed(
+            [embedder_pb2.Input(image=image)], normalize=False, no_store=no_store
+        )
 
     async def embed_text_as_image(self, text: str) -> Vectors | None:
         """Embed a text with the image model, not normalised; None if that model reads no texts."""

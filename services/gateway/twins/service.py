@@ -43,7 +43,8 @@ class TwinService:
                 "EMPTY_PICTURE", "The picture is empty; send an image file.", field="image"
             )
         started = time.perf_counter()
-        vectors = await self._embedder.embed_image(image)
+        # A visitor's picture leaves nothing behind, not even a vector in the embedder's cache.
+        vectors = await self._embedder.embed_image(image, no_store=True)
         return await self._nearest(_collection(vectors.digest, metric), vectors, limit, started)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:

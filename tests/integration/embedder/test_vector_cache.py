@@ -34,6 +34,14 @@ def rows(reply: EmbedResult) -> Any:
     return np.frombuffer(reply.vectors.data, "<f4").reshape(-1, reply.vectors.dimensions)
 
 
+async def test_no_store_keeps_vectors_out_of_the_cache(service: EmbeddingService) -> None:
+    assert (await service.embed(EmbedRequest(["a cat"], no_store=True))).cached_inputs == 0
+    assert (await service.embed(EmbedRequest(["a cat"]))).cached_inputs == 0
+    again = await service.embed(EmbedRequest(["a cat", "a dog"], no_store=True))
+    assert again.cached_inputs == 1
+    assert (await service.embed(EmbedRequest(["a dog"]))).cached_inputs == 0
+
+
 async def test_remembered_vectors_are_the_computed_ones(service: EmbeddingService) -> None:
     first = await service.embed(EmbedRequest(["a cat", "a dog", "a cat"]))
     again = await service.embed(EmbedRequest(["a dog", "a bird", "a cat"]))

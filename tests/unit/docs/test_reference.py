@@ -28,9 +28,13 @@ OTHER_TEXTS = {
     "MPEG_LAYER_III", "PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8",
 }  # fmt: skip
 CODES = {code.name for code in grpc.StatusCode}
-ENUM_FIELDS = {
-    "embedder": ("task", "encoding", "priority"),
-    "search": ("metric", "quantization", "engine", "vector_type", "type", "op", "fusion"),
+# Reasons that the code makes of a prefix and one of some names.
+COMPUTED = {
+    "UNKNOWN_": (
+        *("task", "encoding", "priority"),
+        *("metric", "quantization", "engine", "vector_type", "type", "op", "fusion"),
+    ),
+    "TOO_MANY_": ("documents", "ids", "queries"),
 }
 
 
@@ -170,7 +174,7 @@ def _documented() -> dict[str, str]:
 
 def _reasons() -> set[str]:
     """Every UPPER_SNAKE text of the code that may be a reason."""
-    found = {f"UNKNOWN_{field.upper()}" for fields in ENUM_FIELDS.values() for field in fields}
+    found = {prefix + name.upper() for prefix, names in COMPUTED.items() for name in names}
     for path in (ROOT / "services").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -54,6 +54,13 @@ async def test_images_are_not_normalised() -> None:
     assert (await embedder.embed_image(b"file")).rows.shape == (1, 3)
     assert channel.requests[0].inputs[0].image == b"file"
     assert channel.requests[0].normalize is False
+    assert channel.requests[0].no_store is False
+
+
+async def test_the_embedder_is_told_not_to_cache_an_image() -> None:
+    embedder, channel = client(embedded(ROWS[:1]))
+    await embedder.embed_image(b"file", no_store=True)
+    assert channel.requests[0].no_store is True
 
 
 async def test_a_text_is_embedded_as_an_image_if_the_model_reads_texts() -> None:

@@ -57,6 +57,12 @@ async def test_the_nearest_twins_come_first(world: World) -> None:
     assert (results.model, results.model_digest) == ("image-model", "image-digest")
 
 
+async def test_pictures_that_are_looked_up_are_not_cached(world: World) -> None:
+    await world.add("fox")
+    await world.titles("a visitor")
+    assert world.embedder.cached_images == ["fox"]
+
+
 async def test_a_text_finds_titles_unless_the_image_model_reads_texts(world: World) -> None:
     await world.add("fox", image="a picture of something red")
     await world.add("whale", image="a picture of something blue")
