@@ -1,4 +1,4 @@
-"""Translates failures to google.rpc.Status and back, and to plain data and back.
+"""Converts failures to google.rpc.Status and to JSON data, and both back.
 
 The details follow AIP-193 (https://google.aip.dev/193): always ErrorInfo, BadRequest for a failure
 that names a field, RetryInfo for one after which the same call may succeed.
@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from services.errors import DOMAIN, KINDS, Failure, Unavailable
 
-_KIND_OF = {kind.code: kind for kind in KINDS}
+_KINDS_BY_CODE = {kind.code: kind for kind in KINDS}
 _KINDS_BY_NAME = {kind.code.name: kind for kind in KINDS}
 PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -27,9 +27,9 @@ def to_status(failure: Failure) -> status_pb2.Status:
     )
     status.details.add().Pack(info)
     if failure.field:
-        bad = error_details_pb2.BadRequest()
-        bad.field_violations.add(field=failure.field, description=failure.message)
-        status.details.add().Pack(bad)
+        bad_request = error_details_pb2.BadRequest()
+        bad_request.field_violations.add(field=failure.field, description=failure.message)
+        status.details.add().Pack(bad_request)
     if failure.retry_after is not None:
         delay = Duration(nanos=0)
         delay.FromMilliseconds(round(failure.retry_after * 1000))
@@ -38,7 +38,7 @@ def to_status(failure: Failure) -> status_pb2.Status:
 
 
 def to_dict(failure: Failure) -> dict[str, Any]:
-    """Return the failure as JSON data, for a process that is not its gRPC caller."""
+    """Return the failure as JSON data, for Redis, where other replicas read it."""
     return {
         "code": failure.code.name,
         "reason": failure.reason,
@@ -50,7 +50,7 @@ def to_dict(failure: Failure) -> dict[str, Any]:
 
 
 def from_dict(data: Mapping[str, Any]) -> Failure:
-    """Return the failure that ``to_dict`` has turned into JSON data."""
+    """Return the failure that ``to_dict`` has converted to JSON data."""
     return _failure(
         _KINDS_BY_NAME.get(data["code"], Failure),
         data["reason"],
@@ -70,15 +70,18 @@ def trailers(failure: Failure) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
-    """Return what another service's error means here, so that it can be passed on.
+    """Return the failure that a call of another service has raised.
 
-    Errors without details of ours (a refused connection, a proxy) become UNAVAILABLE of ``peer``.
+    Args:
+        error: the error of the call.
+        peer: the name of the service. An error without our details (of a refused connection, of a
+            proxy) becomes UNAVAILABLE with this name in its metadata.
     """
     status = rpc_status.from_call(cast(grpc.Call, error))
-    if status is None or error.code() not in _KIND_OF:
+    if status is None or error.code() not in _KINDS_BY_CODE:
         return Unavailable(
             "NEIGHBOUR_UNAVAILABLE",
-            f"The {peer} service does not answer.",
+            f"The {peer} service does not answer; try again.",
             retry_after=1.0,
             peer=peer,
         )
@@ -86,19 +89,19 @@ def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
 
 
 def _from_status(status: status_pb2.Status) -> Failure:
-    info, bad, retry = (
+    info, bad_request, retry = (
         error_details_pb2.ErrorInfo(),
         error_details_pb2.BadRequest(),
         error_details_pb2.RetryInfo(),
     )
     for detail in status.details:
-        for message in (info, bad, retry):
+        for message in (info, bad_request, retry):
             detail.Unpack(message)
     return _failure(
-        _KIND_OF[_CODES[status.code]],
+        _KINDS_BY_CODE[_CODES[status.code]],
         info.reason or code_pb2.Code.Name(status.code),
         status.message,
-        field=bad.field_violations[0].field if bad.field_violations else "",
+        field=bad_request.field_violations[0].field if bad_request.field_violations else "",
         retry_after=retry.retry_delay.ToMilliseconds() / 1000
         if retry.HasField("retry_delay")
         else None,
@@ -110,7 +113,7 @@ def _failure(
     kind: type[Failure], reason: str, message: str, *, metadata: Mapping[str, str], **details: Any
 ) -> Failure:
     failure = kind(reason, message, **details)
-    # Set past the constructor, which would shorten values and takes no name that is its own.
+    # The constructor would truncate the values, and cannot take names of its own parameters.
     failure.metadata = dict(metadata)
     return failure
 

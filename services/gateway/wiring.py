@@ -1,4 +1,4 @@
-"""Builds the gateway from its settings: the one place where its parts meet."""
+"""Builds the gateway from its settings; nothing else constructs its parts."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""The gateway's HTTP application: the page, every feature's routes, health and metrics."""
+"""The gateway's HTTP application: web pages, the features' routes, probes and metrics."""
 
 import asyncio
 import contextlib
@@ -19,19 +19,26 @@ from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 
 STATIC = Path(__file__).parent / "static"
+READINESS_TIMEOUT = 2.0
 Ready = Callable[[], Awaitable[bool]]
 
 
-def application(features: Sequence[BaseRoute], ready: Ready, keys: ApiKeys) -> Starlette:
-    """Return the ASGI application; ``features`` are the routes of the gateway's features."""
+def application(routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        routes: the routes of the gateway's features.
+        is_ready: what ``/readyz`` reports; an exception means no.
+        keys: authenticates the callers.
+    """
     return Starlette(
         routes=[
             Route("/", _page("index.html")),
             Route("/cache", _page("cache.html")),
             Mount("/pages", StaticFiles(directory=STATIC)),
-            *features,
-            Route("/healthz", _alive),
-            Route("/readyz", _readiness(ready)),
+            *routes,
+            Route("/healthz", _liveness),
+            Route("/readyz", _readiness(is_ready)),
             Route("/metrics", _metrics),
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(Authentication, keys)],
@@ -46,14 +53,14 @@ def _page(file: str) -> Callable[[Request], Awaitable[Response]]:
     return page
 
 
-async def _alive(request: Request) -> Response:
+async def _liveness(request: Request) -> Response:
     return JSONResponse({"status": "alive"})
 
 
-def _readiness(ready: Ready) -> Callable[[Request], Awaitable[Response]]:
+def _readiness(is_ready: Ready) -> Callable[[Request], Awaitable[Response]]:
     async def readiness(request: Request) -> Response:
         with contextlib.suppress(Exception):
-            if await asyncio.wait_for(ready(), 2.0):
+            if await asyncio.wait_for(is_ready(), READINESS_TIMEOUT):
                 return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, status_code=503)
 

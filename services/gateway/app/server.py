@@ -1,4 +1,4 @@
-"""Serves HTTP beside gRPC."""
+"""Serves the HTTP application in the same event loop as gRPC."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 
-class _Quiet(uvicorn.Server):
-    """Leaves the signals to us."""
+class _Server(uvicorn.Server):
+    """Installs no signal handlers: the gRPC server's end the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -19,9 +19,9 @@ class _Quiet(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[int]:
-    """Serve HTTP until the block ends; yields the port. Raises OSError if it is taken."""
+    """Serve HTTP until the block ends; yield the port. Raises OSError if the port is taken."""
     config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off")
-    server = _Quiet(config)
+    server = _Server(config)
     sockets = await asyncio.get_running_loop().run_in_executor(None, listen, host, port)
     task = asyncio.create_task(server.serve(sockets=[sockets]))
     try:

@@ -57,7 +57,7 @@ def refused(status: int, body: bytes, retry_after: str = "") -> Failure:
         retry_after=float(retry_after) if retry_after.isdigit() else None,
         status=status,
     )
-    # Set past the constructor, which limits values to fewer characters than these messages need.
+    # The constructor would truncate these values to fewer characters than messages need.
     failure.metadata |= {f"upstream_{name}": value for name, value in _fields(body).items()}
     return failure
 
