@@ -31,7 +31,7 @@ def test_the_command_finds_bounds_and_draws_them(stack: Stack, tmp_path: Path) -
     file.write_text("{}")
     bad = CliRunner().invoke(main, words)
     assert bad.exit_code == 1
-    assert "line 1" in bad.output
+    assert "Line 1" in bad.output
 
 
 def test_bad_pairs_are_refused(stack: Stack) -> None:

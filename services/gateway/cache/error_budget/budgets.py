@@ -7,9 +7,8 @@ lookup needs the budget.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from prometheus_client import Counter, Gauge
 
@@ -51,7 +50,7 @@ class TenantBudgets:
     def __init__(
         self,
         store: ObservationStore,
-        run_later: Callable[[Coroutine[Any, Any, None]], None],
+        run_later: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._store = store
         self._run_later = run_later
@@ -64,7 +63,7 @@ class TenantBudgets:
             await self._refresh(state, tenant)
         elif time.monotonic() - state.refreshed > REFRESH_PERIOD:
             state.refreshed = time.monotonic()
-            self._run_later(self._refresh(state, tenant))
+            self._run_later(lambda: self._refresh(state, tenant))
         return state.budget
 
     async def get_fresh(self, tenant: str) -> ErrorBudget:

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from services import deadlines
 from services.errors import Failure
@@ -104,7 +103,7 @@ class ErrorBudgetController:
         """Learn in the background from the model's answer to a request that had missed."""
         trial = self._missed.pop(entry_id)
         if trial:
-            self._run_later(self._compare(trial, response, served=False, weight=1.0))
+            self._run_later(lambda: self._compare(trial, response, served=False, weight=1.0))
 
     async def record_shadow_answer(self, trial: Trial, response: str, weight: float) -> None:
         """Learn from the model's answer to a request that the cache had served.
@@ -177,7 +176,7 @@ class ErrorBudgetController:
         )
         await self._budgets.add(trial.tenant, observation)
 
-    def _run_later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_later(self, work: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(_ignore_failures(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -187,6 +186,6 @@ def _candidate(entry: Entry, similarity: float) -> Candidate:
     return Candidate(cached_question(entry), clamp_cosine(similarity), answer_id(entry.response))
 
 
-async def _ignore_failures(work: Coroutine[Any, Any, None]) -> None:
+async def _ignore_failures(work: Callable[[], Awaitable[None]]) -> None:
     with contextlib.suppress(Failure), deadlines.limit(deadlines.DEFAULT_DEADLINE):
-        await work
+        await work()

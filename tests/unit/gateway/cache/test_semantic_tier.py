@@ -1,0 +1,166 @@
+import time
+from dataclasses import asdict
+
+import pytest
+
+from services.errors import FailedPrecondition
+from services.gateway.backends.types import Hit
+from services.gateway.cache import index
+from services.gateway.cache.error_budget.controller import ErrorBudgetController
+from services.gateway.cache.error_budget.store import ObservationStore
+from services.gateway.cache.semantic_tier import SemanticTier
+from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.types import Bound, Context, Decision, Entry, Request, Scope
+from services.gateway.cache.vectors import pack
+from services.gateway.cache.verifier.model import Verifier
+from tests.fakes.backends import FakeEmbedder, FakeSearch
+from tests.fakes.cache_store import FakeCacheStore, fake_scopes
+from tests.fakes.redis import FakeRedis
+
+ON, ALSO_ON, OFF = (
+    "How do I turn dark mode on?",
+    "How can I turn dark mode on?",
+    "How do I turn dark mode off?",
+)
+NEAR = Bound(min_similarity=0.7)
+
+
+class Tier:
+    """A semantic tier whose entries and prompts are in memory."""
+
+    def __init__(self) -> None:
+        self.scopes, self.store = fake_scopes(), FakeCacheStore()
+        self.embedder, self.search = FakeEmbedder(), FakeSearch()
+        verifier, redis = Verifier.load(), FakeRedis()
+        observations = ObservationStore(redis, "p:")  # type: ignore[arg-type]
+        self.controller = ErrorBudgetController(
+            self.scopes, self.store, observations, self.embedder, verifier
+        )
+        policy = SimilarityPolicy(verifier, 0.95)
+        self.tier = SemanticTier(self.scopes, self.store, self.search, policy, self.controller)
+
+    async def add(self, request: Request, key: str, age: float = 0.0, ttl: float = 0.0) -> None:
+        vectors = await self.embedder.embed_queries([request.embedding_text])
+        partition = await self.scopes.partition(request.scope)
+        entry = Entry(
+            key,
+            request.prompt,
+            f"Answer {key}.",
+            request.scope,
+            request.context.fingerprint,
+            request.context.parts,
+            time.time() - age,
+            ttl,
+            vector=pack(vectors.rows[0]),
+            digest=vectors.digest,
+        )
+        await self.store.put(partition, asdict(entry), 0)
+        await self.tier.add(entry, vectors, partition, 0)
+
+    async def lookup(self, request: Request, bound: Bound = NEAR) -> Decision:
+        vectors = await self.embedder.embed_queries([request.embedding_text])
+        return await self.tier.lookup(request, vectors, bound)
+
+
+def request(prompt: str, *, scope: str = "t", model: str = "m", **context: object) -> Request:
+    return Request(Scope(scope), Context(model=model, **context), prompt)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tier() -> Tier:
+    return Tier()
+
+
+async def test_the_nearest_entry_that_does_not_contradict_is_served(tier: Tier) -> None:
+    await tier.add(request(OFF), "off")
+    await tier.add(request(ALSO_ON), "on")
+    decision = await tier.lookup(request(ON))
+    assert decision.entry
+    assert (decision.kind, decision.entry.id) == ("semantic", "on")
+
+
+async def test_the_reason_of_a_miss_is_that_of_the_nearest_entry(tier: Tier) -> None:
+    await tier.add(request(OFF), "off")
+    assert (await tier.lookup(request(ON))).miss_reason == "contradicts"
+    decision = await tier.lookup(request("Why is the sky blue?"))
+    assert (decision.miss_reason, decision.entry) == ("not_similar", None)
+
+
+async def test_nothing_crosses_a_scope(tier: Tier) -> None:
+    await tier.add(request(ON, scope="other"), "on")
+    decision = await tier.lookup(request(ON), Bound(min_similarity=-1))
+    assert (decision.kind, decision.miss_reason) == ("miss", "empty")
+
+
+async def test_another_context_is_explained_by_its_parts(tier: Tier) -> None:
+    await tier.add(request(ON, model="other", tools=["x"]), "on")
+    decision = await tier.lookup(request(ON))
+    assert (decision.miss_reason, decision.differing_parts) == (
+        "context_differs",
+        ["model", "tools"],
+    )
+    far = await tier.lookup(request("Why is the sky blue?"))
+    assert far.miss_reason == "not_similar"
+
+
+async def test_old_entries_are_passed_over(tier: Tier) -> None:
+    await tier.add(request(ON), "old", age=20, ttl=10)
+    assert (await tier.lookup(request(ON))).miss_reason == "too_old"
+    stale = Bound(min_similarity=0.7, max_stale=60)
+    assert (await tier.lookup(request(ON), stale)).kind == "semantic"
+    await tier.add(request(ALSO_ON), "new")
+    decision = await tier.lookup(request(ON))
+    assert decision.entry
+    assert decision.entry.id == "new"
+
+
+async def test_entries_that_search_alone_still_holds_are_passed_over(tier: Tier) -> None:
+    await tier.add(request(ON), "evicted")
+    await tier.store.delete(["evicted"])
+    assert (await tier.lookup(request(ON))).miss_reason == "empty"
+
+
+async def test_a_conversation_needs_the_same_content_words(tier: Tier) -> None:
+    history = [("user", "How do I turn dark mode on?"), ("assistant", "In the settings.")]
+    await tier.add(request("And on my phone?", history=history), "phone")
+    decision = await tier.lookup(request("And on my tablet?", history=history))
+    assert decision.kind == "miss"
+    vectors = await tier.embedder.embed_queries(["x"])
+    hits = [_hit("phone", 0.99)]
+    same = request("and on my phone", history=history)
+    assert (await tier.tier.choose(same, hits, NEAR, vectors)).kind == "semantic"
+
+
+async def test_a_budget_looks_at_more_candidates(tier: Tier) -> None:
+    vectors = await tier.embedder.embed_queries(["x"])
+    one = await tier.tier.query(request("x"), vectors, NEAR)
+    budget = await tier.tier.query(request("x"), vectors, Bound(max_error_rate=0.1))
+    assert (one.limit, budget.limit) == (index.SIMILARITY_CANDIDATES, index.BUDGET_CANDIDATES)
+    assert one.tags == budget.tags
+    assert one.tags["fingerprint"] == request("x").context.fingerprint
+    assert one.ef == index.EF
+
+
+async def test_a_budget_decides_by_its_probability(tier: Tier) -> None:
+    await tier.add(request(ALSO_ON), "on")
+    loose = await tier.lookup(request(ON), Bound(max_error_rate=0.5))
+    assert (loose.kind, loose.trial and loose.trial.entry_id) == ("semantic", "on")
+    strict = await tier.lookup(request(ON), Bound(max_error_rate=0.0001))
+    assert (strict.kind, strict.miss_reason) == ("miss", "explores")
+    elsewhere = await tier.lookup(request(ON, scope="u"), Bound(max_error_rate=0.5))
+    assert elsewhere.miss_reason == "empty"
+    await tier.controller.close()
+
+
+async def test_vectors_of_another_model_are_a_miss(tier: Tier) -> None:
+    await tier.add(request(ON), "on")
+    tier.search.failures = [FailedPrecondition("MODEL_DIFFERS", "Another model.")]
+    assert (await tier.lookup(request(ON))).miss_reason == "model_differs"
+
+
+async def test_a_scope_without_a_collection_is_empty(tier: Tier) -> None:
+    assert (await tier.lookup(request(ON))).miss_reason == "empty"
+
+
+def _hit(key: str, similarity: float) -> Hit:
+    return Hit(key, similarity, 1 - similarity, {}, "", b"")

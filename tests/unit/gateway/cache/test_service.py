@@ -1,0 +1,183 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.errors import InvalidArgument
+from services.gateway.backends.types import Vectors
+from services.gateway.cache.error_budget.controller import ErrorBudgetController
+from services.gateway.cache.error_budget.store import ObservationStore
+from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.semantic_tier import SemanticTier
+from services.gateway.cache.service import Lifetimes, SemanticCache
+from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.types import Bound, Context, NewEntry, Request, Scope
+from services.gateway.cache.vectors import unpack
+from services.gateway.cache.verifier.model import Verifier
+from tests.fakes.backends import FakeEmbedder, FakeSearch
+from tests.fakes.cache_store import FakeCacheStore, fake_scopes
+from tests.fakes.redis import FakeRedis
+
+PROMPT, PARAPHRASE = "How do I turn dark mode on?", "How can I turn dark mode on?"
+NEAR = Bound(min_similarity=0.7)
+
+
+class Cache:
+    """A cache in memory, and its parts."""
+
+    def __init__(self, **lifetimes: float) -> None:
+        self.scopes, self.store = fake_scopes(), FakeCacheStore()
+        self.embedder, self.search = FakeEmbedder(), FakeSearch()
+        verifier = Verifier.load()
+        observations = ObservationStore(FakeRedis(), "p:")  # type: ignore[arg-type]
+        self.controller = ErrorBudgetController(
+            self.scopes, self.store, observations, self.embedder, verifier
+        )
+        policy = SimilarityPolicy(verifier, 0.95)
+        self.service = SemanticCache(
+            self.scopes,
+            self.store,
+            SemanticTier(self.scopes, self.store, self.search, policy, self.controller),
+            self.embedder,
+            eviction=Eviction(self.store, self.search, 0),
+            controller=self.controller,
+            lifetimes=Lifetimes(**{"ttl": 60.0} | lifetimes),
+        )
+
+    async def put(self, prompt: str = PROMPT, response: str = "Press it.", **parts: Any) -> Any:
+        new = NewEntry(response, ttl=parts.pop("ttl", 0.0))
+        return await self.service.put(request(prompt), new, **parts)
+
+    async def lookup(self, prompt: str, mode: str = "exact_then_semantic") -> tuple[str, str]:
+        decision = await self.service.lookup(request(prompt), mode, NEAR)
+        return decision.kind, decision.miss_reason
+
+
+def request(prompt: str) -> Request:
+    return Request(Scope("t"), Context(model="m"), prompt)
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return Cache()
+
+
+async def test_the_tiers_are_asked_in_turn(cache: Cache) -> None:
+    entry = await cache.put()
+    assert entry.response == "Press it."
+    assert await cache.lookup(PROMPT) == ("exact", "")
+    assert await cache.lookup(PARAPHRASE) == ("semantic", "")
+    assert await cache.lookup(PARAPHRASE, "exact") == ("miss", "not_exact")
+    assert await cache.lookup(PROMPT, "semantic") == ("semantic", "")
+    with pytest.raises(InvalidArgument):
+        await cache.lookup(" ")
+
+
+async def test_an_exact_hit_needs_no_embedding(cache: Cache) -> None:
+    await cache.put()
+    cache.embedder.failures = [AssertionError("embedded")]  # type: ignore[list-item]
+    assert await cache.lookup(PROMPT) == ("exact", "")
+
+
+async def test_equal_requests_replace_their_entry(cache: Cache) -> None:
+    first, second = await cache.put(), await cache.put(response="Ask support.")
+    assert first.id == second.id
+    decision = await cache.service.get(request(PROMPT), Bound())
+    assert decision.entry
+    assert (decision.entry.response, decision.probability) == ("Ask support.", 1.0)
+
+
+async def test_a_request_id_returns_what_it_stored_first(cache: Cache) -> None:
+    first = await cache.put(request_id="r")
+    assert await cache.put(request_id="r") == first
+    assert await cache.put("Another prompt?", request_id="r") == first
+    changed = await cache.put(response="Ask support.", request_id="r")
+    assert (changed.id, changed.response) == (first.id, "Ask support.")
+
+
+async def test_a_purge_keeps_out_answers_from_before(cache: Cache) -> None:
+    before = await cache.service.purge_count(Scope("t"))
+    await cache.store.begin_purge(await cache.scopes.partition(Scope("t")))
+    await cache.put(purge_count=before)
+    assert await cache.lookup(PROMPT, "exact") == ("miss", "not_exact")
+    await cache.put(purge_count=before + 1)
+    assert await cache.lookup(PROMPT, "exact") == ("exact", "")
+
+
+async def test_entries_live_for_their_time_and_the_stale_time() -> None:
+    ttls: list[float] = []
+
+    class RecordingStore(FakeCacheStore):
+        async def put(self, partition: str, record: Any, ttl: float, *rest: Any) -> int:
+            ttls.append(ttl)
+            return await super().put(partition, record, ttl, *rest)
+
+    cache = Cache(max_stale=5.0)
+    cache.service._store = RecordingStore()
+    assert (await cache.put()).ttl == 60
+    assert (await cache.put(ttl=7.0)).ttl == 7
+    unlimited = Cache(ttl=0.0, max_stale=5.0)
+    unlimited.service._store = cache.service._store
+    assert (await unlimited.put()).ttl == 0
+    assert ttls == [65, 12, 0]
+    [documents] = [one.documents for one in cache.search.collections.values()]
+    assert [one.ttl for one in documents.values()] == [12]
+
+
+async def test_a_callers_vector_is_stored_as_a_unit_vector(cache: Cache) -> None:
+    vectors = Vectors(np.array([[3, 4]], np.float32), "", "own-model")
+    entry = await cache.put(vectors=vectors)
+    unpacked = unpack(entry.vector)
+    assert unpacked is not None
+    assert unpacked.tolist() == pytest.approx([0.6, 0.8], abs=1e-3)
+    assert entry.digest == "own-model"
+    decision = await cache.service.lookup_by_vector(request(""), vectors, NEAR)
+    assert decision.kind == "semantic"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "reason"),
+    [("", "Press it.", "EMPTY_PROMPT"), (PROMPT, "", "EMPTY_RESPONSE")],
+)
+async def test_bad_entries_are_rejected(
+    cache: Cache, prompt: str, response: str, reason: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await cache.put(prompt, response)
+    assert caught.value.reason == reason
+    assert not cache.store.records
+
+
+async def test_requests_share_an_answer_if_they_accept_the_same_age(cache: Cache) -> None:
+    keys = [
+        await cache.service.request_key(request(PROMPT), bound)
+        for bound in (Bound(), Bound(min_similarity=0.5), Bound(max_age=5.0))
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+async def test_a_query_for_others_searches_finds_the_same(cache: Cache) -> None:
+    await cache.put()
+    vectors = await cache.embedder.embed_queries([PARAPHRASE])
+    query = await cache.service.semantic_query(request(PARAPHRASE), vectors, NEAR)
+    [hits] = await cache.search.search([query], vectors.digest)
+    decision = await cache.service.choose(request(PARAPHRASE), hits, NEAR, vectors)
+    assert decision.kind == "semantic"
+
+
+async def test_the_answer_to_a_miss_teaches_the_budget(cache: Cache) -> None:
+    await cache.put()
+    strict = Bound(max_error_rate=0.0001)
+    missed = await cache.service.lookup(request(PARAPHRASE), "exact_then_semantic", strict)
+    assert missed.miss_reason == "explores"
+    await cache.put(PARAPHRASE, "press  it.")
+    for task in list(cache.controller._tasks):
+        await task
+    again = await cache.service.lookup(request("How might I turn it on?"), "semantic", strict)
+    assert again.kind == "miss"
+    counters = await cache.controller.counters("t")
+    assert counters == {"checked": 0, "checked_wrong": 0}  # misses are not checked hits
+    tenant = await cache.scopes.tenant_partition("t")
+    budget = await cache.controller._budgets.get(tenant)
+    assert len(budget._labels) == 1
+    await cache.controller.close()

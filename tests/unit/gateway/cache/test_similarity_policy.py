@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.types import Bound, Entry, Scope
+from services.gateway.cache.vectors import pack
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine
+
+POLICY = SimilarityPolicy(Verifier.load(), 0.95)
+ASKED = "How do I turn dark mode on?"
+SAME, OPPOSITE = "How can I turn dark mode on?", "How do I turn dark mode off?"
+
+
+def entry(prompt: str) -> Entry:
+    vector = pack(np.ones(4, np.float32))
+    return Entry("e", prompt, "!", Scope(), "f", {}, 0.0, 0.0, vector=vector, digest="d")
+
+
+def decide(
+    prompt: str,
+    similarity: float,
+    bound: Bound = Bound(),  # noqa: B008 - frozen
+    *,
+    asked: str = ASKED,
+    min_probability: float = 0.0,
+) -> tuple[str, str]:
+    decision = POLICY.decide(
+        Question(LexicalText(asked)), entry(prompt), similarity, bound, min_probability
+    )
+    return decision.kind, decision.miss_reason
+
+
+@pytest.mark.parametrize(
+    ("similarity", "bound", "outcome"),
+    [
+        (0.96, Bound(), ("semantic", "")),
+        (0.94, Bound(), ("miss", "not_similar")),
+        (0.94, Bound(min_similarity=0.9), ("semantic", "")),
+        (0.96, Bound(min_similarity=0.97), ("miss", "not_similar")),
+        (0.5, Bound(min_similarity=0.0), ("semantic", "")),  # zero is a bound
+        (0.96, Bound(max_error_rate=0.9), ("semantic", "")),
+        (0.99, Bound(max_error_rate=0.0001), ("miss", "not_similar")),
+    ],
+)
+def test_the_bound_decides(similarity: float, bound: Bound, outcome: tuple[str, str]) -> None:
+    assert decide(SAME, similarity, bound) == outcome
+
+
+def test_a_contradiction_is_not_served_at_any_similarity() -> None:
+    assert decide(OPPOSITE, 1.0) == ("miss", "contradicts")
+    assert decide(OPPOSITE, 0.5, Bound(min_similarity=0.4)) == ("miss", "contradicts")
+
+
+def test_a_lookup_by_vector_has_no_words_to_contradict() -> None:
+    assert decide(OPPOSITE, 1.0, asked="") == ("semantic", "")
+    decision = POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, Bound())
+    assert decision.probability == probability_from_cosine(0.97)
+
+
+def test_in_a_conversation_the_content_words_must_be_equal() -> None:
+    asked = "And on my phone?"
+    assert decide("And on my tablet?", 0.96, asked=asked, min_probability=0.01)[0] == "miss"
+    assert decide("and on my phone", 0.96, asked=asked, min_probability=0.01)[0] == "semantic"
+    assert decide("and on my phone", 0.96, asked=asked, min_probability=1.0) == (
+        "miss",
+        "contradicts",
+    )
+
+
+def test_similarities_stay_in_range() -> None:
+    question = Question(LexicalText(ASKED))
+    assert POLICY.decide(question, entry(SAME), 1.0000001, Bound()).similarity == 1.0
