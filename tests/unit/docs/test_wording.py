@@ -9,15 +9,15 @@ from tests.pages import RUN, SHOWN, Page, pages
 # Words that the code once used for something that the field has a word for.
 FIELD_WORDS = {
     r"\bshel(?:f|ves)\b|\bledgers?\b": "store",
-    r"\bworth\b": "GDSF priority, or value",
-    r"\bflights?\b": "shared call",
+    r"\bworth (?:least|most)\b|\b(?:is|are) worth\b(?! \w+ing)": "GDSF priority, or value",
+    r"(?<!in )\bflights?\b": "shared call",
     r"\blanes?\b": "worker",
     r"\btall(?:y|ies)\b": "usage, or count",
     r"(?<!round )\btrips?\b": "round trip, or request",
     r"\b(?:a|the|whose|his|its) turn\b": "lease",
-    r"\blift(?:s|ed)?\b": "metric transform",
+    r"\blifted\b|\blift (?:for|of)\b": "metric transform",
     r"\bpatience\b": "timeout, or retries",
-    r"\bfewest\b|\bhottest\b": "minimum, or maximum",
+    r"\bhottest\b": "maximum temperature",
     r"(?<!hugging )\bfaces?\b": "server, or API",
     r"\bdoorkeepers?\b": "authentication",
 }
