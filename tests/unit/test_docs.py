@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
