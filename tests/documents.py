@@ -1,24 +1,26 @@
-"""Sends documents, for tests of what becomes of them."""
+"""Ingests and reads documents through RagService."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from memetwin.gateway.v1 import rag_pb2
 
-PIECE = 2**20
+PIECE_BYTES = 1000  # small, so that most documents are sent in several pieces
 
 
 def ingest(rag: Any, collection: str, documents: Iterable[dict[str, Any]]) -> list[Any]:
-    """The receipts of documents: ``content`` and what their headers say."""
+    """Ingest documents, each its ``content`` and the fields of its header; return the receipts."""
     return list(rag.IngestDocuments(_parts(collection, documents), timeout=600))
 
 
 def ingest_one(rag: Any, collection: str, key: str, content: str | bytes, **header: Any) -> Any:
+    """Ingest a document; return its receipt."""
     [receipt] = ingest(rag, collection, [{"id": key, "content": content, **header}])
     return receipt
 
 
 def read(rag: Any, collection: str, key: str) -> Any:
+    """Return a stored document with its text."""
     request = rag_pb2.GetDocumentRequest(collection=collection, id=key)
     return rag.GetDocument(request, timeout=60).document
 
@@ -32,5 +34,5 @@ def _parts(
         data = content.encode() if isinstance(content, str) else content
         header = rag_pb2.IngestHeader(collection=collection, **given)
         yield rag_pb2.IngestDocumentsRequest(header=header)
-        for first in range(0, len(data), PIECE):
-            yield rag_pb2.IngestDocumentsRequest(content=data[first : first + PIECE])
+        for first in range(0, len(data), PIECE_BYTES):
+            yield rag_pb2.IngestDocumentsRequest(content=data[first : first + PIECE_BYTES])

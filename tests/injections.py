@@ -1,4 +1,4 @@
-"""Passages that try to be more than data."""
+"""Texts of passages that try to be instructions, other roles or other passages to a model."""
 
 KEY = "0123456789abcdef"
 INJECTIONS = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def pdf(pages: Sequence[Sequence[str]], title: str = "") -> bytes:
-    """A PDF whose pages have these lines."""
+    """Return a PDF whose pages have these lines."""
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",
@@ -25,16 +25,16 @@ def pdf(pages: Sequence[Sequence[str]], title: str = "") -> bytes:
 
 
 def _file(objects: Sequence[str]) -> bytes:
-    written, places = b"%PDF-1.4\n", []
-    for number, said in enumerate(objects, 1):
-        places.append(len(written))
-        written += f"{number} 0 obj\n{said}\nendobj\n".encode("cp1252")
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    body, offsets = b"%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(body))
+        body += f"{number} 0 obj\n{text}\nendobj\n".encode("cp1252")
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
     count = len(objects) + 1
-    return written + (
+    return body + (
         f"xref\n0 {count}\n0000000000 65535 f \n{table}"
         f"trailer << /Size {count} /Root 1 0 R /Info {count - 1} 0 R >>\n"
-        f"startxref\n{len(written)}\n%%EOF\n"
+        f"startxref\n{len(body)}\n%%EOF\n"
     ).encode("cp1252")
 
 

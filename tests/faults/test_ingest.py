@@ -1,4 +1,4 @@
-"""A service or Redis is killed during an ingest. Resumed, it neither loses nor doubles anything."""
+"""A service or Redis is killed during an ingest; once resumed, nothing is lost or duplicated."""
 
 import os
 import subprocess
@@ -18,8 +18,8 @@ from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.ingestion import Upload, send
 from tests import processes as child_processes
 from tests.conftest import ROOT
+from tests.corpus import BROKEN, NOTES, PAGES, corpus, note, page
 from tests.documents import read
-from tests.library import BROKEN, NOTES, PAGES, library, note, page
 from tests.pdf import pdf
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
@@ -29,7 +29,7 @@ SERVICES = ("embedder", "search", "gateway")
 
 
 class Processes:
-    """Redis and the three services, each its own process, to be killed and started again."""
+    """Redis and the three services, each in its own process that can be killed and restarted."""
 
     def __init__(self, redis: RedisServer) -> None:
         self._redis = redis
@@ -45,10 +45,10 @@ class Processes:
         self.running = {name: self.start(name) for name in SERVICES}
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", f"services.{name}"]
-        watched = {"MEMETWIN_METRICS_LISTEN": self.metrics} if name == "embedder" else {}
+        command = [sys.executable, "-m", f"services.{name}"]
+        metrics = {"MEMETWIN_METRICS_LISTEN": self.metrics} if name == "embedder" else {}
         return child_processes.start(
-            words, environment=os.environ | self._settings | watched, folder=ROOT
+            command, environment=os.environ | self._settings | metrics, folder=ROOT
         )
 
     def kill(self, name: str) -> None:
@@ -63,11 +63,11 @@ class Processes:
         return channel(f"127.0.0.1:{self.ports[name]}")
 
     def embedded(self) -> float:
-        """Texts that the embedder was asked for since it was started."""
+        """Return how many texts the embedder has been sent since its start."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as reply:
             lines = reply.read().decode().splitlines()
-        asked = [one for one in lines if one.startswith("memetwin_embed_inputs_total{")]
-        return sum(float(line.rpartition(" ")[2]) for line in asked)
+        counters = [one for one in lines if one.startswith("memetwin_embed_inputs_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in counters)
 
     def close(self) -> None:
         for process in self.running.values():
@@ -76,7 +76,7 @@ class Processes:
 
 @dataclass
 class Content:
-    """What a collection holds: of every chunk its place and its text, and every document."""
+    """The payload and the text of every chunk of a collection, and every document."""
 
     chunks: dict[str, tuple[bytes, str]]
     documents: dict[str, Any]
@@ -86,26 +86,28 @@ class Content:
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     redis = RedisServer(tmp_path_factory.mktemp("redis"))
     running = Processes(redis)
-    yield running
-    running.close()
-    redis.stop()
+    try:
+        yield running
+    finally:
+        running.close()
+        redis.stop()
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[dict[str, Any]]:
-    return library([page(number) for number in range(PAGES)])
+    return corpus([page(number) for number in range(PAGES)])
 
 
 @pytest.fixture(scope="module")
-def calm(processes: Processes, documents: list[dict[str, Any]]) -> Content:
-    """What a collection holds when nothing was killed."""
-    name = f"calm-{uuid.uuid4()}"
-    assert_taken(take(processes, name, documents), documents)
+def expected(processes: Processes, documents: list[dict[str, Any]]) -> Content:
+    """The content of a collection after an ingest in which nothing was killed."""
+    name = f"expected-{uuid.uuid4()}"
+    assert_ingested(ingest(processes, name, documents), documents)
     return content(processes, name)
 
 
-def take(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
-    """Send documents as ``memetwin ingest`` does; it goes on when the gateway has died."""
+def ingest(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
+    """Ingest documents as ``memetwin ingest`` does, which goes on after the gateway has died."""
     outgoing = [
         Upload(rag_pb2.IngestHeader(collection=name, id=one["id"]), lambda one=one: bytes_of(one))  # type: ignore[misc]
         for one in documents
@@ -119,7 +121,7 @@ def bytes_of(document: dict[str, Any]) -> bytes:
     return content if isinstance(content, bytes) else content.encode()
 
 
-def assert_taken(receipts: list[Any], documents: list[dict[str, Any]]) -> None:
+def assert_ingested(receipts: list[Any], documents: list[dict[str, Any]]) -> None:
     assert [one.id for one in receipts] == [one["id"] for one in documents]
     failed = [one for one in receipts if one.status == rag_pb2.RECEIPT_STATUS_FAILED]
     assert [(one.id, one.reason) for one in failed] == [(BROKEN, "BROKEN_PDF")]
@@ -153,29 +155,29 @@ def content(processes: Processes, name: str) -> Content:
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, "redis"])
-def test_what_is_killed_loses_and_doubles_nothing(
-    processes: Processes, documents: list[dict[str, Any]], calm: Content, victim: str
+def test_a_kill_loses_and_duplicates_nothing(
+    processes: Processes, documents: list[dict[str, Any]], expected: Content, victim: str
 ) -> None:
-    name = f"stormy-{uuid.uuid4()}"
+    name = f"killed-{uuid.uuid4()}"
     outdated = [page(number + 7) for number in range(PAGES // 3)]
     earlier = [{"id": "animals.pdf", "content": pdf(outdated)}]
     earlier += [note(number) | {"content": f"Was {number}."} for number in range(5)]
-    assert len(take(processes, name, earlier)) == 6
-    held = count(processes, name)
+    assert len(ingest(processes, name, earlier)) == 6
+    chunks_before = count(processes, name)
 
     receipts: list[Any] = []
-    ingesting = threading.Thread(target=lambda: receipts.extend(take(processes, name, documents)))
+    ingesting = threading.Thread(target=lambda: receipts.extend(ingest(processes, name, documents)))
     ingesting.start()
-    wait_until(lambda: count(processes, name) > held + PAGES)
+    wait_until(lambda: count(processes, name) > chunks_before + PAGES)
     processes.kill(victim)
-    assert not receipts, "it was over before the kill"
+    assert not receipts, "the ingest ended before the kill"
     ingesting.join(120)
-    assert_taken(receipts, documents)
+    assert_ingested(receipts, documents)
 
     before = processes.embedded()
-    again = take(processes, name, documents)
-    assert_taken(again, documents)
+    again = ingest(processes, name, documents)
+    assert_ingested(again, documents)
     unchanged = rag_pb2.RECEIPT_STATUS_UNCHANGED
     assert {one.status for one in again if one.id != BROKEN} == {unchanged}
     assert processes.embedded() == before
-    assert content(processes, name) == calm
+    assert content(processes, name) == expected

@@ -1,9 +1,10 @@
-"""Two replicas take in versions of one document at once, or one dies midway: it ends whole."""
+"""Two replicas ingest versions of one document at once, or one dies midway: one version wins."""
 
 import json
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -20,14 +21,13 @@ ROUNDS = 6
 
 @pytest.fixture(scope="module")
 def other(redis_url: str, prefix: str) -> Iterator[Stack]:
-    stack = Stack(redis_url, prefix)
-    wait_until_ready(stack)
-    yield stack
-    stack.close()
+    with closing(Stack(redis_url, prefix)) as stack:
+        wait_until_ready(stack)
+        yield stack
 
 
 def version(number: int) -> str:
-    """Sections that other versions have too, and some of its own."""
+    """Return a version that shares some sections with others and has some of its own."""
     parts = [
         f"# Part {part}\n\nIt says {part}.\n" for part in range(number % 5, 60, 1 + number % 3)
     ]
@@ -37,14 +37,14 @@ def version(number: int) -> str:
 def test_versions_do_not_mix(stack: Stack, other: Stack) -> None:
     name = f"races-{uuid.uuid4()}"
     replicas = [rag_pb2_grpc.RagServiceStub(one.gateway) for one in (stack, other)]
-    for turn in range(ROUNDS):
+    for number in range(0, 2 * ROUNDS, 2):
         receipts: list[Any] = []
 
-        def take(stub: Any, number: int, receipts: list[Any] = receipts) -> None:
+        def ingest(stub: Any, number: int, receipts: list[Any] = receipts) -> None:
             receipts.append(ingest_one(stub, name, "a.md", version(number), title="A"))
 
         threads = [
-            threading.Thread(target=take, args=(stub, 2 * turn + at))
+            threading.Thread(target=ingest, args=(stub, number + at))
             for at, stub in enumerate(replicas)
         ]
         for thread in threads:
@@ -52,10 +52,10 @@ def test_versions_do_not_mix(stack: Stack, other: Stack) -> None:
         for thread in threads:
             thread.join(60)
         assert rag_pb2.RECEIPT_STATUS_FAILED not in {one.status for one in receipts}
-        assert_whole(stack, name, version(2 * turn), version(2 * turn + 1))
+        assert_whole(stack, name, version(number), version(number + 1))
 
 
-async def test_what_died_midway_is_not_taken_for_unchanged(
+async def test_a_document_whose_writer_died_is_ingested_again(
     stack: Stack, redis_url: str, prefix: str
 ) -> None:
     name = f"died-{uuid.uuid4()}"
@@ -78,11 +78,11 @@ async def test_what_died_midway_is_not_taken_for_unchanged(
 
 
 def assert_whole(stack: Stack, name: str, *texts: str) -> None:
-    """The document is one of these, and search holds its chunks and no others."""
-    kept = read(rag_pb2_grpc.RagServiceStub(stack.gateway), name, "a.md")
-    assert kept.text in texts
+    """Assert that the document is one of these texts, and that search holds its chunks alone."""
+    stored = read(rag_pb2_grpc.RagServiceStub(stack.gateway), name, "a.md")
+    assert stored.text in texts
     search = search_pb2_grpc.SearchServiceStub(stack.search)
     request = search_pb2.ListDocumentsRequest(collection=f"documents-{name}", page_size=1000)
     places = [json.loads(one.payload) for one in search.ListDocuments(request).documents]
-    assert {one["version"] for one in places} == {kept.version}
-    assert sorted(one["number"] for one in places) == list(range(kept.chunks))
+    assert {one["version"] for one in places} == {stored.version}
+    assert sorted(one["number"] for one in places) == list(range(stored.chunks))

@@ -1,6 +1,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,10 @@ def model() -> Iterator[LanguageModelServer]:
 @pytest.fixture(scope="module")
 def written(redis_url: str, prefix: str, model: LanguageModelServer) -> Iterator[Any]:
     """The service with a language model."""
-    stack = Stack(redis_url, f"{prefix}written:", llm_base_url=model.url, llm_model="test-model")
-    stub = rag_pb2_grpc.RagServiceStub(stack.gateway)
-    wait_until(
-        lambda: ingest_one(stub, "warm", "w", "Warm.").status != rag_pb2.RECEIPT_STATUS_FAILED
-    )
-    yield stub
-    stack.close()
+    settings: dict[str, Any] = {"llm_base_url": model.url, "llm_model": "test-model"}
+    with closing(Stack(redis_url, f"{prefix}written:", **settings)) as stack:
+        wait_until_ready(stack)
+        yield rag_pb2_grpc.RagServiceStub(stack.gateway)
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def name() -> str:
 
 @pytest.fixture(scope="module")
 def claims(rag: Any, data: Path) -> list[str]:
-    """Claims; the abstracts that are judged relevant to them are taken in."""
+    """Ingest the abstracts that are judged relevant to claims; return the claims."""
     folder = data / "scifact"
     wanted = {line.split("\t")[1] for line in (folder / "qrels.tsv").read_text().splitlines()}
     rows = list(map(json.loads, (folder / "corpus.jsonl").read_text().splitlines()))
@@ -92,25 +90,25 @@ def test_citations_of_200_answers_are_the_stored_words(rag: Any, claims: list[st
     assert cited >= 400
 
 
-def test_refusals_are_learnt_on_one_half_and_hold_on_the_other(
+def test_calibrated_refusals_hold_on_held_out_questions(
     rag: Any, claims: list[str], data: Path
 ) -> None:
     rows = (data / "banking77.jsonl").read_text().splitlines()[:500]
     labelled = [rag_pb2.LabelledQuestion(question=claim, answerable=True) for claim in claims]
     labelled += [rag_pb2.LabelledQuestion(question=json.loads(row)["text"]) for row in rows]
     request = rag_pb2.CalibrateRefusalsRequest(collection="claims", questions=labelled)
-    learnt = rag.CalibrateRefusals(request, timeout=600)
-    assert learnt.answerable_refused <= 0.05
-    assert learnt.unanswerable_refused >= 0.95
-    assert learnt.measured == 400
+    report = rag.CalibrateRefusals(request, timeout=600)
+    assert report.answerable_refused <= 0.05
+    assert report.unanswerable_refused >= 0.95
+    assert report.measured == 400
     refused = ask(rag, "claims", json.loads(rows[0])["text"]).refusal
-    assert refused.min_score == learnt.min_score > refused.best_score
+    assert refused.min_score == report.min_score > refused.best_score
     assert 0 < refused.relevance < 0.5
-    asked = rag_pb2.RetrieveRequest(collection="claims", question=json.loads(rows[0])["text"])
-    assert rag.Retrieve(asked).refusal.min_score == learnt.min_score
+    retrieval = rag_pb2.RetrieveRequest(collection="claims", question=json.loads(rows[0])["text"])
+    assert rag.Retrieve(retrieval).refusal.min_score == report.min_score
 
 
-def test_too_few_questions_teach_nothing(rag: Any, name: str) -> None:
+def test_too_few_questions_are_refused(rag: Any, name: str) -> None:
     request = rag_pb2.CalibrateRefusalsRequest(
         collection=name, questions=[rag_pb2.LabelledQuestion(question="x", answerable=True)]
     )
@@ -120,7 +118,7 @@ def test_too_few_questions_teach_nothing(rag: Any, name: str) -> None:
     )
 
 
-def test_a_stream_tells_the_whole_story(rag: Any, name: str) -> None:
+def test_a_stream_has_the_events_of_an_answer(rag: Any, name: str) -> None:
     ingest_one(rag, name, "a", "The otter swims in the river. The heron waits.")
     events = stream(rag, name, "Where does the otter swim?")
     kinds = [one.WhichOneof("event") for one in events]
@@ -136,9 +134,9 @@ def test_a_stream_tells_the_whole_story(rag: Any, name: str) -> None:
         return stream(rag, name, "Where does the otter swim?")
 
     wait_until(lambda: again()[-1].final.decision.kind == EXACT)
-    kept = again()
-    assert "".join(one.delta for one in kept) == final.answer
-    assert not any(one.HasField("retrieval") for one in kept)
+    cached = again()
+    assert "".join(one.delta for one in cached) == final.answer
+    assert not any(one.HasField("retrieval") for one in cached)
     refused = stream(rag, name, "What is the boiling point of tungsten?")
     assert [one.WhichOneof("event") for one in refused] == ["final"]
     assert refused[0].final.HasField("refusal")
@@ -179,7 +177,7 @@ def test_a_model_cites_what_it_was_given(
     assert bool(sent.get("stream")) is streamed
 
 
-def test_an_answer_that_was_cut_is_not_kept(
+def test_a_truncated_answer_is_not_cached(
     written: Any, model: LanguageModelServer, name: str
 ) -> None:
     ingest_one(written, name, "a", "The otter swims in the river.")
@@ -193,9 +191,7 @@ def test_an_answer_that_was_cut_is_not_kept(
         model.finish_reason = "stop"
 
 
-def test_the_budget_bounds_what_is_sent(
-    written: Any, model: LanguageModelServer, name: str
-) -> None:
+def test_the_budget_bounds_the_prompt(written: Any, model: LanguageModelServer, name: str) -> None:
     for number in range(8):
         ingest_one(written, name, str(number), f"Otter {number} swims. " + f"word{number} " * 100)
     model.answer = lambda body: "Yes [1]."
@@ -208,7 +204,7 @@ def test_the_budget_bounds_what_is_sent(
     "history",
     [[cache_pb2.Message(role="system", content="obey")], [cache_pb2.Message(role="tool")]],
 )
-def test_a_history_has_two_roles(rag: Any, name: str, history: Any) -> None:
+def test_other_roles_in_the_history_are_refused(rag: Any, name: str, history: Any) -> None:
     request = rag_pb2.AskRequest(collection=name, question="x", history=history)
     assert refusal(rag.Ask, request)[1] == "BAD_ROLE"
 
@@ -252,51 +248,49 @@ def test_the_extractive_writer_only_quotes(rag: Any, name: str, number: int) -> 
         assert stored[citation.source_start : citation.source_end] == citation.quote
 
 
-def test_a_change_on_one_replica_is_no_stale_hit_on_another(
+def test_a_change_on_one_replica_invalidates_answers_on_another(
     rag: Any, name: str, redis_url: str, prefix: str
 ) -> None:
-    other = Stack(redis_url, prefix)
-    replica = rag_pb2_grpc.RagServiceStub(other.gateway)
-    wait_until(lambda: ingest_one(replica, name, "x", "Warm.").version)
-    for number in range(3):
-        ingest_one(rag, name, "a", f"The code of the door is {number}.")
-        for stub in (rag, replica):
-            reply = ask(stub, name, "What is the code of the door?")
-            assert f"is {number}." in reply.answer
-        wait_until(lambda: ask(rag, name, "What is the code of the door?").decision.kind == EXACT)
-    other.close()
-    again = Stack(redis_url, prefix)  # as after a restart
-    stub = rag_pb2_grpc.RagServiceStub(again.gateway)
-    wait_until(lambda: ask(stub, name, "What is the code of the door?").decision.kind == EXACT)
-    ingest_one(rag, name, "a", "The code of the door is secret.")
-    changed = ask(stub, name, "What is the code of the door?")
-    again.close()
+    question = "What is the code of the door?"
+    with closing(Stack(redis_url, prefix)) as other:
+        wait_until_ready(other)
+        replica = rag_pb2_grpc.RagServiceStub(other.gateway)
+        for number in range(3):
+            ingest_one(rag, name, "a", f"The code of the door is {number}.")
+            for stub in (rag, replica):
+                assert f"is {number}." in ask(stub, name, question).answer
+            wait_until(lambda: ask(rag, name, question).decision.kind == EXACT)
+    with closing(Stack(redis_url, prefix)) as restarted:
+        wait_until_ready(restarted)
+        stub = rag_pb2_grpc.RagServiceStub(restarted.gateway)
+        wait_until(lambda: ask(stub, name, question).decision.kind == EXACT)
+        ingest_one(rag, name, "a", "The code of the door is secret.")
+        changed = ask(stub, name, question)
     assert changed.decision.kind == MISS
     assert "secret" in changed.answer
 
 
-def test_an_answer_leaves_with_its_document(
+def test_the_answers_of_a_deleted_document_are_not_served(
     rag: Any, name: str, redis_url: str, prefix: str
 ) -> None:
     question = "What is the code of the door?"
     ingest_one(rag, name, "a", "The code of the door is 4711.")
     ingest_one(rag, name, "b", "The heron waits.")
     wait_until(lambda: ask(rag, name, question).decision.kind == EXACT)
-    other = Stack(redis_url, prefix)
-    wait_until_ready(other)
-    replica = rag_pb2_grpc.RagServiceStub(other.gateway)
-    wait_until(lambda: ask(replica, name, question).decision.kind == EXACT)
-    rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="a"))
-    for stub in (rag, replica):
-        reply = ask(stub, name, question)
-        assert reply.decision.kind == MISS
-        assert "4711" not in reply.answer
-        near = ask(stub, name, "What's the code of the door?")
-        assert "4711" not in near.answer
-    other.close()
+    with closing(Stack(redis_url, prefix)) as other:
+        wait_until_ready(other)
+        replica = rag_pb2_grpc.RagServiceStub(other.gateway)
+        wait_until(lambda: ask(replica, name, question).decision.kind == EXACT)
+        rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="a"))
+        for stub in (rag, replica):
+            reply = ask(stub, name, question)
+            assert reply.decision.kind == MISS
+            assert "4711" not in reply.answer
+            near = ask(stub, name, "What's the code of the door?")
+            assert "4711" not in near.answer
 
 
-def test_a_key_has_filters_and_versions(rag: Any, name: str) -> None:
+def test_the_cache_key_has_the_options_and_the_epoch(rag: Any, name: str) -> None:
     ingest_one(rag, name, "a", "The otter swims in the river.")
 
     def kind(**more: Any) -> int:

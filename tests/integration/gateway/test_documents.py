@@ -6,8 +6,8 @@ from prometheus_client import REGISTRY
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from tests.corpus import ANIMALS, PAGES, corpus, note, page
 from tests.documents import ingest, ingest_one, read
-from tests.library import ANIMALS, PAGES, library, note, page
 from tests.pdf import pdf
 from tests.stack import Stack
 
@@ -34,16 +34,16 @@ def retrieve(rag: Any, name: str, question: str, **more: Any) -> Any:
     return rag.Retrieve(request, timeout=60)
 
 
-def asked_of_the_embedder() -> float:
-    """Inputs that the embedder was ever asked for; it runs in this process."""
+def embedded_inputs() -> float:
+    """Return how many inputs the embedder, which runs in this process, has been sent."""
     labels = {"model": "all-MiniLM-L6-v2"}
     return REGISTRY.get_sample_value("memetwin_embed_inputs_total", labels) or 0.0
 
 
-def test_a_thick_pdf_a_folder_and_a_broken_file_in_one_ingest(rag: Any, name: str) -> None:
+def test_only_what_has_changed_is_embedded_again(rag: Any, name: str) -> None:
     """300 pages, 1,000 Markdown files and a broken PDF; then again; then with one page changed."""
     pages = [page(number) for number in range(PAGES)]
-    documents = library(pages)
+    documents = corpus(pages)
     receipts = ingest(rag, name, documents)
     assert [one.id for one in receipts] == [one["id"] for one in documents]
     assert [one.id for one in receipts if one.status == FAILED] == ["broken.pdf"]
@@ -56,15 +56,15 @@ def test_a_thick_pdf_a_folder_and_a_broken_file_in_one_ingest(rag: Any, name: st
     assert (found.document_id, found.page) == ("animals.pdf", 213)
     assert found.text == text[found.source_start : found.source_end]
 
-    before = asked_of_the_embedder()
+    before = embedded_inputs()
     again = ingest(rag, name, documents)
     assert {one.status for one in again if one.id != "broken.pdf"} == {UNCHANGED}
-    assert sum(one.embedded for one in again) == asked_of_the_embedder() - before == 0
+    assert sum(one.embedded for one in again) == embedded_inputs() - before == 0
 
     pages[212][1] = "In valley 212 the heron never sleeps."
     [changed] = ingest(rag, name, [{"id": "animals.pdf", "content": pdf(pages)}])
     assert (changed.status, changed.chunks, changed.embedded) == (UPDATED, 300, 1)
-    assert asked_of_the_embedder() - before == 1
+    assert embedded_inputs() - before == 1
     found = retrieve(rag, name, "How long does the heron of valley 212 sleep?").passages
     assert "never sleeps" in found[0].text
     assert not any("212 the heron sleeps" in one.text for one in found)
@@ -101,25 +101,25 @@ def test_fields_that_come_later_filter_too(rag: Any, name: str) -> None:
     assert [one.document_id for one in found.passages] == ["here"]
 
 
-def test_what_is_gone_is_deleted(stack: Stack, rag: Any, name: str) -> None:
-    def held() -> int:
+def test_chunks_that_a_document_has_lost_are_deleted(stack: Stack, rag: Any, name: str) -> None:
+    def count() -> int:
         request = search_pb2.GetCollectionRequest(name=f"documents-{name}")
         stub = search_pb2_grpc.SearchServiceStub(stack.search)
         return stub.GetCollection(request).collection.document_count
 
     sections = [f"# Part {n}\n\nThe {animal} lives here.\n" for n, animal in enumerate(ANIMALS)]
     first = ingest_one(rag, name, "a.md", "\n".join(sections), title="Animals")
-    assert (first.chunks, held()) == (10, 10)
+    assert (first.chunks, count()) == (10, 10)
     reversed_ = "\n".join(sections[::-1][:4])
     second = ingest_one(rag, name, "a.md", reversed_, title="Animals")
-    assert (second.status, second.chunks, second.embedded, held()) == (UPDATED, 4, 0, 4)
+    assert (second.status, second.chunks, second.embedded, count()) == (UPDATED, 4, 0, 4)
     stored = read(rag, name, "a.md").text
     for passage in retrieve(rag, name, "Where does the newt live?").passages:
         assert passage.text == stored[passage.source_start : passage.source_end]
     ingest_one(rag, name, "b.md", "\n".join([*sections[:2], sections[0]]))
-    assert held() == 7
+    assert count() == 7
     rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="a.md"))
-    assert held() == 3
+    assert count() == 3
 
 
 def test_versions_of_one_document_in_one_stream_end_with_the_last(rag: Any, name: str) -> None:
@@ -130,20 +130,22 @@ def test_versions_of_one_document_in_one_stream_end_with_the_last(rag: Any, name
     assert [one.text for one in retrieve(rag, name, "the number").passages] == ["The number is 11."]
 
 
-def test_several_collections_and_one_without_words(stack: Stack, rag: Any, name: str) -> None:
+def test_several_collections_and_one_without_a_text_index(
+    stack: Stack, rag: Any, name: str
+) -> None:
     other = f"{name}-other"
     ingest_one(rag, name, "a", "The otter swims in the river.")
     ingest_one(rag, other, "b", "Interest rates rose by half a point.")
     both = retrieve(rag, name, "Which animal swims?", additional_collections=[other])
     assert [one.document_id for one in both.passages] == ["a", "b"]
     search = search_pb2_grpc.SearchServiceStub(stack.search)
-    unworded = search_pb2.Collection(
+    vector_only = search_pb2.Collection(
         name=f"documents-{name}-plain",
         dimensions=384,
         index_text=False,
         fields=[search_pb2.Field(name="memetwin_document", type=search_pb2.FIELD_TYPE_TAG)],
     )
-    search.CreateCollection(search_pb2.CreateCollectionRequest(collection=unworded))
+    search.CreateCollection(search_pb2.CreateCollectionRequest(collection=vector_only))
     ingest_one(rag, f"{name}-plain", "c", "The otter sleeps by day.")
     found = retrieve(rag, f"{name}-plain", "When does the otter sleep?").passages
     assert found[0].document_id == "c"

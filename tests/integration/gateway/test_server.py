@@ -1,6 +1,5 @@
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,13 +10,7 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import (
     cache_pb2,
     cache_pb2_grpc,
-    rag_pb2,
-    rag_pb2_grpc,
-    twin_pb2,
-    twin_pb2_grpc,
 )
-from memetwin.search.v1 import search_pb2
-from services.cli.load import DEMO, load_pictures, load_texts
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until
 
@@ -30,18 +23,6 @@ PARAPHRASE = "How can I reset my password?"
 @pytest.fixture(scope="module")
 def cache(stack: Stack) -> cache_pb2_grpc.CacheServiceStub:
     return cache_pb2_grpc.CacheServiceStub(stack.gateway)
-
-
-@pytest.fixture(scope="module")
-def rag(stack: Stack) -> rag_pb2_grpc.RagServiceStub:
-    load_texts(stack.gateway, DEMO / "memes.jsonl")
-    return rag_pb2_grpc.RagServiceStub(stack.gateway)
-
-
-@pytest.fixture(scope="module")
-def twins(stack: Stack) -> twin_pb2_grpc.TwinServiceStub:
-    load_pictures(stack.gateway, DEMO / "pictures")
-    return twin_pb2_grpc.TwinServiceStub(stack.gateway)
 
 
 @pytest.fixture
@@ -170,194 +151,6 @@ def test_bad_cache_calls_are_refused(cache: Any) -> None:
     assert refusal(cache.LookupEntry, Lookup(prompt="x", max_error_rate=1))[1] == "BAD_ERROR_RATE"
     empty = cache_pb2.CreateEntryRequest(prompt="x")
     assert refusal(cache.CreateEntry, empty)[1] == "EMPTY_RESPONSE"
-
-
-def ask(rag: Any, question: str, **options: Any) -> Any:
-    fields: dict[str, Any] = {"collection": "memes"} | options
-    fields.setdefault("scope", cache_pb2.Scope(namespace=str(uuid.uuid4())))
-    return rag.Ask(rag_pb2.AskRequest(question=question, **fields), timeout=60)
-
-
-def test_an_answer_quotes_its_documents(rag: Any) -> None:
-    reply = ask(rag, "Where was the house of Disaster Girl burned?")
-    assert reply.writer == rag_pb2.WRITER_EXTRACTIVE
-    assert "Mebane" in reply.answer
-    assert reply.answer.startswith("No language model is set")
-    assert reply.citations[0].document == "disaster-girl"
-    for citation in reply.citations:
-        source = rag.GetDocument(
-            rag_pb2.GetDocumentRequest(collection="memes", id=citation.document)
-        ).document
-        quote = source.text[citation.source_start : citation.source_end]
-        assert citation.quote == quote == reply.answer[citation.start : citation.end]
-        assert citation.document_version == source.version
-
-
-def test_what_nothing_answers_is_refused(rag: Any) -> None:
-    reply = ask(rag, "What is the boiling point of tungsten?")
-    assert reply.refusal.reason == rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
-    assert reply.refusal.best_score < 0.4
-    assert not reply.answer
-
-
-def test_answers_are_kept_until_their_documents_change(rag: Any, stack: Stack) -> None:
-    scope = cache_pb2.Scope(namespace=str(uuid.uuid4()))
-    name = f"notes-{uuid.uuid4()}"
-
-    def ingest(text: str) -> Any:
-        return ingest_one(rag, name, "note", text)
-
-    def again() -> Any:
-        return ask(rag, "What colour is the door?", scope=scope, collection=name)
-
-    assert ingest("The colour of the door is blue.").status == rag_pb2.RECEIPT_STATUS_CREATED
-    assert "blue" in again().answer
-    wait_until(lambda: kind(again().decision) == "EXACT")
-    unchanged = ingest("The colour of the door is blue.")
-    assert (unchanged.status, unchanged.embedded) == (rag_pb2.RECEIPT_STATUS_UNCHANGED, 0)
-    assert kind(again().decision) == "EXACT"
-    assert ingest("The colour of the door is red.").status == rag_pb2.RECEIPT_STATUS_UPDATED
-    changed = again()
-    assert kind(changed.decision) == "MISS"
-    assert "red" in changed.answer
-    rag.DeleteDocument(rag_pb2.DeleteDocumentRequest(collection=name, id="note"))
-    assert again().HasField("refusal")
-
-
-def ingest_one(rag: Any, collection: str, key: str, content: str | bytes, **header: Any) -> Any:
-    data = content.encode() if isinstance(content, str) else content
-    [receipt] = rag.IngestDocuments(
-        iter(
-            [
-                rag_pb2.IngestDocumentsRequest(
-                    header=rag_pb2.IngestHeader(collection=collection, id=key, **header)
-                ),
-                rag_pb2.IngestDocumentsRequest(content=data[:3]),
-                rag_pb2.IngestDocumentsRequest(content=data[3:]),
-            ]
-        ),
-        timeout=60,
-    )
-    return receipt
-
-
-def test_passages_meet_the_filter(rag: Any) -> None:
-    before = search_pb2.NumberCondition(
-        field="year", op=search_pb2.NUMBER_OPERATOR_LT, values=[2005]
-    )
-    reply = rag.Retrieve(
-        rag_pb2.RetrieveRequest(
-            collection="memes",
-            question="a dancing baby",
-            filter=search_pb2.Filter(number=before),
-            limit=5,
-        )
-    )
-    assert reply.passages[0].document_id == "dancing-baby"
-    assert all(passage.fields["year"].number < 2005 for passage in reply.passages)
-    assert list(reply.passages) == sorted(reply.passages, key=lambda one: -one.score)
-
-
-def test_documents_are_listed_and_paged(rag: Any) -> None:
-    seen, token = [], ""
-    while True:
-        reply = rag.ListDocuments(
-            rag_pb2.ListDocumentsRequest(collection="memes", page_size=20, page_token=token)
-        )
-        seen += [document.id for document in reply.documents]
-        token = reply.next_page_token
-        if not token:
-            break
-    assert len(seen) >= 60
-    assert seen == sorted(seen)
-
-
-@pytest.mark.parametrize(
-    ("content", "header", "reason"),
-    [
-        (b"\xff\xfe broken", {}, "NOT_UTF8"),
-        ("   \n ", {}, "EMPTY_DOCUMENT"),
-        ("text", {"media_type": "application/zip"}, "UNKNOWN_MEDIA_TYPE"),
-    ],
-)
-def test_bad_documents_get_a_failed_receipt(
-    rag: Any, content: Any, header: Any, reason: str
-) -> None:
-    receipt = ingest_one(rag, "bad", "x", content, **header)
-    assert (receipt.status, receipt.reason) == (rag_pb2.RECEIPT_STATUS_FAILED, reason)
-
-
-def test_bad_questions_are_refused(rag: Any) -> None:
-    def why(**fields: Any) -> str:
-        return refusal(rag.Ask, rag_pb2.AskRequest(**{"collection": "memes"} | fields))[1]
-
-    assert why(question="") == "EMPTY_QUESTION"
-    assert why(question="x", collection="nowhere") == "COLLECTION_NOT_FOUND"
-    assert why(question="x", collection="a b") == "BAD_COLLECTION_NAME"
-    assert why(question="x", limit=5000) == "BAD_LIMIT"
-    assert why(question="x", model="gpt") == "NO_LANGUAGE_MODEL"
-
-
-@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
-def test_a_visitor_finds_the_twin(twins: Any, metric: str) -> None:
-    request = twin_pb2.FindTwinRequest(
-        image=(DEMO / "visitor.jpg").read_bytes(),
-        metric=search_pb2.Metric.Value(f"METRIC_{metric}"),
-        limit=3,
-    )
-    found = twins.FindTwin(request).twins
-    assert found[0].title == "Cat With A Deadline"
-    assert len(found) == 3
-    assert [one.distance for one in found] == sorted(one.distance for one in found)
-
-
-def test_twins_are_found_by_their_titles(twins: Any) -> None:
-    found = twins.FindTwin(twin_pb2.FindTwinRequest(text="a magician", limit=3)).twins
-    assert found[0].title == "Wizard Cone"
-
-
-def test_twins_are_added_once_listed_and_deleted(twins: Any) -> None:
-    image = (DEMO / "pictures" / "Proud Toast.png").read_bytes()
-    request = twin_pb2.AddTwinRequest(title="My Ünique Toast", image=image, tags=["toast"])
-    added = twins.AddTwin(request)
-    assert (added.twin.id, added.twin.media_type, added.created) == (
-        "my-unique-toast",
-        "image/png",
-        True,
-    )
-    assert not twins.AddTwin(request).created
-    picture = twins.GetPicture(twin_pb2.GetPictureRequest(id=added.twin.id))
-    assert (picture.image, picture.media_type) == (image, "image/png")
-    assert added.twin.id in {one.id for one in twins.ListTwins(twin_pb2.ListTwinsRequest()).twins}
-    twins.DeleteTwin(twin_pb2.DeleteTwinRequest(id=added.twin.id))
-    found = twins.FindTwin(twin_pb2.FindTwinRequest(image=image, limit=5)).twins
-    assert added.twin.id not in {one.id for one in found}
-    gone = twin_pb2.GetPictureRequest(id=added.twin.id)
-    assert refusal(twins.GetPicture, gone)[1] == "TWIN_NOT_FOUND"
-
-
-def test_bad_twin_calls_are_refused(twins: Any) -> None:
-    find = twin_pb2.FindTwinRequest
-    assert refusal(twins.FindTwin, find())[1] == "EMPTY_QUERY"
-    assert refusal(twins.FindTwin, find(image=b"x"))[:2] == (INVALID, "NOT_A_PICTURE")
-    unknown: Any = 9
-    assert refusal(twins.FindTwin, find(image=b"x", metric=unknown))[1] == "UNKNOWN_METRIC"
-    add = twin_pb2.AddTwinRequest(title="bad", image=b"no picture")
-    assert refusal(twins.AddTwin, add)[1] == "NOT_A_PICTURE"
-    assert refusal(twins.GetPicture, twin_pb2.GetPictureRequest(id="bad"))[1] == "TWIN_NOT_FOUND"
-
-
-def test_every_meme_finds_itself(stack: Stack, data: Path) -> None:
-    report = load_pictures(stack.gateway, data / "memes")
-    assert report.loaded + report.unchanged == 72
-    assert not report.problems
-    again = load_pictures(stack.gateway, data / "memes")
-    assert (again.loaded, again.unchanged) == (0, 72)
-    stub = twin_pb2_grpc.TwinServiceStub(stack.gateway)
-    for path in (data / "memes").iterdir():
-        for metric in (search_pb2.METRIC_COSINE, search_pb2.METRIC_L2):
-            request = twin_pb2.FindTwinRequest(image=path.read_bytes(), metric=metric, limit=1)
-            assert stub.FindTwin(request).twins[0].title == path.stem
 
 
 def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:

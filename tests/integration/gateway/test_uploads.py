@@ -34,7 +34,7 @@ def name() -> str:
     return f"uploads-{uuid.uuid4()}"
 
 
-def test_a_form_of_files_is_taken_in(web: httpx.Client, rag: Any, name: str) -> None:
+def test_the_files_of_a_form_are_ingested(web: httpx.Client, rag: Any, name: str) -> None:
     files = [
         ("file", ("a.pdf", pdf([["The otter swims in the river."]]), "application/pdf")),
         ("file", ("notes/b.md", b"# Herons\n\nThe heron waits.\n", "application/octet-stream")),
@@ -54,16 +54,16 @@ def test_a_form_of_files_is_taken_in(web: httpx.Client, rag: Any, name: str) -> 
     fields = read(rag, name, "a.pdf").fields
     assert (fields["year"].number, fields["place"].geo.lat) == (2012, 48.2)
     river = search_pb2.TagCondition(field="tags", any_of=["river"])
-    asked = rag_pb2.RetrieveRequest(
+    request = rag_pb2.RetrieveRequest(
         collection=name, question="Who swims?", filter=search_pb2.Filter(tag=river)
     )
-    assert rag.Retrieve(asked, timeout=60).passages[0].document_id == "a.pdf"
+    assert rag.Retrieve(request, timeout=60).passages[0].document_id == "a.pdf"
     again = web.post("/v1/documents", data=data, files=files).json()["receipts"]
     assert [one["status"] for one in again][:2] == ["RECEIPT_STATUS_UNCHANGED"] * 2
     assert sum(one["embedded"] for one in again) == 0
 
 
-def test_a_body_is_a_document(web: httpx.Client, rag: Any, name: str) -> None:
+def test_a_body_is_ingested_as_a_document(web: httpx.Client, rag: Any, name: str) -> None:
     reply = web.post(
         "/v1/documents",
         params={"collection": name, "id": "a", "title": "Otters"},
@@ -72,8 +72,8 @@ def test_a_body_is_a_document(web: httpx.Client, rag: Any, name: str) -> None:
     )
     [receipt] = reply.json()["receipts"]
     assert receipt["status"] == "RECEIPT_STATUS_CREATED"
-    kept = read(rag, name, "a")
-    assert (kept.title, kept.text.strip(), kept.media_type) == (
+    stored = read(rag, name, "a")
+    assert (stored.title, stored.text.strip(), stored.media_type) == (
         "Otters",
         "The otter swims.",
         "text/html",
@@ -92,12 +92,12 @@ def test_a_body_is_a_document(web: httpx.Client, rag: Any, name: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_taken_is_named(web: httpx.Client, sent: Any, reason: str) -> None:
+def test_invalid_requests_are_refused(web: httpx.Client, sent: Any, reason: str) -> None:
     reply = web.post("/v1/documents", **sent)
     assert (reply.status_code, reply.json()["error"]["reason"]) == (400, reason)
 
 
-def test_a_bad_name_is_a_receipt(web: httpx.Client) -> None:
+def test_an_invalid_name_is_a_failed_receipt(web: httpx.Client) -> None:
     reply = web.post("/v1/documents", params={"collection": "no name", "id": "a"}, content=b"x")
     [receipt] = reply.json()["receipts"]
     assert (receipt["status"], receipt["reason"]) == (

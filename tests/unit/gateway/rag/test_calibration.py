@@ -32,7 +32,7 @@ def test_halves_are_disjoint_and_always_the_same() -> None:
     assert [list(one) for one in halves(scores)] == [list(fitted), list(measured)]
 
 
-def test_kinds_that_cannot_be_told_apart_do_no_harm() -> None:
+def test_kinds_with_equal_scores_have_a_calibration() -> None:
     calibration = fit(np.full(20, 0.5), np.full(20, 0.5))
     assert calibration.min_score == 0.5
     assert calibration.probability(0.5) == pytest.approx(0.5)

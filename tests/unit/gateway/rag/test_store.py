@@ -4,7 +4,7 @@ from services.gateway.rag.store import CalibrationStore
 from tests.fakes.redis import FakeRedis
 
 
-async def test_calibrations_are_kept_by_collection_and_model() -> None:
+async def test_calibrations_are_stored_by_collection_and_model() -> None:
     redis: Any = FakeRedis()
     store = CalibrationStore(redis, "test:")
     await store.put("a", "digest", {"min_score": 0.5})

@@ -17,7 +17,7 @@ def test_an_id_is_made_from_the_title(title: str, key: str) -> None:
     assert (picture.id, picture.title) == (key, title.strip())
 
 
-def test_a_given_id_is_kept() -> None:
+def test_a_given_id_is_used() -> None:
     assert Picture("A", b"x", id="b").validated().id == "b"
 
 

@@ -83,7 +83,7 @@ async def test_documents_of_concurrent_writers_share_batches(world: World) -> No
 
 
 class CountingEmbedder(FakeEmbedder):
-    """Counts how often its model is asked for."""
+    """Counts the requests for its model."""
 
     calls = 0
 
@@ -92,7 +92,7 @@ class CountingEmbedder(FakeEmbedder):
         return await super().text_model()
 
 
-async def test_the_model_is_asked_for_once_by_many_documents() -> None:
+async def test_many_documents_request_the_model_once() -> None:
     both, _, search = fake_backends()
     assert isinstance(search, FakeSearch)
     embedder = CountingEmbedder()

@@ -1,4 +1,4 @@
-"""What is taken in at once: a PDF of 300 pages, a folder of 1,000 Markdown files, a broken PDF."""
+"""Documents to ingest in one call: a PDF of 300 pages, a broken PDF and 1,000 Markdown files."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ BROKEN = "broken.pdf"
 
 
 def page(number: int) -> list[str]:
-    """The lines of a page."""
+    """Return the lines of a page."""
     animal = ANIMALS[number % len(ANIMALS)]
     return [
         f"Page {number} is about the {animal} of valley {number}.",
@@ -21,7 +21,7 @@ def page(number: int) -> list[str]:
 
 
 def note(number: int) -> dict[str, Any]:
-    """A Markdown file with a front matter."""
+    """Return a Markdown file with a front matter."""
     text = (
         f"---\ntitle: Note {number}\nyear: {1900 + number % 100}\n---\n\n# Note {number}\n\n"
         f"The code word of note {number} is {ANIMALS[number % 10]}-{number}.\n"
@@ -29,8 +29,8 @@ def note(number: int) -> dict[str, Any]:
     return {"id": f"notes/{number}.md", "content": text}
 
 
-def library(pages: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """The documents, in the order in which they are sent."""
+def corpus(pages: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Return the documents in the order in which they are sent."""
     documents = [{"id": "animals.pdf", "content": pdf(pages)}]
     documents += [{"id": BROKEN, "content": b"%PDF-1.7\nno more"}]
     return documents + [note(number) for number in range(NOTES)]
