@@ -1,8 +1,8 @@
 """An embedder in a process of its own, as users run it."""
 
 import os
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,48 +17,66 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class EmbedderProcess:
-    """Runs until stopped; ready once it is made, after ``start`` seconds.
+    """Runs until stopped. Its models are loaded once it is constructed.
 
-    It does not wait for the models in ``unready``.
+    Args:
+        environment: variables of the process.
+        unready: models that it does not wait for.
+
+    Attributes:
+        address: of the gRPC server.
+        metrics_address: of the Prometheus metrics.
+        start: seconds from the start of the process until its models were loaded.
     """
 
     def __init__(self, environment: Mapping[str, str], unready: Collection[str] = ()) -> None:
         self._unready = unready
         self.address = f"127.0.0.1:{reserve_port()}"
-        started = time.perf_counter()
+        self.metrics_address = f"127.0.0.1:{reserve_port()}"
+        addresses = {
+            "MEMETWIN_EMBEDDER_LISTEN": self.address,
+            "MEMETWIN_METRICS_LISTEN": self.metrics_address,
+        }
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+        started_at = time.perf_counter()
         self.process = processes.start(
             [sys.executable, "-m", "services.embedder"],
-            environment={**environment, "MEMETWIN_EMBEDDER_LISTEN": self.address},
-            errors=subprocess.DEVNULL,
+            environment={**environment, **addresses},
+            errors=self._log,
         )
         self.channel = channel(self.address)
         self.stub = embedder_pb2_grpc.EmbedderServiceStub(self.channel)
         try:
-            wait_until(self._ready, 300)
+            wait_until(self._is_ready, 300)
         except BaseException:
             self.stop()
             raise
-        self.start = time.perf_counter() - started
+        self.start = time.perf_counter() - started_at
 
     def embed(self, batch: Sequence[str]) -> bool:
         return bool(self.stub.Embed(request(batch), timeout=120).vectors)
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
+        """Return the seconds of processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def memory(self) -> float:
-        """Resident MiB."""
+        """Return the resident memory in MiB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def log(self) -> str:
+        """Return what the process has logged so far."""
+        return os.pread(self._log.fileno(), 2**30, 0).decode()
 
     def stop(self) -> None:
         self.channel.close()
         processes.stop(self.process)
+        self._log.close()
 
-    def _ready(self) -> bool:
-        assert self.process.poll() is None, "the embedder has ended"
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"the embedder has ended:\n{self.log()}"
         models = self.stub.ListModels(embedder_pb2.ListModelsRequest()).models
         return all(model.ready for model in models if model.name not in self._unready)
 

@@ -123,7 +123,7 @@ async def run_ready_tasks() -> None:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until another thread has made a condition true, for which it has no signal."""
+    """Wait until another thread or task has made a condition true that nothing signals."""
     async with asyncio.timeout(TIMEOUT):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -1,17 +1,8 @@
 import gc
-from collections.abc import Iterator
 
 import pytest
 
 from services.embedder import garbage_collector
-
-
-@pytest.fixture(autouse=True)
-def _thawed() -> Iterator[None]:
-    threshold = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
 
 
 class Loop:

@@ -5,7 +5,6 @@ import logging
 import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,14 +15,6 @@ from services.errors import FailedPrecondition, Failure, InvalidArgument, NotFou
 from tests.fakes.models import TIMEOUT, FakeModel, model_info
 
 TEXT = frozenset({"text"})
-
-
-@pytest.fixture(autouse=True)
-def _thawed() -> Any:
-    threshold = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
 
 
 class Loads:
