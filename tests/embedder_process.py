@@ -37,7 +37,7 @@ class EmbedderProcess:
             "MEMETWIN_EMBEDDER_LISTEN": self.address,
             "MEMETWIN_METRICS_LISTEN": self.metrics_address,
         }
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by stop
         started_at = time.perf_counter()
         self.process = processes.start(
             [sys.executable, "-m", "services.embedder"],
@@ -68,7 +68,7 @@ class EmbedderProcess:
 
     def log(self) -> str:
         """Return what the process has logged so far."""
-        return os.pread(self._log.fileno(), 2**30, 0).decode()
+        return Path(self._log.name).read_text()
 
     def stop(self) -> None:
         self.channel.close()

@@ -12,112 +12,117 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from memetwin.embedder.v1 import embedder_pb2
 from tests.embedder_process import EmbedderProcess, request
-from tests.ports import reserve_port
 from tests.small_models import sentence_model
 from tests.stack import wait_until
 
-PICTURES = "memetwin-convnet"
-Seen = dict[str, float]
+IMAGE_MODEL = "memetwin-convnet"
+Samples = dict[str, float]
 
 
-class Observed:
-    """An embedder with a small text model, and what its metrics say."""
+class Scraped:
+    """An embedder with a small text model, and its metrics."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self._port = name, reserve_port()
-        self.process = EmbedderProcess(
-            os.environ
-            | {"MEMETWIN_TEXT_MODEL": name, "MEMETWIN_METRICS_LISTEN": f"127.0.0.1:{self._port}"}
-        )
+    def __init__(self, text_model: str) -> None:
+        self.text_model = text_model
+        self.process = EmbedderProcess(os.environ | {"MEMETWIN_TEXT_MODEL": text_model})
 
-    def of(self, model: str) -> Seen:
-        """Return a model's samples by their names, the buckets of histograms left out."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics") as reply:
+    def embed(self, texts: list[str]) -> embedder_pb2.EmbedResponse:
+        reply: embedder_pb2.EmbedResponse = self.process.stub.Embed(request(texts), timeout=300)
+        return reply
+
+    def samples(self, model: str = "") -> Samples:
+        """Return the samples of a model (the text model) by name, without histogram buckets."""
+        with urllib.request.urlopen(f"http://{self.process.metrics_address}/metrics") as reply:
             text = reply.read().decode()
         return {
             sample.name: sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.labels.get("model") == model and "le" not in sample.labels
+            if sample.labels.get("model") == (model or self.text_model)
+            and "le" not in sample.labels
         }
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    running = Observed(sentence_model(tmp_path_factory.mktemp("models")))
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    running = Scraped(sentence_model(tmp_path_factory.mktemp("models")))
     yield running
     running.process.stop()
 
 
-def grown(before: Seen, after: Seen) -> Seen:
+def increases(before: Samples, after: Samples) -> Samples:
     return {name: value - before.get(name, 0) for name, value in after.items()}
 
 
-def test_a_call_is_counted_with_its_tokens_batches_and_seconds(observed: Observed) -> None:
-    before = observed.of(observed.name)
+def test_a_call_is_counted_with_its_tokens_batches_and_seconds(embedder: Scraped) -> None:
+    before = embedder.samples()
     texts = [f"a cat {'and more ' * (n % 5)}{n}" for n in range(100)]
-    reply = observed.process.stub.Embed(request([*texts, texts[0]]), timeout=60)
-    seen = grown(before, observed.of(observed.name))
-    assert seen["memetwin_embed_inputs_total"] == 101
-    assert seen["memetwin_tokens_total"] == sum(reply.tokens[:100])
-    assert seen["memetwin_batch_inputs_sum"] == 100
-    assert seen["memetwin_preprocess_seconds_count"] == 1
-    batches = seen["memetwin_batch_inputs_count"]
-    assert batches <= seen["memetwin_queue_seconds_count"] <= 100
-    assert seen["memetwin_batch_fill_count"] == seen["memetwin_inference_seconds_count"] == batches
-    assert 0 < seen["memetwin_batch_fill_sum"] <= batches
-    assert seen["memetwin_inference_seconds_sum"] >= seen["memetwin_model_seconds_total"] > 0
+    reply = embedder.embed([*texts, texts[0]])
+    found = increases(before, embedder.samples())
+    assert found["memetwin_embed_inputs_total"] == 101
+    assert found["memetwin_tokens_total"] == sum(reply.tokens[:100])
+    assert found["memetwin_batch_inputs_sum"] == 100
+    assert found["memetwin_preprocess_seconds_count"] == 1
+    batches = found["memetwin_batch_inputs_count"]
+    assert batches <= found["memetwin_queue_seconds_count"] <= 100
+    assert found["memetwin_batch_fill_count"] == batches
+    assert found["memetwin_inference_seconds_count"] == batches
+    assert 0 < found["memetwin_batch_fill_sum"] <= batches
+    busy = found["memetwin_worker_busy_seconds_total"]
+    assert found["memetwin_inference_seconds_sum"] == pytest.approx(busy)
+    assert busy > 0
 
 
-def test_efficiency_is_the_share_of_wanted_seconds_that_were_computed(observed: Observed) -> None:
-    before = observed.of(observed.name)
+def test_cached_inputs_are_counted_and_demand_no_worker(embedder: Scraped) -> None:
+    embedder.embed(["cached 1", "cached 2"])
+    before = embedder.samples()
+    embedder.embed(["cached 1", "cached 2", "cached 1"])
+    found = increases(before, embedder.samples())
+    assert found["memetwin_embed_inputs_total"] == 3
+    assert found["memetwin_embed_cache_hits_total"] == 2
+    assert found["memetwin_worker_demanded_seconds_total"] == 0
+
+
+def test_utilisation_is_the_busy_share_of_demanded_seconds(embedder: Scraped) -> None:
+    before = embedder.samples()
     for n in range(50):
-        observed.process.stub.Embed(request([f"efficient {n}"]), timeout=60)
-    after = observed.of(observed.name)
-    seen = grown(before, after)
-    share = seen["memetwin_model_seconds_total"] / seen["memetwin_wanted_seconds_total"]
-    assert 0 < share < 1
-    assert 0 < after["memetwin_efficiency"] < 1
-    wanted = after["memetwin_wanted_seconds_total"]
-    observed.process.stub.Embed(request(["efficient 1"]), timeout=60)  # remembered: wants nothing
-    assert observed.of(observed.name)["memetwin_wanted_seconds_total"] == wanted
+        embedder.embed([f"utilised {n}"])
+    after = embedder.samples()
+    found = increases(before, after)
+    busy = found["memetwin_worker_busy_seconds_total"]
+    assert 0 < busy < found["memetwin_worker_demanded_seconds_total"]
+    assert 0 < after["memetwin_worker_utilisation"] < 1
 
 
-def test_what_waits_shows_its_tokens_and_its_age_and_is_gone_at_the_end(
-    observed: Observed,
-) -> None:
+def test_queued_tokens_and_their_age_show_while_they_wait(embedder: Scraped) -> None:
     def load() -> None:
-        for turn in range(4):  # long enough that it is seen more than once
-            texts = [f"{turn} {n} {'many words that take time ' * 10}" for n in range(2048)]
-            observed.process.stub.Embed(request(texts), timeout=60)
+        for call in range(4):  # long enough to be scraped more than once
+            embedder.embed([f"{call} {n} {'many words that take time ' * 10}" for n in range(2048)])
 
-    call = threading.Thread(target=load)
-    waiting = list[Seen]()
+    loading = threading.Thread(target=load)
+    scraped = list[Samples]()
 
-    def waits() -> bool:
-        seen = observed.of(observed.name)
-        if seen["memetwin_queue_age_seconds"] > 0:
-            waiting.append(seen)
-        return not call.is_alive()
+    def is_over() -> bool:
+        samples = embedder.samples()
+        if samples["memetwin_queue_age_seconds"] > 0:
+            scraped.append(samples)
+        return not loading.is_alive()
 
-    call.start()
-    wait_until(waits)
-    call.join()
-    assert max(seen["memetwin_queue_tokens"] for seen in waiting) > 1000
-    ages = [seen["memetwin_queue_age_seconds"] for seen in waiting]
+    loading.start()
+    wait_until(is_over, 600)
+    loading.join()
+    assert max(samples["memetwin_queue_tokens"] for samples in scraped) > 1000
+    ages = [samples["memetwin_queue_age_seconds"] for samples in scraped]
     assert max(ages) > ages[0]
-    end = observed.of(observed.name)
+    end = embedder.samples()
     assert (end["memetwin_queue_tokens"], end["memetwin_queue_age_seconds"]) == (0, 0)
 
 
-def test_each_model_has_its_own(observed: Observed) -> None:
-    before = observed.of(observed.name)
+def test_each_model_has_its_own_metrics(embedder: Scraped) -> None:
+    before = embedder.samples()
     file = io.BytesIO()
     Image.linear_gradient("L").convert("RGB").save(file, "PNG")
-    picture = embedder_pb2.Input(image=file.getvalue())
-    observed.process.stub.Embed(embedder_pb2.EmbedRequest(inputs=[picture]), timeout=60)
-    assert observed.of(PICTURES)["memetwin_embed_inputs_total"] == 1
-    assert (
-        observed.of(observed.name)["memetwin_embed_inputs_total"]
-        == (before["memetwin_embed_inputs_total"])
-    )
+    image = embedder_pb2.Input(image=file.getvalue())
+    embedder.process.stub.Embed(embedder_pb2.EmbedRequest(inputs=[image]), timeout=60)
+    assert embedder.samples(IMAGE_MODEL)["memetwin_embed_inputs_total"] == 1
+    assert increases(before, embedder.samples())["memetwin_embed_inputs_total"] == 0
