@@ -97,6 +97,9 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino as module  # noqa: PLC0415 - the import takes a second
 
+    # The bindings set up NumPy at their first use, and deadlock if two threads do so at once
+    # (pybind11's npy_api waits for the interpreter's lock inside a static initialiser).
+    module.Tensor(np.zeros(1, np.float32))
     return module
 
 
