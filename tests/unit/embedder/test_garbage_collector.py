@@ -13,7 +13,7 @@ class Loop:
 
 
 def exists(kind: type) -> bool:
-    return any(isinstance(one, kind) for one in gc.get_objects())
+    return any(type(one) is kind for one in gc.get_objects())
 
 
 def test_frozen_objects_are_not_scanned() -> None:
