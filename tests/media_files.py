@@ -251,8 +251,6 @@ INVALID_AUDIO: dict[str, Callable[[], bytes]] = {
     "CAF": lambda: audio_file(tone(), "CAF"),
     "ADPCM": lambda: audio_file(tone(), "WAV", "IMA_ADPCM"),
     "eleven minutes": lambda: audio_file(np.zeros(660 * 8000), "FLAC", rate=8000),
-    "too many samples": lambda: audio_file(
-        np.zeros(76 * 384_000, np.int16), "FLAC", rate=384_000
-    ),
+    "too many samples": lambda: audio_file(np.zeros(76 * 384_000, np.int16), "FLAC", rate=384_000),
     "too many bytes": lambda: audio_file(tone()) + bytes(21 * 2**20),
 }
