@@ -85,7 +85,7 @@ def event(data: str, framed: bool) -> bytes:
 
 
 class Caller:
-    """One of the streams: who cuts it, through which door it goes, and if others may share it."""
+    """One of the streams: who cuts it, over which API it goes, and whether others may share it."""
 
     def __init__(self, number: int) -> None:
         self.question = f"{RUN} {number}"
@@ -104,7 +104,7 @@ class Caller:
         return cache_pb2.Scope(namespace=self.namespace)
 
     async def ask(self, stub: Any, client: httpx.AsyncClient) -> bool:
-        """Listen until the stream is cut, or to leave; say if it was told that it was cut."""
+        """Listen until the stream is cut or the caller leaves; return whether an error was reported."""
         return await (self._by_http(client) if self.over_http else self._by_grpc(stub))
 
     async def _by_grpc(self, stub: Any) -> bool:
@@ -159,7 +159,7 @@ async def chatting(redis_url: str, prefix: str, model: tuple[Model, str]) -> Asy
     await asyncio.to_thread(stack.close)
 
 
-async def test_no_partial_answer_is_kept(chatting: Stack, model: tuple[Model, str]) -> None:
+async def test_no_partial_answer_is_cached(chatting: Stack, model: tuple[Model, str]) -> None:
     callers = [Caller(number) for number in range(STREAMS)]
     for one in callers:
         if one.by_model:
@@ -172,27 +172,27 @@ async def test_no_partial_answer_is_kept(chatting: Stack, model: tuple[Model, st
     ):
         chat: Any = chat_pb2_grpc.ChatServiceStub(channel)
         cache: Any = cache_pb2_grpc.CacheServiceStub(channel)
-        told = await in_turns(callers, lambda one: one.ask(chat, client))
-        assert [bool(one.by_model) for one in callers] == told
+        saw_errors = await run_limited(callers, lambda one: one.ask(chat, client))
+        assert [bool(one.by_model) for one in callers] == saw_errors
         await no_open_streams(model[0])
         bypassed = await bypasses(client)
         await nothing_lost(cache, [one for one in callers if one.stays], bypassed)
-        kept = await in_turns(callers, lambda one: entries(cache, one))
-        for one, answers in zip(callers, kept, strict=True):
+        cached = await run_limited(callers, lambda one: entries(cache, one))
+        for one, answers in zip(callers, cached, strict=True):
             assert answers in ([], [whole(one.question)])
             assert not (one.by_model and answers)
-        served = [one for one, answers in zip(callers, kept, strict=True) if answers]
-        replayed = await in_turns(served, lambda one: replay(chat, one))
+        served = [one for one, answers in zip(callers, cached, strict=True) if answers]
+        replayed = await run_limited(served, lambda one: replay(chat, one))
         assert replayed == [whole(one.question) for one in served]
     assert max(model[0].calls.values()) == 1
 
 
-async def in_turns(callers: list[Caller], ask: Any) -> list[Any]:
+async def run_limited(callers: list[Caller], ask: Any) -> list[Any]:
     """Let some callers at once do something; return what came of each."""
-    places = asyncio.Semaphore(MAX_CONCURRENT)
+    slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def one_of(caller: Caller) -> Any:
-        async with places:
+        async with slots:
             return await ask(caller)
 
     return await asyncio.gather(*map(one_of, callers))
@@ -216,8 +216,8 @@ async def nothing_lost(cache: Any, callers: list[Caller], bypassed: int) -> None
     """Wait until all answers are in the cache, except those that have bypassed it."""
     async with asyncio.timeout(60):
         while True:
-            kept = await in_turns(callers, lambda one: entries(cache, one))
-            if kept.count([]) <= bypassed:
+            cached = await run_limited(callers, lambda one: entries(cache, one))
+            if cached.count([]) <= bypassed:
                 return
             await asyncio.sleep(0.5)
 

@@ -62,8 +62,8 @@ def hits(replica: ServiceProcess, prompts: list[str]) -> list[str]:
     found = []
     for prompt in prompts:
         for mode in MODES:
-            look = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt=prompt, mode=mode)
-            entry = stub(replica).LookupEntry(look, timeout=30).decision.entry
+            lookup = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt=prompt, mode=mode)
+            entry = stub(replica).LookupEntry(lookup, timeout=30).decision.entry
             found += [prompt] if entry.response == f"answer to {prompt}" else []
     return found
 
@@ -114,17 +114,17 @@ def test_while_replicas_are_asked_none_serves_what_was_purged_before(
     purged = False
 
     def ask(replica: ServiceProcess) -> list[tuple[bool, list[str]]]:
-        asked: list[tuple[bool, list[str]]] = []
-        while not asked or sum(before for before, _ in asked) < 5:
-            asked.append((purged, hits(replica, STALE[:2])))
-        return asked
+        answers: list[tuple[bool, list[str]]] = []
+        while not answers or sum(before for before, _ in answers) < 5:
+            answers.append((purged, hits(replica, STALE[:2])))
+        return answers
 
     with ThreadPoolExecutor() as pool:
         fill(replicas[0])
-        asked = [pool.submit(ask, one) for one in replicas * 2]
+        answers = [pool.submit(ask, one) for one in replicas * 2]
         purge(replicas[0])
         purged = True
-        for one in asked:
+        for one in answers:
             assert all(found == [] for before, found in one.result(60) if before)
 
 
@@ -134,16 +134,16 @@ def test_an_answer_on_its_way_is_not_kept_by_another_replica(
     text = f"What is {uuid.uuid4()}?"
     language_model.hold(text)
     message = cache_pb2.Message(role="user", content=text)
-    asked = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message], scope=SCOPE))
+    request = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message], scope=SCOPE))
     chats = [chat_pb2_grpc.ChatServiceStub(one.channel) for one in replicas]
     with ThreadPoolExecutor() as pool:
-        on_its_way = pool.submit(chats[0].Complete, asked, timeout=30)
+        on_its_way = pool.submit(chats[0].Complete, request, timeout=30)
         wait_until(lambda: language_model.calls[text] == 1)
         purge(replicas[1])
         language_model.release(text)
         on_its_way.result(30)
-    asked.chat.cache.no_store = True  # so that the first replica keeps nothing for the second
+    request.chat.cache.no_store = True  # so that the first replica stores nothing for the second
     for one in chats:
-        kind = one.Complete(asked, timeout=30).decision.kind
+        kind = one.Complete(request, timeout=30).decision.kind
         assert kind == cache_pb2.DECISION_KIND_MISS
     assert language_model.calls[text] == 3

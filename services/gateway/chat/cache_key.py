@@ -61,9 +61,15 @@ def _context(body: Json, messages: list[Json]) -> Context:
         for name, value in body.items()
         if name not in _NOT_PARAMETERS and value is not None
     }
-    system = [(_speaker(one), _text(one["content"])) for one in messages if _is_system(one)]
+    system = [
+        (_speaker(message), _text(message["content"]))
+        for message in messages
+        if _is_system(message)
+    ]
     history = [
-        (_speaker(one), _text(one["content"])) for one in messages[:-1] if not _is_system(one)
+        (_speaker(message), _text(message["content"]))
+        for message in messages[:-1]
+        if not _is_system(message)
     ]
     return Context(
         model=f"chat:{body.get('model')}",
@@ -88,11 +94,11 @@ def _is_cool(body: Json, max_temperature: float) -> bool:
 def _is_text_only(messages: list[Json]) -> bool:
     """Return whether all messages are text, and the last one is the user's."""
     return messages[-1].get("role") == "user" and all(
-        isinstance(one.get("role"), str)
-        and _text(one.get("content"))
-        and not one.get("tool_calls")
-        and one["role"] not in ("tool", "function")
-        for one in messages
+        isinstance(message.get("role"), str)
+        and _text(message.get("content"))
+        and not message.get("tool_calls")
+        and message["role"] not in ("tool", "function")
+        for message in messages
     )
 
 

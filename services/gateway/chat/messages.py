@@ -35,7 +35,9 @@ def read_chat(message: chat_pb2.Chat) -> tuple[Json, CacheControls]:
     if not isinstance(body, dict):
         raise InvalidArgument("BAD_JSON", "further must be a JSON object.", field="further")
     if message.messages:
-        body["messages"] = [{"role": one.role, "content": one.content} for one in message.messages]
+        body["messages"] = [
+            {"role": each.role, "content": each.content} for each in message.messages
+        ]
     if message.model:
         body["model"] = message.model
     for name in ("temperature", "max_tokens"):

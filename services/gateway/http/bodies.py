@@ -16,7 +16,7 @@ JSON_BYTES = 2**20
 async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
     """Return the JSON object in a body. Raises InvalidArgument if there is none."""
     try:
-        value = json.loads(await whole(request, max_bytes))
+        value = json.loads(await read(request, max_bytes))
     except ValueError as error:
         raise InvalidArgument("BAD_JSON", "The body is not valid JSON.") from error
     if not isinstance(value, dict):
@@ -49,7 +49,7 @@ async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> 
         raise InvalidArgument("BAD_FORM", "The body is not a valid multipart form.") from error
 
 
-async def whole(request: Request, max_bytes: int) -> bytes:
+async def read(request: Request, max_bytes: int) -> bytes:
     """Return a whole body. Raises InvalidArgument if it is too large or truncated."""
     return b"".join([part async for part in stream(request, max_bytes)])
 

@@ -66,9 +66,9 @@ def upstream_error(failure: Failure) -> UpstreamError | None:
     """Return what the language model server answered, or None for any other failure."""
     if failure.reason != REFUSED or "status" not in failure.metadata:
         return None
-    given = {name: failure.metadata.get(f"upstream_{name}") for name in _FIELDS}
-    message = given.pop("message") or failure.message
-    return UpstreamError(int(failure.metadata["status"]), message, **given)
+    fields = {name: failure.metadata.get(f"upstream_{name}") for name in _FIELDS}
+    message = fields.pop("message") or failure.message
+    return UpstreamError(int(failure.metadata["status"]), message, **fields)
 
 
 def unavailable() -> Unavailable:

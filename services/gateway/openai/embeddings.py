@@ -48,8 +48,8 @@ class EmbeddingRoutes:
 
 def read_inputs(body: Json) -> list[str]:
     """Return the texts to embed. Raises InvalidArgument for none, too many or an empty one."""
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
+    value = body.get("input")
+    texts = [value] if isinstance(value, str) else value
     if (
         not isinstance(texts, list)
         or not 0 < len(texts) <= MAX_INPUTS

@@ -58,7 +58,7 @@ async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:
     if bodies.content_type(request) == "application/json":
         return b"", options | await bodies.json_object(request)
     if not bodies.is_form(request):
-        return await bodies.whole(request, MAX_PHOTO_BYTES), options
+        return await bodies.read(request, MAX_PHOTO_BYTES), options
     # In memory, so that a visitor's photo never reaches a disk.
     form = await bodies.form(request, MAX_PHOTO_BYTES, in_memory=True)
     options |= {name: value for name, value in form.items() if isinstance(value, str)}

@@ -54,7 +54,7 @@ def chat(base_url: str, model: Path) -> ChatOpenAI:
 
 
 @pytest.fixture
-def asked() -> str:
+def question() -> str:
     return f"What is {uuid.uuid4()}?"
 
 
@@ -62,9 +62,9 @@ def cached(message: AIMessage) -> str:
     return str(message.response_metadata["headers"]["x-memetwin-cache"])
 
 
-def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, asked: str) -> None:
+def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, question: str) -> None:
     def ask(**options: Any) -> Any:
-        messages: Any = [{"role": "user", "content": asked}]
+        messages: Any = [{"role": "user", "content": question}]
         return client.chat.completions.with_raw_response.create(
             model=str(model), messages=messages, **options
         )
@@ -80,14 +80,14 @@ def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, asked: st
     streamed = ask(**counted)
     assert streamed.headers["x-memetwin-cache"] == "hit-exact"
     chunks = list(streamed.parse())
-    said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert "".join(said) == SAYS
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(texts) == SAYS
     assert chunks[-1].usage == first.parse().usage
 
 
-def test_openai_records_a_real_stream(client: openai.OpenAI, model: Path, asked: str) -> None:
+def test_openai_records_a_real_stream(client: openai.OpenAI, model: Path, question: str) -> None:
     def ask() -> tuple[str, list[str]]:
-        messages: Any = [{"role": "user", "content": asked}]
+        messages: Any = [{"role": "user", "content": question}]
         raw = client.chat.completions.with_raw_response.create(
             model=str(model), messages=messages, stream=True
         )
@@ -100,10 +100,10 @@ def test_openai_records_a_real_stream(client: openai.OpenAI, model: Path, asked:
     assert ask()[1] == pieces
 
 
-def test_openai_is_told_errors_in_their_shape(client: openai.OpenAI, asked: str) -> None:
+def test_openai_gets_errors_in_its_shape(client: openai.OpenAI, question: str) -> None:
     with pytest.raises(openai.APIStatusError) as theirs:
         client.chat.completions.create(
-            model="no-such-model", messages=[{"role": "user", "content": asked}]
+            model="no-such-model", messages=[{"role": "user", "content": question}]
         )
     assert 400 <= theirs.value.status_code < 500
     with pytest.raises(openai.BadRequestError) as ours:
@@ -115,34 +115,34 @@ def test_openai_lists_the_models_of_both(client: openai.OpenAI) -> None:
     assert "all-MiniLM-L6-v2" in [model.id for model in client.models.list()]
 
 
-def test_langchain_plain(chat: ChatOpenAI, asked: str) -> None:
-    first = chat.invoke(asked)
+def test_langchain_plain(chat: ChatOpenAI, question: str) -> None:
+    first = chat.invoke(question)
     assert (first.content, cached(first)) == (SAYS, "miss")
-    wait_until(lambda: cached(chat.invoke(asked)) == "hit-exact", 20)
-    again = chat.invoke(asked)
+    wait_until(lambda: cached(chat.invoke(question)) == "hit-exact", 20)
+    again = chat.invoke(question)
     assert again.content == SAYS
     assert again.usage_metadata == first.usage_metadata
 
 
-async def test_langchain_streamed(chat: ChatOpenAI, asked: str) -> None:
-    assert "".join(str(chunk.content) for chunk in chat.stream(asked)) == SAYS
-    wait_until(lambda: cached(chat.invoke(asked)) == "hit-exact", 20)
-    pieces = [str(chunk.content) async for chunk in chat.astream(asked)]
+async def test_langchain_streamed(chat: ChatOpenAI, question: str) -> None:
+    assert "".join(str(chunk.content) for chunk in chat.stream(question)) == SAYS
+    wait_until(lambda: cached(chat.invoke(question)) == "hit-exact", 20)
+    pieces = [str(chunk.content) async for chunk in chat.astream(question)]
     assert "".join(pieces) == SAYS
     assert len([piece for piece in pieces if piece]) > 1
 
 
-def test_langchain_brings_a_conversation_and_tools(chat: ChatOpenAI, asked: str) -> None:
-    talk = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", asked)]
+def test_langchain_brings_a_conversation_and_tools(chat: ChatOpenAI, question: str) -> None:
+    talk = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", question)]
     assert chat.invoke(talk).content == SAYS
     wait_until(lambda: cached(chat.invoke(talk)) == "hit-exact", 20)
     assert cached(chat.invoke([talk[0], talk[-1]])) == "miss"
     for _ in range(2):
-        with_tools = chat.bind_tools([TOOL]).invoke(asked)
+        with_tools = chat.bind_tools([TOOL]).invoke(question)
         assert cached(with_tools) == "bypass"
 
 
-def test_langchain_is_told_errors(base_url: str, asked: str) -> None:
+def test_langchain_gets_errors(base_url: str, question: str) -> None:
     wrong = ChatOpenAI(base_url=base_url, api_key=KEY, model="no-such-model", max_retries=0)
     with pytest.raises(openai.APIStatusError):
-        wrong.invoke(asked)
+        wrong.invoke(question)

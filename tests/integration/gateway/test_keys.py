@@ -55,25 +55,25 @@ def test_the_key_decides_the_tenant(guarded: Stack) -> None:
     create = cache_pb2.CreateEntryRequest(scope=SCOPE, prompt="Who?", response="acme's answer")
     entry = one.CreateEntry(create).entry
     assert entry.scope.tenant == "acme"
-    look = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?", min_similarity=-1)
-    assert one.LookupEntry(look).decision.entry.id == entry.id
-    assert two.LookupEntry(look).decision.kind == cache_pb2.DECISION_KIND_MISS
+    lookup = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?", min_similarity=-1)
+    assert one.LookupEntry(lookup).decision.entry.id == entry.id
+    assert two.LookupEntry(lookup).decision.kind == cache_pb2.DECISION_KIND_MISS
     get = cache_pb2.GetEntryRequest(scope=SCOPE, id=entry.id)
     assert refusal(two.GetEntry, get)[1] == "ENTRY_NOT_FOUND"
     claimed = cache_pb2.Scope(tenant="acme", namespace=SCOPE.namespace)
-    look.scope.CopyFrom(claimed)
-    assert one.LookupEntry(look).decision.entry.id == entry.id
+    lookup.scope.CopyFrom(claimed)
+    assert one.LookupEntry(lookup).decision.entry.id == entry.id
     denied = grpc.StatusCode.PERMISSION_DENIED
-    assert refusal(two.LookupEntry, look)[:2] == (denied, "OTHER_TENANT")
+    assert refusal(two.LookupEntry, lookup)[:2] == (denied, "OTHER_TENANT")
 
 
-def test_who_has_no_key_or_no_right_is_refused(guarded: Stack) -> None:
-    look = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?")
+def test_a_caller_without_key_or_right_is_refused(guarded: Stack) -> None:
+    lookup = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who?")
     unknown = (grpc.StatusCode.UNAUTHENTICATED, "UNKNOWN_API_KEY")
     for key in ("", "three"):
-        assert refusal(Cache(guarded, key).LookupEntry, look)[:2] == unknown
+        assert refusal(Cache(guarded, key).LookupEntry, lookup)[:2] == unknown
     denied = grpc.StatusCode.PERMISSION_DENIED
-    assert refusal(Cache(guarded, "chatty").LookupEntry, look)[:2] == (denied, "RIGHT_MISSING")
+    assert refusal(Cache(guarded, "chatty").LookupEntry, lookup)[:2] == (denied, "RIGHT_MISSING")
     rag = rag_pb2_grpc.RagServiceStub(guarded.gateway)
     ask = rag_pb2.AskRequest(collection="x", question="x")
     assert refusal(rag.Ask, ask)[:2] == unknown
@@ -81,21 +81,21 @@ def test_who_has_no_key_or_no_right_is_refused(guarded: Stack) -> None:
 
 def test_the_same_over_http(guarded: Stack) -> None:
     base = f"http://{guarded.http_address}"
-    asked = [{"role": "user", "content": str(uuid.uuid4())}]
+    messages = [{"role": "user", "content": str(uuid.uuid4())}]
 
     def client(key: str) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{base}/v1", api_key=key, max_retries=0)
 
     with client("chatty") as chatty, client("two") as two, client("three") as three:
-        chatty.chat.completions.create(model="p", messages=asked)  # type: ignore[arg-type]
-        other = two.chat.completions.with_raw_response.create(model="p", messages=asked)  # type: ignore[arg-type]
+        chatty.chat.completions.create(model="p", messages=messages)  # type: ignore[arg-type]
+        other = two.chat.completions.with_raw_response.create(model="p", messages=messages)  # type: ignore[arg-type]
         assert other.headers["x-memetwin-cache"] == "miss"
         with pytest.raises(openai.AuthenticationError) as caught:
-            three.chat.completions.create(model="p", messages=asked)  # type: ignore[arg-type]
+            three.chat.completions.create(model="p", messages=messages)  # type: ignore[arg-type]
         assert caught.value.code == "unknown_api_key"
         headers = {"X-Memetwin-Tenant": "acme"}
         with pytest.raises(openai.PermissionDeniedError):
-            two.chat.completions.create(model="p", messages=asked, extra_headers=headers)  # type: ignore[arg-type]
+            two.chat.completions.create(model="p", messages=messages, extra_headers=headers)  # type: ignore[arg-type]
     bearer = {"Authorization": "Bearer chatty"}
     assert httpx.post(f"{base}/v1/ask", json={}, headers=bearer).status_code == 403
     assert httpx.post(f"{base}/v1/documents", headers=bearer).status_code == 403

@@ -71,7 +71,7 @@ async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]
 
 
 async def _body(request: Request) -> AsyncIterator[Source]:
-    content = await bodies.whole(request, MAX_DOCUMENT_BYTES)
+    content = await bodies.read(request, MAX_DOCUMENT_BYTES)
     yield _source(dict(request.query_params), request.headers.get("content-type"), content)
 
 

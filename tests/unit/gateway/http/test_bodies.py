@@ -50,15 +50,15 @@ async def test_any_other_body_is_no_object(body: bytes) -> None:
 
 
 async def test_a_body_may_be_as_large_as_the_limit() -> None:
-    assert await bodies.whole(request([b"ab", b"cd"]), 4) == b"abcd"
+    assert await bodies.read(request([b"ab", b"cd"]), 4) == b"abcd"
     with pytest.raises(InvalidArgument) as caught:
-        await bodies.whole(request([b"ab", b"cde"]), 4)
+        await bodies.read(request([b"ab", b"cde"]), 4)
     assert (caught.value.reason, caught.value.metadata) == ("BODY_TOO_LARGE", {"limit": "4"})
 
 
 async def test_a_client_that_disconnects_sends_no_body() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        await bodies.whole(request([b"ab"], disconnects=True), 4)
+        await bodies.read(request([b"ab"], disconnects=True), 4)
     assert caught.value.reason == "BODY_CUT"
 
 
