@@ -104,7 +104,7 @@ class Caller:
         return cache_pb2.Scope(namespace=self.namespace)
 
     async def ask(self, stub: Any, client: httpx.AsyncClient) -> bool:
-        """Listen until the stream is cut or the caller leaves; return whether an error was reported."""
+        """Listen until the stream ends or the caller leaves; return whether an error came."""
         return await (self._by_http(client) if self.over_http else self._by_grpc(stub))
 
     async def _by_grpc(self, stub: Any) -> bool:

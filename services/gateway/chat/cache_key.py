@@ -61,22 +61,14 @@ def _context(body: Json, messages: list[Json]) -> Context:
         for name, value in body.items()
         if name not in _NOT_PARAMETERS and value is not None
     }
-    system = [
-        (_speaker(message), _text(message["content"]))
-        for message in messages
-        if _is_system(message)
-    ]
-    history = [
-        (_speaker(message), _text(message["content"]))
-        for message in messages[:-1]
-        if not _is_system(message)
-    ]
+    system = [message for message in messages if _is_system(message)]
+    history = [message for message in messages[:-1] if not _is_system(message)]
     return Context(
         model=f"chat:{body.get('model')}",
         parameters=parameters,
-        system_prompt=canonical(system).decode(),
+        system_prompt=canonical(_transcript(system)).decode(),
         response_format=canonical(body.get("response_format")).decode(),
-        history=history,
+        history=_transcript(history),
     )
 
 
@@ -111,6 +103,10 @@ def _text(content: Any) -> str:
     if any(part.get("type") != "text" for part in content):
         return ""
     return "\n".join(str(part.get("text", "")) for part in content)
+
+
+def _transcript(messages: list[Json]) -> list[tuple[str, str]]:
+    return [(_speaker(message), _text(message["content"])) for message in messages]
 
 
 def _speaker(message: Json) -> str:
