@@ -1,4 +1,4 @@
-"""What a refused call says."""
+"""Reads the failures of refused gRPC calls."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 
 def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, str, float | None]:
-    """Return the code, the reason and the retry hint (seconds) with which a call is refused."""
+    """Call something that must fail; return the code, the reason and the retry hint in seconds."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
     return _read(caught.value)
@@ -19,7 +19,7 @@ def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, st
 
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
-    """Expect that what runs inside is refused so."""
+    """Expect that the block fails with a code and a reason."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     assert _read(caught.value)[:2] == (code, reason)
