@@ -39,10 +39,14 @@ class Stack:
         # Without a vector cache, every test computes its vectors.
         self._embedder = EmbedderSettings(**{"embed_cache": 0} | (embedder or {}))
         self._started: Future[tuple[int, int, int, int]] = Future()
-        self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        ports = self._started.result(120)
+        try:
+            ports = self._started.result(120)
+        except TimeoutError:  # so that services that start too slowly are not left behind
+            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._thread.join(60)
+            raise
         self.embedder_address, self.search_address, self.gateway_address, self.http_address = (
             f"127.0.0.1:{port}" for port in ports
         )
@@ -53,20 +57,20 @@ class Stack:
     def close(self) -> None:
         for one in (self.embedder, self.search, self.gateway):
             one.close()
-        assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(60)
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                self._started.set_result(await self._start(stack))
-                await self._stop.wait()
-        except BaseException as error:
-            if not self._started.done():
+        self._task: Any = asyncio.current_task()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                ports = await self._start(stack)
+            except BaseException as error:
                 self._started.set_exception(error)
-            raise
+                return
+            self._started.set_result(ports)
+            await self._stop.wait()
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[int, int, int, int]:
         enter = stack.enter_async_context
