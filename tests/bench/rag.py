@@ -1,10 +1,11 @@
-"""RagService from SciFact, end to end: retrieval, refusals, and what it costs beside its parts."""
+"""Measures RAG on SciFact: retrieval, refusals, and its cost beside that of its parts."""
 
 import argparse
 import json
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,29 @@ from tests.conftest import data_folder
 from tests.redis_server import RedisServer
 from tests.stack import Stack, wait_until
 
-BANKING = 500
-SPEED = 500
+UNANSWERABLE_QUESTIONS = 500
+SPEED_DOCUMENTS = 500
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runtime", default="auto", help="exact: float32")
-    parser.add_argument("--speed", action="store_true", help="measure the speed of an ingest alone")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--runtime", default="auto", help="the embedder's runtime; exact means float32"
+    )
+    parser.add_argument("--speed", action="store_true", help="measure only the speed of an ingest")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder))
-        stack = Stack(server.url, "bench-rag:", embedder={"runtime": given.runtime})
-        embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
-        wait_until(lambda: embedder.GetModel(embedder_pb2.GetModelRequest()).model.ready)
-        model = embedder.GetModel(embedder_pb2.GetModelRequest()).model
-        print(f"{model.runtime} {model.dtype}\n")
-        corpus = evaluate.rows_of(data_folder() / "scifact" / "corpus.jsonl")
-        speed(stack, corpus[:SPEED])
-        if not given.speed:
-            measure(stack, redis.Redis.from_url(server.url), data_folder(), corpus)
-        stack.close()
+        settings = {"runtime": arguments.runtime}
+        with closing(Stack(server.url, "bench-rag:", embedder=settings)) as stack:
+            embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
+            wait_until(lambda: embedder.GetModel(embedder_pb2.GetModelRequest()).model.ready)
+            model = embedder.GetModel(embedder_pb2.GetModelRequest()).model
+            print(f"{model.runtime} {model.dtype}\n")
+            corpus = evaluate.rows_of(data_folder() / "scifact" / "corpus.jsonl")
+            measure_speed(stack, corpus[:SPEED_DOCUMENTS])
+            if not arguments.speed:
+                measure(stack, redis.Redis.from_url(server.url), data_folder(), corpus)
         server.stop()
 
 
@@ -47,17 +50,19 @@ def measure(stack: Stack, client: Any, data: Path, corpus: list[Any]) -> None:
     queries = evaluate.rows_of(data / "scifact" / "queries.jsonl")
     judged = evaluate.judgements(data / "scifact" / "qrels.tsv")
     print(evaluate.ingest(stack.gateway, name, corpus).summary() + "\n")
-    banking = [json.loads(line)["text"] for line in (data / "banking77.jsonl").open()][:BANKING]
-    learnt = evaluate.calibrate(stub, name, [row["text"] for row in queries], banking)
-    print(evaluate.describe_calibration(learnt) + "\n")
+    banking = [json.loads(line)["text"] for line in (data / "banking77.jsonl").open()][
+        :UNANSWERABLE_QUESTIONS
+    ]
+    calibration = evaluate.calibrate(stub, name, [row["text"] for row in queries], banking)
+    print(evaluate.describe_calibration(calibration) + "\n")
     figures = evaluate.measure(stub, name, queries, judged)
     evaluate.measure_refusals(stub, name, banking, figures)
     print(figures.table() + "\n")
-    costs(stack, client, [row["text"] for row in queries[:100]])
+    measure_costs(stack, client, [row["text"] for row in queries[:100]])
 
 
-def costs(stack: Stack, client: Any, questions: list[str]) -> None:
-    """Compare Retrieve with the embedder alone, and with the commands it sends to Redis."""
+def measure_costs(stack: Stack, client: Any, questions: list[str]) -> None:
+    """Compare Retrieve with its call of the embedder alone, and with its Redis commands alone."""
     stub = evaluate.stub_of(stack.gateway)
     embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
     retrieve, embed, raw = [], [], []
@@ -65,10 +70,10 @@ def costs(stack: Stack, client: Any, questions: list[str]) -> None:
         with watched(client) as commands:
             evaluate.retrieve(stub, "scifact", question, limit=8)
         raw.append(replayed(client, commands))
-        asked = embedder_pb2.EmbedRequest(
+        request = embedder_pb2.EmbedRequest(
             inputs=[embedder_pb2.Input(text=question)], task=embedder_pb2.TASK_QUERY
         )
-        embed.append(timed(lambda asked=asked: embedder.Embed(asked)))
+        embed.append(timed(lambda request=request: embedder.Embed(request)))
         retrieve.append(timed(lambda: evaluate.retrieve(stub, "scifact", question, limit=8)))  # noqa: B023
     whole, model, commands_ = (sorted(times)[len(times) // 2] for times in (retrieve, embed, raw))
     print("| p50 ms | |\n|---|---|")
@@ -78,9 +83,9 @@ def costs(stack: Stack, client: Any, questions: list[str]) -> None:
     print(f"| (Retrieve − embedder) / Redis | {(whole - model) / commands_:.2f} |")
 
 
-def speed(stack: Stack, corpus: list[Any]) -> None:
-    """Compare an ingest with embedding the same chunks alone, in large batches, two at once."""
-    report = timed(lambda: evaluate.ingest(stack.gateway, "speed", corpus))
+def measure_speed(stack: Stack, corpus: list[Any]) -> None:
+    """Compare an ingest with embedding the same chunks alone, in two concurrent large batches."""
+    ingest_seconds = timed(lambda: evaluate.ingest(stack.gateway, "speed", corpus))
     texts = chunks(stack, "speed")
     embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
 
@@ -90,18 +95,20 @@ def speed(stack: Stack, corpus: list[Any]) -> None:
         embedder.Embed(embedder_pb2.EmbedRequest(inputs=inputs, priority=bulk), timeout=600)
 
     def embed_all() -> None:
-        with ThreadPoolExecutor(2) as pool:  # so that it always has the next batch at hand
+        with ThreadPoolExecutor(2) as pool:  # so that the embedder always has the next batch
             list(pool.map(embed, range(0, len(texts), 256)))
 
     alone = timed(embed_all)
     print("| chunks a second | |\n|---|---|")
-    print(f"| ingest of {len(corpus)} documents, {len(texts)} chunks | {len(texts) / report:.0f} |")
+    print(
+        f"| ingest of {len(corpus)} documents, {len(texts)} chunks | {len(texts) / ingest_seconds:.0f} |"
+    )
     print(f"| the embedder alone | {len(texts) / alone:.0f} |")
-    print(f"| ratio | {alone / report:.2f} |\n")
+    print(f"| ratio | {alone / ingest_seconds:.2f} |\n")
 
 
 def chunks(stack: Stack, name: str) -> list[str]:
-    """What was embedded of each chunk: the title and its own words."""
+    """Return the text of each chunk that was embedded: the title and its own text."""
     stub, texts, token = search_pb2_grpc.SearchServiceStub(stack.search), [], ""
     while True:
         request = search_pb2.ListDocumentsRequest(
@@ -118,6 +125,7 @@ def chunks(stack: Stack, name: str) -> list[str]:
 
 
 def timed(call: Any) -> float:
+    """Return the seconds that a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

@@ -1,9 +1,9 @@
-"""How often an edited picture finds its original: the shipped network beside two simple measures.
+"""Measures how often an edited picture finds its original: the shipped network and two baselines.
 
 ``python -m tests.bench.twins`` starts the embedder, sends it files and edits by gRPC, and prints
-recall@1 for each kind of edit, in percent, for 72 memes (none of them seen in training) and for the
-200 held-out photographs, each among its own kind; then whether the bars hold. The data lie in the
-folder that MEMETWIN_TEST_DATA names; a folder as argument names another network.
+recall@1 in percent for each kind of edit: for 72 memes, none of which was in the training data, and
+for 200 held-out photographs, each among its own kind. Then it prints whether the required recall is
+reached. The data are in the folder MEMETWIN_TEST_DATA; an argument names another network's folder.
 """
 
 import io
@@ -26,50 +26,52 @@ from tests.embedder_process import EmbedderProcess
 Vectors = NDArray[np.float32]
 Encoder = Callable[[list[bytes]], Vectors]  # of picture files
 Recall = dict[str, dict[str, float]]
-BARS = {"memes": 99.0, "held-out photos": 97.0}
+REQUIRED_RECALL = {"memes": 99.0, "held-out photos": 97.0}
 BATCH = 32
 HELD_OUT = 4  # training leaves out the first of every four photographs, sorted by name
 
 
 def data_folder() -> Path:
-    """Where the test data lie; may be absent."""
+    """Return the folder of the test data, which may not exist."""
     return Path(os.environ.get("MEMETWIN_TEST_DATA", "../shared/data"))
 
 
 def memes() -> list[Path]:
-    """The meme pictures, by name."""
+    """Return the meme pictures in the order of their names."""
     return sorted((data_folder() / "memes").iterdir())
 
 
 def held_out_photos() -> list[Path]:
-    """The photographs that training has not seen, by name."""
+    """Return the photographs that are not in the training data, in the order of their names."""
     return sorted((data_folder() / "photos").iterdir())[::HELD_OUT]
 
 
-def ranks(asked: Vectors, stored: Vectors) -> dict[str, NDArray[np.int64]]:
-    """Nearest stored row for each asked row, by each metric."""
-    unit_asked, unit_stored = (
-        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (asked, stored)
+def nearest_rows(queries: Vectors, stored: Vectors) -> dict[str, NDArray[np.int64]]:
+    """Return the nearest stored row for each query, by each metric."""
+    unit_queries, unit_stored = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, stored)
     )
-    squares = (stored**2).sum(1) - 2 * asked @ stored.T  # squared L2, less what a row has in common
+    squares = (stored**2).sum(
+        1
+    ) - 2 * queries @ stored.T  # squared L2 up to a constant for each query
     return {
-        "cosine": (unit_asked @ unit_stored.T).argmax(1),
-        "ip": (asked @ stored.T).argmax(1),
+        "cosine": (unit_queries @ unit_stored.T).argmax(1),
+        "ip": (queries @ stored.T).argmax(1),
         "l2": squares.argmin(1),
     }
 
 
 def recall(encode: Encoder, files: list[Path]) -> Recall:
-    """Share found at rank 1 by each kind of edit ("none": the file itself) and metric."""
+    """Return recall@1 by kind of edit (``none`` is the file itself) and by metric."""
     data = [file.read_bytes() for file in files]
     originals = [Image.open(file) for file in files]
     stored = encode(data)
-    found = {"none": ranks(encode(data), stored)}
+    found = {"none": nearest_rows(encode(data), stored)}
     for edit in EDITS:
         changed = [
             edited(picture, edit, path.name) for picture, path in zip(originals, files, strict=True)
         ]
-        found[edit] = ranks(encode(changed), stored)
+        found[edit] = nearest_rows(encode(changed), stored)
     rows = np.arange(len(files))
     return {
         edit: {metric: float((nearest == rows).mean()) for metric, nearest in by_metric.items()}
@@ -78,28 +80,28 @@ def recall(encode: Encoder, files: list[Path]) -> Recall:
 
 
 def overall(recalls: Recall, metric: str) -> float:
-    """Share over all edits together, the unchanged file left out."""
+    """Return recall@1 over all edits, without the unchanged file."""
     return float(np.mean([recalls[edit][metric] for edit in EDITS]))
 
 
 def with_network(network: Network) -> Encoder:
-    """Encode by a network in this process, decoded as the embedder does."""
+    """Return an encoder that runs a network in this process, and decodes as the embedder does."""
     return lambda files: network.encode(
         np.stack([network.prepare(images.decode(file, "")) for file in files])
     )
 
 
 def with_embedder(served: EmbedderProcess) -> Encoder:
-    """Encode by a running embedder; vectors as the network gives them, not normalised."""
+    """Return an encoder that calls a running embedder; the vectors are not normalised."""
 
     def encode(files: list[bytes]) -> Vectors:
         parts = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
-        return np.concatenate([_ask(served, part) for part in parts])
+        return np.concatenate([_embed(served, part) for part in parts])
 
     return encode
 
 
-def _ask(served: EmbedderProcess, files: list[bytes]) -> Vectors:
+def _embed(served: EmbedderProcess, files: list[bytes]) -> Vectors:
     inputs = [embedder_pb2.Input(image=file) for file in files]
     request = embedder_pb2.EmbedRequest(inputs=inputs, normalize=False)
     reply = served.stub.Embed(request, timeout=120)
@@ -111,7 +113,7 @@ def _open(file: bytes) -> Image.Image:
 
 
 def perceptual_hash(files: list[bytes]) -> Vectors:
-    """Signs of the 8 x 8 lowest frequencies of 32 x 32 greys against their median (pHash)."""
+    """Return perceptual hashes (pHash): signs of the 8 x 8 lowest frequencies of 32 x 32 greys."""
     row, column = np.mgrid[0:8, 0:32]
     cosines = np.cos(np.pi * row * (2 * column + 1) / 64)
     grey = np.stack([np.asarray(_open(f).convert("L").resize((32, 32)), float) for f in files])
@@ -121,7 +123,7 @@ def perceptual_hash(files: list[bytes]) -> Vectors:
 
 
 def colour_histogram(files: list[bytes]) -> Vectors:
-    """Square roots of the shares of 8 x 8 x 8 colours: their cosine is Bhattacharyya's."""
+    """Return square roots of colour shares, whose cosine is the Bhattacharyya coefficient."""
     shares = []
     for file in files:
         pixels = np.asarray(_open(file)).reshape(-1, 3).astype(int) // 32
@@ -137,23 +139,23 @@ def _print(title: str, recalls: Recall, metrics: tuple[str, ...]) -> None:
 
 
 def main(network: str) -> None:
-    """Print the tables, then the bars."""
+    """Print the tables, then whether the required recall is reached."""
     served = EmbedderProcess(os.environ | {"MEMETWIN_IMAGE_MODEL": network})
-    bars = []
+    verdicts = []
     for kind, files in {"memes": memes(), "held-out photos": held_out_photos()}.items():
-        heads = "".join(f"{edit:>11}" for edit in ("none", *EDITS))
-        print(f"\n{len(files)} {kind}, recall@1 in %\n{'':<17} {'metric':<7}{'edits':>7}{heads}")
+        columns = "".join(f"{edit:>11}" for edit in ("none", *EDITS))
+        print(f"\n{len(files)} {kind}, recall@1 in %\n{'':<17} {'metric':<7}{'edits':>7}{columns}")
         found = recall(with_embedder(served), files)
         _print("network, served", found, ("cosine", "ip", "l2"))
         _print("perceptual hash", recall(perceptual_hash, files), ("cosine",))
         _print("colour histogram", recall(colour_histogram, files), ("cosine",))
         share, edits = 100 * overall(found, "cosine"), len(files) * len(EDITS)
-        verdict = "holds" if share >= BARS[kind] else "MISSED"
-        bars.append(
-            f"{edits} edits of {len(files)} {kind}: {share:.2f} %, at least {BARS[kind]:g} %: {verdict}"
+        verdict = "reached" if share >= REQUIRED_RECALL[kind] else "MISSED"
+        verdicts.append(
+            f"{edits} edits of {len(files)} {kind}: {share:.2f} %, at least {REQUIRED_RECALL[kind]:g} %: {verdict}"
         )
     served.stop()
-    print("\nBars, recall@1 by cosine, through the embedder:", *bars, sep="\n")
+    print("\nRequired recall@1 by cosine, through the embedder:", *verdicts, sep="\n")
 
 
 if __name__ == "__main__":

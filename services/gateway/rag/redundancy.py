@@ -1,4 +1,4 @@
-"""Keeps passages from repeating each other: drops near-duplicates, and prefers diverse ones.
+"""Removes near-duplicate passages, and selects passages that differ from each other.
 
 Near-duplicates are found by shingles: Broder, "On the resemblance and containment of documents",
 1997. Diversity is maximal marginal relevance: Carbonell and Goldstein, "The use of MMR,

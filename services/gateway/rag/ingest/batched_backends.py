@@ -16,8 +16,8 @@ from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 
 Row = NDArray[np.float32]
 EMBED_BATCH = 64
-# Each document written to a large collection takes Redis some milliseconds, in which it answers
-# nobody else.
+# Redis takes some milliseconds for each document that it adds to a large collection, and serves no
+# other client during a batch.
 _UPSERT_BATCH = 16
 # Every chunk states for every field of its collection whether it has it, so fields are limited.
 MAX_FIELDS = 64

@@ -92,7 +92,7 @@ async def prepare(
 def _with_ids(document: str, chunks: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
     """Return chunks by their ids: digests of what is embedded, numbered where they repeat.
 
-    So a chunk that has not changed keeps its id, and its vector can be reused.
+    An unchanged chunk therefore has the same id again, and its vector can be reused.
     """
     seen: Counter[str] = Counter()
     by_id = {}

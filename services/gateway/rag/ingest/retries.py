@@ -14,7 +14,7 @@ _RETRY_AFTER = 1.0
 async def retry(call: Callable[[], Awaitable[T]], *failures: type[Failure]) -> T:
     """Call again after failures of these types, up to ``MAX_RETRIES`` times.
 
-    Between two tries it waits for as long as the failure says, else for a second.
+    Before each retry it waits for the failure's ``retry_after``, or for a second if it has none.
     """
     for _ in range(MAX_RETRIES):
         try:

@@ -85,7 +85,7 @@ class IngestService:
         return self._locks.setdefault((collection, key), asyncio.Lock())
 
     async def _ingest_one(self, source: Source, backends: BatchedBackends) -> Receipt:
-        """Ingest a document; if it fails, the receipt says why and the earlier version stays."""
+        """Ingest a document; on failure the receipt has the reason, and the old version remains."""
         try:
             async with self._lock(source.collection, source.id):
                 return await retry(lambda: self._try_ingest(source, backends), Aborted, Unavailable)

@@ -10,8 +10,8 @@ Keys, all under the prefix of the settings:
 
 A writer acquires a lease on a document. Its fence is the epoch in which the lease was acquired; a
 later lease on the same document fences the earlier one off, whose holder gets FenceLost and starts
-again. So one of two concurrent versions wins as a whole. A fence that is still there when nobody
-writes the document shows that a writer died midway.
+again. So one of two concurrent versions wins as a whole. A fence that remains when no writer is
+active shows that a writer died midway.
 """
 
 import random

@@ -32,7 +32,7 @@ class DocumentWriter:
 
         Raises:
             FenceLost: another writer acquired the document's lease meanwhile.
-            Unavailable: the embedder has loaded another model meanwhile, or a service is away.
+            Unavailable: a service is unreachable, or the embedder has loaded another model.
         """
         ids = list(document.chunks)
         lease = await self._store.acquire(document.collection, document.stored.id, ids)
