@@ -20,7 +20,7 @@ from memetwin.embedder.v1 import embedder_pb2
 from services.embedder.decoding import images
 from services.embedder.models.convnet import DEFAULT_IMAGE_MODEL
 from services.embedder.models.network import Network, flatten_onto_white
-from services.embedder.training.edits import EDITS, edited
+from services.embedder.training.image_edits import EDITS, edited_jpeg
 from tests.embedder_process import EmbedderProcess
 
 Vectors = NDArray[np.float32]
@@ -69,7 +69,8 @@ def recall(encode: Encoder, files: list[Path]) -> Recall:
     found = {"none": nearest_rows(encode(data), stored)}
     for edit in EDITS:
         changed = [
-            edited(picture, edit, path.name) for picture, path in zip(originals, files, strict=True)
+            edited_jpeg(image, edit, path.name)
+            for image, path in zip(originals, files, strict=True)
         ]
         found[edit] = nearest_rows(encode(changed), stored)
     rows = np.arange(len(files))

@@ -1,4 +1,4 @@
-"""Where a training stands, kept in a file, so that one that was killed goes on."""
+"""The state of a training in a file, so that an interrupted training can resume."""
 
 import hashlib
 import os
@@ -9,69 +9,75 @@ from typing import Any
 
 import torch
 
-# A checkpoint may cost so much of the time between two of them.
-_SHARE = 0.05
+# The share of the time that checkpoints may take.
+_MAX_SHARE = 0.05
+# Incremented when the content of a state changes.
+_FORMAT = "2"
 
 
 class Checkpoint:
-    """A file that always holds a whole state, and knows of which training it is.
+    """A file that always holds a complete state, and knows which training it belongs to.
 
     Args:
-        file: where it lies; there need not be one yet.
-        identity: all that decides the result (options, digest of the data).
+        file: need not exist yet.
+        identity: everything that decides the result, such as options and a digest of the data.
     """
 
     def __init__(self, file: Path, identity: Mapping[str, str]) -> None:
-        self._file, self._identity = file, dict(identity)
-        self._last, self._cost = time.monotonic(), 0.0
+        self._file, self._identity = file, {"format": _FORMAT, **identity}
+        self._last_save, self._save_seconds = time.monotonic(), 0.0
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state, or None if there is none.
+        """Return the saved state, or None if there is none.
 
         Raises:
-            ValueError: the file is damaged, or of a training with other options or data.
+            ValueError: the file is damaged, or belongs to a training with other options or data.
         """
         if not self._file.exists():
             return None
-        try:  # tensors and plain values alone: nothing in the file is ever run
+        try:
+            # weights_only: tensors and plain values; nothing in the file is executed.
             content = torch.load(self._file, map_location="cpu", weights_only=True)
-            theirs, state = content["identity"], content["state"]
+            identity, state = content["identity"], dict(content["state"])
         except Exception as error:
-            raise ValueError(f"{self._file} is no checkpoint: delete it to begin anew") from error
-        for name in self._identity.keys() | theirs.keys():
-            ours, found = self._identity.get(name, ""), theirs.get(name, "")
-            if ours != found:
+            raise ValueError(
+                f"{self._file} is not a valid checkpoint: delete it to start over"
+            ) from error
+        for name in self._identity.keys() | identity.keys():
+            expected, found = self._identity.get(name, ""), identity.get(name, "")
+            if expected != found:
                 raise ValueError(
-                    f"{self._file} is of another training: its {name} is {found}, not {ours}."
-                    " Repeat that command to go on with it, or delete the file to begin anew"
+                    f"{self._file} belongs to another training ({name}: {found}; expected:"
+                    f" {expected}). Repeat the command of that training to resume it, or delete the"
+                    " file to start over"
                 )
-        return dict(state)
+        return state
 
     def due(self) -> bool:
-        """Say whether it is time for one: they take a twentieth of the time at most."""
-        return time.monotonic() - self._last >= self._cost / _SHARE
+        """Say whether to save now; saving takes at most a twentieth of the time."""
+        return time.monotonic() - self._last_save >= self._save_seconds / _MAX_SHARE
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the file by a new one in one step."""
-        began = time.monotonic()
+        """Replace the file atomically."""
+        started = time.monotonic()
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._file.with_suffix(".new")
-        with beside.open("wb") as file:
+        temporary = self._file.with_suffix(".new")
+        with temporary.open("wb") as file:
             torch.save({"identity": self._identity, "state": dict(state)}, file)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(self._file)
-        self._last = time.monotonic()
-        self._cost = self._last - began
+        temporary.replace(self._file)
+        self._last_save = time.monotonic()
+        self._save_seconds = self._last_save - started
 
     def remove(self) -> None:
-        """Delete the file: the training is over."""
+        """Delete the file, because the training is complete."""
         self._file.unlink(missing_ok=True)
 
 
-def digest(parts: Iterable[bytes]) -> str:
-    """Return a short digest of data, for an identity."""
-    total = hashlib.sha256()
+def content_digest(parts: Iterable[bytes]) -> str:
+    """Compute a short digest of data for an identity: 16 hex digits."""
+    digest = hashlib.sha256()
     for part in parts:
-        total.update(hashlib.sha256(part).digest())
-    return total.hexdigest()[:16]
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]

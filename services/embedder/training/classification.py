@@ -1,8 +1,8 @@
-"""Teaches a network labels: views of a picture come to lie near the direction of its label.
+"""Supervised training: views of an image come to lie near the direction of its label.
 
-The loss is cross-entropy over cosines between vectors and one learned direction for each label
-(Wang et al. 2017, "NormFace", https://arxiv.org/abs/1704.06369), so that what is served, vectors
-compared by cosine, is what was taught.
+The loss is cross-entropy over the cosines between a vector and one learned direction for each label
+(Wang et al. 2017, "NormFace", https://arxiv.org/abs/1704.06369), so that training optimises the
+cosines by which vectors are compared in service.
 """
 
 import torch
@@ -11,76 +11,81 @@ from torch import Tensor, nn
 
 from services.embedder.models.architecture import Architecture
 from services.embedder.models.network import Network
-from services.embedder.training.augmentations import Views
-from services.embedder.training.image_dataset import Album
-from services.embedder.training.trainable import (
-    RATE,
+from services.embedder.training.augmentations import Augmenter
+from services.embedder.training.image_dataset import ImageDataset
+from services.embedder.training.trainable_network import (
+    LEARNING_RATE,
     TEMPERATURE,
     WEIGHT_DECAY,
-    Trainable,
-    length_loss,
+    TrainableNetwork,
+    unit_norm_loss,
 )
-from services.embedder.training.trainer import shuffled
+from services.embedder.training.trainer import shuffled_batches
 
 _BATCH = 96
 _STRENGTH = 0.5
-_HELD_OUT_AT_ONCE = 512
+_HELD_OUT_BATCH = 512
 
 
-class Classes:
-    """A lesson (see descent.py): tell labels apart. The arguments are those of ``Contrast``."""
+class ClassificationObjective:
+    """The objective of telling labels apart (see trainer.Objective).
 
-    rate, weight_decay = RATE, WEIGHT_DECAY
+    The arguments are those of ``ContrastiveObjective``.
+    """
 
-    def __init__(self, architecture: Architecture, seen: Album, unseen: Album, seed: int) -> None:
+    learning_rate, weight_decay = LEARNING_RATE, WEIGHT_DECAY
+
+    def __init__(
+        self, architecture: Architecture, train: ImageDataset, held_out: ImageDataset, seed: int
+    ) -> None:
         torch.manual_seed(seed)
-        self.labels = sorted(set(seen.labels))
-        self._seen, self._unseen = seen, unseen
-        self._targets = self._numbers(seen)
-        self._trainable = Trainable(architecture)
+        self.labels = sorted(set(train.labels))
+        self._train, self._held_out = train, held_out
+        self._targets = self._label_numbers(train)
+        self._network = TrainableNetwork(architecture)
         self._directions = nn.Linear(architecture.dimensions, len(self.labels), bias=False)
-        self._directions.to(self._trainable.mean.device)
-        self.module = nn.ModuleList([self._trainable, self._directions])
-        self._views = Views(seen.side, seed)
-        self.chances = [self._views.chance]
+        self._directions.to(self._network.mean.device)
+        self.module = nn.ModuleList([self._network, self._directions])
+        self._augmenter = Augmenter(train.side, seed)
+        self.generators = [self._augmenter.generator]
 
-    def batches(self, chance: torch.Generator) -> list[Tensor]:
-        """Return an epoch's batches."""
-        return shuffled(len(self._seen), min(_BATCH, len(self._seen)), chance)
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the row numbers of each batch of an epoch."""
+        return shuffled_batches(len(self._train), min(_BATCH, len(self._train)), generator)
 
     def loss(self, rows: Tensor) -> Tensor:
-        """Return the cross-entropy of new views, and how far the lengths are from 1."""
-        pixels = torch.from_numpy(self._seen.pixels)[rows]
-        aspects = torch.from_numpy(self._seen.aspects)[rows]
-        vectors = self._trainable(self._views.make(pixels, aspects, _STRENGTH))
-        scores = self._scores(vectors)
-        targets = self._targets[rows].to(scores.device)
-        return F.cross_entropy(scores, targets) + length_loss(vectors)
+        """Compute the cross-entropy of new views, plus the unit-norm loss."""
+        pixels = torch.from_numpy(self._train.pixels)[rows]
+        aspects = torch.from_numpy(self._train.aspects)[rows]
+        vectors = self._network(self._augmenter.augment(pixels, aspects, _STRENGTH))
+        logits = self._logits(vectors)
+        targets = self._targets[rows].to(logits.device)
+        return F.cross_entropy(logits, targets) + unit_norm_loss(vectors)
 
     def held_out_loss(self) -> float | None:
-        """Return the cross-entropy of unchanged pictures."""
-        if not len(self._unseen):
+        """Compute the cross-entropy of the held-out images, not augmented."""
+        if not len(self._held_out):
             return None
-        scores = self._held_out_scores()
-        return float(F.cross_entropy(scores, self._numbers(self._unseen)))
+        targets = self._label_numbers(self._held_out)
+        return F.cross_entropy(self._held_out_logits(), targets).item()
 
     def accuracy(self) -> float:
-        """Return the share of held-out pictures whose label is told right."""
+        """Compute the share of held-out images whose label has the nearest direction."""
         with torch.no_grad():
-            told = self._held_out_scores().argmax(1)
-        return float((told == self._numbers(self._unseen)).float().mean())
+            predicted = self._held_out_logits().argmax(1)
+        return (predicted == self._label_numbers(self._held_out)).float().mean().item()
 
     def network(self) -> Network:
-        """Return what was learned, without the labels' directions."""
-        return self._trainable.network()
+        """Return the trained network, without the directions of the labels."""
+        return self._network.network()
 
-    def _held_out_scores(self) -> Tensor:
-        pixels = torch.from_numpy(self._unseen.pixels).permute(0, 3, 1, 2)
-        parts = torch.split(pixels, _HELD_OUT_AT_ONCE)
-        return torch.cat([self._scores(self._trainable(part)) for part in parts]).cpu()
+    def _held_out_logits(self) -> Tensor:
+        pixels = torch.from_numpy(self._held_out.pixels).permute(0, 3, 1, 2)
+        parts = torch.split(pixels, _HELD_OUT_BATCH)
+        return torch.cat([self._logits(self._network(part)) for part in parts]).cpu()
 
-    def _scores(self, vectors: Tensor) -> Tensor:
+    def _logits(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors) @ F.normalize(self._directions.weight).T / TEMPERATURE
 
-    def _numbers(self, album: Album) -> Tensor:
-        return torch.tensor([self.labels.index(label) for label in album.labels])
+    def _label_numbers(self, dataset: ImageDataset) -> Tensor:
+        return torch.tensor([self.labels.index(label) for label in dataset.labels])

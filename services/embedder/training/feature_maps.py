@@ -1,6 +1,6 @@
-"""Pictures of a network: what its convolutions look for, and what each layer sees of a picture.
+"""Draws the filters of a network's convolutions, and each layer's feature maps of an image.
 
-Numbers become colours: black is zero, the warmer the more above it, the bluer the more below.
+Zero is black; positive numbers are orange and negative numbers blue, brighter with their magnitude.
 """
 
 import math
@@ -11,91 +11,92 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.embedder.models import layers as kinds
+from services.embedder.models import layers as declared
 from services.embedder.models.network import Network
 
-_TILES = 64  # channels that are shown of each layer
-_LEAST = 64  # pixels of a tile's side
+_MAX_TILES = 64  # channels that are drawn of a layer
+_MIN_SIDE = 64  # of a tile, in pixels
 _GAP = 2
-_WARM, _BLUE = np.array([255, 190, 90]), np.array([70, 150, 255])
+_POSITIVE, _NEGATIVE = np.array([255, 190, 90]), np.array([70, 150, 255])
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 
-def draw(network: Network, picture: Image.Image, folder: Path) -> list[Path]:
-    """Draw a network's filters and what it sees of a picture; what is there is replaced.
+def draw(network: Network, image: Image.Image, folder: Path) -> list[Path]:
+    """Draw a network's filters and its feature maps of an image as PNG files.
 
     Args:
-        network: whose layers are numbered as in its declaration.
-        picture: of any size and mode, upright.
-        folder: made if need be.
+        network: the layers are numbered as in its declaration.
+        image: of any size and mode, upright.
+        folder: is created if needed; files of the same names are replaced.
 
     Returns:
         The files: ``filters-NN.png`` for each convolution, ``input.png``, and for each layer
-        ``maps-NN-KIND.png``: the maps of up to 64 channels, or a vector as squares.
+        ``maps-NN-KIND.png`` with the feature maps of up to 64 channels, or a vector as squares.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {f"filters-{n:02}": tiles for n, tiles in _filters(network).items()}
-    prepared = network.prepare(picture)
-    drawn["input"] = _enlarged(prepared)[None]
-    declared = network.architecture.layers
-    for number, (layer, seen) in enumerate(
-        zip(declared, network.feature_maps(prepared), strict=True)
+    drawings = {f"filters-{n:02}": tiles for n, tiles in _filters(network).items()}
+    prepared = network.prepare(image)
+    drawings["input"] = _enlarge(prepared)[None]
+    layers = network.architecture.layers
+    for number, (layer, output) in enumerate(
+        zip(layers, network.feature_maps(prepared), strict=True)
     ):
-        drawn[f"maps-{number:02}-{_name(layer)}"] = _maps(seen)
+        drawings[f"maps-{number:02}-{_kind(layer)}"] = _map_tiles(output)
     files = []
-    for name, tiles in drawn.items():
+    for name, tiles in drawings.items():
         files.append(folder / f"{name}.png")
-        Image.fromarray(_sheet(tiles)).save(files[-1])
+        Image.fromarray(_arrange(tiles)).save(files[-1])
     return files
 
 
 def _filters(network: Network) -> dict[int, Pixels]:
-    """Draw each convolution's filters: in colour where they look at colours.
+    """Draw each convolution's filters by the number of its layer.
 
-    Of a filter that looks at many channels, the plane with the greatest weights is shown.
+    Filters of the three colour channels are drawn in colour. Of a filter of other channels, the
+    channel with the largest weights is drawn.
     """
-    found = {}
+    drawings = {}
     for name, weight in network.weights().items():
         if weight.ndim != 4:  # noqa: PLR2004 - out, in, height, width: a convolution
             continue
-        filters = weight[:_TILES].float().numpy()
+        filters = weight[:_MAX_TILES].float().numpy()
         if filters.shape[1] == 3:  # noqa: PLR2004 - red, green, blue
             scaled = filters / (np.abs(filters).max((1, 2, 3), keepdims=True) + 1e-9)
             tiles = ((scaled.transpose(0, 2, 3, 1) + 1) * 127.5).astype(np.uint8)
         else:
             strongest = np.abs(filters).sum((2, 3)).argmax(1)
-            tiles = _colours(filters[np.arange(len(filters)), strongest])
-        found[int(name.partition(".")[0])] = np.stack([_enlarged(tile) for tile in tiles])
-    return found
+            tiles = _colourise(filters[np.arange(len(filters)), strongest])
+        drawings[int(name.partition(".")[0])] = np.stack([_enlarge(tile) for tile in tiles])
+    return drawings
 
 
-def _maps(seen: torch.Tensor) -> Pixels:
-    """Draw what a layer gave: its channels, or a vector as one picture of squares."""
-    values = seen.float().numpy()
+def _map_tiles(output: torch.Tensor) -> Pixels:
+    """Draw the output of a layer: a tile for each channel, or one tile of squares for a vector."""
+    values = output.float().numpy()
     if values.ndim == 1:
         side = math.ceil(math.sqrt(len(values)))
         values = np.pad(values, (0, side * side - len(values))).reshape(1, side, side)
-    return np.stack([_enlarged(tile) for tile in _colours(values[:_TILES])])
+    return np.stack([_enlarge(tile) for tile in _colourise(values[:_MAX_TILES])])
 
 
-def _colours(values: Floats) -> Pixels:
-    """Colour numbers [n, height, width] on one scale; its end is their 99.5th percentile."""
+def _colourise(values: Floats) -> Pixels:
+    """Colour numbers [n, height, width] on one scale that ends at their 99.5th percentile."""
     scale = float(np.percentile(np.abs(values), 99.5)) or float(np.abs(values).max()) or 1.0
     level = np.clip(values / scale, -1, 1)[..., None]
-    colours: Pixels = np.where(level > 0, level * _WARM, -level * _BLUE).astype(np.uint8)
+    colours: Pixels = np.where(level > 0, level * _POSITIVE, -level * _NEGATIVE).astype(np.uint8)
     return colours
 
 
-def _enlarged(tile: Pixels) -> Pixels:
-    """Repeat pixels until a tile is large enough to be seen."""
-    times = math.ceil(_LEAST / tile.shape[0])
+def _enlarge(tile: Pixels) -> Pixels:
+    """Repeat pixels until a tile has the minimum size."""
+    times = math.ceil(_MIN_SIDE / tile.shape[0])
     return tile.repeat(times, 0).repeat(times, 1)
 
 
-def _sheet(tiles: Pixels) -> Pixels:
-    """Lay tiles [n, height, width, 3] in rows, on grey."""
+def _arrange(tiles: Pixels) -> Pixels:
+    """Arrange tiles [n, height, width, 3] in a grid on grey."""
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
     height, width = tiles.shape[1] + _GAP, tiles.shape[2] + _GAP
@@ -106,11 +107,11 @@ def _sheet(tiles: Pixels) -> Pixels:
     return sheet
 
 
-def _name(layer: kinds.Layer) -> str:
+def _kind(layer: declared.Layer) -> str:
     match layer:
-        case kinds.Activation(function):
+        case declared.Activation(function):
             return function
-        case kinds.Pooling(kind) | kinds.GlobalPooling(kind):
+        case declared.Pooling(kind) | declared.GlobalPooling(kind):
             return f"{layer.type}-{kind}"
         case _:
             return layer.type

@@ -1,4 +1,4 @@
-"""Folders of pictures to learn from: read, labelled by sub-folder, parted."""
+"""Reads folders of images, labels them by sub-folder, and splits them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from services.embedder.decoding import images
 from services.embedder.models.network import flatten_onto_white
 from services.errors import InvalidArgument
 
-_LEAST_SIDE = 128
+_MIN_SIDE = 128
 
 
 @dataclass(frozen=True)
-class Album:
-    """Decoded pictures.
+class ImageDataset:
+    """Decoded images.
 
     Attributes:
         pixels: uint8 [n, side, side, 3], stretched to squares.
         aspects: float32 [n], width / height before stretching.
-        names: of the files within their folder, [n].
-        labels: of the pictures, [n]; all empty if there are none.
+        names: of the files, relative to their folder, [n].
+        labels: of the images, [n]; all empty where there are no labels.
     """
 
     pixels: NDArray[np.uint8]
@@ -38,65 +38,69 @@ class Album:
 
     @property
     def side(self) -> int:
-        """Pixels of each side."""
+        """Width and height of the images in pixels."""
         return int(self.pixels.shape[1])
 
-    def select(self, rows: NDArray[np.int64]) -> "Album":
-        """Keep some of the pictures."""
+    def select(self, rows: NDArray[np.int64]) -> "ImageDataset":
+        """Return some of the images."""
         names, labels = ([values[row] for row in rows] for values in (self.names, self.labels))
-        return Album(self.pixels[rows], self.aspects[rows], names, labels)
+        return ImageDataset(self.pixels[rows], self.aspects[rows], names, labels)
 
 
-def read(folder: Path, side: int = 0, *, labelled: bool | None = None) -> tuple[Album, list[str]]:
-    """Read all pictures of a folder and its sub-folders, sorted by name.
+def read(
+    folder: Path, network_side: int = 0, *, labelled: bool | None = None
+) -> tuple[ImageDataset, list[str]]:
+    """Read the images of a folder and its sub-folders, sorted by name.
 
     Args:
-        folder: hidden files in it are passed over.
-        side: of the network that shall learn from them: they are kept a third larger.
-        labelled: whether the first sub-folder is a picture's label; None: if every picture lies in
-            one of several.
+        folder: hidden files and folders in it are ignored.
+        network_side: the input size of the network to train; images are kept a third larger, so
+            that crops need no enlarging.
+        labelled: whether the name of the first sub-folder is the label of an image. None: it is, if
+            there are several sub-folders and every image lies in one.
 
     Returns:
-        The pictures, and what is wrong with the files that were left out.
+        The images, and for each unreadable file a message that says what is wrong with it.
 
     Raises:
-        ValueError: they shall be labelled, but are not all in sub-folders, or in a single one.
+        ValueError: ``labelled`` is true, but not every image lies in one of several sub-folders.
     """
     pixels, aspects, names, problems = [], [], [], []
-    kept = max(_LEAST_SIDE, side * 4 // 3)
+    side = max(_MIN_SIDE, network_side * 4 // 3)
     for name in tqdm(_files(folder), desc="reading", unit="file", mininterval=5):
         try:
             image = flatten_onto_white(images.decode((folder / name).read_bytes(), name))
         except (InvalidArgument, OSError) as error:
             problems.append(f"{name}: {error}")
             continue
-        pixels.append(np.asarray(image.resize((kept, kept), Image.Resampling.BICUBIC)))
+        pixels.append(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
         aspects.append(image.width / image.height)
         names.append(name)
-    stacked = np.stack(pixels) if pixels else np.empty((0, kept, kept, 3), np.uint8)
+    stacked = np.stack(pixels) if pixels else np.empty((0, side, side, 3), np.uint8)
     labels = _labels(names, labelled)
-    return Album(stacked, np.array(aspects, np.float32), names, labels), problems
+    return ImageDataset(stacked, np.array(aspects, np.float32), names, labels), problems
 
 
-def split(album: Album, hold_out: int) -> tuple[Album, Album]:
-    """Part pictures into those to learn from and those held out.
+def split(dataset: ImageDataset, hold_out: int) -> tuple[ImageDataset, ImageDataset]:
+    """Split images into training and held-out images.
 
-    Of every ``hold_out`` pictures of a label, by name, the first is held out; 0 holds out none, and
-    the only picture of a label is never held out.
+    The first of every ``hold_out`` images of a label, by name, is held out, but never the only
+    image of a label. 0 holds out nothing.
     """
-    ranks, sizes = Counter[str](), Counter(album.labels)
-    out = np.zeros(len(album), bool)
-    for row, label in enumerate(album.labels):
-        out[row] = hold_out > 0 and ranks[label] % hold_out == 0 and sizes[label] > 1
-        ranks[label] += 1
-    rows = np.arange(len(album))
-    return album.select(rows[~out]), album.select(rows[out])
+    positions, sizes = Counter[str](), Counter(dataset.labels)
+    held_out = np.zeros(len(dataset), bool)
+    for row, label in enumerate(dataset.labels):
+        first = hold_out > 0 and positions[label] % hold_out == 0
+        held_out[row] = first and sizes[label] > 1
+        positions[label] += 1
+    rows = np.arange(len(dataset))
+    return dataset.select(rows[~held_out]), dataset.select(rows[held_out])
 
 
 def _files(folder: Path) -> list[str]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(
-        path.as_posix() for path in found if not any(part[0] == "." for part in path.parts)
+        path.as_posix() for path in files if not any(part[0] == "." for part in path.parts)
     )
 
 
@@ -105,6 +109,7 @@ def _labels(names: Sequence[str], labelled: bool | None) -> list[str]:
     usable = "" not in labels and len(set(labels)) > 1
     if labelled and not usable:
         raise ValueError(
-            "labels are the names of sub-folders: put every picture into one, and make two at least"
+            "labels are the names of sub-folders: put every image into one of at least two"
+            " sub-folders"
         )
     return labels if usable and labelled is not False else [""] * len(names)

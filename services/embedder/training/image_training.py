@@ -1,8 +1,8 @@
-"""``memetwin train --pictures``: a folder of pictures in, a network in a folder out.
+"""``memetwin train --pictures``: trains an image network on a folder of images.
 
-It reads the pictures, keeps some out, teaches a network the rest (contrast.py without labels,
-classes.py with), measures how well it finds the pictures that it has never seen, draws what it has
-learned, and writes the network with a card that says all this.
+The images are split into training and held-out images. The network is trained with or without
+labels (classification.py, contrastive.py), evaluated on the held-out images, drawn
+(feature_maps.py) and written to a folder together with its card.
 """
 
 import dataclasses
@@ -12,120 +12,139 @@ import click
 import numpy as np
 
 from services.embedder.decoding import images
-from services.embedder.models import architecture as declared
+from services.embedder.models import architecture as architectures
 from services.embedder.models.architecture import Architecture
 from services.embedder.models.network import Network
-from services.embedder.training import evaluation, feature_maps, image_dataset
-from services.embedder.training.checkpoints import Checkpoint, digest
-from services.embedder.training.classification import Classes
-from services.embedder.training.contrastive import Contrast
-from services.embedder.training.image_dataset import Album
-from services.embedder.training.task import CARD, CHECKPOINT, Task
-from services.embedder.training.trainer import Descent
+from services.embedder.training import evaluation, feature_maps, image_dataset, model_card
+from services.embedder.training.checkpoints import Checkpoint, content_digest
+from services.embedder.training.classification import ClassificationObjective
+from services.embedder.training.contrastive import ContrastiveObjective
+from services.embedder.training.image_dataset import ImageDataset
+from services.embedder.training.job import (
+    CARD_FILE,
+    CHECKPOINT_FILE,
+    TrainingJob,
+    report_resumption,
+)
+from services.embedder.training.trainer import Trainer
 
-_MOST = 1000  # held-out pictures that are edited: more would take long and tell little
-_FIRST = """# {network.name}
+_MAX_EDITED = 1000  # held-out images that are edited for the evaluation
+_MAX_LABELS_SHOWN = 10
+_TITLE = """# {network.name}
 
-An image network: {network.side} x {network.side} pixels in, {network.dimensions} numbers out; its
-layers are declared in `architecture.json`. Digest `{network.digest}`.
-The embedder serves it: `MEMETWIN_IMAGE_MODEL=FOLDER`.
+An image network with an input of {network.side} x {network.side} pixels and vectors of
+{network.dimensions} dimensions. Its layers are declared in `architecture.json`. Digest
+`{network.digest}`.
+To serve it, set `MEMETWIN_IMAGE_MODEL=FOLDER` for the embedder.
 """
-_METHOD = {
-    Contrast: "without labels, by contrast between changed views of a picture (NT-Xent)",
-    Classes: "on labels, the names of sub-folders (cross-entropy over cosines)",
+_METHODS = {
+    ContrastiveObjective: "without labels, by contrast between augmented views of images (NT-Xent)",
+    ClassificationObjective: "on labels, the names of sub-folders (cross-entropy over cosines)",
 }
 
 
-def train(task: Task, architecture: Path, *, labelled: bool | None) -> str:
+def train(job: TrainingJob, architecture: Path, *, labelled: bool | None) -> str:
     """Train an image network and return its card.
 
+    Args:
+        job: the data, the output and the options.
+        architecture: the file that declares the network.
+        labelled: see ``image_dataset.read``.
+
     Raises:
-        ValueError: the declaration, the pictures or a checkpoint are not usable.
+        ValueError: the declaration, the images or a checkpoint is not usable.
     """
-    declaration = declared.parse(architecture.read_text())
-    declaration = dataclasses.replace(declaration, name=task.out.resolve().name)
-    album = _read(task.data, declaration.side, labelled)
-    seen, unseen = image_dataset.split(album, task.hold_out)
-    if len(seen) < 2:  # noqa: PLR2004 - contrast needs another one
-        raise ValueError("training needs at least two readable pictures to learn from")
-    click.echo(f"training on {len(seen)} pictures, {len(unseen)} held out")
-    lesson = (Classes if album.labels[0] else Contrast)(declaration, seen, unseen, task.plan.seed)
-    checkpoint = Checkpoint(task.out / CHECKPOINT, _identity(task, declaration, album))
-    descent = Descent(lesson, task.plan, checkpoint)
-    task.say_where(descent.progress)
-    progress = descent.run()
-    lesson.network().save(task.out)
-    network = Network.load(task.out)  # as it will be served, rounded to what is stored
+    declared = architectures.parse(architecture.read_text())
+    declared = dataclasses.replace(declared, name=job.out.resolve().name)
+    dataset = _read(job.data, declared.side, labelled)
+    train_set, held_out = image_dataset.split(dataset, job.hold_out)
+    if len(train_set) < 2:  # noqa: PLR2004 - contrast needs another image
+        raise ValueError("training needs at least two readable images that are not held out")
+    click.echo(f"training on {len(train_set)} images, {len(held_out)} held out")
+    kind = ClassificationObjective if dataset.labels[0] else ContrastiveObjective
+    objective = kind(declared, train_set, held_out, job.config.seed)
+    checkpoint = Checkpoint(job.out / CHECKPOINT_FILE, _identity(job, declared, dataset))
+    trainer = Trainer(objective, job.config, checkpoint)
+    report_resumption(trainer.progress)
+    progress = trainer.run()
+    objective.network().save(job.out)
+    network = Network.load(job.out)  # as it is served: with the rounding of the stored weights
+    unit = "images of a label, by name" if dataset.labels[0] else "images, by name"
     card = "\n".join([
-        _FIRST.format(network=network),
-        task.data_section("pictures", len(seen), len(unseen), "pictures of a label, by name"
-                          if album.labels[0] else "pictures, by name"),
-        task.training_section(_METHOD[type(lesson)], progress),
-        _figures(task, network, lesson, seen, unseen),
-        _drawn(task, network, unseen if len(unseen) else seen),
-        task.licence_section("The pictures belong to their owners and are no part of it."),
+        _TITLE.format(network=network),
+        model_card.data_section(job, "images", len(train_set), len(held_out), unit),
+        model_card.training_section(job, _METHODS[kind], progress),
+        _figures(job, network, objective, train_set, held_out),
+        _draw(job, network, held_out if len(held_out) else train_set),
+        model_card.licence_section("The images are not part of it and belong to their owners."),
     ])  # fmt: skip
-    (task.out / CARD).write_text(card)
+    (job.out / CARD_FILE).write_text(card)
     checkpoint.remove()
     return card
 
 
-def _read(folder: Path, side: int, labelled: bool | None) -> Album:
-    album, problems = image_dataset.read(folder, side, labelled=labelled)
+def _read(folder: Path, side: int, labelled: bool | None) -> ImageDataset:
+    dataset, problems = image_dataset.read(folder, side, labelled=labelled)
     for problem in problems:
-        click.echo(f"left out: {problem}", err=True)
-    labels = sorted(set(album.labels) - {""})
+        click.echo(f"skipped: {problem}", err=True)
+    labels = sorted(set(dataset.labels) - {""})
     if labels:
-        click.echo(f"supervised: {len(labels)} labels, the sub-folders {', '.join(labels[:10])}"
-                   + (", …" if len(labels) > 10 else ""))  # fmt: skip # noqa: PLR2004
+        shown = ", ".join(labels[:_MAX_LABELS_SHOWN])
+        more = ", …" if len(labels) > _MAX_LABELS_SHOWN else ""
+        click.echo(f"supervised: {len(labels)} labels, the sub-folders {shown}{more}")
     else:
         click.echo("self-supervised: no labels")
-    return album
+    return dataset
 
 
-def _identity(task: Task, declaration: Architecture, album: Album) -> dict[str, str]:
+def _identity(job: TrainingJob, declared: Architecture, dataset: ImageDataset) -> dict[str, str]:
     names = "\n".join(
-        f"{name}\t{label}" for name, label in zip(album.names, album.labels, strict=True)
+        f"{name}\t{label}" for name, label in zip(dataset.names, dataset.labels, strict=True)
     )
-    return task.identity() | {
-        "architecture": digest([declaration.to_json().encode()]),
-        "data": digest([names.encode(), album.pixels.tobytes()]),
+    return job.identity() | {
+        "architecture": content_digest([declared.to_json().encode()]),
+        "data": content_digest([names.encode(), dataset.pixels.tobytes()]),
     }
 
 
 def _figures(
-    task: Task, network: Network, lesson: Classes | Contrast, seen: Album, unseen: Album
+    job: TrainingJob,
+    network: Network,
+    objective: ClassificationObjective | ContrastiveObjective,
+    train_set: ImageDataset,
+    held_out: ImageDataset,
 ) -> str:
-    if not len(unseen):
-        return "## Figures\n\nNothing was held out, so nothing is known.\n"
-    rows = np.unique(np.linspace(0, len(unseen) - 1, min(len(unseen), _MOST)).astype(int))
-    files = [task.data / unseen.names[row] for row in rows]
+    if not len(held_out):
+        return model_card.NO_FIGURES
+    rows = np.linspace(0, len(held_out) - 1, min(len(held_out), _MAX_EDITED)).astype(int)
+    files = [job.data / held_out.names[row] for row in np.unique(rows)]
     lines = [
         "## Figures\n",
-        f"{len(files)} held-out pictures, each edited in six ways and saved as JPEG, look for",
-        "their original among them all, by cosine:\n",
+        f"Each of {len(files)} held-out images is edited in six ways and saved as JPEG. Each",
+        "edited image is a query for its original among all of them, by cosine:\n",
         "| edit | recall@1 | recall@5 |\n|---|---|---|",
         *(
-            f"| {edit} | {found.at_1:.1%} | {found.at_5:.1%} |"
-            for edit, found in evaluation.on_edits(network, files).items()
+            f"| {edit} | {recall.at_1:.1%} | {recall.at_5:.1%} |"
+            for edit, recall in evaluation.recall_by_edit(network, files).items()
         ),
     ]
-    if isinstance(lesson, Classes):
-        found = evaluation.on_labels(network, seen, unseen)
+    if isinstance(objective, ClassificationObjective):
+        recall = evaluation.recall_by_label(network, train_set, held_out)
         lines += [
-            f"\nHeld-out pictures whose label is told right: {lesson.accuracy():.1%}. With a",
-            f"picture of their label nearest among those learned from: {found.at_1:.1%}; among the",
-            f"five nearest: {found.at_5:.1%}.",
+            f"\nAccuracy on the labels of held-out images: {objective.accuracy():.1%}. Held-out",
+            f"images whose nearest training image has their label: {recall.at_1:.1%}; one of the",
+            f"five nearest: {recall.at_5:.1%}.",
         ]
     return "\n".join([*lines, ""])
 
 
-def _drawn(task: Task, network: Network, album: Album) -> str:
-    """Draw the network with one picture of an album."""
-    name = album.names[0]
-    picture = images.decode((task.data / name).read_bytes(), name)
-    files = feature_maps.draw(network, picture, task.out / "pictures")
+def _draw(job: TrainingJob, network: Network, dataset: ImageDataset) -> str:
+    """Draw the network with the first image of a dataset, and describe the drawings."""
+    name = dataset.names[0]
+    image = images.decode((job.data / name).read_bytes(), name)
+    files = feature_maps.draw(network, image, job.out / "pictures")
     return (
-        f"## Pictures\n\n`pictures/` shows the filters of each convolution and what each layer sees"
-        f" of\n`{name}` ({len(files)} files). `memetwin visualize` draws them for any picture.\n"
+        f"## Pictures\n\n`pictures/` has {len(files)} drawings: the filters of each convolution,"
+        f" and the feature maps\nof `{name}`. `memetwin visualize` draws those of any other image."
+        "\n"
     )

@@ -1,9 +1,9 @@
-"""Teaches a text model which texts belong together.
+"""The training of a text model on pairs of texts.
 
-The losses are those of sentence-transformers: MultipleNegativesRankingLoss lets each text find its
-own among all others of the batch, both ways; where pairs are labelled, CoSENTLoss ranks those that
-belong together above those that do not. Its trainer would need `accelerate` and `datasets`, a
-hundred megabytes of packages, and could not share our checkpoints.
+The losses are those of sentence-transformers. MultipleNegativesRankingLoss ranks the other text of
+a pair above all others of the batch, in both directions. Where pairs are labelled, CoSENTLoss ranks
+matching pairs above the others. The trainer of sentence-transformers is not used: it needs
+`accelerate` and `datasets`, a hundred megabytes of packages, and has checkpoints of its own.
 """
 
 from collections import deque
@@ -16,65 +16,74 @@ from sentence_transformers.sentence_transformer import losses
 from torch import Tensor
 
 from services.embedder.training import text_pairs
-from services.embedder.training.text_pairs import Pair
-from services.embedder.training.trainer import fast
+from services.embedder.training.text_pairs import TextPair
+from services.embedder.training.trainer import autocast_where_fast
 
 _BATCH = 64
-_DOCUMENT = ("document", "passage", "corpus")
+# Names under which models keep the prompts of queries and documents.
+_QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
 
 
 class TextPairObjective:
-    """A lesson (see descent.py): the first text of a pair is a query, the second a document.
+    """The objective of ranking matching texts first (see trainer.Objective).
+
+    The first text of a pair is a query, the second a document.
 
     Args:
-        model: what learns; its own prompts for queries and documents are used.
-        seen: pairs to learn from.
-        unseen: pairs that are held out.
-        seed: of all that is random.
+        model: is trained in place, with its own prompts for queries and documents.
+        train: pairs to learn from.
+        held_out: pairs for the held-out loss.
+        seed: of everything random.
     """
 
-    rate, weight_decay = 2e-5, 0.01
-    chances: Sequence[torch.Generator] = ()
+    learning_rate, weight_decay = 2e-5, 0.01
+    generators: Sequence[torch.Generator] = ()
 
     def __init__(
-        self, model: SentenceTransformer, seen: Sequence[Pair], unseen: Sequence[Pair], seed: int
+        self,
+        model: SentenceTransformer,
+        train: Sequence[TextPair],
+        held_out: Sequence[TextPair],
+        seed: int,
     ) -> None:
-        torch.manual_seed(seed)  # of what the model drops out
+        torch.manual_seed(seed)  # for dropout
         self.module: Any = model
-        self._seen, self._unseen = seen, unseen
-        self._groups = text_pairs.groups(seen)
-        self._ranking: Any = losses.MultipleNegativesRankingLoss(
+        self._train, self._held_out = train, held_out
+        self._groups = text_pairs.groups(train)
+        self._ranking_loss: Any = losses.MultipleNegativesRankingLoss(
             model, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
         )
-        self._order: Any = losses.CoSENTLoss(model)
+        self._label_loss: Any = losses.CoSENTLoss(model)
 
-    def batches(self, chance: torch.Generator) -> list[Tensor]:
-        """Return an epoch's batches; no two pairs of a batch share a text."""
-        order = torch.randperm(len(self._seen), generator=chance).tolist()
-        return _apart(order, self._groups, _BATCH)
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the row numbers of each batch; no two pairs of a batch share a text."""
+        order = torch.randperm(len(self._train), generator=generator).tolist()
+        return batches_without_shared_groups(order, self._groups, _BATCH)
 
     def loss(self, rows: Tensor) -> Tensor:
-        """Return the loss on some pairs."""
-        return self._loss([self._seen[row] for row in rows.tolist()])
+        """Compute the loss on some pairs."""
+        return self._loss([self._train[row] for row in rows.tolist()])
 
     def held_out_loss(self) -> float | None:
-        """Return the mean loss on the held-out pairs, in batches that are the same every time."""
-        if not self._unseen:
+        """Compute the mean loss of the held-out pairs, in the same batches every time."""
+        if not self._held_out:
             return None
-        batches = _apart(list(range(len(self._unseen))), text_pairs.groups(self._unseen), _BATCH)
-        found = [float(self._loss([self._unseen[row] for row in rows])) for rows in batches]
-        return sum(found) / len(found)
+        rows, groups = list(range(len(self._held_out))), text_pairs.groups(self._held_out)
+        batches = batches_without_shared_groups(rows, groups, _BATCH)
+        values = [self._loss([self._held_out[row] for row in batch]).item() for batch in batches]
+        return sum(values) / len(values)
 
-    def _loss(self, rows: Sequence[Pair]) -> Tensor:
-        same = torch.tensor([pair.same for pair in rows], device=self.module.device)
-        query, document = (self._prompt(names) for names in (("query",), _DOCUMENT))
-        texts = [query + pair.a for pair in rows] + [document + pair.b for pair in rows]
+    def _loss(self, pairs: Sequence[TextPair]) -> Tensor:
+        matches = torch.tensor([pair.matches for pair in pairs], device=self.module.device)
+        query, document = self._prompt(_QUERY), self._prompt(_DOCUMENT)
+        texts = [query + pair.a for pair in pairs] + [document + pair.b for pair in pairs]
         a, b = self._vectors(texts).chunk(2)
         total = a.new_zeros(())
-        if same.any():
-            total = total + self._ranking.compute_loss_from_embeddings([a[same], b[same]], None)
-        if not same.all():
-            total = total + self._order.compute_loss_from_embeddings([a, b], same.float())
+        if matches.any():
+            matching = [a[matches], b[matches]]
+            total = total + self._ranking_loss.compute_loss_from_embeddings(matching, None)
+        if not matches.all():
+            total = total + self._label_loss.compute_loss_from_embeddings([a, b], matches.float())
         return total
 
     def _vectors(self, texts: list[str]) -> Tensor:
@@ -82,27 +91,38 @@ class TextPairObjective:
             name: value.to(self.module.device) if isinstance(value, Tensor) else value
             for name, value in self.module.preprocess(texts).items()
         }
-        with fast(self.module.device):
+        with autocast_where_fast(self.module.device):
             vectors: Tensor = self.module(features)["sentence_embedding"]
         return vectors.float()
 
     def _prompt(self, names: Sequence[str]) -> str:
-        known = self.module.prompts or {}
-        return next((known[name] for name in names if known.get(name)), "")
+        prompts = self.module.prompts or {}
+        return next((prompts[name] for name in names if prompts.get(name)), "")
 
 
-def _apart(order: Sequence[int], groups: Sequence[int], size: int) -> list[Tensor]:
-    """Return batches of rows, none with two of a group, as many as there would be without."""
-    waiting, found = deque(order), []
+def batches_without_shared_groups(
+    order: Sequence[int], groups: Sequence[int], size: int
+) -> list[Tensor]:
+    """Split rows into batches, none with two rows of one group.
+
+    Args:
+        order: row numbers.
+        groups: the group of each row.
+        size: rows of a batch; where too few groups remain, a batch has fewer.
+
+    Returns:
+        ``len(order) // size`` batches, at least one; rows that fit into none are dropped.
+    """
+    waiting, batches = deque(order), []
     for _ in range(max(1, len(order) // size)):
-        taken: dict[int, int] = {}
-        later = []
-        while waiting and len(taken) < size:
+        row_of_group: dict[int, int] = {}
+        postponed = []
+        while waiting and len(row_of_group) < size:
             row = waiting.popleft()
-            if groups[row] in taken:
-                later.append(row)
+            if groups[row] in row_of_group:
+                postponed.append(row)
             else:
-                taken[groups[row]] = row
-        waiting.extendleft(reversed(later))
-        found.append(torch.tensor(list(taken.values())))
-    return found
+                row_of_group[groups[row]] = row
+        waiting.extendleft(reversed(postponed))
+        batches.append(torch.tensor(list(row_of_group.values())))
+    return batches

@@ -1,4 +1,4 @@
-"""Pairs of texts to learn from: read, and parted so that no text is on both sides."""
+"""Reads pairs of texts, and splits them so that no text is on both sides."""
 
 import json
 from collections.abc import Sequence
@@ -10,75 +10,81 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-_LABELS = ("label", "duplicate")  # the cache's pairs of questions say duplicate
+_LABEL_KEYS = ("label", "duplicate")  # pairs for the cache's calibration have "duplicate"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two texts; whether they belong together."""
+class TextPair:
+    """Two texts, and whether they match."""
 
     a: str
     b: str
-    same: bool = True
+    matches: bool = True
 
 
-def read(file: Path) -> list[Pair]:
-    """Read lines of JSON: ``{"a": …, "b": …}``, with ``"label": true`` or ``false`` if known.
+def read(file: Path) -> list[TextPair]:
+    """Read lines of JSON: ``{"a": …, "b": …}``, and ``"label": true`` or ``false`` where known.
 
     Raises:
-        ValueError: a line is something else, or no pair belongs together.
+        ValueError: a line is not such a pair, or no pair matches.
     """
-    found = [
-        _pair(line, f"{file}:{number}")
+    pairs = [
+        _parse(line, f"{file}:{number}")
         for number, line in enumerate(file.read_text().splitlines(), 1)
         if line.strip()
     ]
-    if not any(pair.same for pair in found):
-        raise ValueError(f"{file} has no pair of texts that belong together")
-    return found
+    if not any(pair.matches for pair in pairs):
+        raise ValueError(f"{file} has no pair of matching texts: at least one is needed")
+    return pairs
 
 
-def split(rows: Sequence[Pair], hold_out: int) -> tuple[list[Pair], list[Pair]]:
-    """Part pairs into those to learn from and those held out, which share no text.
+def split(pairs: Sequence[TextPair], hold_out: int) -> tuple[list[TextPair], list[TextPair]]:
+    """Split pairs into training and held-out pairs that share no text.
 
-    Pairs that share a text are one group; of every ``hold_out`` groups with a pair that belongs
-    together, the first is held out, of those without likewise. 0 holds out none.
+    Pairs that share a text form a group. The first of every ``hold_out`` groups with a matching
+    pair is held out, and the first of every ``hold_out`` groups without one.
+
+    Args:
+        pairs: in any order.
+        hold_out: 0 holds out nothing.
     """
-    group = groups(rows)
-    same = {group[row] for row, pair in enumerate(rows) if pair.same}
-    ordered = [*dict.fromkeys(one for one in group if one in same)]
-    others = [*dict.fromkeys(one for one in group if one not in same)]
-    out = {*ordered[::hold_out], *others[::hold_out]} if hold_out else set()
-    seen = [pair for row, pair in enumerate(rows) if group[row] not in out]
-    return seen, [pair for row, pair in enumerate(rows) if group[row] in out]
+    group_of = groups(pairs)
+    matching = {group_of[row] for row, pair in enumerate(pairs) if pair.matches}
+    with_match = [*dict.fromkeys(group for group in group_of if group in matching)]
+    without = [*dict.fromkeys(group for group in group_of if group not in matching)]
+    held_out = {*with_match[::hold_out], *without[::hold_out]} if hold_out else set()
+    return (
+        [pair for row, pair in enumerate(pairs) if group_of[row] not in held_out],
+        [pair for row, pair in enumerate(pairs) if group_of[row] in held_out],
+    )
 
 
-def groups(rows: Sequence[Pair]) -> list[int]:
-    """Return each pair's group: pairs that share a text, directly or by others, are in one."""
-    group = groups_of_texts(rows)
-    return [group[pair.a] for pair in rows]
+def groups(pairs: Sequence[TextPair]) -> list[int]:
+    """Return the group of each pair; pairs that share a text, even indirectly, are in one."""
+    group_of = groups_of_texts(pairs)
+    return [group_of[pair.a] for pair in pairs]
 
 
-def groups_of_texts(rows: Sequence[Pair]) -> dict[str, int]:
-    """Return the group of each text: those of a pair are in one."""
-    texts = dict.fromkeys(text for pair in rows for text in (pair.a, pair.b))
-    places = {text: place for place, text in enumerate(texts)}
-    ends = ([places[pair.a] for pair in rows], [places[pair.b] for pair in rows])
-    edges = coo_array((np.ones(len(rows), np.int8), ends), (len(places), len(places)))
+def groups_of_texts(pairs: Sequence[TextPair]) -> dict[str, int]:
+    """Return the group of each text; the texts of a pair are in one."""
+    texts = dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b))
+    numbers = {text: number for number, text in enumerate(texts)}
+    ends = ([numbers[pair.a] for pair in pairs], [numbers[pair.b] for pair in pairs])
+    edges = coo_array((np.ones(len(pairs), np.int8), ends), (len(numbers), len(numbers)))
     _, labels = connected_components(edges, directed=False)
-    return dict(zip(places, labels.tolist(), strict=True))
+    return dict(zip(numbers, labels.tolist(), strict=True))
 
 
-def _pair(line: str, place: str) -> Pair:
+def _parse(line: str, where: str) -> TextPair:
     try:
         values: Any = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
+        raise ValueError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(values, dict) or not all(
         isinstance(values.get(key), str) and values[key].strip() for key in ("a", "b")
     ):
-        raise ValueError(f'{place}: expected {{"a": "text", "b": "text"}}')
-    label = next((values[name] for name in _LABELS if name in values), True)
+        raise ValueError(f'{where}: expected {{"a": "text", "b": "text"}}')
+    label = next((values[key] for key in _LABEL_KEYS if key in values), True)
     if label not in (0, 1):
-        raise ValueError(f"{place}: label must be true or false, not {label!r}")
-    return Pair(values["a"], values["b"], bool(label))
+        raise ValueError(f"{where}: label must be true or false, not {label!r}")
+    return TextPair(values["a"], values["b"], bool(label))

@@ -1,7 +1,7 @@
-"""``memetwin train --pairs``: a text model and pairs of texts in, a better model in a folder out.
+"""``memetwin train --pairs``: fine-tunes a text model on pairs of texts.
 
-It keeps some pairs out, teaches the model the rest (sentences.py), measures it on the held-out
-pairs before and after, and writes it with a card that says all this.
+The pairs are split into training and held-out pairs. The model is trained (text_losses.py),
+evaluated on the held-out pairs before and after, and written to a folder together with its card.
 """
 
 from collections.abc import Sequence
@@ -16,118 +16,138 @@ from sklearn.metrics import average_precision_score
 from services.embedder.models.model import ModelLoadError
 from services.embedder.models.pretrained import model_digest
 from services.embedder.models.sentence_transformer import load_sentence_transformer
-from services.embedder.training import evaluation, text_pairs
-from services.embedder.training.checkpoints import Checkpoint, digest
+from services.embedder.training import evaluation, model_card, text_pairs
+from services.embedder.training.checkpoints import Checkpoint, content_digest
 from services.embedder.training.evaluation import Recall
-from services.embedder.training.task import CARD, CHECKPOINT, Task
+from services.embedder.training.job import (
+    CARD_FILE,
+    CHECKPOINT_FILE,
+    TrainingJob,
+    report_resumption,
+)
 from services.embedder.training.text_losses import TextPairObjective
-from services.embedder.training.text_pairs import Pair
-from services.embedder.training.trainer import Descent
+from services.embedder.training.text_pairs import TextPair
+from services.embedder.training.trainer import Trainer
 
-_MOST = 2000  # held-out pairs that are evaluated
-_FIRST = """# {name}
+_MAX_EVALUATED = 2000  # held-out pairs
+_TITLE = """# {name}
 
 A text model of sentence-transformers, fine-tuned from `{base}`. Digest `{digest}`.
-The embedder serves it: `MEMETWIN_TEXT_MODEL=FOLDER`.
+To serve it, set `MEMETWIN_TEXT_MODEL=FOLDER` for the embedder.
 """
-_METHOD = "by ranking each text's own above all others of its batch (MultipleNegativesRankingLoss)"
-_LABELLED = " and pairs that belong together above those that do not (CoSENTLoss)"
+_METHOD = (
+    "by ranking the other text of a pair above all others of the batch"
+    " (MultipleNegativesRankingLoss)"
+)
+_LABELLED = ", and matching pairs above the others (CoSENTLoss)"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """How good a model is on pairs.
+class PairMetrics:
+    """How well a model tells matching texts.
 
     Attributes:
-        recall: of texts that look for their own among all held-out second texts.
-        precision: average precision of the cosine at telling pairs that belong together.
+        recall: of the first texts as queries among all held-out second texts.
+        average_precision: of the cosine at telling matching pairs from the others.
     """
 
     recall: Recall
-    precision: float
+    average_precision: float
 
 
-def train(task: Task, base: str) -> str:
+def train(job: TrainingJob, base: str) -> str:
     """Fine-tune a text model and return its card.
 
+    Args:
+        job: the data, the output and the options.
+        base: the model to start from, a name or a folder.
+
     Raises:
-        ValueError: the pairs, the model or a checkpoint are not usable.
+        ValueError: the pairs, the model or a checkpoint is not usable.
     """
-    rows = text_pairs.read(task.data)
-    seen, unseen = text_pairs.split(rows, task.hold_out)
-    if len(seen) < 2:  # noqa: PLR2004 - a text finds its own among at least another
-        raise ValueError("training needs at least two pairs to learn from")
-    click.echo(f"training on {len(seen)} pairs, {len(unseen)} held out")
+    pairs = text_pairs.read(job.data)
+    train_set, held_out = text_pairs.split(pairs, job.hold_out)
+    if len(train_set) < 2:  # noqa: PLR2004 - a text is ranked above at least one other
+        raise ValueError("training needs at least two pairs that are not held out")
+    click.echo(f"training on {len(train_set)} pairs, {len(held_out)} held out")
     try:
-        model, origin = load_sentence_transformer(base)
+        model, base_digest = load_sentence_transformer(base)
     except ModelLoadError as error:
         raise ValueError(str(error)) from error
-    before = measure(model, unseen)
-    lesson = TextPairObjective(model, seen, unseen, task.plan.seed)
-    identity = task.identity() | {"model": origin, "data": digest([task.data.read_bytes()])}
-    checkpoint = Checkpoint(task.out / CHECKPOINT, identity)
-    descent = Descent(lesson, task.plan, checkpoint)
-    task.say_where(descent.progress)
-    progress = descent.run()
-    model.save(str(task.out), create_model_card=False)
-    labelled = "" if all(pair.same for pair in rows) else _LABELLED
-    name = task.out.resolve().name
+    before = evaluate(model, held_out)
+    objective = TextPairObjective(model, train_set, held_out, job.config.seed)
+    data_digest = content_digest([job.data.read_bytes()])
+    identity = job.identity() | {"model": base_digest, "data": data_digest}
+    checkpoint = Checkpoint(job.out / CHECKPOINT_FILE, identity)
+    trainer = Trainer(objective, job.config, checkpoint)
+    report_resumption(trainer.progress)
+    progress = trainer.run()
+    model.save(str(job.out), create_model_card=False)
+    method = _METHOD + ("" if all(pair.matches for pair in pairs) else _LABELLED)
+    name, unit = job.out.resolve().name, "groups of pairs that share texts"
     card = "\n".join([
-        _FIRST.format(name=name, base=base, digest=model_digest(str(task.out), model)),
-        task.data_section("pairs", len(seen), len(unseen), "groups of pairs that share texts"),
-        task.training_section(_METHOD + labelled, progress),
-        _figures(unseen, before, measure(model, unseen)),
-        task.licence_section(
-            f"They began as those of `{base}` (digest `{origin[:16]}`), whose licence goes on to"
-            " hold; the texts belong to their owners and are no part of them."
+        _TITLE.format(name=name, base=base, digest=model_digest(str(job.out), model)),
+        model_card.data_section(job, "pairs", len(train_set), len(held_out), unit),
+        model_card.training_section(job, method, progress),
+        _figures(len(held_out), before, evaluate(model, held_out)),
+        model_card.licence_section(
+            f"They began as those of `{base}` (digest `{base_digest[:16]}`), whose licence still"
+            " applies. The texts are not part of them and belong to their owners."
         ),
     ])  # fmt: skip
-    (task.out / CARD).write_text(card)
+    (job.out / CARD_FILE).write_text(card)
     checkpoint.remove()
     return card
 
 
-def measure(model: Any, rows: Sequence[Pair]) -> Figures | None:
-    """Measure a model on pairs; None if there are too few.
+def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
+    """Evaluate a model on pairs; return None if there are too few.
 
-    Where no pair is labelled false, the texts of one pair and the next are taken for such.
+    Where every pair matches, the first text of a pair and the second text of the pair before it are
+    taken as a pair that does not match.
     """
-    rows = rows[:_MOST]
-    same = np.array([pair.same for pair in rows])
-    if len(rows) < 2 or not same.any():  # noqa: PLR2004 - one alone is always found
+    pairs = pairs[:_MAX_EVALUATED]
+    matches = np.array([pair.matches for pair in pairs])
+    if len(pairs) < 2 or not matches.any():  # noqa: PLR2004 - a single text is always found
         return None
     options = {"normalize_embeddings": True, "show_progress_bar": False}
-    a = model.encode_query([pair.a for pair in rows], **options)
-    b = model.encode_document([pair.b for pair in rows], **options)
-    group = text_pairs.groups_of_texts([pair for pair in rows if pair.same])
-    order = (-a[same] @ b.T + 4 * _equal(rows, same)).argsort(1, kind="stable")[:, :5]
-    right_group = np.array([group.get(pair.b, -1) for pair in rows])[order]
-    found = right_group == np.array([group[pair.a] for pair in rows if pair.same])[:, None]
-    cosines, right = (a * b).sum(1), same
-    if same.all():
+    a = model.encode_query([pair.a for pair in pairs], **options)
+    b = model.encode_document([pair.b for pair in pairs], **options)
+    group_of = text_pairs.groups_of_texts([pair for pair in pairs if pair.matches])
+    # A query must find another text than itself: equal texts are ranked last.
+    distances = -a[matches] @ b.T + 4 * _same_text(pairs, matches)
+    order = distances.argsort(1, kind="stable")[:, :5]
+    found_groups = np.array([group_of.get(pair.b, -1) for pair in pairs])[order]
+    query_groups = np.array([group_of[pair.a] for pair in pairs if pair.matches])
+    recall = evaluation.recall(found_groups == query_groups[:, None])
+    cosines, labels = (a * b).sum(1), matches
+    if matches.all():
         cosines = np.concatenate([cosines, (a * np.roll(b, 1, 0)).sum(1)])
-        right = np.concatenate([same, np.zeros_like(same)])
-    return Figures(evaluation.recall(found), float(average_precision_score(right, cosines)))
+        labels = np.concatenate([matches, np.zeros_like(matches)])
+    return PairMetrics(recall, float(average_precision_score(labels, cosines)))
 
 
-def _equal(rows: Sequence[Pair], same: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say which second texts are the very text that looks: it shall find another."""
-    one, other = np.array([pair.a for pair in rows])[same], np.array([pair.b for pair in rows])
-    equal: NDArray[np.bool_] = one[:, None] == other
-    return equal
+def _same_text(pairs: Sequence[TextPair], matches: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Say which second texts equal the query, bool [matching pairs, pairs]."""
+    queries, documents = (
+        np.array(texts) for texts in zip(*((p.a, p.b) for p in pairs), strict=True)
+    )
+    same: NDArray[np.bool_] = queries[matches][:, None] == documents
+    return same
 
 
-def _figures(unseen: Sequence[Pair], before: Figures | None, after: Figures | None) -> str:
+def _figures(count: int, before: PairMetrics | None, after: PairMetrics | None) -> str:
     if before is None or after is None:
-        return "## Figures\n\nNothing was held out, so nothing is known.\n"
+        return model_card.NO_FIGURES
     rows = [
         ("recall@1", before.recall.at_1, after.recall.at_1),
         ("recall@5", before.recall.at_5, after.recall.at_5),
-        ("average precision of the cosine", before.precision, after.precision),
+        ("average precision of the cosine", before.average_precision, after.average_precision),
     ]
     lines = [
         "## Figures\n",
-        f"On {min(len(unseen), _MOST)} held-out pairs, none of whose texts was learned from:\n",
+        f"On {min(count, _MAX_EVALUATED)} held-out pairs, which share no text with the training"
+        " pairs:\n",
         "| | before | after |\n|---|---|---|",
         *(f"| {name} | {old:.1%} | {new:.1%} |" for name, old, new in rows),
     ]

@@ -1,8 +1,4 @@
-"""Gradient descent with early stopping and checkpoints: the one loop of every training.
-
-What is taught, and how wrong it still is, is a ``Lesson``'s own (contrast.py, classes.py,
-sentences.py).
-"""
+"""Trains a module by gradient descent, with early stopping and checkpoints."""
 
 import copy
 import dataclasses
@@ -18,60 +14,61 @@ from tqdm import tqdm
 
 from services.embedder.training.checkpoints import Checkpoint
 
-_WARM_UP = 0.05
+_WARM_UP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainerConfig:
     """How long to train, and from which seed.
 
     Attributes:
-        epochs: how often everything is seen; at most.
-        minutes: when to end even so; the learning rate still falls to zero.
-        patience: epochs without a lower loss on what was held out, after which it ends; 0: never.
-        seed: the same seed gives the same weights on the same machine and number of threads, unless
-            the minutes end first.
+        max_epochs: passes over the training data.
+        max_minutes: training ends after this time; the learning rate still falls to zero by then.
+        patience: training ends after so many epochs without a lower held-out loss; 0 disables
+            early stopping.
+        seed: equal seeds give equal weights on the same machine with the same number of threads,
+            unless training ends by ``max_minutes``.
     """
 
-    epochs: int
-    minutes: float = math.inf
+    max_epochs: int
+    max_minutes: float = math.inf
     patience: int = 0
     seed: int = 1
 
 
-class Lesson(Protocol):
-    """What is taught."""
+class Objective(Protocol):
+    """What a trainer minimises."""
 
     @property
     def module(self) -> nn.Module:
-        """What learns."""
+        """The module that is trained."""
         ...
 
     @property
-    def rate(self) -> float:
+    def learning_rate(self) -> float:
         """The highest learning rate."""
         ...
 
     @property
     def weight_decay(self) -> float:
-        """Of AdamW."""
+        """The weight decay of AdamW."""
         ...
 
     @property
-    def chances(self) -> Sequence[torch.Generator]:
-        """Random generators whose state decides what comes next."""
+    def generators(self) -> Sequence[torch.Generator]:
+        """The random generators that ``loss`` draws from; their states go into checkpoints."""
         ...
 
-    def batches(self, chance: torch.Generator) -> list[Tensor]:
-        """Return the rows of an epoch's batches, in a new order."""
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the row numbers of each batch of an epoch, in a new order."""
         ...
 
     def loss(self, rows: Tensor) -> Tensor:
-        """Return the loss on some rows of what is learned from."""
+        """Compute the loss on rows of the training data."""
         ...
 
     def held_out_loss(self) -> float | None:
-        """Return the loss on what is held out; None if nothing is."""
+        """Compute the loss on the held-out data; None if no data are held out."""
         ...
 
 
@@ -80,61 +77,66 @@ class Progress:
     """How far a training is.
 
     Attributes:
-        epoch: epochs that are over.
-        batch: batches of the current epoch that are over.
-        seconds: spent on training, of all runs together.
-        losses: on what was held out, after each epoch.
-        best: the epoch after which that was least, counted from 1; 0: none was measured.
+        epoch: completed epochs.
+        batch: completed batches of the current epoch.
+        seconds: time spent on training, in all runs.
+        held_out_losses: after each epoch.
+        best_epoch: the epoch, counted from 1, with the lowest held-out loss; 0 before the first.
     """
 
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    best: int = 0
+    held_out_losses: list[float] = field(default_factory=list)
+    best_epoch: int = 0
 
 
-class Descent:
-    """Teaches a lesson; with a checkpoint it goes on where the last run was interrupted.
+class Trainer:
+    """Minimises an objective; resumes from a checkpoint, if there is one.
 
     Raises:
-        ValueError: the checkpoint is of another training.
+        ValueError: the checkpoint is damaged, or belongs to another training.
     """
 
-    def __init__(self, lesson: Lesson, plan: Plan, checkpoint: Checkpoint | None = None) -> None:
-        self._lesson, self._plan, self._checkpoint = lesson, plan, checkpoint
-        self._optimiser = torch.optim.AdamW(
-            lesson.module.parameters(), lr=lesson.rate, weight_decay=lesson.weight_decay
+    def __init__(
+        self, objective: Objective, config: TrainerConfig, checkpoint: Checkpoint | None = None
+    ) -> None:
+        self._objective, self._config, self._checkpoint = objective, config, checkpoint
+        self._optimizer = torch.optim.AdamW(
+            objective.module.parameters(),
+            lr=objective.learning_rate,
+            weight_decay=objective.weight_decay,
         )
-        self._order = torch.Generator().manual_seed(plan.seed)
-        self._epoch_order = self._order.get_state()
-        self._best: dict[str, Tensor] | None = None
+        self._order = torch.Generator().manual_seed(config.seed)
+        # A checkpoint within an epoch draws the epoch's order again, from this state.
+        self._epoch_order_state = self._order.get_state()
+        self._best_state: dict[str, Tensor] | None = None
         self.progress = Progress()
         if checkpoint and (state := checkpoint.load()):
-            self._go_on(state)
+            self._restore(state)
 
     def run(self) -> Progress:
-        """Train to the end; what was best on the held-out part is kept.
+        """Train to the end; then load the weights of the epoch with the lowest held-out loss.
 
         Raises:
-            ValueError: it diverges.
+            ValueError: the training diverges.
         """
-        module = self._lesson.module.train()
+        module = self._objective.module.train()
         self._clock = time.monotonic()
         with tqdm(desc="training", unit="batch", mininterval=5) as bar:
-            while not self._over():
-                self._epoch(bar)
-        if self._best is not None:
-            module.load_state_dict(self._best)
+            while not self._finished():
+                self._run_epoch(bar)
+        if self._best_state is not None:
+            module.load_state_dict(self._best_state)
         module.eval()
         return self.progress
 
-    def _epoch(self, bar: "tqdm[Any]") -> None:
-        batches = self._lesson.batches(self._order)
-        bar.total = self._plan.epochs * len(batches)
+    def _run_epoch(self, bar: "tqdm[Any]") -> None:
+        batches = self._objective.batches(self._order)
+        bar.total = self._config.max_epochs * len(batches)
         bar.n = self.progress.epoch * len(batches) + self.progress.batch
         for rows in batches[self.progress.batch :]:
-            share = self._share(len(batches))
+            share = self._completed_share(len(batches))
             if share >= 1:
                 break
             loss = self._step(rows, share)
@@ -145,45 +147,47 @@ class Descent:
         self._end_epoch()
 
     def _step(self, rows: Tensor, share: float) -> float:
-        self._optimiser.param_groups[0]["lr"] = self._lesson.rate * schedule(share)
-        loss = self._lesson.loss(rows)
-        self._optimiser.zero_grad(set_to_none=True)
+        learning_rate = self._objective.learning_rate * learning_rate_factor(share)
+        self._optimizer.param_groups[0]["lr"] = learning_rate
+        loss = self._objective.loss(rows)
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._optimizer.step()
         now = time.monotonic()
         self.progress.seconds += now - self._clock
         self._clock = now
-        if not math.isfinite(found := loss.item()):
-            raise ValueError("training has diverged: the loss is no number any more")
-        return found
+        if not math.isfinite(value := loss.item()):
+            raise ValueError(f"the training has diverged: the loss is {value}")
+        return value
 
     def _end_epoch(self) -> None:
-        self._lesson.module.eval()
+        self._objective.module.eval()
         with torch.no_grad():
-            loss = self._lesson.held_out_loss()
-        self._lesson.module.train()
+            loss = self._objective.held_out_loss()
+        self._objective.module.train()
         progress = self.progress
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        self._epoch_order = self._order.get_state()
+        self._epoch_order_state = self._order.get_state()
         if loss is not None:
-            if loss < min(progress.losses, default=math.inf):
-                progress.best = progress.epoch
-                self._best = copy.deepcopy(self._lesson.module.state_dict())
-            progress.losses.append(loss)
+            if loss < min(progress.held_out_losses, default=math.inf):
+                progress.best_epoch = progress.epoch
+                self._best_state = copy.deepcopy(self._objective.module.state_dict())
+            progress.held_out_losses.append(loss)
         self._save_if_due()
 
-    def _share(self, batches: int) -> float:
-        """Return how much of the training is over, 0 to 1."""
-        done = (self.progress.epoch + self.progress.batch / batches) / self._plan.epochs
-        return max(done, self.progress.seconds / 60 / self._plan.minutes)
+    def _completed_share(self, batches: int) -> float:
+        """Return how much of the training is complete, from 0 to 1."""
+        epochs = self.progress.epoch + self.progress.batch / batches
+        by_time = self.progress.seconds / 60 / self._config.max_minutes
+        return max(epochs / self._config.max_epochs, by_time)
 
-    def _over(self) -> bool:
-        progress, plan = self.progress, self._plan
-        waited = progress.epoch - progress.best if progress.losses else 0
+    def _finished(self) -> bool:
+        progress, config = self.progress, self._config
+        waited = progress.epoch - progress.best_epoch if progress.held_out_losses else 0
         return (
-            progress.epoch >= plan.epochs
-            or progress.seconds / 60 >= plan.minutes
-            or (plan.patience > 0 and waited >= plan.patience)
+            progress.epoch >= config.max_epochs
+            or progress.seconds / 60 >= config.max_minutes
+            or (config.patience > 0 and waited >= config.patience)
         )
 
     def _save_if_due(self) -> None:
@@ -193,44 +197,48 @@ class Descent:
     def _state(self) -> dict[str, Any]:
         return {
             "progress": dataclasses.asdict(self.progress),
-            "module": self._lesson.module.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "best": self._best,
-            "order": self._epoch_order,
-            "chances": [chance.get_state() for chance in self._lesson.chances],
+            "module": self._objective.module.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self._best_state,
+            "order": self._epoch_order_state,
+            "generators": [one.get_state() for one in self._objective.generators],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
-    def _go_on(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any]) -> None:
         self.progress = Progress(**state["progress"])
-        self._lesson.module.load_state_dict(state["module"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._best = state["best"]
-        self._epoch_order = state["order"]
-        self._order.set_state(self._epoch_order)
-        for chance, kept in zip(self._lesson.chances, state["chances"], strict=True):
-            chance.set_state(kept)
+        self._objective.module.load_state_dict(state["module"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best_state = state["best"]
+        self._epoch_order_state = state["order"]
+        self._order.set_state(self._epoch_order_state)
+        for generator, saved in zip(self._objective.generators, state["generators"], strict=True):
+            generator.set_state(saved)
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def schedule(share: float) -> float:
-    """Warm up over the first twentieth, then fall to zero along a cosine."""
-    warm = min(1.0, share / _WARM_UP + 0.01)
-    return warm * (1 + math.cos(math.pi * share)) / 2
+def learning_rate_factor(share: float) -> float:
+    """Return the factor of the learning rate: a linear warm-up, then half a cosine to zero.
+
+    Args:
+        share: how much of the training is complete, from 0 to 1.
+    """
+    warm_up = min(1.0, share / _WARM_UP_SHARE + 0.01)
+    return warm_up * (1 + math.cos(math.pi * share)) / 2
 
 
-def fast(device: torch.device | str) -> torch.autocast:
-    """Compute in bfloat16 where that is fast: on CUDA, and on CPUs that have it."""
+def autocast_where_fast(device: torch.device | str) -> torch.autocast:
+    """Return an autocast to bfloat16, enabled on CUDA and on CPUs with bfloat16 instructions."""
     kind = torch.device(device).type
-    # Ruinous on other CPUs; the question has no public name.
+    # Other CPUs emulate bfloat16 and are many times slower. There is no public API to ask.
     enabled = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(kind, torch.bfloat16, enabled=enabled)
 
 
-def shuffled(count: int, size: int, chance: torch.Generator) -> list[Tensor]:
-    """Return whole batches of ``size`` of ``count`` rows in a new order; the rest stays out."""
-    rows = torch.randperm(count, generator=chance)
+def shuffled_batches(count: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Split ``count`` rows in random order into batches of ``size``; drop an incomplete one."""
+    rows = torch.randperm(count, generator=generator)
     return list(rows[: count // size * size].view(-1, size))

@@ -1,4 +1,4 @@
-"""An image network while it learns: convolutions normalised, views shrunk to its side."""
+"""An image network in training: batch normalisation after each convolution."""
 
 import copy
 
@@ -9,15 +9,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from services.embedder.models.architecture import Architecture
 from services.embedder.models.network import Network, build
-from services.embedder.training.trainer import fast
+from services.embedder.training.trainer import autocast_where_fast
 
-RATE, WEIGHT_DECAY = 2e-3, 0.02
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.02
 TEMPERATURE = 0.08
-_LENGTH_WEIGHT = 1.0
+_UNIT_NORM_WEIGHT = 1.0
 
 
-class Trainable(nn.Module):
-    """A declared network with batch normalisation, which ``network`` folds away."""
+class TrainableNetwork(nn.Module):
+    """A declared network with batch normalisation (https://arxiv.org/abs/1502.03167)."""
 
     mean: Tensor
     deviation: Tensor
@@ -25,7 +25,7 @@ class Trainable(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.layers = _normalised(build(architecture))
+        self.layers = _with_batch_norm(build(architecture))
         for name in ("mean", "deviation"):
             colours = torch.tensor(getattr(architecture, name)).view(3, 1, 1) * 255
             self.register_buffer(name, colours, persistent=False)
@@ -35,32 +35,31 @@ class Trainable(nn.Module):
         )  # type: ignore[call-overload]
 
     def forward(self, views: Tensor) -> Tensor:
-        """Encode views, float32 [n, 3, side, side] from 0 to 255; return [n, dimensions]."""
-        planes = (self.shrink(views).to(self.mean.device) - self.mean) / self.deviation
-        with fast(self.mean.device):
-            vectors: Tensor = self.layers(planes.contiguous(memory_format=torch.channels_last))
+        """Encode views, float32 [n, 3, side, side] from 0 to 255, as float32 [n, dimensions]."""
+        pixels = (self.resize(views).to(self.mean.device) - self.mean) / self.deviation
+        with autocast_where_fast(self.mean.device):
+            vectors: Tensor = self.layers(pixels.contiguous(memory_format=torch.channels_last))
         return vectors.float()
 
-    def shrink(self, views: Tensor) -> Tensor:
-        """Bring views to the network's side."""
+    def resize(self, views: Tensor) -> Tensor:
+        """Resize views to the network's input, as float32."""
         size = (self.architecture.side, self.architecture.side)
         if views.shape[2:] == size:
             return views.float()
         return F.interpolate(views.float(), size=size, mode="bilinear", antialias=True)
 
     def network(self) -> Network:
-        """Return what was learned, as it is kept."""
-        return Network(self.architecture, _folded(self.layers).cpu())
+        """Return the trained network, with batch normalisation folded into the convolutions."""
+        return Network(self.architecture, _fold_batch_norm(self.layers).cpu())
 
 
-def length_loss(vectors: Tensor) -> Tensor:
-    """Pull lengths towards 1, so that inner product and L2 rank well, too."""
+def unit_norm_loss(vectors: Tensor) -> Tensor:
+    """Penalise norms other than 1, so that inner product and L2 rank as well as cosine."""
     loss: Tensor = (vectors.norm(dim=1) - 1).square().mean()
-    return _LENGTH_WEIGHT * loss
+    return _UNIT_NORM_WEIGHT * loss
 
 
-def _normalised(layers: nn.Sequential) -> nn.Sequential:
-    """Follow every convolution by batch normalisation (https://arxiv.org/abs/1502.03167)."""
+def _with_batch_norm(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(
         *(
             nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels))
@@ -71,14 +70,13 @@ def _normalised(layers: nn.Sequential) -> nn.Sequential:
     )
 
 
-def _folded(layers: nn.Module) -> nn.Sequential:
-    """Fold the normalisation into the convolutions: the network that is kept needs none."""
-    kept = copy.deepcopy(layers).eval()
+def _fold_batch_norm(layers: nn.Module) -> nn.Sequential:
+    copied = copy.deepcopy(layers).eval()
     return nn.Sequential(
         *(
             fuse_conv_bn_eval(*layer)
             if isinstance(layer, nn.Sequential) and isinstance(layer[0], nn.Conv2d)
             else layer
-            for layer in kept.children()
+            for layer in copied.children()
         )
     )
