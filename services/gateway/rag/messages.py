@@ -18,7 +18,7 @@ from services.gateway.rag.types import (
 )
 
 
-def question(
+def read_question(
     request: rag_pb2.AskRequest | rag_pb2.StreamAskRequest | rag_pb2.RetrieveRequest,
 ) -> Question:
     """Return the question of a request. Raises InvalidArgument for a bound out of range."""
@@ -51,7 +51,7 @@ def question(
     )
 
 
-def passage(value: Passage) -> rag_pb2.Passage:
+def _write_passage(value: Passage) -> rag_pb2.Passage:
     """Return the message of a passage."""
     return rag_pb2.Passage(
         document_id=value.document,
@@ -69,7 +69,7 @@ def passage(value: Passage) -> rag_pb2.Passage:
     )
 
 
-def citation(value: Citation) -> rag_pb2.Citation:
+def _write_citation(value: Citation) -> rag_pb2.Citation:
     """Return the message of a citation."""
     return rag_pb2.Citation(
         start=value.start,
@@ -83,7 +83,7 @@ def citation(value: Citation) -> rag_pb2.Citation:
     )
 
 
-def timings(value: Timings) -> rag_pb2.RagTimings:
+def _write_timings(value: Timings) -> rag_pb2.RagTimings:
     """Return the message of timings."""
     return rag_pb2.RagTimings(
         cache=value.cache,
@@ -96,7 +96,7 @@ def timings(value: Timings) -> rag_pb2.RagTimings:
     )
 
 
-def refusal(value: RefusalDecision) -> rag_pb2.Refusal:
+def _write_refusal(value: RefusalDecision) -> rag_pb2.Refusal:
     """Return the message of a refusal."""
     return rag_pb2.Refusal(
         reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT,
@@ -106,36 +106,36 @@ def refusal(value: RefusalDecision) -> rag_pb2.Refusal:
     )
 
 
-def retrieved(
+def write_retrieval(
     passages: list[Passage], decision: RefusalDecision, spent: Timings
 ) -> rag_pb2.RetrieveResponse:
     """Return the response with the passages that were retrieved."""
     return rag_pb2.RetrieveResponse(
-        passages=map(passage, passages),
-        timings=timings(spent),
-        refusal=refusal(decision) if decision.refused else None,
+        passages=map(_write_passage, passages),
+        timings=_write_timings(spent),
+        refusal=_write_refusal(decision) if decision.refused else None,
     )
 
 
-def events(event: Event) -> list[rag_pb2.StreamAskResponse]:
+def write_events(event: Event) -> list[rag_pb2.StreamAskResponse]:
     """Return the messages of an event; an answer comes after its citations and its usage."""
     message = rag_pb2.StreamAskResponse
     if isinstance(event, str):
         return [message(delta=event)]
     if isinstance(event, Retrieved):
-        return [message(retrieval=rag_pb2.Retrieval(passages=map(passage, event.passages)))]
-    final = answer(event)
+        return [message(retrieval=rag_pb2.Retrieval(passages=map(_write_passage, event.passages)))]
+    final = write_answer(event)
     citations = [message(citation=one) for one in final.citations]
     usage = [message(usage=final.usage)] if event.usage else []
     return [*citations, *usage, message(final=final)]
 
 
-def labelled_questions(request: rag_pb2.CalibrateRefusalsRequest) -> list[LabelledQuestion]:
+def read_labelled_questions(request: rag_pb2.CalibrateRefusalsRequest) -> list[LabelledQuestion]:
     """Return the labelled questions of a request."""
     return [LabelledQuestion(one.question, one.answerable) for one in request.questions]
 
 
-def calibration_report(value: CalibrationReport) -> rag_pb2.CalibrateRefusalsResponse:
+def write_calibration_report(value: CalibrationReport) -> rag_pb2.CalibrateRefusalsResponse:
     """Return the message of a calibration report."""
     return rag_pb2.CalibrateRefusalsResponse(
         min_score=value.calibration.min_score,
@@ -146,13 +146,13 @@ def calibration_report(value: CalibrationReport) -> rag_pb2.CalibrateRefusalsRes
     )
 
 
-def answer(value: Answer) -> rag_pb2.AskResponse:
+def write_answer(value: Answer) -> rag_pb2.AskResponse:
     """Return the message of an answer or a refusal."""
     message = rag_pb2.AskResponse(
         answer=value.text,
-        citations=map(citation, value.citations),
-        timings=timings(value.timings),
-        passages=map(passage, value.passages),
+        citations=map(_write_citation, value.citations),
+        timings=_write_timings(value.timings),
+        passages=map(_write_passage, value.passages),
         decision=messages.decision_to_message(value.decision),
         model=value.model,
         usage=cache_pb2.Usage(**value.usage),
@@ -160,7 +160,7 @@ def answer(value: Answer) -> rag_pb2.AskResponse:
         dropped_citations=value.dropped,
     )
     if value.refusal:
-        message.refusal.CopyFrom(refusal(value.refusal))
+        message.refusal.CopyFrom(_write_refusal(value.refusal))
     else:
         message.writer = rag_pb2.WRITER_LANGUAGE_MODEL if value.model else rag_pb2.WRITER_EXTRACTIVE
     return message

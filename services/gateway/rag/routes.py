@@ -46,11 +46,11 @@ class RagRoutes:
             ) from error
         _apply_cache_control(request.headers.get("cache-control", ""), message)
         if EVENT_STREAM in request.headers.get("accept", ""):
-            return await self._stream(messages.question(message))
+            return await self._stream(messages.read_question(message))
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
-                answer = await self._rag.ask(messages.question(message))
-        body = message_to_dict(messages.answer(answer))
+                answer = await self._rag.ask(messages.read_question(message))
+        body = message_to_dict(messages.write_answer(answer))
         return JSONResponse(body, headers=_headers(answer, message))
 
     async def _stream(self, question: Question) -> StreamingResponse:
@@ -83,7 +83,7 @@ async def _event_stream(first: Event, following: AsyncIterator[Event]) -> AsyncI
 
 def _server_sent_events(event: Event) -> list[str]:
     texts = []
-    for message in messages.events(event):
+    for message in messages.write_events(event):
         kind = str(message.WhichOneof("event"))
         texts.append(server_sent_event(kind, message_to_dict(message)[kind]))
     return texts

@@ -29,7 +29,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> AsyncIterator[rag_pb2.IngestDocumentsResponse]:
         """Ingest documents as they arrive."""
         async for receipt in self._ingest.ingest(_sources(request_iterator)):
-            yield ingest_messages.receipt(receipt)
+            yield ingest_messages.write_receipt(receipt)
 
     async def GetDocument(
         self, request: rag_pb2.GetDocumentRequest, context: Any
@@ -37,7 +37,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         """Return a document."""
         document = await self._ingest.get(request.collection, request.id)
         return rag_pb2.GetDocumentResponse(
-            document=ingest_messages.document(document, with_text=True)
+            document=ingest_messages.write_document(document, with_text=True)
         )
 
     async def DeleteDocument(
@@ -55,7 +55,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
             request.collection, request.page_size, request.page_token
         )
         return rag_pb2.ListDocumentsResponse(
-            documents=[ingest_messages.document(one, with_text=False) for one in page],
+            documents=[ingest_messages.write_document(one, with_text=False) for one in page],
             next_page_token=token,
         )
 
@@ -63,20 +63,20 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
         """Return passages."""
-        return messages.retrieved(*await self._rag.retrieve(messages.question(request)))
+        return messages.write_retrieval(*await self._rag.retrieve(messages.read_question(request)))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
         self._check_model(request.model)
-        return messages.answer(await self._rag.ask(messages.question(request)))
+        return messages.write_answer(await self._rag.ask(messages.read_question(request)))
 
     async def StreamAsk(
         self, request: rag_pb2.StreamAskRequest, context: Any
     ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
         """Answer a question, with the text in pieces."""
         self._check_model(request.model)
-        async for event in self._rag.stream(messages.question(request), streamed=True):
-            for message in messages.events(event):
+        async for event in self._rag.stream(messages.read_question(request), streamed=True):
+            for message in messages.write_events(event):
                 yield message
 
     async def CalibrateRefusals(
@@ -84,9 +84,9 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> rag_pb2.CalibrateRefusalsResponse:
         """Calibrate when to refuse."""
         report = await self._abstention.calibrate(
-            request.collection, messages.labelled_questions(request), dry_run=request.dry_run
+            request.collection, messages.read_labelled_questions(request), dry_run=request.dry_run
         )
-        return messages.calibration_report(report)
+        return messages.write_calibration_report(report)
 
     def _check_model(self, model: str) -> None:
         if model and not self._has_model:
@@ -113,7 +113,7 @@ async def _sources(
     async for request in requests:
         if request.WhichOneof("part") == "header":
             if header is not None:
-                yield ingest_messages.source(header, bytes(content))
+                yield ingest_messages.read_source(header, bytes(content))
             header, content = request.header, bytearray()
         elif header is None:
             raise InvalidArgument(
@@ -122,4 +122,4 @@ async def _sources(
         elif len(content) <= MAX_DOCUMENT_BYTES:
             content += request.content
     if header is not None:
-        yield ingest_messages.source(header, bytes(content))
+        yield ingest_messages.read_source(header, bytes(content))

@@ -11,7 +11,7 @@ _METRICS = {number: name for name, number in fields.METRIC_NUMBERS.items()} | {
 }
 
 
-def metric(number: int) -> str:
+def read_metric(number: int) -> str:
     """Return the name of a metric. Raises InvalidArgument for an unknown number."""
     if number not in _METRICS:
         raise InvalidArgument(
@@ -20,7 +20,7 @@ def metric(number: int) -> str:
     return _METRICS[number]  # type: ignore[index]
 
 
-def twin(value: Twin) -> twin_pb2.Twin:
+def write_twin(value: Twin) -> twin_pb2.Twin:
     """Return the message of a twin."""
     return twin_pb2.Twin(
         id=value.id,
@@ -33,10 +33,10 @@ def twin(value: Twin) -> twin_pb2.Twin:
     )
 
 
-def results(value: TwinResults, *, total: float) -> twin_pb2.FindTwinResponse:
+def write_results(value: TwinResults, *, total: float) -> twin_pb2.FindTwinResponse:
     """Return the response with results; the whole call took ``total`` seconds."""
     return twin_pb2.FindTwinResponse(
-        twins=map(twin, value.twins),
+        twins=map(write_twin, value.twins),
         model=value.model,
         model_digest=value.model_digest,
         timings=twin_pb2.TwinTimings(embed=value.embed, search=value.search, total=total),

@@ -43,7 +43,7 @@ class TwinRoutes:
                     results = await self._twins.find(photo, metric, count)
                 else:
                     results = await self._twins.find_by_text(str(options["text"]), metric, count)
-        reply = messages.results(results, total=results.embed + results.search)
+        reply = messages.write_results(results, total=results.embed + results.search)
         return JSONResponse(message_to_dict(reply))
 
     async def picture(self, request: Request) -> Response:

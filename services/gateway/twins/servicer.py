@@ -21,7 +21,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     ) -> twin_pb2.FindTwinResponse:
         """Find the twins of a picture or a text."""
         started = time.perf_counter()
-        metric = messages.metric(request.metric)
+        metric = messages.read_metric(request.metric)
         if request.WhichOneof("query") is None:
             raise InvalidArgument(
                 "EMPTY_QUERY", "The query is empty; send an image or a text.", field="query"
@@ -30,7 +30,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
             results = await self._twins.find_by_text(request.text, metric, request.limit)
         else:
             results = await self._twins.find(request.image, metric, request.limit)
-        return messages.results(results, total=time.perf_counter() - started)
+        return messages.write_results(results, total=time.perf_counter() - started)
 
     async def AddTwin(
         self, request: twin_pb2.AddTwinRequest, context: Any
@@ -38,14 +38,16 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         """Add a picture."""
         picture = Picture(request.title, request.image, request.id, list(request.tags))
         twin, created = await self._twins.add(picture)
-        return twin_pb2.AddTwinResponse(twin=messages.twin(twin), created=created)
+        return twin_pb2.AddTwinResponse(twin=messages.write_twin(twin), created=created)
 
     async def ListTwins(
         self, request: twin_pb2.ListTwinsRequest, context: Any
     ) -> twin_pb2.ListTwinsResponse:
         """List twins."""
         page, token = await self._twins.page(request.page_size, request.page_token)
-        return twin_pb2.ListTwinsResponse(twins=map(messages.twin, page), next_page_token=token)
+        return twin_pb2.ListTwinsResponse(
+            twins=map(messages.write_twin, page), next_page_token=token
+        )
 
     async def GetPicture(
         self, request: twin_pb2.GetPictureRequest, context: Any

@@ -5,7 +5,7 @@ from services.gateway.backends import fields
 from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 
 
-def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
+def read_source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
     """Return the document of a header and the content that follows it."""
     return Source(
         collection=header.collection,
@@ -17,7 +17,7 @@ def source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
     )
 
 
-def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
+def write_receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
     """Return the message of a receipt."""
     return rag_pb2.IngestDocumentsResponse(
         id=value.id,
@@ -31,7 +31,7 @@ def receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
     )
 
 
-def document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceDocument:
+def write_document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceDocument:
     """Return the message of a document, with its text if ``with_text``."""
     return rag_pb2.SourceDocument(
         id=value.id,

@@ -52,7 +52,7 @@ class DocumentRoutes:
                     if form is not None:
                         await form.close()
         return JSONResponse(
-            {"receipts": [message_to_dict(messages.receipt(one)) for one in receipts]}
+            {"receipts": [message_to_dict(messages.write_receipt(one)) for one in receipts]}
         )
 
 
