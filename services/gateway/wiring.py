@@ -161,7 +161,7 @@ def _cache(common: Common) -> CacheParts:
     settings, backends, stack = common.settings, common.backends, common.stack
     prefix = settings.redis_prefix
     scopes, store = Scopes(common.redis, prefix), CacheStore(common.redis, prefix)
-    stack.callback(store.close)
+    stack.push_async_callback(store.close)
     prices = Prices.parse(settings.llm_prices)
     usage = UsageRecorder(scopes, store, UsageStore(common.redis, prefix), prices)
     stack.push_async_callback(usage.close)

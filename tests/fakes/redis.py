@@ -26,6 +26,10 @@ class FakeRedis:
         self.script: Callable[[list[str], list[Any]], Any] = lambda keys, arguments: 1
         self.failure: Exception | None = None
 
+    def client(self) -> "FakeRedis":
+        """Return a client on a connection of its own."""
+        return self
+
     def pipeline(self, *, transaction: bool) -> "FakePipeline":
         return FakePipeline(self)
 

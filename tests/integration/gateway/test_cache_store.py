@@ -19,7 +19,7 @@ async def store(redis_url: str, prefix: str) -> AsyncIterator[CacheStore]:
     client = redis_store.connect(redis_url)
     one = CacheStore(client, f"{prefix}store-{uuid.uuid4()}:")
     yield one
-    one.close()
+    await one.close()
     await client.aclose()
 
 
@@ -115,7 +115,7 @@ async def test_a_lost_connection_is_opened_again(store: CacheStore, redis_url: s
     assert await store.get("here")
     with redis.Redis.from_url(redis_url) as client:
         name = f"store-test-{uuid.uuid4()}"
-        await store._redis.client_setname(name)
+        await store._reader.client_setname(name)
         for one in client.client_list(_type="normal"):
             if one["name"] == name:
                 client.client_kill_filter(_id=one["id"])
@@ -131,5 +131,5 @@ async def test_an_unreachable_redis_is_unavailable() -> None:
     store = CacheStore(client, "absent:")
     outcomes = await asyncio.gather(*(store.get("x") for _ in range(5)), return_exceptions=True)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
-    store.close()
+    await store.close()
     await client.aclose()

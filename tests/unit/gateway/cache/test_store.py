@@ -3,6 +3,8 @@ import json
 from typing import Any
 
 import pytest
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.errors import Unavailable
@@ -124,6 +126,23 @@ async def test_a_request_id_belongs_to_its_first_entry() -> None:
     assert await claims.claim_request_id("other", "r", "b") == "b"
 
 
+async def test_a_cluster_reads_each_slot_by_itself() -> None:
+    """MGET of several slots is an error on a cluster."""
+    commands: list[list[str]] = []
+
+    class Cluster(RedisCluster):
+        async def mget_nonatomic(self, keys: Any, *args: Any) -> list[Any]:
+            commands.append(list(keys))
+            return [json.dumps({"id": key[-1]}).encode() for key in keys]
+
+    cluster = Cluster(startup_nodes=[ClusterNode("127.0.0.1", 1)])
+    reads = CacheStore(cluster, "p:")  # type: ignore[arg-type]
+    assert await asyncio.gather(reads.get("a"), reads.get("b")) == [{"id": "a"}, {"id": "b"}]
+    assert await reads.get_many(["c"]) == [{"id": "c"}]
+    assert [len(keys) for keys in commands] == [2, 1]
+    await reads.close()
+
+
 async def test_closing_cancels_reads() -> None:
     class HangingRedis(FakeRedis):
         async def mget(self, keys: list[str]) -> list[bytes | None]:
@@ -134,6 +153,6 @@ async def test_closing_cancels_reads() -> None:
     read = asyncio.create_task(reads.get("a"))
     for _ in range(3):
         await asyncio.sleep(0)
-    reads.close()
+    await reads.close()
     with pytest.raises(asyncio.CancelledError):
         await read
