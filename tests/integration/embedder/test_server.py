@@ -1,5 +1,6 @@
-import io
-import os
+"""The embedder over gRPC, with the models that ship with it."""
+
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,7 @@ from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     load_sentence_transformer,
 )
-from tests.embedder_process import EmbedderProcess, request
+from tests.media_files import saved, scene
 from tests.refusals import refusal
 from tests.stack import Stack
 
@@ -34,189 +35,145 @@ def embed(stub: Stub, *inputs: str | bytes, **options: Any) -> Any:
         else embedder_pb2.Input(image=value)
         for value in inputs
     ]
-    return stub.Embed(embedder_pb2.EmbedRequest(inputs=messages, **options), timeout=60)
+    return stub.Embed(embedder_pb2.EmbedRequest(inputs=messages, **options), timeout=120)
 
 
-def rows(reply: Any) -> Any:
-    return np.frombuffer(reply.vectors, "<f4").reshape(-1, reply.dimensions)
+def vectors(response: Any) -> Any:
+    return np.frombuffer(response.vectors, "<f4").reshape(-1, response.dimensions)
 
 
-def picture(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (80, 60)) -> bytes:
-    gradient = Image.linear_gradient("L").resize(size)
-    colours = Image.merge("RGB", (gradient, gradient.rotate(180), gradient.rotate(90)))
-    file = io.BytesIO()
-    colours.convert(mode).save(file, kind)
-    return file.getvalue()
+def trial_of(model: embedder_pb2.Model) -> embedder_pb2.Trial:
+    """Return the trial of the runtime that computes a model."""
+    selected = model.runtime, model.dtype
+    [trial] = [one for one in model.trials if (one.runtime, one.dtype) == selected]
+    return trial
 
 
-def test_vectors_are_those_of_sentence_transformers() -> None:
+def test_vectors_are_those_of_sentence_transformers(stub: Stub) -> None:
     expected = load_sentence_transformer(DEFAULT_TEXT_MODEL)[0].encode(TEXTS)
-    exact = EmbedderProcess(os.environ | {"MEMETWIN_RUNTIME": "exact"})
-    reply = exact.stub.Embed(request(TEXTS), timeout=60)
-    exact.stop()
-    assert (rows(reply) * expected).sum(1).min() > 0.9999
-    assert reply.model == DEFAULT_TEXT_MODEL
-    assert list(reply.truncated) == [False, False, False, False]
-    assert reply.tokens[1] == 3
+    response = embed(stub, *TEXTS)
+    trial = trial_of(stub.GetModel(embedder_pb2.GetModelRequest()).model)
+    assert (vectors(response) * expected).sum(1).min() > trial.min_cosine - 0.02
+    assert response.model == DEFAULT_TEXT_MODEL
+    assert list(response.truncated) == [False, False, False, False]
+    assert response.tokens[1] == 3
 
 
 def test_a_vector_does_not_depend_on_its_batch(stub: Stub) -> None:
-    alone = np.vstack([rows(embed(stub, text)) for text in TEXTS])
+    alone = np.vstack([vectors(embed(stub, text)) for text in TEXTS])
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda n: rows(embed(stub, TEXTS[n % 4])), range(64)))
+        together = list(pool.map(lambda n: vectors(embed(stub, TEXTS[n % 4])), range(64)))
     assert min(float(row[0] @ alone[n % 4]) for n, row in enumerate(together)) > 0.9995
 
 
-def test_long_texts_are_cut_or_refused(stub: Stub) -> None:
+def test_long_texts_are_truncated_or_refused(stub: Stub) -> None:
     long = "word " * 3000
-    assert list(embed(stub, long).truncated) == [True]
-    assert list(embed(stub, long).tokens) == [256]
+    response = embed(stub, long)
+    assert (list(response.truncated), list(response.tokens)) == ([True], [256])
     request = embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(text=long)], truncate=False)
     assert refusal(stub.Embed, request)[:2] == (INVALID, "TEXT_TOO_LONG")
 
 
 def test_encodings_carry_the_same_vectors(stub: Stub) -> None:
-    whole = rows(embed(stub, *TEXTS))
+    whole = vectors(embed(stub, *TEXTS))
     half = embed(stub, *TEXTS, encoding=embedder_pb2.ENCODING_FLOAT16)
     assert np.frombuffer(half.vectors, "<f2").reshape(4, -1) == pytest.approx(whole, abs=1e-3)
     small = embed(stub, *TEXTS, encoding=embedder_pb2.ENCODING_INT8)
-    values = np.frombuffer(small.vectors, np.int8).reshape(4, -1)
-    assert values * np.array(small.scale) + np.array(small.offset) == pytest.approx(whole, abs=2e-3)
+    codes = np.frombuffer(small.vectors, np.int8).reshape(4, -1)
+    assert codes * np.array(small.scale) + np.array(small.offset) == pytest.approx(whole, abs=2e-3)
     bits = embed(stub, *TEXTS, encoding=embedder_pb2.ENCODING_BINARY)
-    unpacked = np.unpackbits(np.frombuffer(bits.vectors, np.uint8).reshape(4, -1), axis=1)
-    assert (unpacked == (whole > 0)).all()
+    signs = np.unpackbits(np.frombuffer(bits.vectors, np.uint8).reshape(4, -1), axis=1)
+    clear = np.abs(whole) > 1e-3  # a sign near zero may depend on the batch
+    assert (signs == (whole > 0))[clear].all()
 
 
 def test_int8_codes_of_all_calls_compare(stub: Stub) -> None:
     def codes(*texts: str, **options: Any) -> tuple[Any, list[float]]:
-        reply = embed(stub, *texts, encoding=embedder_pb2.ENCODING_INT8, **options)
-        values = np.frombuffer(reply.vectors, np.int8).reshape(len(texts), -1).astype(np.float32)
-        return values / np.linalg.norm(values, axis=1, keepdims=True), list(reply.scale)
+        response = embed(stub, *texts, encoding=embedder_pb2.ENCODING_INT8, **options)
+        values = np.frombuffer(response.vectors, np.int8).reshape(len(texts), -1).astype("f4")
+        return values / np.linalg.norm(values, axis=1, keepdims=True), list(response.scale)
 
-    for cut in (0, 64):
-        alone, scale = codes(TEXTS[0], dimensions=cut)
-        others, same = codes(*TEXTS[1:], TEXTS[0], dimensions=cut)
-        whole = rows(embed(stub, *TEXTS, dimensions=cut))
-        assert scale == same
+    for dimensions in (0, 64):
+        alone, scale = codes(TEXTS[0], dimensions=dimensions)
+        others, same_scale = codes(*TEXTS[1:], TEXTS[0], dimensions=dimensions)
+        whole = vectors(embed(stub, *TEXTS, dimensions=dimensions))
+        assert scale == same_scale
         assert float(alone[0] @ others[-1]) > 0.999
         assert alone @ others[:3].T == pytest.approx(whole[:1] @ whole[1:].T, abs=0.01)
 
 
-def test_dimensions_are_cut_and_normalised(stub: Stub) -> None:
-    whole, cut = rows(embed(stub, *TEXTS)), rows(embed(stub, *TEXTS, dimensions=64))
+def test_truncated_dimensions_are_normalised(stub: Stub) -> None:
+    whole, cut = vectors(embed(stub, *TEXTS))[:, :64], vectors(embed(stub, *TEXTS, dimensions=64))
     assert np.linalg.norm(cut, axis=1) == pytest.approx(1, abs=1e-5)
-    assert cut == pytest.approx(
-        whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True), abs=1e-5
-    )
+    whole = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+    assert (cut * whole).sum(1) == pytest.approx(1, abs=1e-3)
 
 
-def test_pictures_of_every_kind_are_embedded(stub: Stub) -> None:
-    kinds = [
-        picture("JPEG"),
-        picture("JPEG", "CMYK"),
-        picture("PNG", "RGBA"),
-        picture("PNG", "P"),
-        picture("PNG", "LA"),
-        picture("WEBP"),
-        picture("GIF", "P"),
-        picture("BMP"),
-    ]
-    vectors = rows(embed(stub, *kinds))
-    assert vectors.shape == (8, 256)
-    assert np.isfinite(vectors).all()
+def test_images_of_every_format_are_embedded(stub: Stub) -> None:
+    files = [
+        saved(scene().convert(mode), kind)
+        for kind, mode in (("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"),
+                           ("PNG", "LA"), ("WEBP", "RGB"), ("GIF", "P"), ("BMP", "RGB"))
+    ]  # fmt: skip
+    found = vectors(embed(stub, *files))
+    assert found.shape == (8, 256)
+    assert np.isfinite(found).all()
 
 
-def test_a_turned_photo_is_read_upright(stub: Stub) -> None:
-    upright = Image.open(io.BytesIO(picture())).convert("RGB")
+def test_a_rotated_photograph_is_read_upright(stub: Stub) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
-    turned = io.BytesIO()
-    upright.transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
-    one, other = rows(embed(stub, picture())), rows(embed(stub, turned.getvalue()))
-    assert one == pytest.approx(other, abs=1e-4)
-
-
-def bomb() -> bytes:
-    file = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "EMPTY_PICTURE"),
-        (b"no picture", "NOT_A_PICTURE"),
-        (picture("JPEG")[:300], "NOT_A_PICTURE"),
-        (picture("PNG")[:100], "NOT_A_PICTURE"),
-        (b"\xff" * (21 * 2**20), "PICTURE_TOO_LARGE"),
-        (bomb(), "PICTURE_TOO_LARGE"),
-    ],
-    ids=["empty", "text", "cut JPEG", "cut PNG", "bytes", "bomb"],
-)
-def test_what_is_no_picture_is_refused(stub: Stub, data: bytes, reason: str) -> None:
-    request = embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(image=data)])
-    assert refusal(stub.Embed, request)[:2] == (INVALID, reason)
-
-
-def test_fuzzed_pictures_are_embedded_or_refused(stub: Stub) -> None:
-    random = np.random.default_rng(0)
-    whole = [picture(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
-    for number in range(100):
-        data = bytearray(whole[number % 5])
-        for place in random.integers(0, len(data), 8):
-            data[place] = random.integers(256)
-        call = stub.Embed.future(
-            embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(image=bytes(data))])
-        )
-        assert call.code() in (grpc.StatusCode.OK, INVALID)
-        if call.code() == grpc.StatusCode.OK:
-            assert np.isfinite(rows(call.result())).all()
+    exif[0x0112] = 6  # shown rotated by 90 degrees
+    rotated = saved(scene().transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    one, other = vectors(embed(stub, saved(scene(), "PNG"))), vectors(embed(stub, rotated))
+    assert float(one[0] @ other[0]) > 0.9999
 
 
 def test_bad_requests_are_refused(stub: Stub) -> None:
-    def ask(*inputs: Any, **options: Any) -> tuple[Any, str]:
+    def reason(*inputs: Any, **options: Any) -> tuple[Any, str]:
         request = embedder_pb2.EmbedRequest(inputs=inputs, **options)
         return refusal(stub.Embed, request)[:2]
 
-    text, image = embedder_pb2.Input(text="a"), embedder_pb2.Input(image=picture())
-    assert ask() == (INVALID, "EMPTY_BATCH")
-    assert ask(embedder_pb2.Input()) == (INVALID, "EMPTY_INPUT")
-    assert ask(embedder_pb2.Input(text=" ")) == (INVALID, "EMPTY_TEXT")
-    assert ask(text, model="none") == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
-    assert ask(text, image) == (INVALID, "MIXED_MODALITIES")
-    assert ask(image, model=DEFAULT_TEXT_MODEL) == (INVALID, "WRONG_MODALITY")
-    assert ask(embedder_pb2.Input(audio=b"x")) == (INVALID, "NO_MODEL_FOR_MODALITY")
-    assert ask(text, dimensions=1000) == (INVALID, "BAD_DIMENSIONS")
-    assert ask(text, encoding=9) == (INVALID, "UNKNOWN_ENCODING")
-    assert ask(*[text] * 2049) == (INVALID, "TOO_MANY_INPUTS")
+    text = embedder_pb2.Input(text="a")
+    image = embedder_pb2.Input(image=saved(scene(), "PNG"))
+    assert reason() == (INVALID, "EMPTY_BATCH")
+    assert reason(embedder_pb2.Input()) == (INVALID, "EMPTY_INPUT")
+    assert reason(embedder_pb2.Input(text=" ")) == (INVALID, "EMPTY_TEXT")
+    assert reason(embedder_pb2.Input(image=b"not an image")) == (INVALID, "NOT_A_PICTURE")
+    assert reason(text, model="none") == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert reason(text, image) == (INVALID, "MIXED_MODALITIES")
+    assert reason(image, model=DEFAULT_TEXT_MODEL) == (INVALID, "WRONG_MODALITY")
+    assert reason(embedder_pb2.Input(audio=b"x")) == (INVALID, "NO_MODEL_FOR_MODALITY")
+    assert reason(text, dimensions=1000) == (INVALID, "BAD_DIMENSIONS")
+    assert reason(text, encoding=9) == (INVALID, "UNKNOWN_ENCODING")
+    assert reason(*[text] * 2049) == (INVALID, "TOO_MANY_INPUTS")
 
 
-def test_a_stream_answers_in_order_and_goes_on_after_an_error(stub: Stub) -> None:
-    def requests() -> Any:
+def test_a_stream_responds_in_order_and_goes_on_after_an_error(stub: Stub) -> None:
+    def requests() -> Iterator[embedder_pb2.EmbedStreamRequest]:
         for text in ("one", "", "two"):
             request = embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(text=text)])
             yield embedder_pb2.EmbedStreamRequest(request=request)
 
-    first, bad, last = stub.EmbedStream(requests(), timeout=30)
+    first, bad, last = stub.EmbedStream(requests(), timeout=120)
     assert bad.error.reason == "EMPTY_TEXT"
-    assert rows(first.response) == pytest.approx(rows(embed(stub, "one")), abs=1e-3)
-    assert rows(last.response) == pytest.approx(rows(embed(stub, "two")), abs=1e-3)
+    for response, text in ((first, "one"), (last, "two")):
+        cosine = float(vectors(response.response)[0] @ vectors(embed(stub, text))[0])
+        assert cosine > 0.9995
 
 
-def test_tokens_lie_where_they_are_said_to(stub: Stub) -> None:
+def test_tokens_are_at_their_offsets(stub: Stub) -> None:
     text = "Grüße, memes!"
-    reply = stub.Tokenize(embedder_pb2.TokenizeRequest(texts=[text]))
-    [tokens] = reply.results
-    pieces = [text[a:b] for a, b in zip(tokens.starts, tokens.ends, strict=True)]
-    assert "".join(pieces) == text.replace(" ", "")
-    assert tokens.count == len(pieces) + 2
+    response = stub.Tokenize(embedder_pb2.TokenizeRequest(texts=[text]))
+    [tokens] = response.results
+    parts = [text[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True)]
+    assert "".join(parts) == text.replace(" ", "")
+    assert tokens.count == len(parts) + 2
 
 
-def test_models_tell_what_they_are(stub: Stub) -> None:
-    reply = stub.ListModels(embedder_pb2.ListModelsRequest(page_size=1))
-    [first] = reply.models
-    rest = stub.ListModels(embedder_pb2.ListModelsRequest(page_token=reply.next_page_token))
+def test_models_are_listed_and_described(stub: Stub) -> None:
+    response = stub.ListModels(embedder_pb2.ListModelsRequest(page_size=1))
+    [first] = response.models
+    rest = stub.ListModels(embedder_pb2.ListModelsRequest(page_token=response.next_page_token))
     assert [first.name, *(model.name for model in rest.models)] == [
         "all-MiniLM-L6-v2",
         "memetwin-convnet",
@@ -224,7 +181,9 @@ def test_models_tell_what_they_are(stub: Stub) -> None:
     model = stub.GetModel(embedder_pb2.GetModelRequest()).model
     assert (model.dimensions, model.max_tokens, model.ready) == (384, 256, True)
     assert len(model.digest) == 64
-    reference, *others = model.trials
-    assert (reference.runtime, reference.dtype, reference.found) == ("torch", "float32", 23)
-    assert (model.runtime, model.dtype) in [(one.runtime, one.dtype) for one in model.trials]
-    assert all(one.mean_cosine > 0.99 and one.independence > 0.9995 for one in others)
+    reference, selected = model.trials[0], trial_of(model)
+    assert (reference.runtime, reference.dtype) == ("torch", "float32")
+    assert reference.found == reference.top1_hits > 20  # found is the deprecated name
+    assert selected.top1_hits >= reference.top1_hits
+    assert selected.mean_cosine > 0.99
+    assert selected.batch_invariance > 0.9995
