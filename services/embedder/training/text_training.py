@@ -70,10 +70,7 @@ def train(job: TrainingJob, base: str) -> str:
     if len(train_set) < 2:  # noqa: PLR2004 - a text is ranked above at least one other
         raise ValueError("training needs at least two pairs that are not held out")
     click.echo(f"training on {len(train_set)} pairs, {len(held_out)} held out")
-    try:
-        model, base_digest = load_sentence_transformer(base)
-    except ModelLoadError as error:
-        raise ValueError(str(error)) from error
+    model, base_digest = _load(base)
     before = evaluate(model, held_out)
     objective = TextPairObjective(model, train_set, held_out, job.config.seed)
     data_digest = content_digest([job.data.read_bytes()])
@@ -98,6 +95,13 @@ def train(job: TrainingJob, base: str) -> str:
     (job.out / CARD_FILE).write_text(card)
     checkpoint.remove()
     return card
+
+
+def _load(base: str) -> tuple[Any, str]:
+    try:
+        return load_sentence_transformer(base)
+    except ModelLoadError as error:
+        raise ValueError(str(error)) from error
 
 
 def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
