@@ -1,7 +1,6 @@
-"""Callers of the embedder, in processes of their own: they have nothing to do with what it does.
+"""Load generators for the embedder, each in a process of its own.
 
-A caller's process shares the processors with the server, but not its interpreter, its libraries or
-its memory.
+They share the processors with the server, but not its interpreter, its libraries or its memory.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ from tests.embedder_process import request
 WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
 BULK = embedder_pb2.PRIORITY_BULK
 WARM_UP = 256
-LEAST_BYTES = 384 * 4
+MIN_RESPONSE_BYTES = 384 * 4
 Channel = grpc.aio.Channel
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 2**20)]
 T = TypeVar("T")
@@ -41,24 +40,34 @@ def texts(start: int = 0) -> Iterator[str]:
 
 
 @dataclass
-class Seen:
-    """What one kind of caller saw; times are seconds."""
+class LoadResult:
+    """What a load generator measured; times are seconds.
+
+    Attributes:
+        codes: calls by status code.
+        retry_delays: refused calls that carried a retry delay.
+        latencies: of the calls that succeeded.
+        inference: seconds in the model, of the calls that succeeded.
+        seconds: duration of the whole load.
+        cpu: processor time of the load generator itself.
+    """
 
     codes: Counter[str] = field(default_factory=Counter)
-    hints: int = 0
-    times: list[float] = field(default_factory=list)
+    retry_delays: int = 0
+    latencies: list[float] = field(default_factory=list)
     inference: list[float] = field(default_factory=list)
-    took: float = 0.0
+    seconds: float = 0.0
     cpu: float = 0.0
 
-    def p99(self, values: Sequence[float]) -> float:
-        return float(np.percentile(values, 99)) if values else float("nan")
+
+def p99(values: Sequence[float]) -> float:
+    return float(np.percentile(values, 99)) if values else float("nan")
 
 
-class Apart:
-    """A process for callers. Use as ``with Apart() as apart``."""
+class LoadProcess:
+    """A process that generates load. Use as ``with LoadProcess() as process``."""
 
-    def __enter__(self) -> "Apart":
+    def __enter__(self) -> "LoadProcess":
         self._pool = ProcessPoolExecutor(1, get_context("spawn"))
         self._pool.submit(os.getpid).result()
         return self
@@ -82,40 +91,40 @@ def _stub(channel: Channel) -> Any:
     return embedder_pb2_grpc.EmbedderServiceStub(channel)
 
 
-async def callers(channel: Channel, count: int, start: int, callers: int = 64) -> Seen:
-    """Let callers ask one question after another, ``count`` in all; some before do not count.
+async def single_texts(channel: Channel, count: int, start: int, callers: int = 64) -> LoadResult:
+    """Embed ``count`` single texts by concurrent callers, after a warm-up that is not measured.
 
-    Requests are written beforehand and replies not read, so that callers cost little.
+    Requests are serialised beforehand and responses are not parsed, so that callers cost little.
     """
     embed: Any = channel.unary_unary("/memetwin.embedder.v1.EmbedderService/Embed")
 
-    async def ask(some: list[bytes]) -> None:
-        waiting = iter(some)
+    async def call_all(messages: list[bytes]) -> None:
+        remaining = iter(messages)
 
         async def caller() -> None:
-            for message in waiting:
-                assert len(await embed(message, timeout=120)) > LEAST_BYTES
+            for message in remaining:
+                assert len(await embed(message, timeout=120)) > MIN_RESPONSE_BYTES
 
         await asyncio.gather(*(caller() for _ in range(callers)))
 
     fresh = texts(start)
     messages = [request([next(fresh)]).SerializeToString() for _ in range(WARM_UP + count)]
-    await ask(messages[:WARM_UP])
-    return await _timed(ask(messages[WARM_UP:]))
+    await call_all(messages[:WARM_UP])
+    return await _timed(call_all(messages[WARM_UP:]))
 
 
-async def batches(channel: Channel, count: int, start: int, size: int = 256) -> Seen:
+async def batches(channel: Channel, count: int, start: int, size: int = 256) -> LoadResult:
     """Embed one batch after another."""
     stub, fresh = _stub(channel), texts(start)
 
-    async def ask() -> None:
+    async def call_all() -> None:
         for _ in range(count // size):
             await stub.Embed(request(list(itertools.islice(fresh, size))), timeout=120)
 
-    return await _timed(ask())
+    return await _timed(call_all())
 
 
-async def stream(channel: Channel, count: int, start: int, size: int = 256) -> Seen:
+async def stream(channel: Channel, count: int, start: int, size: int = 256) -> LoadResult:
     """Embed a stream of batches."""
     stub, fresh = _stub(channel), texts(start)
 
@@ -124,52 +133,56 @@ async def stream(channel: Channel, count: int, start: int, size: int = 256) -> S
             batch = request(list(itertools.islice(fresh, size)), priority=BULK)
             yield embedder_pb2.EmbedStreamRequest(request=batch)
 
-    async def ask() -> None:
+    async def call_all() -> None:
         async for reply in stub.EmbedStream(requests()):
             assert reply.HasField("response"), reply.error
 
-    return await _timed(ask())
+    return await _timed(call_all())
 
 
-async def _timed(work: Awaitable[None]) -> Seen:
+async def _timed(work: Awaitable[None]) -> LoadResult:
     started, cpu = time.perf_counter(), time.process_time()
     await work
-    return Seen(took=time.perf_counter() - started, cpu=time.process_time() - cpu)
+    return LoadResult(seconds=time.perf_counter() - started, cpu=time.process_time() - cpu)
 
 
-async def flow(
+async def constant_rate(
     channel: Channel, seconds: float, rate: float, size: int, start: int, *, bulk: bool = False
-) -> Seen:
-    """Call at a steady rate of texts a second, whatever becomes of the calls before."""
+) -> LoadResult:
+    """Send ``rate`` texts a second for ``seconds``, whether or not earlier calls have ended."""
     stub, fresh, started = _stub(channel), texts(start), time.monotonic()
-    seen, calls = Seen(), set[asyncio.Task[None]]()
+    result, calls = LoadResult(), set[asyncio.Task[None]]()
     options = {"priority": BULK} if bulk else {}
     for number in itertools.count():
         due = started + number * size / rate
         if due > started + seconds:
             break
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        task = asyncio.create_task(_call(stub, list(itertools.islice(fresh, size)), seen, options))
+        task = asyncio.create_task(
+            _call(stub, list(itertools.islice(fresh, size)), result, options)
+        )
         calls.add(task)
         task.add_done_callback(calls.discard)
     await asyncio.gather(*calls)
-    return seen
+    return result
 
 
-async def _call(stub: Any, batch: Sequence[str], seen: Seen, options: dict[str, Any]) -> None:
+async def _call(
+    stub: Any, batch: Sequence[str], result: LoadResult, options: dict[str, Any]
+) -> None:
     started = time.perf_counter()
     try:
         reply = await stub.Embed(request(batch, **options), timeout=30)
     except grpc.aio.AioRpcError as error:
-        seen.codes[error.code().name] += 1
-        seen.hints += _has_hint(error)
+        result.codes[error.code().name] += 1
+        result.retry_delays += _has_retry_delay(error)
         return
-    seen.codes["OK"] += 1
-    seen.times.append(time.perf_counter() - started)
-    seen.inference.append(reply.timings.inference)
+    result.codes["OK"] += 1
+    result.latencies.append(time.perf_counter() - started)
+    result.inference.append(reply.timings.inference)
 
 
-def _has_hint(error: Any) -> bool:
+def _has_retry_delay(error: Any) -> bool:
     status = rpc_status.from_call(error)
     return bool(status) and any(
         one.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for one in status.details

@@ -1,4 +1,4 @@
-"""An embedder that remembers, over a real model."""
+"""The vector cache in front of a real model."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,13 +16,14 @@ from services.embedder.service import EmbeddingService, EmbedResult
 from services.errors import InvalidArgument
 
 
+@pytest.fixture(scope="module")
+def model() -> SentenceTransformerModel:
+    return SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
+
+
 @pytest.fixture
-async def service() -> AsyncIterator[EmbeddingService]:
-    spec = ModelSpec(
-        DEFAULT_TEXT_MODEL,
-        frozenset({"text"}),
-        lambda: SentenceTransformerModel.load(DEFAULT_TEXT_MODEL),
-    )
+async def service(model: SentenceTransformerModel) -> AsyncIterator[EmbeddingService]:
+    spec = ModelSpec(DEFAULT_TEXT_MODEL, frozenset({"text"}), lambda: model)
     async with ModelRegistry([spec], 100_000) as registry:
         await registry.find("").load_finished.wait()
         service = EmbeddingService(registry, 2**20)
@@ -30,49 +31,25 @@ async def service() -> AsyncIterator[EmbeddingService]:
         service.close()
 
 
-def rows(reply: EmbedResult) -> Any:
-    return np.frombuffer(reply.vectors.data, "<f4").reshape(-1, reply.vectors.dimensions)
+def vectors(result: EmbedResult) -> Any:
+    return np.frombuffer(result.vectors.data, "<f4").reshape(-1, result.vectors.dimensions)
 
 
-async def test_no_store_keeps_vectors_out_of_the_cache(service: EmbeddingService) -> None:
-    assert (await service.embed(EmbedRequest(["a cat"], no_store=True))).cached_inputs == 0
-    assert (await service.embed(EmbedRequest(["a cat"]))).cached_inputs == 0
-    again = await service.embed(EmbedRequest(["a cat", "a dog"], no_store=True))
-    assert again.cached_inputs == 1
-    assert (await service.embed(EmbedRequest(["a dog"]))).cached_inputs == 0
-
-
-async def test_remembered_vectors_are_the_computed_ones(service: EmbeddingService) -> None:
+async def test_cached_vectors_are_the_computed_ones(service: EmbeddingService) -> None:
     first = await service.embed(EmbedRequest(["a cat", "a dog", "a cat"]))
     again = await service.embed(EmbedRequest(["a dog", "a bird", "a cat"]))
     assert (first.cached_inputs, again.cached_inputs) == (0, 2)
     assert first.tokens == [4, 4, 4] == again.tokens
-    assert (rows(first)[0] == rows(first)[2]).all()
-    assert (rows(again)[[0, 2]] == rows(first)[[1, 0]]).all()
-    assert abs(float(rows(again)[1] @ rows(again)[0])) < 0.99
+    assert (vectors(first)[0] == vectors(first)[2]).all()
+    assert (vectors(again)[[0, 2]] == vectors(first)[[1, 0]]).all()
+    assert abs(float(vectors(again)[1] @ vectors(again)[0])) < 0.99
     whole = await service.embed(EmbedRequest(["a cat", "a dog"]))
     assert (whole.cached_inputs, whole.timings.inference) == (2, 0)
 
 
-async def test_cuts_share_an_entry_and_tasks_do_not(service: EmbeddingService) -> None:
-    await service.embed(EmbedRequest(["a cat"], dimensions=64))
-    whole = await service.embed(EmbedRequest(["a cat"]))
-    assert (whole.cached_inputs, rows(whole).shape) == (1, (1, 384))
-    assert (await service.embed(EmbedRequest(["a cat"], task="query"))).cached_inputs == 0
-
-
-async def test_a_remembered_text_that_was_cut_is_still_refused(service: EmbeddingService) -> None:
+async def test_a_cached_text_that_was_truncated_is_still_refused(service: EmbeddingService) -> None:
     long = "word " * 500
-    assert (await service.embed(EmbedRequest([long]))).truncated == [True]
-    assert (await service.embed(EmbedRequest([long]))).truncated == [True]
+    for _ in range(2):
+        assert (await service.embed(EmbedRequest([long]))).truncated == [True]
     with pytest.raises(InvalidArgument, match="256 tokens"):
         await service.embed(EmbedRequest([long], truncate=False))
-
-
-async def test_a_text_has_the_same_int8_bytes_in_every_batch(service: EmbeddingService) -> None:
-    alone = await service.embed(EmbedRequest(["a cat"], encoding="int8"))
-    batch = await service.embed(
-        EmbedRequest(["a dog", "a cat", "a far away land"], encoding="int8")
-    )
-    assert batch.vectors.scale == alone.vectors.scale
-    assert batch.vectors.data[384 : 2 * 384] == alone.vectors.data

@@ -96,6 +96,15 @@ async def test_a_cached_text_that_was_truncated_is_still_refused(model: FakeMode
     assert (refused.value.reason, refused.value.field) == ("TEXT_TOO_LONG", "inputs[1].text")
 
 
+async def test_no_store_keeps_vectors_out_of_the_cache(model: FakeModel) -> None:
+    async with serving(model) as service:
+        assert (await service.embed(EmbedRequest(["a cat"], no_store=True))).cached_inputs == 0
+        assert (await service.embed(EmbedRequest(["a cat"]))).cached_inputs == 0
+        again = await service.embed(EmbedRequest(["a cat", "a dog"], no_store=True))
+        assert again.cached_inputs == 1
+        assert (await service.embed(EmbedRequest(["a dog"]))).cached_inputs == 0
+
+
 async def test_a_text_has_the_same_int8_bytes_in_every_batch(model: FakeModel) -> None:
     async with serving(model) as service:
         alone = await service.embed(EmbedRequest(["a cat"], encoding="int8"))
