@@ -6,11 +6,9 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,11 +27,11 @@ from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Context, Entry, Request, Scope
 from services.gateway.cache.vectors import pack
 from tests.bench.echo import METHOD
+from tests.bench.own_redis import redis_url
 from tests.bench.search import p50s
 from tests.conftest import ROOT
 from tests.embedder_process import EmbedderProcess
 from tests.ports import reserve_port
-from tests.redis_server import RedisServer
 from tests.service_process import ServiceProcess
 from tests.stack import channel
 
@@ -275,12 +273,7 @@ def main() -> None:
         "--redis", help="use this Redis, and the entries that an earlier run stored in it"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        url = options.redis
-        if not url:
-            server = RedisServer(Path(folder))
-            stack.callback(server.stop)
-            url = server.url
+    with redis_url(options.redis) as url, contextlib.ExitStack() as stack:
         run(stack, url)
 
 

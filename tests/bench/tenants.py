@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
-from tests.redis_server import RedisServer
+from tests.bench.own_redis import redis_url
 from tests.service_process import ServiceProcess
 
 LOOKUPS, CALLERS = 100_000, 32
@@ -187,12 +187,11 @@ def main() -> None:
     parser.add_argument("--redis", help="use this Redis")
     parser.add_argument("--lookups", type=int, default=LOOKUPS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        url = options.redis
-        if not url:
-            server = RedisServer(Path(folder))
-            stack.callback(server.stop)
-            url = server.url
+    with (
+        redis_url(options.redis) as url,
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.ExitStack() as stack,
+    ):
         file, tenants = keys(Path(folder)), Tenants()
         prefixes = (f"bench-{place}:{uuid.uuid4()}:" for place in ("together", "alone"))
         together, alone = (start(stack, url, prefix, file) for prefix in prefixes)

@@ -21,13 +21,13 @@ STEPS = "Tell me the steps to reset a {}."
 
 
 class Caller:
-    """Calls one gateway for a tenant of its own, or for another's."""
+    """Calls one gateway for a tenant of its own, or for the given one."""
 
     def __init__(self, channel: grpc.Channel, tenant: str = "") -> None:
         self._stub = cache_pb2_grpc.CacheServiceStub(channel)
         self.scope = cache_pb2.Scope(tenant=tenant or str(uuid.uuid4()))
 
-    def keep(self, thing: str) -> str:
+    def store(self, thing: str) -> str:
         request = cache_pb2.CreateEntryRequest(
             scope=self.scope, prompt=f"How do I reset my {thing}?", response=f"Press {thing}."
         )
@@ -53,14 +53,14 @@ class Caller:
         )
         return self._stub.ReportFeedback(request).deleted
 
-    def wrong(self) -> Any:
+    def wrong_ratio(self) -> Any:
         request = cache_pb2.GetStatsRequest(scope=self.scope)
         return self._stub.GetStats(request).tenant_wrong_ratio
 
 
 @pytest.fixture(scope="module")
 def other(stack: Stack, redis_url: str, prefix: str) -> Iterator[ServiceProcess]:
-    """A second gateway, in a process of its own."""
+    """A second gateway in its own process."""
     gateway = ServiceProcess(
         "gateway",
         REDIS_URL=redis_url,
@@ -73,10 +73,10 @@ def other(stack: Stack, redis_url: str, prefix: str) -> Iterator[ServiceProcess]
     gateway.close()
 
 
-def test_a_strict_budget_explores_until_answers_have_shown_that_they_fit(stack: Stack) -> None:
+def test_a_strict_budget_explores_until_observations_support_a_hit(stack: Stack) -> None:
     caller = Caller(stack.gateway)
     for thing in THINGS:
-        caller.keep(thing)
+        caller.store(thing)
     first = caller.ask(THINGS[-1], 0.07, STEPS)
     assert (first.kind, first.miss_reason) == (MISS, cache_pb2.MISS_REASON_EXPLORES)
     for thing in THINGS[:-1]:
@@ -88,25 +88,27 @@ def test_a_strict_budget_explores_until_answers_have_shown_that_they_fit(stack: 
     assert served.probability_correct > first.probability_correct
 
 
-def test_wrong_answers_after_misses_lower_the_probability(stack: Stack) -> None:
+def test_wrong_candidates_lower_the_probability(stack: Stack) -> None:
     caller = Caller(stack.gateway)
     for thing in THINGS:
-        caller.keep(thing)
+        caller.store(thing)
     for thing in THINGS[:-1]:
         caller.ask(thing, 0.01, STEPS)
         caller.answer(thing, f"Nobody has ever reset a {thing} and lived.", STEPS)
     wait_until(lambda: caller.ask(THINGS[-1], 0.01, STEPS).probability_correct < 0.5, 10)
-    assert caller.ask(THINGS[-1], 0.99, STEPS).kind == MISS  # probably wrong: never served
+    assert (
+        caller.ask(THINGS[-1], 0.99, STEPS).kind == MISS
+    )  # more likely wrong than right: never served
 
 
-def test_feedback_is_shared_by_gateways_and_outlives_them(
+def test_gateways_share_feedback_and_a_restart_keeps_it(
     stack: Stack, other: ServiceProcess
 ) -> None:
     one = Caller(stack.gateway)
     two = Caller(other.channel, one.scope.tenant)
     for thing in THINGS:
-        one.keep(thing)
-    assert (one.wrong().value, two.wrong().high) == (0, 1)
+        one.store(thing)
+    assert (one.wrong_ratio().value, two.wrong_ratio().high) == (0, 1)
     before = two.ask(THINGS[-1], 0.3).probability_correct
     for thing in THINGS[:4]:
         served = one.ask(thing, 0.3)
@@ -116,42 +118,42 @@ def test_feedback_is_shared_by_gateways_and_outlives_them(
     assert one.judge(served.entry.id, correct=False)
     again = one.ask(THINGS[4], 0.3)
     assert again.entry.id != served.entry.id
-    assert one.wrong().value == two.wrong().value == pytest.approx(0.2)
-    assert 0 < two.wrong().low < 0.2 < two.wrong().high < 1
+    assert one.wrong_ratio().value == two.wrong_ratio().value == pytest.approx(0.2)
+    assert 0 < two.wrong_ratio().low < 0.2 < two.wrong_ratio().high < 1
     after = two.ask(THINGS[-1], 0.3).probability_correct
     assert after == pytest.approx(one.ask(THINGS[-1], 0.3).probability_correct)
     assert after != pytest.approx(before)
     other.kill()
     other.start()
-    wait_until(lambda: two.wrong().value == pytest.approx(0.2))
+    wait_until(lambda: two.wrong_ratio().value == pytest.approx(0.2))
     assert two.ask(THINGS[-1], 0.3).probability_correct == pytest.approx(after)
     elsewhere = Caller(other.channel)
-    assert elsewhere.wrong().high == 1
+    assert elsewhere.wrong_ratio().high == 1
 
 
-def test_another_gateway_learns_from_feedback_that_names_the_prompt(
+def test_feedback_with_the_prompt_teaches_another_gateway(
     stack: Stack, other: ServiceProcess
 ) -> None:
     one = Caller(stack.gateway)
     two = Caller(other.channel, one.scope.tenant)
-    one.keep("drone")
+    one.store("drone")
     served = one.ask("drone", 0.3).entry.id
     assert served
     two.judge(served, correct=True)
     two.judge(served, correct=True, prompt="How do I reset my drone?")  # an exact hit
-    assert two.wrong().high == 1
+    assert two.wrong_ratio().high == 1
     two.judge(served, correct=True, prompt="How can I reset my drone?")
-    assert two.wrong().high < 1
+    assert two.wrong_ratio().high < 1
 
 
-def test_an_exact_hit_is_judged_without_a_trial(stack: Stack) -> None:
+def test_feedback_on_an_exact_hit_teaches_nothing(stack: Stack) -> None:
     caller = Caller(stack.gateway)
-    entry = caller.keep("fridge")
+    entry = caller.store("fridge")
     assert caller.ask("fridge", 0.3).kind == SEMANTIC
     exact = caller.ask("fridge", 0.3, "How do I reset my {}?")
     assert exact.kind == cache_pb2.DECISION_KIND_EXACT
     caller.judge(entry, correct=True)
-    assert caller.wrong().high == 1
+    assert caller.wrong_ratio().high == 1
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,7 @@ def chatting(
     running_stack.close()
 
 
-def test_a_hit_by_the_keys_budget_is_asked_again_off_the_path(
+def test_a_hit_under_the_keys_budget_gets_a_shadow_request(
     chatting: Stack, model: LanguageModelServer
 ) -> None:
     chat: Any = chat_pb2_grpc.ChatServiceStub(chatting.gateway)
@@ -188,7 +190,7 @@ def test_a_hit_by_the_keys_budget_is_asked_again_off_the_path(
         request = chat_pb2.Chat(scope=scope, messages=messages)
         return chat.Complete(chat_pb2.CompleteRequest(chat=request), metadata=metadata)
 
-    def wrong() -> Any:
+    def wrong_ratio() -> Any:
         stats = cache.GetStats(cache_pb2.GetStatsRequest(scope=scope), metadata=metadata)
         return stats.tenant_wrong_ratio
 
@@ -199,7 +201,7 @@ def test_a_hit_by_the_keys_budget_is_asked_again_off_the_path(
     assert served.decision.kind == SEMANTIC
     assert first in served.message.content
     wait_until(lambda: model.calls[second] == 1, 10)
-    wait_until(lambda: wrong().high < 1, 10)
+    wait_until(lambda: wrong_ratio().high < 1, 10)
     exact = cache_pb2.DECISION_KIND_EXACT
-    wait_until(lambda: ask(second).decision.kind == exact, 10)  # and its own answer is kept
+    wait_until(lambda: ask(second).decision.kind == exact, 10)  # the shadow answer is stored
     assert second in ask(second).message.content

@@ -88,8 +88,8 @@ class ErrorBudget:
         if not len(falling):
             return max(MIN_PROBABILITY, 1 - max_error_rate)
         target = max_error_rate * SAFETY_FACTOR
-        within = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
-        upper, lower = np.concatenate([[1], falling, [0]])[within : within + 2]
+        allowed = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
+        upper, lower = np.concatenate([[1], falling, [0]])[allowed : allowed + 2]
         # Between two observations the curve tells which probability keeps the rate.
         likely = 1 - target / self._excess
         return max(MIN_PROBABILITY, float(min(upper, max(likely, np.nextafter(lower, 1)))))
