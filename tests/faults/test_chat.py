@@ -82,7 +82,8 @@ def test_a_hundred_callers_of_three_replicas_make_one_call(
     streams = [replicas[one % 3][1].StreamComplete(streamed, timeout=60) for one in range(40)]
     wait_until(lambda: model.calls[text] == 1)
     model.release(text)
-    assert {kind(one, text) for one in whole} <= {"MISS", "EXACT"}
+    # A caller that comes late is served from the cache, by whichever tier has the answer first.
+    assert {kind(one, text) for one in whole} <= {"MISS", "EXACT", "SEMANTIC"}
     assert {"".join(part.delta for part in one) for one in streams} == {quote(text)}
     assert model.calls[text] == 1
 
