@@ -24,7 +24,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @cache
 def scene(size: tuple[int, int] = (96, 72)) -> Image.Image:
-    """An image that is another one when it is rotated or mirrored. Not to be changed."""
+    """Return an image that looks different when it is rotated or mirrored. Do not modify it."""
     gradient = Image.linear_gradient("L").resize(size)
     image = Image.merge("RGB", (gradient, gradient.rotate(180), gradient.rotate(90)))
     image.paste((250, 240, 20), (8, 8, 30, 50))

@@ -32,7 +32,7 @@ def _images() -> list[Content]:
 
 
 def _audio() -> list[Content]:
-    """Return one second each of a tone in noise, from 60 Hz to 8 kHz, ever noisier."""
+    """Return clips of one second: tones from 60 Hz to 8 kHz, with increasing noise."""
     rng, time = np.random.default_rng(0), np.arange(_SAMPLE_RATE) / _SAMPLE_RATE
     frequencies = np.geomspace(60, 8_000, _COUNT)
     noise_levels = np.geomspace(0.001, 0.5, _COUNT)

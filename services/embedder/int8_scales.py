@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # Raise it when a calibration sample changes.
 _SAMPLES_VERSION = 1
-# Codes reach this much farther than the calibration vectors, so that few others are clipped.
+# Codes reach this much farther than the calibration vectors, so that few values are clipped.
 _HEADROOM = 1.25
 # The range is rounded up to one of two steps per power of two, so that the last digits of a
 # machine's arithmetic do not change the scale.
@@ -35,8 +35,8 @@ class Int8Scales:
         self._scales: dict[tuple[int, bool], float] = {}
 
     @classmethod
-    def for_model(cls, model: Model, export_folder: Path | None) -> "Int8Scales":
-        """Read a model's calibration vectors from ``export_folder``, or compute and store them.
+    def for_model(cls, model: Model, cache_folder: Path | None) -> "Int8Scales":
+        """Read a model's calibration vectors from ``cache_folder``, or compute and store them.
 
         Failing to store them is not an error. A model that makes no vectors has none.
         """
@@ -44,7 +44,7 @@ class Int8Scales:
         if not modalities:
             return cls(np.zeros((0, model.info.dimensions), np.float32))
         name = f"int8-samples-{_SAMPLES_VERSION}.npy"
-        file = export_folder.expanduser() / model.info.digest[:32] / name if export_folder else None
+        file = cache_folder.expanduser() / model.info.digest[:32] / name if cache_folder else None
         vectors = _read(file, model.info.dimensions) if file else None
         if vectors is None:
             vectors = np.vstack([_embed(model, SAMPLES[modality]()) for modality in modalities])

@@ -91,17 +91,17 @@ class ModelRegistry:
     Args:
         specs: the models, in the order in which they are loaded.
         max_queue_tokens: tokens that each model's queue holds.
-        export_folder: where INT8 calibration vectors are stored; None stores nothing.
+        cache_folder: where INT8 calibration vectors are stored; None stores nothing.
     """
 
     def __init__(
         self,
         specs: Sequence[ModelSpec],
         max_queue_tokens: int,
-        export_folder: Path | None = None,
+        cache_folder: Path | None = None,
     ) -> None:
         self._models = {spec.name: RegisteredModel(spec) for spec in specs}
-        self._max_queue_tokens, self._export_folder = max_queue_tokens, export_folder
+        self._max_queue_tokens, self._cache_folder = max_queue_tokens, cache_folder
         self._load_lock = asyncio.Lock()
         # Loading has a thread of its own: threads that libraries start in it inherit its priority.
         self._loader = ThreadPoolExecutor(1, "load", initializer=lower_priority)
@@ -228,7 +228,7 @@ class ModelRegistry:
 
     async def _new_version(self, spec: ModelSpec, fingerprint: str) -> ModelVersion:
         model = await self._in_loader(spec.load)
-        scales = await self._in_loader(Int8Scales.for_model, model, self._export_folder)
+        scales = await self._in_loader(Int8Scales.for_model, model, self._cache_folder)
         version = ModelVersion(model, scales, self._max_queue_tokens, fingerprint)
         await version.start()
         return version
