@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from memetwin.gateway.v1 import (
-    cache_pb2,
-    cache_pb2_grpc,
-)
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until
 
@@ -30,7 +27,7 @@ def scope() -> cache_pb2.Scope:
     return cache_pb2.Scope(tenant=str(uuid.uuid4()))
 
 
-def keep(cache: Any, scope: Any, prompt: str = QUESTION, **fields: Any) -> Any:
+def store(cache: Any, scope: Any, prompt: str = QUESTION, **fields: Any) -> Any:
     request = cache_pb2.CreateEntryRequest(
         scope=scope, prompt=prompt, **{"response": "Press the button."} | fields
     )
@@ -42,7 +39,7 @@ def kind(decision: Any) -> str:
 
 
 def test_tiers_of_the_cache(cache: Any, scope: Any) -> None:
-    entry = keep(cache, scope)
+    entry = store(cache, scope)
     exact = cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision
     assert (kind(exact), exact.entry.response) == ("EXACT", "Press the button.")
     near = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, min_similarity=0.9)).decision
@@ -57,34 +54,34 @@ def test_tiers_of_the_cache(cache: Any, scope: Any) -> None:
 
 
 def test_zero_is_a_legal_bound(cache: Any, scope: Any) -> None:
-    keep(cache, scope)
+    store(cache, scope)
     found = cache.LookupEntry(Lookup(scope=scope, prompt="password", min_similarity=0)).decision
     assert kind(found) == "SEMANTIC"
 
 
 def test_an_error_rate_bounds_hits(cache: Any, scope: Any) -> None:
-    keep(cache, scope)
+    store(cache, scope)
     loose = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, max_error_rate=0.5))
     strict = cache.LookupEntry(Lookup(scope=scope, prompt=PARAPHRASE, max_error_rate=0.001))
     assert (kind(loose.decision), kind(strict.decision)) == ("SEMANTIC", "MISS")
 
 
 @pytest.mark.parametrize(
-    ("kept", "asked"),
+    ("stored", "prompt"),
     [
         ("How do I turn dark mode on?", "How do I turn dark mode off?"),
         ("What is 1 + 1?", "What is 21 + 1?"),
         ("Which foods can dogs eat?", "Which foods can dogs not eat?"),
     ],
 )
-def test_opposites_are_not_served(cache: Any, scope: Any, kept: str, asked: str) -> None:
-    keep(cache, scope, kept)
-    decision = cache.LookupEntry(Lookup(scope=scope, prompt=asked, min_similarity=0.5)).decision
+def test_contradictions_are_not_served(cache: Any, scope: Any, stored: str, prompt: str) -> None:
+    store(cache, scope, stored)
+    decision = cache.LookupEntry(Lookup(scope=scope, prompt=prompt, min_similarity=0.5)).decision
     assert (kind(decision), decision.miss_reason) == ("MISS", cache_pb2.MISS_REASON_CONTRADICTS)
 
 
 def test_nothing_crosses_scopes(cache: Any, scope: Any) -> None:
-    entry = keep(cache, scope)
+    entry = store(cache, scope)
     for other in (
         cache_pb2.Scope(tenant=scope.tenant, user="u"),
         cache_pb2.Scope(tenant=scope.tenant, namespace="n"),
@@ -99,9 +96,9 @@ def test_nothing_crosses_scopes(cache: Any, scope: Any) -> None:
         )
 
 
-def test_a_context_of_its_own_is_told(cache: Any, scope: Any) -> None:
+def test_a_miss_names_the_differing_parts_of_the_context(cache: Any, scope: Any) -> None:
     context = cache_pb2.RequestContext(model="a", parameters={"temperature": "0"})
-    keep(cache, scope, context=context)
+    store(cache, scope, context=context)
     other = cache_pb2.RequestContext(model="b", parameters={"temperature": "0"})
     decision = cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION, context=other)).decision
     assert decision.miss_reason == cache_pb2.MISS_REASON_CONTEXT_DIFFERS
@@ -113,25 +110,25 @@ def test_a_context_of_its_own_is_told(cache: Any, scope: Any) -> None:
 
 
 def test_entries_are_replaced_deleted_and_expire(cache: Any, scope: Any) -> None:
-    first, second = keep(cache, scope), keep(cache, scope, response="Ask support.")
+    first, second = store(cache, scope), store(cache, scope, response="Ask support.")
     assert first.id == second.id
     get = cache_pb2.GetEntryRequest(scope=scope, id=first.id)
     assert cache.GetEntry(get).entry.response == "Ask support."
     cache.DeleteEntry(cache_pb2.DeleteEntryRequest(scope=scope, id=first.id))
     assert kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision) == "MISS"
-    keep(cache, scope, ttl=0.3)
+    store(cache, scope, ttl=0.3)
     wait_until(
-        lambda: kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision) == "MISS", 5
+        lambda: kind(cache.LookupEntry(Lookup(scope=scope, prompt=QUESTION)).decision) == "MISS"
     )
 
 
 def test_a_repeated_request_returns_the_first_entry(cache: Any, scope: Any) -> None:
-    one = keep(cache, scope, request_id="r1")
-    assert keep(cache, scope, request_id="r1") == one
+    one = store(cache, scope, request_id="r1")
+    assert store(cache, scope, request_id="r1") == one
 
 
 def test_a_lookup_by_vector(stack: Stack, cache: Any, scope: Any) -> None:
-    keep(cache, scope)
+    store(cache, scope)
     request = embedder_pb2.EmbedRequest(
         inputs=[embedder_pb2.Input(text=QUESTION)], task=embedder_pb2.TASK_QUERY
     )
@@ -144,7 +141,7 @@ def test_a_lookup_by_vector(stack: Stack, cache: Any, scope: Any) -> None:
     assert refusal(cache.LookupEntry, bad)[:2] == (INVALID, "BAD_VECTOR")
 
 
-def test_bad_cache_calls_are_refused(cache: Any) -> None:
+def test_bad_calls_are_rejected(cache: Any) -> None:
     assert refusal(cache.LookupEntry, Lookup(prompt=" "))[1] == "EMPTY_PROMPT"
     assert refusal(cache.LookupEntry, Lookup(prompt="x" * 40_000))[1] == "PROMPT_TOO_LONG"
     assert refusal(cache.LookupEntry, Lookup(prompt="x", min_similarity=2))[1] == "BAD_SIMILARITY"
@@ -154,10 +151,11 @@ def test_bad_cache_calls_are_refused(cache: Any) -> None:
 
 
 def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:
+    started = time.time()
     for number in range(5):
-        keep(cache, scope, f"Question {number}?", cites=[f"documents/{number % 2}"])
+        store(cache, scope, f"Question {number}?", cites=[f"documents/{number % 2}"])
     other = cache_pb2.Scope(tenant=scope.tenant, user="u")
-    keep(cache, other, "Question 0?", cites=["documents/0"])
+    store(cache, other, "Question 0?", cites=["documents/0"])
 
     def listed() -> list[str]:
         prompts, token = [], ""
@@ -193,25 +191,25 @@ def test_entries_are_listed_and_purged(cache: Any, scope: Any) -> None:
         request = cache_pb2.ListPurgesRequest(scope=scope, page_size=2, page_token=token)
         pages.append(cache.ListPurges(request))
         token = pages[-1].next_page_token
-    told = [(one.count, list(one.filter.cites)) for page in pages for one in page.purges]
-    assert told == [(1, []), (1, []), (0, []), (3, ["documents/0", "documents/9"])]
+    records = [(one.count, list(one.filter.cites)) for page in pages for one in page.purges]
+    assert records == [(1, []), (1, []), (0, []), (3, ["documents/0", "documents/9"])]
     newest = pages[0].purges[0]
     assert newest.key == ""
-    assert 0 < time.time() - newest.time < 60
+    assert started - 1 <= newest.time <= time.time() + 1
     assert pages[0].purges[1].filter.prompt_contains == "QUESTION 1"
-    kept = cache.LookupEntry(Lookup(scope=other, prompt="Question 0?")).decision
-    assert kind(kept) == "EXACT"
+    elsewhere = cache.LookupEntry(Lookup(scope=other, prompt="Question 0?")).decision
+    assert kind(elsewhere) == "EXACT"
 
 
 def test_expired_entries_leave_the_list(cache: Any, scope: Any) -> None:
-    keep(cache, scope, ttl=0.2)
+    store(cache, scope, ttl=0.2)
     request = cache_pb2.ListEntriesRequest(scope=scope)
-    wait_until(lambda: not cache.ListEntries(request).entries, 5)
+    wait_until(lambda: not cache.ListEntries(request).entries)
 
 
-def test_feedback_and_numbers(cache: Any, scope: Any) -> None:
+def test_feedback_and_statistics(cache: Any, scope: Any) -> None:
     usage = cache_pb2.Usage(prompt_tokens=7, completion_tokens=5, seconds=1.5)
-    entry = keep(cache, scope, usage=usage)
+    entry = store(cache, scope, usage=usage)
     for prompt in (QUESTION, QUESTION, PARAPHRASE, "What is the weather?"):
         cache.LookupEntry(Lookup(scope=scope, prompt=prompt, min_similarity=0.9))
     report = cache_pb2.ReportFeedbackRequest(scope=scope, id=entry.id, correct=True)
@@ -235,7 +233,7 @@ def test_feedback_and_numbers(cache: Any, scope: Any) -> None:
     }
     exact, semantic = list(kinds.values())[:2]
     assert 0 < exact.p50 <= exact.p99
-    assert exact.p50 < semantic.p50 < 10
+    assert 0 < semantic.p50 <= semantic.p99
     assert not stats.history
     other = cache_pb2.Scope(tenant=scope.tenant, user="u")
     cache.LookupEntry(Lookup(scope=other, prompt=QUESTION))
