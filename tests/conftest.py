@@ -101,14 +101,25 @@ def _container(image: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prefix(redis_url: str) -> Iterator[str]:
-    """A key prefix for this run. Its keys are deleted at the end."""
+    """A key prefix for this run. Its keys and indexes are deleted at the end."""
     prefix = f"test-{uuid.uuid4()}:"
     yield prefix
     client: Any = redis.Redis.from_url(redis_url)
+    _drop_indexes(client, prefix)
     keys = list(client.scan_iter(f"{prefix}*", count=1000))
     for first in range(0, len(keys), 1000):
         client.unlink(*keys[first : first + 1000])
     client.close()
+
+
+def _drop_indexes(client: Any, prefix: str) -> None:
+    try:
+        names = client.execute_command("FT._LIST")
+    except redis.ResponseError:  # the server has no Query Engine
+        return
+    for name in names:
+        if name.decode().startswith(prefix):
+            client.execute_command("FT.DROPINDEX", name)
 
 
 @pytest.fixture(scope="session")

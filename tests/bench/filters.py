@@ -1,4 +1,4 @@
-"""10,000 random filters on random documents: how many agree with plain Python, on each engine."""
+"""Compares 10,000 random filters on random documents with plain Python, on each engine."""
 
 import argparse
 import tempfile
@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from tests.integration.search.test_filters import DOCUMENTS, FIELDS, FILTERS, agree
+from tests.integration.search.test_filters import DOCUMENTS, FIELDS, FILTERS, assert_agree
 from tests.redis_server import RedisServer
 from tests.search_service import SearchService
 
-EXAMPLES, AT_ONCE = 1000, 10
+EXAMPLES, FILTERS_PER_EXAMPLE = 1000, 10
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def measure(stub: Any, engine: str) -> None:
     name = f"filters-{uuid.uuid4()}"
     fields = [search_pb2.Field(name=field, type=kind) for field, kind in FIELDS.items()]
     kind = search_pb2.Engine.Value(f"ENGINE_{engine}")
-    made = search_pb2.Collection(name=name, dimensions=2, fields=fields, engine=kind)
-    stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=made))
-    asked = agreed = 0
+    created = search_pb2.Collection(name=name, dimensions=2, fields=fields, engine=kind)
+    stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=created))
+    compared = agreed = 0
 
     @settings(
         max_examples=EXAMPLES,
@@ -50,18 +50,18 @@ def measure(stub: Any, engine: str) -> None:
     )
     @given(
         documents=st.lists(DOCUMENTS, min_size=1, max_size=12),
-        conditions=st.lists(FILTERS, min_size=AT_ONCE, max_size=AT_ONCE),
+        conditions=st.lists(FILTERS, min_size=FILTERS_PER_EXAMPLE, max_size=FILTERS_PER_EXAMPLE),
     )
     def compare(documents: Any, conditions: Any) -> None:
-        nonlocal asked, agreed
-        asked += len(conditions)
-        agree(stub, name, documents, conditions)
+        nonlocal compared, agreed
+        compared += len(conditions)
+        assert_agree(stub, name, documents, conditions)
         agreed += len(conditions)
 
     try:
         compare()
     finally:
-        print(f"| {engine.replace('_', ' ').lower()} | {asked} | {agreed} |", flush=True)
+        print(f"| {engine.replace('_', ' ').lower()} | {compared} | {agreed} |", flush=True)
 
 
 if __name__ == "__main__":

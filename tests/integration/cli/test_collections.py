@@ -10,7 +10,7 @@ from PIL import Image
 
 from memetwin.search.v1 import search_pb2_grpc
 from services.cli.__main__ import main
-from tests.integration.search.test_server import Stub, create, search, upsert
+from tests.search_client import Stub, create, search, upsert
 from tests.stack import Stack
 
 

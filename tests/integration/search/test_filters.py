@@ -1,4 +1,4 @@
-"""Random filters on random documents: Redis agrees with plain Python."""
+"""Random filters on random documents: the engines agree with plain Python."""
 
 import uuid
 from typing import Any
@@ -117,8 +117,8 @@ def collection(stack: Stack, engine: Any) -> tuple[Any, str]:
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
     name = f"filters-{uuid.uuid4()}"
     fields = [search_pb2.Field(name=field, type=kind) for field, kind in FIELDS.items()]
-    made = search_pb2.Collection(name=name, dimensions=2, fields=fields, engine=engine)
-    stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=made))
+    created = search_pb2.Collection(name=name, dimensions=2, fields=fields, engine=engine)
+    stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=created))
     return stub, name
 
 
@@ -132,21 +132,21 @@ def collection(stack: Stack, engine: Any) -> tuple[Any, str]:
     documents=st.lists(DOCUMENTS, min_size=1, max_size=12),
     conditions=st.lists(FILTERS, min_size=1, max_size=12),
 )
-def test_redis_and_python_agree(
+def test_engines_and_python_agree(
     collection: tuple[Any, str],
     documents: list[dict[str, search_pb2.FieldValue]],
     conditions: list[search_pb2.Filter],
 ) -> None:
-    agree(*collection, documents, conditions)
+    assert_agree(*collection, documents, conditions)
 
 
-def agree(
+def assert_agree(
     stub: Any,
     name: str,
     documents: list[dict[str, search_pb2.FieldValue]],
     conditions: list[search_pb2.Filter],
 ) -> None:
-    """Write documents, ask by every filter, and compare with what plain Python says."""
+    """Write documents, search with every filter, and compare with plain Python."""
     rows = [
         search_pb2.Document(
             id=f"d{number}", vector=np.array([1, number], "<f4").tobytes(), fields=fields

@@ -1,4 +1,4 @@
-"""Fuzzed names, ids, filters and values: only canonical errors, and no data is harmed."""
+"""Fuzzed names, ids, filters and values cause only canonical errors and damage no data."""
 
 import random
 from collections import Counter
@@ -11,12 +11,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from memetwin.search.v1 import search_pb2
-from tests.integration.search.test_server import Stub, create, search, stub, upsert
-
-__all__ = ["stub"]
+from tests.search_client import Stub, create, search, upsert
 
 BYTES = 200_000
-CALLERS_FAULT = {
+CALLER_ERRORS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS,
@@ -72,35 +70,35 @@ class Fuzz:
     """Makes hostile strings and messages, and counts their bytes."""
 
     def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)
-        self.made = 0
+        self._random = random.Random(seed)
+        self.byte_count = 0
 
     def text(self) -> str:
-        parts = self._chance.choices(HOSTILE, k=self._chance.randint(0, 12))
+        parts = self._random.choices(HOSTILE, k=self._random.randint(0, 12))
         text = "".join(parts)
-        self.made += len(text.encode())
+        self.byte_count += len(text.encode())
         return text
 
     def name(self) -> str:
-        return self._chance.choice([*FIELDS, self.text()])
+        return self._random.choice([*FIELDS, self.text()])
 
     def number(self) -> float:
-        return self._chance.choice([0.0, -1e308, 1e-320, float("nan"), float("inf"), 3.5])
+        return self._random.choice([0.0, -1e308, 1e-320, float("nan"), float("inf"), 3.5])
 
     def value(self) -> search_pb2.FieldValue:
-        kind = self._chance.randrange(4)
+        kind = self._random.randrange(4)
         if kind == 0:
             return search_pb2.FieldValue(number=self.number())
         if kind == 1:
             return search_pb2.FieldValue(string=self.text())
         if kind == 2:
-            values = [self.text() for _ in range(self._chance.randrange(4))]
+            values = [self.text() for _ in range(self._random.randrange(4))]
             return search_pb2.FieldValue(strings=search_pb2.Strings(values=values))
         place = search_pb2.GeoPoint(lat=self.number(), lon=self.number())
         return search_pb2.FieldValue(geo=place)
 
     def filter(self, depth: int = 0) -> search_pb2.Filter:
-        kind = self._chance.randrange(6 if depth < 5 else 4)
+        kind = self._random.randrange(6 if depth < 5 else 4)
         if kind == 0:
             tags = [self.text() for _ in range(3)]
             return search_pb2.Filter(tag=search_pb2.TagCondition(field=self.name(), any_of=tags))
@@ -118,11 +116,11 @@ class Fuzz:
         return search_pb2.Filter(none_of=inner) if kind == 4 else search_pb2.Filter(any_of=inner)
 
     def _operator(self) -> Any:
-        return self._chance.randrange(12)
+        return self._random.randrange(12)
 
     def document(self) -> search_pb2.Document:
-        vector = np.random.default_rng(self.made).normal(size=4).astype("<f4").tobytes()
-        fields = {self.name(): self.value() for _ in range(self._chance.randrange(3))}
+        vector = np.random.default_rng(self.byte_count).normal(size=4).astype("<f4").tobytes()
+        fields = {self.name(): self.value() for _ in range(self._random.randrange(3))}
         return search_pb2.Document(
             id=self.text(), vector=vector, fields=fields, text=self.text(), payload=b"\0\xff"
         )
@@ -182,19 +180,19 @@ class Fuzz:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_only_the_callers_faults_are_told_and_nothing_is_harmed(stub: Stub, seed: int) -> None:
+def test_only_caller_errors_are_returned_and_no_data_is_damaged(stub: Stub, seed: int) -> None:
     fields = [search_pb2.Field(name=name, type=kind) for name, kind in FIELDS.items()]
     name, safe = create(stub, fields=fields), create(stub)
     upsert(stub, safe, np.eye(4), text="safe")
     fuzz, codes = Fuzz(seed), Counter[Any]()
     written: dict[str, search_pb2.Document] = {}
-    while fuzz.made < BYTES / 2:
+    while fuzz.byte_count < BYTES / 2:
         for call, request in fuzz.calls(stub, name):
-            error = _made(call, request)
+            error = _error_of(call, request)
             codes[error.code() if error else grpc.StatusCode.OK] += 1
             if error:
-                assert error.code() in CALLERS_FAULT, (request, error)
-                _assert_ours(error)
+                assert error.code() in CALLER_ERRORS, (request, error)
+                _assert_canonical(error)
             elif call is stub.UpsertDocuments:
                 written |= {one.id: one for one in request.documents}
     assert codes[grpc.StatusCode.OK] > 50
@@ -211,8 +209,8 @@ def test_only_the_callers_faults_are_told_and_nothing_is_harmed(stub: Stub, seed
     assert {hit.id for hit in reply.results[0].hits} == set(written)
 
 
-def _made(call: Any, request: Any) -> Any:
-    """Make a call; return the error, or None."""
+def _error_of(call: Any, request: Any) -> Any:
+    """Make a call; return its error, or None."""
     try:
         call(request, timeout=30)
     except grpc.RpcError as error:
@@ -220,7 +218,7 @@ def _made(call: Any, request: Any) -> Any:
     return None
 
 
-def _assert_ours(error: Any) -> None:
+def _assert_canonical(error: Any) -> None:
     assert not any(word in error.details() for word in FOREIGN), error.details()
     status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
     assert status is not None

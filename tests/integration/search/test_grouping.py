@@ -1,4 +1,4 @@
-"""Hits put together by a field, compared with plain Python."""
+"""Hits grouped by a field, compared with plain Python."""
 
 from typing import Any
 
@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from tests.integration.search.test_server import Stub, brute_force, create, stub
 from tests.refusals import refused
-
-__all__ = ["stub"]
+from tests.search_client import Stub, brute_force, create
 
 FIELDS = [
     search_pb2.Field(name="kind", type=search_pb2.FIELD_TYPE_TAG),
     search_pb2.Field(name="year", type=search_pb2.FIELD_TYPE_NUMBER),
-    search_pb2.Field(name="tale", type=search_pb2.FIELD_TYPE_TEXT),
+    search_pb2.Field(name="story", type=search_pb2.FIELD_TYPE_TEXT),
 ]
 
 
@@ -27,7 +25,7 @@ def value(one: Any) -> search_pb2.FieldValue:
 
 @pytest.fixture(scope="module")
 def filled(stub: Stub) -> Any:
-    """2,000 documents, most of them of a few kinds, some of none or two, a hundred of their own."""
+    """2,000 documents: most have one of a few kinds, some none or two, a hundred their own."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(2000, 8)).astype("<f4")
     name = create(stub, 8, fields=FIELDS)
@@ -65,7 +63,7 @@ def expected(rows: Any, fields: Any, query: Any, by: str) -> dict[Any, list[str]
 
 
 @pytest.mark.parametrize("by", ["kind", "year"])
-def test_groups_are_those_of_plain_python(stub: Stub, filled: Any, by: str) -> None:
+def test_groups_equal_those_of_plain_python(stub: Stub, filled: Any, by: str) -> None:
     name, rows, fields = filled
     for number, (offset, limit, hits) in enumerate([(0, 5, 1), (0, 7, 3), (3, 10, 4), (50, 80, 2)]):
         query = search_pb2.Query(
@@ -88,9 +86,9 @@ def test_groups_are_those_of_plain_python(stub: Stub, filled: Any, by: str) -> N
         assert not result.partial
 
 
-def test_a_group_needs_a_field_that_can_be_grouped_by(stub: Stub, filled: Any) -> None:
+def test_text_and_undeclared_fields_cannot_be_grouped_by(stub: Stub, filled: Any) -> None:
     name, rows, _ = filled
-    for field in ("tale", "none", ""):
+    for field in ("story", "none", ""):
         query = search_pb2.Query(vector=rows[0].tobytes(), group_by=search_pb2.GroupBy(field=field))
         with refused(grpc.StatusCode.INVALID_ARGUMENT, "BAD_GROUP_FIELD"):
             stub.Search(search_pb2.SearchRequest(collection=name, queries=[query]))

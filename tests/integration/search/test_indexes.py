@@ -1,4 +1,4 @@
-"""Types of vectors, algorithms and quantization: hits and scores are those of the whole vectors."""
+"""Vector types, algorithms and quantizations: scores are those of the original vectors."""
 
 from typing import Any
 
@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from tests.integration.search.test_server import (
-    METRICS,
-    Stub,
-    brute_force,
-    create,
-    search,
-    stub,
-    upsert,
-)
 from tests.refusals import refused
-
-__all__ = ["stub"]
+from tests.search_client import METRICS, Stub, brute_force, create, describe, search, upsert
 
 TYPES = {
     "float16": {"vector_type": search_pb2.VECTOR_TYPE_FLOAT16},
@@ -33,8 +23,8 @@ QUANTIZATIONS = {
 ROWS = np.random.default_rng(0).normal(size=(400, 32)).astype("<f4")
 
 
-def agrees(stub: Stub, name: str, metric: str, share: float) -> None:
-    """Scores of what is found are exact to float64, and most of what should be found is."""
+def assert_agrees(stub: Stub, name: str, metric: str, share: float) -> None:
+    """Scores of hits are those in float64, and a share of the nearest documents is found."""
     near = 0
     for query, hits in zip(ROWS[:30], search(stub, name, ROWS[:30], limit=5), strict=True):
         truth = brute_force(metric, ROWS, query)
@@ -52,9 +42,7 @@ def version(stub: Stub) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", [*TYPES, *QUANTIZATIONS])
-def test_smaller_vectors_are_compared_whole(
-    stub: Stub, engine: int, kind: str, metric: str
-) -> None:
+def test_encoded_vectors_are_rescored(stub: Stub, engine: int, kind: str, metric: str) -> None:
     options: Any = {**TYPES, **QUANTIZATIONS}[kind]
     if (kind in TYPES) != (engine == search_pb2.ENGINE_QUERY_ENGINE):
         reason = "NEEDS_QUERY_ENGINE" if kind in TYPES else "NEEDS_VECTOR_SETS"
@@ -67,19 +55,18 @@ def test_smaller_vectors_are_compared_whole(
         return
     name = create(stub, 32, metric=METRICS[metric], **options)
     upsert(stub, name, ROWS)
-    agrees(stub, name, metric, 0.6 if kind == "binary" else 0.98)
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
-    assert described.document_count == 400
+    assert_agrees(stub, name, metric, 0.6 if kind == "binary" else 0.98)
+    assert describe(stub, name).document_count == 400
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_flat_index_is_exact(stub: Stub, metric: str) -> None:
     name = create(stub, 32, metric=METRICS[metric], flat=search_pb2.FlatIndex())
     upsert(stub, name, ROWS)
-    agrees(stub, name, metric, 1.0)
+    assert_agrees(stub, name, metric, 1.0)
 
 
-def test_the_commands_are_told_if_asked_for(stub: Stub, engine: int) -> None:
+def test_commands_are_explained_on_request(stub: Stub, engine: int) -> None:
     name = create(stub, 32)
     upsert(stub, name, ROWS[:10])
     query = search_pb2.Query(vector=ROWS[0].tobytes(), explain=True, ef=33)
@@ -91,7 +78,7 @@ def test_the_commands_are_told_if_asked_for(stub: Stub, engine: int) -> None:
     assert "<vector>" in result.explanation[0]
 
 
-def test_the_server_is_told_of(stub: Stub) -> None:
+def test_the_server_is_described(stub: Stub) -> None:
     name = create(stub)
     server = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).server
     assert server.version[0].isdigit()

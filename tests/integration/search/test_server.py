@@ -1,6 +1,5 @@
-import time
-import uuid
-from collections.abc import Iterable
+"""Collections and documents: written, read, searched, deleted and refused."""
+
 from typing import Any
 
 import grpc
@@ -8,63 +7,17 @@ import numpy as np
 import pytest
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
-from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from memetwin.search.v1 import search_pb2
 from tests.refusals import refusal
-from tests.stack import Stack
+from tests.search_client import METRICS, Stub, brute_force, create, describe, search, upsert
+from tests.stack import Stack, wait_until
 
-Stub = search_pb2_grpc.SearchServiceStub
-METRICS = {
-    "cosine": search_pb2.METRIC_COSINE,
-    "ip": search_pb2.METRIC_IP,
-    "l2": search_pb2.METRIC_L2,
-}
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.fixture(scope="module")
-def stub(stack: Stack, engine: Any) -> Stub:
-    stub = Stub(stack.search)
-    stub.engine = engine  # type: ignore[attr-defined]
-    return stub
-
-
-def create(stub: Stub, dimensions: int = 4, **options: Any) -> str:
-    name = f"c-{uuid.uuid4()}"
-    options = {"engine": getattr(stub, "engine", search_pb2.ENGINE_UNSPECIFIED)} | options
-    collection = search_pb2.Collection(name=name, dimensions=dimensions, **options)
-    stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=collection))
-    return name
-
-
-def upsert(stub: Stub, name: str, rows: Any, first: int = 0, **fields: Any) -> Any:
-    documents = [
-        search_pb2.Document(id=f"d{first + n}", vector=np.asarray(row, "<f4").tobytes(), **fields)
-        for n, row in enumerate(rows)
-    ]
-    return stub.UpsertDocuments(
-        search_pb2.UpsertDocumentsRequest(collection=name, documents=documents)
-    )
-
-
-def search(stub: Stub, name: str, rows: Iterable[Any], **options: Any) -> list[list[Any]]:
-    queries = [search_pb2.Query(vector=np.asarray(row, "<f4").tobytes(), **options) for row in rows]
-    reply = stub.Search(search_pb2.SearchRequest(collection=name, queries=queries))
-    return [list(result.hits) for result in reply.results]
-
-
-def brute_force(metric: str, rows: Any, query: Any) -> Any:
-    """Similarities of a query to all rows, in float64."""
-    rows, query = np.asarray(rows, float), np.asarray(query, float)
-    if metric == "l2":
-        return 1 / (1 + np.linalg.norm(rows - query, axis=1))
-    if metric == "ip":
-        return rows @ query
-    return rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
-
-
-@pytest.fixture(scope="module")
 def embeddings(stack: Stack, questions: list[str]) -> Any:
-    """5,000 MiniLM embeddings scaled by log-uniform [.5, 2]."""
+    """5,000 MiniLM embeddings with log-uniform norms from .5 to 2."""
     stub = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
     parts = []
     for first in range(0, 5000, 500):
@@ -76,7 +29,7 @@ def embeddings(stack: Stack, questions: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_all_metrics_find_the_top_ten(stub: Stub, embeddings: Any, metric: str) -> None:
+def test_every_metric_finds_the_ten_nearest(stub: Stub, embeddings: Any, metric: str) -> None:
     name = create(stub, 384, metric=METRICS[metric])
     for first in range(0, 5000, 1000):
         upsert(stub, name, embeddings[first : first + 1000], first)
@@ -90,14 +43,14 @@ def test_all_metrics_find_the_top_ten(stub: Stub, embeddings: Any, metric: str) 
         truth = brute_force(metric, embeddings, query)
         tenth = np.sort(truth)[-10]
         for hit in found[True][number]:
-            mine = truth[int(hit.id[1:])]
-            assert mine >= tenth - 1e-5
-            assert hit.similarity == pytest.approx(mine, abs=1e-5)
+            similarity = truth[int(hit.id[1:])]
+            assert similarity >= tenth - 1e-5
+            assert hit.similarity == pytest.approx(similarity, abs=1e-5)
         near += sum(truth[int(hit.id[1:])] >= tenth - 1e-5 for hit in found[False][number])
     assert near / 1000 >= 0.99
 
 
-def test_distances_are_those_of_the_contract(stub: Stub) -> None:
+def test_similarities_and_distances_are_those_of_the_contract(stub: Stub) -> None:
     rows = [[1, 0, 0, 0], [3, 4, 0, 0]]
     expected = {
         "cosine": [(1.0, 0.0), (0.6, 0.4)],
@@ -112,20 +65,20 @@ def test_distances_are_those_of_the_contract(stub: Stub) -> None:
         assert scores == [pytest.approx(pair, abs=1e-6) for pair in pairs]
 
 
-def test_a_longer_vector_is_taken_in(stub: Stub, engine: int) -> None:
+def test_a_vector_with_a_larger_norm_is_stored(stub: Stub, engine: int) -> None:
     name = create(stub, metric=METRICS["ip"])
     upsert(stub, name, np.eye(4))
     upsert(stub, name, [[100, 0, 0, 0]], first=4)
     [hits] = search(stub, name, [[1, 0, 0, 0]])
     assert [hit.id for hit in hits[:2]] == ["d4", "d0"]
     assert hits[0].similarity == pytest.approx(100, rel=1e-5)
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
+    described = describe(stub, name)
     assert described.document_count == 5
-    if engine == search_pb2.ENGINE_VECTOR_SETS:  # the Query Engine compares by inner product itself
+    if engine == search_pb2.ENGINE_VECTOR_SETS:  # the Query Engine has inner products itself
         assert described.health.max_norm >= 100
 
 
-def test_documents_come_back_as_they_were(stub: Stub) -> None:
+def test_documents_are_read_as_they_were_written(stub: Stub) -> None:
     fields = [
         search_pb2.Field(name="year", type=search_pb2.FIELD_TYPE_NUMBER),
         search_pb2.Field(name="tags", type=search_pb2.FIELD_TYPE_TAG),
@@ -155,7 +108,7 @@ def test_documents_come_back_as_they_were(stub: Stub) -> None:
     assert list(reply.missing) == ["none"]
 
 
-def test_lists_are_paged_in_order(stub: Stub) -> None:
+def test_documents_are_listed_in_pages_by_id(stub: Stub) -> None:
     name = create(stub)
     upsert(stub, name, np.random.default_rng(0).standard_normal((25, 4)))
     seen, token = [], ""
@@ -170,7 +123,7 @@ def test_lists_are_paged_in_order(stub: Stub) -> None:
     assert seen == sorted(f"d{n}" for n in range(25))
 
 
-def test_deletes_by_id_and_by_filter(stub: Stub) -> None:
+def test_documents_are_deleted_by_id_and_by_filter(stub: Stub) -> None:
     name = create(stub, fields=[search_pb2.Field(name="kind", type=search_pb2.FIELD_TYPE_TAG)])
     rows = np.random.default_rng(0).standard_normal((6, 4))
     upsert(stub, name, rows[:3], fields={"kind": search_pb2.FieldValue(string="old")})
@@ -189,16 +142,21 @@ def test_deletes_by_id_and_by_filter(stub: Stub) -> None:
 
 def test_documents_expire(stub: Stub) -> None:
     name = create(stub)
-    upsert(stub, name, [[1, 0, 0, 0]], ttl=0.5)
     upsert(stub, name, [[0, 1, 0, 0]], first=1)
-    assert len(search(stub, name, [[1, 0, 0, 0]], return_no_fields=True)[0]) == 2
-    time.sleep(0.7)
-    assert [hit.id for hit in search(stub, name, [[1, 0, 0, 0]], return_no_fields=True)[0]] == [
-        "d1"
-    ]
+    upsert(stub, name, [[1, 0, 0, 0]], ttl=1.0)
+
+    def found() -> list[str]:
+        [hits] = search(stub, name, [[1, 0, 0, 0]], return_no_fields=True)
+        return [hit.id for hit in hits]
+
+    assert found()[-1] == "d1"
+    wait_until(lambda: found() == ["d1"])
+    ids = ["d0", "d1"]
+    got = stub.GetDocuments(search_pb2.GetDocumentsRequest(collection=name, ids=ids))
+    assert list(got.missing) == ["d0"]
 
 
-def test_neighbours_of_a_document_leave_it_out(stub: Stub) -> None:
+def test_a_search_by_document_leaves_it_out(stub: Stub) -> None:
     name = create(stub)
     upsert(stub, name, [[1, 0, 0, 0], [1, 0.1, 0, 0], [0, 1, 0, 0]])
     query = search_pb2.Query(document_id="d0", limit=2)
@@ -206,7 +164,7 @@ def test_neighbours_of_a_document_leave_it_out(stub: Stub) -> None:
     assert [hit.id for hit in reply.results[0].hits] == ["d1", "d2"]
 
 
-def test_a_collection_made_anew_has_nothing_of_the_old(stub: Stub) -> None:
+def test_a_new_collection_has_nothing_of_a_deleted_one_of_its_name(stub: Stub) -> None:
     name = create(stub)
     upsert(stub, name, [[1, 0, 0, 0]])
     assert stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name=name)).document_count == 1

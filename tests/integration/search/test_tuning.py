@@ -1,4 +1,4 @@
-"""Recall is measured on live data; an index is recommended by what was measured."""
+"""Recall is measured on live data, and a setting is recommended by measurements."""
 
 from typing import Any
 
@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from services.search.recall_measurement import IndexSetting, Measurement
-from services.search.tuning import recommend
-from tests.integration.search.test_server import METRICS, Stub, create, search, stub, upsert
 from tests.refusals import refused
-
-__all__ = ["stub"]
+from tests.search_client import METRICS, Stub, create, describe, search, upsert
 
 
 @pytest.fixture(scope="module", params=["cosine", "ip", "l2"])
@@ -23,7 +19,7 @@ def filled(stub: Stub, request: Any) -> str:
     return name
 
 
-def test_recall_grows_with_the_candidates(stub: Stub, filled: str) -> None:
+def test_recall_grows_with_ef(stub: Stub, filled: str) -> None:
     request = search_pb2.MeasureRecallRequest(
         collection=filled, sample=60, ef_runtime=[10, 1000], seed=1
     )
@@ -37,12 +33,12 @@ def test_recall_grows_with_the_candidates(stub: Stub, filled: str) -> None:
     assert few.setting.ef_runtime == 10
     assert few.memory_bytes > 3000 * 32
     again = list(stub.MeasureRecall(request))[-1]
-    # The Query Engine goes on with its graph in the background.
+    # The Query Engine continues to build its graph in the background.
     recalls = [one.recall for one in again.measurements]
     assert recalls == pytest.approx([few.recall, many.recall], abs=0.15)
 
 
-def test_an_index_is_recommended_and_nothing_stays(stub: Stub, filled: str) -> None:
+def test_a_setting_is_recommended_and_no_index_stays(stub: Stub, filled: str) -> None:
     request = search_pb2.TuneIndexRequest(
         collection=filled,
         target_recall=0.9,
@@ -72,7 +68,7 @@ def test_an_index_is_recommended_and_nothing_stays(stub: Stub, filled: str) -> N
     assert not [one for one in names if one.startswith(".tune")]
 
 
-def test_what_cannot_be_measured_is_refused(stub: Stub) -> None:
+def test_collections_without_documents_are_refused(stub: Stub) -> None:
     name = create(stub)
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "EMPTY_COLLECTION"):
         list(stub.MeasureRecall(search_pb2.MeasureRecallRequest(collection=name)))
@@ -83,7 +79,7 @@ def test_what_cannot_be_measured_is_refused(stub: Stub) -> None:
         list(stub.TuneIndex(search_pb2.TuneIndexRequest(collection=name, k=1000)))
 
 
-def test_vectors_can_be_reduced_and_are_compared_whole(stub: Stub, engine: int) -> None:
+def test_reduced_vectors_are_rescored(stub: Stub, engine: int) -> None:
     if engine == search_pb2.ENGINE_QUERY_ENGINE:
         with refused(grpc.StatusCode.FAILED_PRECONDITION, "NEEDS_VECTOR_SETS"):
             create(stub, 64, reduced_dimensions=16)
@@ -94,15 +90,4 @@ def test_vectors_can_be_reduced_and_are_compared_whole(stub: Stub, engine: int) 
     for number, hits in enumerate(search(stub, name, rows[:30], limit=3)):
         assert hits[0].id == f"d{number}"
         assert hits[0].similarity == pytest.approx(1, abs=1e-6)
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
-    assert described.reduced_dimensions == 32
-
-
-def test_the_fastest_that_is_good_enough_is_recommended_and_of_two_the_smaller() -> None:
-    def one(recall: float, p50: float, memory: int) -> Measurement:
-        return Measurement(IndexSetting(16, 200, 100, "none"), recall, p50, p50, 1.0, memory)
-
-    fast, small, poor = one(0.96, 1.0, 100), one(0.97, 1.05, 50), one(0.8, 0.1, 1)
-    assert recommend([fast, small, poor], 0.95) == small
-    assert recommend([fast, one(0.97, 1.2, 50)], 0.95) == fast
-    assert recommend([poor], 0.95) is None
+    assert describe(stub, name).reduced_dimensions == 32

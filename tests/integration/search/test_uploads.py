@@ -1,4 +1,4 @@
-"""Streams of documents: a receipt for each, nothing lost or doubled; collections as files."""
+"""Streams of documents, with a receipt for each; export and import of collections."""
 
 import queue
 from collections.abc import Iterator
@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from tests.integration.search.test_server import METRICS, Stub, create, search, stub
 from tests.refusals import refused
-
-__all__ = ["stub"]
+from tests.search_client import METRICS, Stub, create, describe, search
 
 CREATED, UPDATED, FAILED = (
     search_pb2.UPSERT_STATUS_CREATED,
@@ -42,13 +40,12 @@ def test_every_document_has_its_receipt_in_order(stub: Stub) -> None:
     assert [receipt.id for receipt in receipts[:1000]] == [f"d{at}" for at in range(1000)]
     assert {receipt.status for receipt in receipts[:1000]} == {CREATED}
     assert {receipt.status for receipt in receipts[1000:]} == {UPDATED}
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
-    assert described.document_count == 1000
+    assert describe(stub, name).document_count == 1000
     [hits] = search(stub, name, rows[:1], exact=True)
     assert hits[0].id == "d0"
 
 
-def test_one_bad_document_spoils_no_other(stub: Stub) -> None:
+def test_an_invalid_document_does_not_affect_the_others(stub: Stub) -> None:
     name = create(stub)
     good = np.eye(4)
     batch = [
@@ -71,8 +68,8 @@ def test_one_bad_document_spoils_no_other(stub: Stub) -> None:
     assert {hit.id for hit in hits} == {"a", "d"}
 
 
-def test_what_comes_later_wins(stub: Stub) -> None:
-    """The same few ids in many batches in flight: the last one sent is what stays."""
+def test_the_last_version_of_a_document_wins(stub: Stub) -> None:
+    """Many batches in flight contain the same ids."""
     name = create(stub)
     random = np.random.default_rng(0)
     batches = [
@@ -88,22 +85,21 @@ def test_what_comes_later_wins(stub: Stub) -> None:
 
 def test_a_caller_that_waits_for_each_receipt_gets_it(stub: Stub) -> None:
     name = create(stub)
-    told: queue.Queue[int] = queue.Queue()
+    received: queue.Queue[int] = queue.Queue()
 
     def one_by_one() -> Iterator[search_pb2.UpsertStreamRequest]:
         for number in range(5):
             batch = [document(f"d{number}", np.eye(4)[0])]
             yield search_pb2.UpsertStreamRequest(collection=name, documents=batch)
-            assert told.get(timeout=10) == 1
+            assert received.get(timeout=30) == 1
 
-    for reply in stub.UpsertStream(one_by_one(), timeout=30):
-        told.put(len(reply.receipts))
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
-    assert described.document_count == 5
+    for reply in stub.UpsertStream(one_by_one(), timeout=60):
+        received.put(len(reply.receipts))
+    assert describe(stub, name).document_count == 5
 
 
-def test_a_stream_cut_short_is_sent_again(stub: Stub) -> None:
-    """All that has a receipt is there; sent again from the start, nothing is lost or doubled."""
+def test_an_interrupted_stream_can_be_sent_again(stub: Stub) -> None:
+    """Documents with a receipt are stored; sent again from the start, none is lost or doubled."""
     name = create(stub, 8)
     rows = np.random.default_rng(0).normal(size=(2000, 8))
     batches = [
@@ -122,8 +118,7 @@ def test_a_stream_cut_short_is_sent_again(stub: Stub) -> None:
     ]
     assert len(statuses) == 2000
     assert set(statuses[:250]) == {UPDATED}
-    described = stub.GetCollection(search_pb2.GetCollectionRequest(name=name)).collection
-    assert described.document_count == 2000
+    assert describe(stub, name).document_count == 2000
 
 
 def test_a_stream_without_a_collection_is_refused(stub: Stub) -> None:
@@ -134,13 +129,13 @@ def test_a_stream_without_a_collection_is_refused(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
-def test_a_collection_goes_out_and_comes_back_the_same(stub: Stub, metric: str) -> None:
+def test_an_imported_collection_equals_the_exported_one(stub: Stub, metric: str) -> None:
     field = search_pb2.Field(name="kind", type=search_pb2.FIELD_TYPE_TAG)
     name = create(stub, 8, metric=METRICS[metric], fields=[field], model_digest="m1")
     rows = np.random.default_rng(0).normal(size=(450, 8))
     kind = {"kind": search_pb2.FieldValue(string="ä {b}")}
     batch = [
-        document(f"d{at:03}", row, fields=kind, text=f"tale {at}", payload=b"\0\xff")
+        document(f"d{at:03}", row, fields=kind, text=f"story {at}", payload=b"\0\xff")
         for at, row in enumerate(rows)
     ]
     list(stub.UpsertStream(requests(name, [batch])))

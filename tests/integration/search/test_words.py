@@ -1,4 +1,4 @@
-"""Queries by words and hybrid ones, with filters, replacements and deletions."""
+"""Text queries and hybrid queries, with filters, updates and deletions."""
 
 import json
 from collections.abc import Iterable
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from tests.integration.search.test_server import create
+from memetwin.search.v1 import search_pb2
 from tests.refusals import refusal
-from tests.stack import Stack
+from tests.search_client import create
 
 TEXTS = {
     "doge": "Doge says wow, such dogs",
@@ -18,13 +17,6 @@ TEXTS = {
     "kid": "The success kid clenches a fist of sand",
     "boromir": "One does not simply walk into Mordor; walking is for hobbits",
 }
-
-
-@pytest.fixture(scope="module")
-def stub(stack: Stack, engine: Any) -> search_pb2_grpc.SearchServiceStub:
-    stub = search_pb2_grpc.SearchServiceStub(stack.search)
-    stub.engine = engine  # type: ignore[attr-defined]
-    return stub
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def at_least(number: float) -> search_pb2.Filter:
     return search_pb2.Filter(number=condition)
 
 
-def test_words_are_found_by_their_stems(stub: Any, memes: str) -> None:
+def test_texts_are_found_by_stems(stub: Any, memes: str) -> None:
     assert ids(ask(stub, memes, text="a dog that walks?")) in (
         ["boromir", "doge"],
         ["doge", "boromir"],
@@ -75,18 +67,18 @@ def test_words_are_found_by_their_stems(stub: Any, memes: str) -> None:
     assert ask(stub, memes, text="the ?!") == []
 
 
-def test_words_are_filtered(stub: Any, memes: str) -> None:
+def test_text_queries_are_filtered(stub: Any, memes: str) -> None:
     assert ids(ask(stub, memes, text="says", filter=at_least(1))) == ["grumpy"]
     assert ask(stub, memes, text="says", filter=at_least(2)) == []
 
 
-def test_a_filter_of_words_looks_as_far_as_it_must(stub: Any) -> None:
+def test_a_filtered_text_query_reads_enough_candidates(stub: Any) -> None:
     name = create(stub, fields=[search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)])
     write(stub, name, ((f"d{number:04}", "the same words") for number in range(1200)))
     assert ids(ask(stub, name, text="words", filter=at_least(1199))) == ["d1199"]
 
 
-def test_a_text_that_is_replaced_or_deleted_is_found_no_more(stub: Any, memes: str) -> None:
+def test_replaced_and_deleted_texts_are_not_found(stub: Any, memes: str) -> None:
     write(stub, memes, [("doge", "Much different")])
     assert ids(ask(stub, memes, text="wow")) == []
     assert ids(ask(stub, memes, text="different")) == ["doge"]
@@ -99,7 +91,7 @@ def test_a_text_that_is_replaced_or_deleted_is_found_no_more(stub: Any, memes: s
 
 
 @pytest.mark.parametrize("fusion", [search_pb2.FUSION_LINEAR, search_pb2.FUSION_RRF])
-def test_hybrid_joins_both_rankings(stub: Any, memes: str, fusion: Any) -> None:
+def test_a_hybrid_query_fuses_both_rankings(stub: Any, memes: str, fusion: Any) -> None:
     hybrid = search_pb2.HybridQuery(
         vector=np.array([0, 1, 0.5, 0], "<f4").tobytes(), text="grumpy sand", fusion=fusion
     )
@@ -114,7 +106,7 @@ def test_hybrid_joins_both_rankings(stub: Any, memes: str, fusion: Any) -> None:
     assert ids(ask(stub, memes, hybrid=hybrid, offset=1, limit=1)) == ["kid"]
 
 
-def test_hits_of_words_alone_have_their_true_similarity(stub: Any) -> None:
+def test_hits_of_the_text_alone_have_their_true_similarity(stub: Any) -> None:
     name = create(stub, 2)
     rows = [(f"d{n:03}", [1.0, 0.001 * n], "nothing") for n in range(300)]
     rows.append(("far", [-1.0, 0.5], "needle"))
@@ -130,8 +122,8 @@ def test_hits_of_words_alone_have_their_true_similarity(stub: Any) -> None:
     assert first.similarity == pytest.approx(-1 / 1.25**0.5, abs=1e-6)
 
 
-def test_rankings_are_joined_as_deep_as_is_asked(stub: Any) -> None:
-    """What comes second in both is the best of all, but not if only the first are joined."""
+def test_rankings_are_fused_to_the_requested_depth(stub: Any) -> None:
+    """The second hit of both rankings is the best of all, unless only the first hits are fused."""
     fields = [search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)]
     name = create(stub, 2, fields=fields)
     rows = [
@@ -182,14 +174,14 @@ def test_rankings_are_joined_as_deep_as_is_asked(stub: Any) -> None:
         ),
     ],
 )
-def test_what_cannot_be_asked_is_refused(
+def test_invalid_queries_are_refused(
     stub: Any, memes: str, query: dict[str, Any], reason: str
 ) -> None:
     request = search_pb2.SearchRequest(collection=memes, queries=[search_pb2.Query(**query)])
     assert refusal(stub.Search, request)[1] == reason
 
 
-def test_texts_need_not_be_indexed(stub: Any) -> None:
+def test_a_collection_without_text_index_refuses_text_queries(stub: Any) -> None:
     fields = [search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)]
     name = create(stub, index_text=False, fields=fields)
     write(stub, name, TEXTS.items())
@@ -197,8 +189,8 @@ def test_texts_need_not_be_indexed(stub: Any) -> None:
     assert refusal(stub.Search, request)[1] == "TEXT_NOT_INDEXED"
 
 
-def test_scifact_by_words(stub: Any, data: Any) -> None:
-    """BM25 finds what BM25 should: nDCG@10 of at least .67."""
+def test_scifact_reaches_the_quality_of_bm25(stub: Any, data: Any) -> None:
+    """nDCG@10 is at least .67."""
     from tests.bench.hybrid import ndcg
 
     name = create(stub, 4)
