@@ -1,7 +1,7 @@
-"""Recall of every metric and engine, unfiltered and filtered, on all texts of three real sets.
+"""Measures recall@10 of every metric and engine, with and without filters, on three real datasets.
 
-The vectors are all-MiniLM-L6-v2's; for IP and L2 they are scaled by log-uniform [.5, 2], so that
-lengths matter. What is as near as the tenth counts.
+The vectors come from all-MiniLM-L6-v2. For IP and L2 their norms are log-uniform from .5 to 2.
+Hits as near as the tenth one count.
 """
 
 import argparse
@@ -26,7 +26,7 @@ METRICS = {
     "IP": search_pb2.METRIC_IP,
     "L2": search_pb2.METRIC_L2,
 }
-KEPT = (0.5, 0.05, 0.005, 0.0005)
+SELECTIVITIES = (0.5, 0.05, 0.005, 0.0005)
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def texts() -> list[str]:
 
 
 def embeddings(stack: Stack, all_texts: list[str]) -> Any:
-    """Embed the texts, or read what an earlier run has embedded."""
+    """Embed the texts, or read the embeddings of an earlier run."""
     digest = hashlib.sha256("\0".join(all_texts).encode()).hexdigest()[:16]
     file = Path(f".memetwin/bench/{digest}.npy")
     if not file.exists():
@@ -83,28 +83,36 @@ def measure(stack: Stack, engine: Any, metrics: list[str]) -> None:
     rows = embeddings(stack, all_texts)
     random = np.random.default_rng(0)
     scaled = rows * np.exp(random.uniform(np.log(0.5), np.log(2), (len(rows), 1)))
-    share = random.uniform(size=len(rows))
-    chosen = random.choice(len(rows), QUERIES, replace=False)
-    print(f"{len(rows)} distinct texts, {QUERIES} of them asked\n")
-    names = [f"{100 * kept:g} % kept" for kept in KEPT]
-    print("| | engine | HNSW at its default | exact | " + " | ".join(names) + " | short answers |")
-    print("|---|---|---|---|" + "---|" * (len(KEPT) + 1))
+    shares = random.uniform(size=len(rows))
+    query_rows = random.choice(len(rows), QUERIES, replace=False)
+    print(f"{len(rows)} distinct texts, {QUERIES} queries\n")
+    names = [f"{100 * selectivity:g} % pass" for selectivity in SELECTIVITIES]
+    print(
+        "| | engine | HNSW at its default | exact | "
+        + " | ".join(names)
+        + " | results short of hits |"
+    )
+    print("|---|---|---|---|" + "---|" * (len(SELECTIVITIES) + 1))
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
     for name in metrics:
         metric = METRICS[name]
-        mine = rows if name == "COSINE" else scaled.astype("<f4")
-        used = load(stub, name, metric, mine, share, engine)
-        good, short = [], 0
-        for options, kept in [({}, 1.0), ({"exact": True}, 1.0), *(({}, kept) for kept in KEPT)]:
-            recall, missing = ask(stub, name, mine, chosen, share, kept, **options)
-            good.append(recall)
+        vectors = rows if name == "COSINE" else scaled.astype("<f4")
+        engine_name = load(stub, name, metric, vectors, shares, engine)
+        found, short = [], 0
+        for options, selectivity in [
+            ({}, 1.0),
+            ({"exact": True}, 1.0),
+            *(({}, selectivity) for selectivity in SELECTIVITIES),
+        ]:
+            recall, missing = ask(stub, name, vectors, query_rows, shares, selectivity, **options)
+            found.append(recall)
             short += missing
-        cells = " | ".join(f"{one:.4f}" for one in good)
-        print(f"| {name} | {used} | {cells} | {short} |", flush=True)
+        cells = " | ".join(f"{one:.4f}" for one in found)
+        print(f"| {name} | {engine_name} | {cells} | {short} |", flush=True)
         stub.DeleteCollection(search_pb2.DeleteCollectionRequest(name=name), timeout=300)
 
 
-def load(stub: Any, name: str, metric: Any, rows: Any, share: Any, engine: Any) -> str:
+def load(stub: Any, name: str, metric: Any, rows: Any, shares: Any, engine: Any) -> str:
     field = search_pb2.Field(name="share", type=search_pb2.FIELD_TYPE_NUMBER)
     collection = search_pb2.Collection(
         name=name, dimensions=384, metric=metric, engine=engine, fields=[field]
@@ -115,7 +123,7 @@ def load(stub: Any, name: str, metric: Any, rows: Any, share: Any, engine: Any) 
             search_pb2.Document(
                 id=str(n),
                 vector=rows[n].tobytes(),
-                fields={"share": search_pb2.FieldValue(number=share[n])},
+                fields={"share": search_pb2.FieldValue(number=shares[n])},
             )
             for n in range(first, min(first + BATCH, len(rows)))
         ]
@@ -131,20 +139,26 @@ def load(stub: Any, name: str, metric: Any, rows: Any, share: Any, engine: Any) 
 
 
 def ask(
-    stub: Any, name: str, rows: Any, chosen: Any, share: Any, kept: float, **options: Any
+    stub: Any,
+    name: str,
+    rows: Any,
+    query_rows: Any,
+    shares: Any,
+    selectivity: float,
+    **options: Any,
 ) -> tuple[float, int]:
-    """Return recall@10, and how many answers had fewer hits than there were to find."""
+    """Return recall@10, and the number of results with fewer hits than K."""
     condition = None
-    if kept < 1:
+    if selectivity < 1:
         number = search_pb2.NumberCondition(
-            field="share", op=search_pb2.NUMBER_OPERATOR_LT, values=[kept]
+            field="share", op=search_pb2.NUMBER_OPERATOR_LT, values=[selectivity]
         )
         condition = search_pb2.Filter(number=number)
-    allowed = np.flatnonzero(share < kept)
-    inside, good, short = rows[allowed].astype(float), 0, 0
+    allowed = np.flatnonzero(shares < selectivity)
+    inside, found, short = rows[allowed].astype(float), 0, 0
     place = {int(at): number for number, at in enumerate(allowed)}
-    for first in range(0, len(chosen), 10):
-        some = chosen[first : first + 10]
+    for first in range(0, len(query_rows), 10):
+        batch = query_rows[first : first + 10]
         queries = [
             search_pb2.Query(
                 vector=rows[at].tobytes(),
@@ -153,15 +167,15 @@ def ask(
                 filter=condition,
                 **options,
             )
-            for at in some
+            for at in batch
         ]
         reply = stub.Search(search_pb2.SearchRequest(collection=name, queries=queries), timeout=300)
-        for at, result in zip(some, reply.results, strict=True):
+        for at, result in zip(batch, reply.results, strict=True):
             truth = similarities(name, inside, rows[at].astype(float))
             tenth = np.sort(truth)[-K]
-            good += sum(truth[place[int(hit.id)]] >= tenth - 1e-5 for hit in result.hits)
+            found += sum(truth[place[int(hit.id)]] >= tenth - 1e-5 for hit in result.hits)
             short += len(result.hits) < K
-    return good / (K * len(chosen)), short
+    return found / (K * len(query_rows)), short
 
 
 def similarities(name: str, rows: Any, query: Any) -> Any:

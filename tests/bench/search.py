@@ -1,4 +1,4 @@
-"""The search service against raw redis-py on the same keys, and a bare gRPC call."""
+"""Compares the search service with redis-py on the same keys plus a bare gRPC call."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ METRICS = {
 
 
 def p50s(calls: list[Callable[[Any], Any]], values: Any) -> list[float]:
-    """Median times of calls that are made in turn, so that a noisy machine is as noisy for all."""
+    """Return median times of calls that alternate, so that noise affects all of them alike."""
     times: list[list[float]] = [[] for _ in calls]
     for value in values:
         for call, taken in zip(calls, times, strict=True):
@@ -64,7 +64,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def service(redis_url: str) -> Iterator[grpc.Channel]:
-    """Run the search service as it is run: in a process of its own."""
+    """Run the search service in a process of its own."""
     address = f"127.0.0.1:{reserve_port()}"
     settings = {"MEMETWIN_REDIS_URL": redis_url, "MEMETWIN_SEARCH_LISTEN": address}
     settings |= {"MEMETWIN_REDIS_PREFIX": PREFIX, "MEMETWIN_LOG_LEVEL": "ERROR"}
@@ -109,7 +109,7 @@ def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
         )
     key = next(key for key in redis.scan_iter(f"{PREFIX}*COSINE*vectors*"))
     words = ["WITHSCORES", "COUNT", 10, "EF", 200, "NOTHREAD"]
-    bare, raw, mine = p50s(
+    bare, raw, ours = p50s(
         [
             lambda _: health.Check(health_pb2.HealthCheckRequest()),
             lambda row: redis.execute_command("VSIM", key, "FP32", row.tobytes(), *words),
@@ -118,7 +118,7 @@ def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
         rows[:1000],
     )
     print(
-        f"| one query, p50 ms (raw: with a bare gRPC call) | {(bare + raw) * 1e3:.2f} | {mine * 1e3:.2f} | {mine / (bare + raw):.2f} |"
+        f"| one query, p50 ms (raw: with a bare gRPC call) | {(bare + raw) * 1e3:.2f} | {ours * 1e3:.2f} | {ours / (bare + raw):.2f} |"
     )
 
     def pipeline(batch: Any) -> None:
@@ -128,9 +128,9 @@ def measure(to: grpc.Channel, redis: Any, rows: Any) -> None:
             pipe.execute()
 
     batches = [rows[n : n + 64] for n in range(0, 640, 64)]
-    raw, mine = p50s([pipeline, lambda batch: ask(stub, "COSINE", batch)], batches)
+    raw, ours = p50s([pipeline, lambda batch: ask(stub, "COSINE", batch)], batches)
     print(
-        f"| 64 queries in one call, p50 ms | {raw * 1e3:.1f} | {mine * 1e3:.1f} | {mine / raw:.2f} |"
+        f"| 64 queries in one call, p50 ms | {raw * 1e3:.1f} | {ours * 1e3:.1f} | {ours / raw:.2f} |"
     )
     print("\n| recall@10 | HNSW at its default | exact |\n|---|---|---|")
     for name, (near, exact) in recalls.items():

@@ -1,3 +1,5 @@
+"""Redis is killed, unreachable or full."""
+
 import threading
 import uuid
 from collections.abc import Iterator
@@ -60,7 +62,7 @@ def test_every_acknowledged_document_survives_a_kill(server: RedisServer, own_st
             ]
             try:
                 request = search_pb2.UpsertDocumentsRequest(collection="c", documents=batch)
-                stub.UpsertDocuments(request, timeout=10)
+                stub.UpsertDocuments(request, timeout=60)
             except grpc.RpcError:
                 return
             acknowledged.update({document.id: document for document in batch})
@@ -89,7 +91,7 @@ def test_every_acknowledged_document_survives_a_kill(server: RedisServer, own_st
         assert found.results[0].hits[0].id == key
 
 
-def test_without_redis_calls_are_unavailable_and_service_returns(
+def test_calls_are_unavailable_without_redis_and_succeed_again_after(
     server: RedisServer, own_stack: Stack
 ) -> None:
     cache = cache_pb2_grpc.CacheServiceStub(own_stack.gateway)
@@ -116,7 +118,9 @@ def test_without_redis_calls_are_unavailable_and_service_returns(
     assert found.kind == cache_pb2.DECISION_KIND_EXACT
 
 
-def test_a_full_redis_refuses_and_stores_nothing(server: RedisServer, own_stack: Stack) -> None:
+def test_a_full_redis_refuses_writes_and_stores_nothing(
+    server: RedisServer, own_stack: Stack
+) -> None:
     stub = search_pb2_grpc.SearchServiceStub(own_stack.search)
     collection = search_pb2.Collection(name="c", dimensions=4)
     stub.CreateCollection(search_pb2.CreateCollectionRequest(collection=collection))

@@ -1,4 +1,4 @@
-"""A collection in shards on a real cluster: as on one node; what is left when a node is lost."""
+"""A sharded collection on a real cluster: as on one node, and after the loss of a node."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from tests.refusals import refused
 from tests.search_service import SearchService
 from tests.stack import wait_until
 
-# redis-py leaves connections to nodes that were lost unclosed.
+# redis-py does not close connections to nodes that are lost.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 ROWS = np.random.default_rng(0).normal(size=(900, 16)).astype("<f4")
 FIELD = search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)
@@ -76,7 +76,7 @@ def below(bound: float) -> search_pb2.Filter:
 
 
 @pytest.mark.parametrize("metric", [search_pb2.METRIC_COSINE, search_pb2.METRIC_L2])
-def test_answers_are_those_of_one_node(stub: Any, tmp_path: Path, metric: Any) -> None:
+def test_results_equal_those_of_one_node(stub: Any, tmp_path: Path, metric: Any) -> None:
     server = RedisServer(tmp_path)
     service = SearchService(server.url)
     alone = search_pb2_grpc.SearchServiceStub(service.channel)
@@ -96,7 +96,7 @@ def test_answers_are_those_of_one_node(stub: Any, tmp_path: Path, metric: Any) -
         server.stop()
 
 
-def test_documents_change_wherever_they_lie(stub: Any) -> None:
+def test_documents_are_updated_in_every_shard(stub: Any) -> None:
     fill(stub, "c")
     ids = [f"d{number}" for number in range(50)]
     got = stub.GetDocuments(search_pb2.GetDocumentsRequest(collection="c", ids=[*ids, "none"]))
@@ -131,23 +131,23 @@ def test_documents_change_wherever_they_lie(stub: Any) -> None:
     fill(stub, "c")
 
 
-def test_a_lost_node_leaves_a_partial_answer_that_says_so(stub: Any, cluster: Cluster) -> None:
+def test_results_are_partial_while_a_node_is_lost(stub: Any, cluster: Cluster) -> None:
     names = [f"c{number}" for number in range(3)]
     for name in names:
         fill(stub, name)
-    whole = {name: hits(ask(stub, name)) for name in names}
+    complete = {name: hits(ask(stub, name)) for name in names}
     fresh = SearchService(cluster.url)
     cluster.nodes[0].kill()
     try:
-        # One that knows nothing yet finds all collections too.
+        # A service without cached records finds all collections too.
         for one in (stub, search_pb2_grpc.SearchServiceStub(fresh.channel)):
             for name in names:
-                wait_until(partial(_is_partial, one, name), 20)
+                wait_until(partial(_is_partial, one, name))
     finally:
         fresh.close()
     cluster.nodes[0].start()
     for name in names:
-        wait_until(partial(_is_whole, stub, name, whole[name]), 20)
+        wait_until(partial(_is_complete, stub, name, complete[name]))
     listed = stub.ListCollections(search_pb2.ListCollectionsRequest()).collections
     assert [one.name for one in listed] == names
 
@@ -158,13 +158,15 @@ def _is_partial(stub: Any, name: str) -> bool:
     return all("shards did not answer" in one.partial_reason and one.partial for one in results)
 
 
-def _is_whole(stub: Any, name: str, expected: Any) -> bool:
+def _is_complete(stub: Any, name: str, expected: Any) -> bool:
     results = ask(stub, name)
     return not any(one.partial for one in results) and hits(results) == expected
 
 
 @pytest.mark.parametrize("cluster", [True], indirect=True, ids=["full coverage"])
-def test_a_cluster_that_wants_all_of_itself_answers_nothing(stub: Any, cluster: Cluster) -> None:
+def test_a_cluster_that_requires_full_coverage_is_unavailable_without_a_node(
+    stub: Any, cluster: Cluster
+) -> None:
     fill(stub, "c")
     cluster.nodes[0].kill()
 
@@ -175,4 +177,4 @@ def test_a_cluster_that_wants_all_of_itself_answers_nothing(stub: Any, cluster: 
             return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
         return False
 
-    wait_until(is_unavailable, 20)
+    wait_until(is_unavailable)
