@@ -38,8 +38,9 @@ class QueryRunner:
         for at, query in enumerate(queries):
             positions.setdefault(self._engine_of(query.collection), []).append(at)
         results: dict[int, Result] = {}
-        for engine, mine in positions.items():
-            results |= zip(mine, await engine.search([queries[at] for at in mine]), strict=True)
+        for engine, indices in positions.items():
+            found = await engine.search([queries[at] for at in indices])
+            results |= zip(indices, found, strict=True)
         return [results[at] for at in range(len(queries))]
 
     async def _rank(self, queries: Sequence[Query]) -> list[Result]:

@@ -47,12 +47,12 @@ async def scatter(
     for at, item in enumerate(items):
         positions.setdefault(shard_of(collection, document_id(item)), []).append(at)
     outcomes = await asyncio.gather(
-        *(operation(shard, [items[at] for at in mine]) for shard, mine in positions.items())
+        *(operation(shard, [items[at] for at in indices]) for shard, indices in positions.items())
     )
     by_position = {
         at: outcome
-        for mine, of_shard in zip(positions.values(), outcomes, strict=True)
-        for at, outcome in zip(mine, of_shard, strict=True)
+        for indices, of_shard in zip(positions.values(), outcomes, strict=True)
+        for at, outcome in zip(indices, of_shard, strict=True)
     }
     return [by_position[at] for at in range(len(items))]
 
