@@ -1,13 +1,12 @@
-"""The embedder on one NVIDIA GPU: through gRPC against the runtime alone. ``make bench-gpu``.
+"""Measures the embedder on one NVIDIA GPU, through gRPC and the runtime alone. ``make bench-gpu``.
 
-Clients run in processes of their own, so that one Python does not hold back the other. Short texts
-go in batches of 256 by MiniLM; pictures of 400 by 300 pixels go as JPEG in batches of 32 to a model
-of CLIP ViT-B/32's shapes with random weights, decoding counted in. Nothing is remembered.
+Clients run in processes of their own, so that they do not share an interpreter. Short texts go to
+MiniLM in batches of 256. Images go as JPEG of 400 x 300 pixels in batches of 32 to a model with the
+layers of CLIP ViT-B/32 and random weights; decoding is included. The vector cache is off.
 """
 
 import io
 import itertools
-import json
 import os
 import sys
 import tempfile
@@ -31,107 +30,86 @@ from tests.stack import channel
 
 SECONDS = 20.0
 WARM_UP = 5.0
-CLIENTS, CALLS = 8, 4
-TEXTS, PICTURES = 256, 32
+CLIENTS, CALLS_PER_CLIENT = 8, 4
+TEXT_BATCH, IMAGE_BATCH = 256, 32
 WORDS = "what how why best way learn cook buy car phone india travel work money time life".split()
 
 
 def texts(start: int) -> list[str]:
-    return [
-        f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} to {n}?" for n in range(start, start + TEXTS)
-    ]
+    numbers = range(start, start + TEXT_BATCH)
+    return [f"{WORDS[n % 16]} is the {WORDS[n // 16 % 16]} to {n}?" for n in numbers]
 
 
 def jpeg(number: int) -> bytes:
-    chance, file = np.random.default_rng(number), io.BytesIO()
-    small = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8))
+    rng, file = np.random.default_rng(number), io.BytesIO()
+    small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
     small.resize((400, 300), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
-def ask(address: str, kind: str, client: int) -> float:
-    """Call as fast as the server answers; return inputs a second, the warm-up left out."""
-    pictures = [jpeg(client * PICTURES + n) for n in range(PICTURES)] if kind == "pictures" else []
-    numbers = itertools.count(client * 10**9, TEXTS)
-    with channel(address) as opened, ThreadPoolExecutor(CALLS) as pool:
+def run_client(address: str, modality: str, client: int) -> float:
+    """Call as fast as the server answers; return the inputs per second after the warm-up."""
+    numbers = itertools.count(client * 10**9, TEXT_BATCH)
+    files = range(client * IMAGE_BATCH, (client + 1) * IMAGE_BATCH) if modality == "images" else ()
+    inputs = [embedder_pb2.Input(image=jpeg(number)) for number in files]
+    with channel(address) as opened, ThreadPoolExecutor(CALLS_PER_CLIENT) as pool:
         stub: Any = embedder_pb2_grpc.EmbedderServiceStub(opened)
-        begun = time.monotonic()
+        started = time.monotonic()
 
-        def caller(_: int) -> int:
-            done = 0
-            while (passed := time.monotonic() - begun) < WARM_UP + SECONDS:
-                if kind == "texts":
+        def call(_: int) -> int:
+            count = 0
+            while (elapsed := time.monotonic() - started) < WARM_UP + SECONDS:
+                if modality == "texts":
                     stub.Embed(request(texts(next(numbers))), timeout=60)
                 else:
-                    inputs = [embedder_pb2.Input(image=data) for data in pictures]
                     stub.Embed(embedder_pb2.EmbedRequest(inputs=inputs), timeout=60)
-                done += (TEXTS if kind == "texts" else PICTURES) if passed > WARM_UP else 0
-            return done
+                if elapsed > WARM_UP:
+                    count += TEXT_BATCH if modality == "texts" else IMAGE_BATCH
+            return count
 
-        return sum(pool.map(caller, range(CALLS))) / SECONDS
-
-
-def served(address: str, kind: str) -> float:
-    with ProcessPoolExecutor(CLIENTS, get_context("spawn")) as clients:
-        asked = [clients.submit(ask, address, kind, number) for number in range(CLIENTS)]
-        return sum(one.result() for one in asked)
+        return sum(pool.map(call, range(CALLS_PER_CLIENT))) / SECONDS
 
 
-def raw(model: SentenceTransformerModel) -> float:
-    """Texts a second of the runtime alone, all lanes at work on batches that are tokenised."""
-    batches = [model.prepare(texts(n * TEXTS), "") for n in range(64)]
+def through_grpc(address: str, modality: str) -> float:
+    with ProcessPoolExecutor(CLIENTS, get_context("spawn")) as pool:
+        clients = [pool.submit(run_client, address, modality, n) for n in range(CLIENTS)]
+        return sum(client.result() for client in clients)
+
+
+def in_process(model: SentenceTransformerModel) -> float:
+    """Return the texts per second of the runtime on tokenised batches, all workers busy."""
+    batches = [model.prepare(texts(n * TEXT_BATCH), "") for n in range(64)]
     with ThreadPoolExecutor(model.info.workers) as pool:
-        list(pool.map(model.encode, batches))  # captures its graphs
+        list(pool.map(model.encode, batches))  # captures the graphs
         rounds, started = 0, time.monotonic()
         while time.monotonic() - started < SECONDS:
             list(pool.map(model.encode, batches))
             rounds += 1
-        return rounds * len(batches) * TEXTS / (time.monotonic() - started)
-
-
-def clip(folder: Path) -> str:
-    """Write a model of CLIP ViT-B/32's shapes, its weights random and its words letters alone."""
-    from sentence_transformers import SentenceTransformer
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
-    from transformers import CLIPTokenizer as Tokenizer
-
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{one}</w>" for one in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = Tokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
-    )
-    make: Any = CLIPProcessor
-    config: Any = CLIPConfig  # its defaults are those of ViT-B/32
-    torch.manual_seed(0)
-    CLIPModel(config()).save_pretrained(folder / "plain")
-    make(CLIPImageProcessorPil(), tokenizer).save_pretrained(folder / "plain")
-    SentenceTransformer(str(folder / "plain"), device="cpu").save(str(folder / "model"))
-    return str(folder / "model")
+        return rounds * len(batches) * TEXT_BATCH / (time.monotonic() - started)
 
 
 def main() -> None:
     if not torch.cuda.is_available():
-        sys.exit("no CUDA here: nothing was measured")
+        sys.exit("no CUDA on this machine: nothing was measured")
+    from tests import small_models  # clients do not need its slow imports
+
     print(torch.cuda.get_device_name(), f"{os.cpu_count()} cores\n", sep=", ")
-    print("| | raw, in process | through gRPC | share | bar |\n|---|---|---|---|---|")
-    quiet = os.environ | {"MEMETWIN_EMBED_CACHE": "0"}
+    print("| | in process | through gRPC | ratio | required |\n|---|---|---|---|---|")
+    environment = os.environ | {"MEMETWIN_EMBED_CACHE": "0"}
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
-    alone, info = raw(model), model.info
+    alone, info = in_process(model), model.info
     del model
-    server = EmbedderProcess(quiet)
-    through = served(server.address, "texts")
+    server = EmbedderProcess(environment)
+    served = through_grpc(server.address, "texts")
     server.stop()
-    share = f"{through / alone:.2f}"
-    print(
-        f"| short texts/s, {info.runtime} {info.dtype} | {alone:.0f} | {through:.0f} | {share} | 60000, .70 |"
-    )
+    name = f"short texts/s, {info.runtime} {info.dtype}"
+    print(f"| {name} | {alone:.0f} | {served:.0f} | {served / alone:.2f} | 60000, .70 |")
     with tempfile.TemporaryDirectory() as folder:
-        server = EmbedderProcess(quiet | {"MEMETWIN_IMAGE_MODEL": clip(Path(folder))})
-        pictures = served(server.address, "pictures")
+        clip = str(small_models.clip(Path(folder), full_size=True))
+        server = EmbedderProcess(environment | {"MEMETWIN_IMAGE_MODEL": clip})
+        images = through_grpc(server.address, "images")
         server.stop()
-    print(f"| pictures/s, CLIP ViT-B/32 | – | {pictures:.0f} | – | 2000 |")
+    print(f"| images/s, CLIP ViT-B/32 | – | {images:.0f} | – | 2000 |")
 
 
 if __name__ == "__main__":

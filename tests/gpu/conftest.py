@@ -1,4 +1,4 @@
-"""Tests that need CUDA are not collected as work where there is none; the end of a run says so."""
+"""Deselects tests that need CUDA where there is none; the end of the run reports it."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tests.conftest import note_left_out
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is marked ``gpu``: that a machine has no GPU is no failure, CI's neither."""
+    """Deselect tests marked ``gpu``: a machine without a GPU, such as CI, is not a failure."""
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if needing and not torch.cuda.is_available():
         config.hook.pytest_deselected(items=needing)

@@ -1,4 +1,4 @@
-"""The CUDA runtime on a real GPU, held against float32 torch on the processor."""
+"""The CUDA runtime on a real GPU, compared with float32 torch."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +43,7 @@ def expected(model: SentenceTransformer, batch: list[list[int]]) -> Vectors:
     return TorchRuntime(model, 0).compute(batch)
 
 
-def least_cosine(rows: Vectors, expected: Vectors) -> float:
+def min_cosine(rows: Vectors, expected: Vectors) -> float:
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return float((unit * expected).sum(1).min())
 
@@ -53,7 +53,7 @@ def test_graphs_agree_with_float32(
     model: SentenceTransformer, batch: list[list[int]], expected: Vectors, dtype: torch.dtype
 ) -> None:
     rows = CudaGraphRuntime(model, 0, dtype).compute(batch)
-    assert least_cosine(rows, expected) > (0.9999 if dtype == torch.float16 else 0.999)
+    assert min_cosine(rows, expected) > (0.9999 if dtype == torch.float16 else 0.999)
 
 
 def test_graphs_are_captured_and_replayed_with_new_inputs(
@@ -65,11 +65,11 @@ def test_graphs_are_captured_and_replayed_with_new_inputs(
     runtime = CudaGraphRuntime(model, 0, torch.float16)
     for first in range(0, 64, 8):
         rows = runtime.compute(batch[first : first + 8])
-        assert least_cosine(rows, expected[first : first + 8]) > 0.9999
+        assert min_cosine(rows, expected[first : first + 8]) > 0.9999
     assert not caplog.records  # a graph that cannot be captured is logged
 
 
-def test_lanes_compute_at_once(
+def test_workers_compute_at_the_same_time(
     model: SentenceTransformer, batch: list[list[int]], expected: Vectors
 ) -> None:
     runtime = CudaGraphRuntime(model, 0, torch.float16)
@@ -77,19 +77,19 @@ def test_lanes_compute_at_once(
     with ThreadPoolExecutor(runtime.workers) as pool:
         found = list(pool.map(lambda part: runtime.compute([batch[n] for n in part]), parts))
     for part, rows in zip(parts, found, strict=True):
-        assert least_cosine(rows, expected[list(part)]) > 0.9999
+        assert min_cosine(rows, expected[list(part)]) > 0.9999
 
 
-def test_what_is_not_captured_is_computed_all_the_same(
+def test_a_shape_without_a_graph_is_computed_eagerly(
     model: SentenceTransformer, batch: list[list[int]], expected: Vectors
 ) -> None:
     forward = cast_transformer(model, torch.float16)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     shapes = ShapeRunners(lambda *size: EagerRunner(forward, size, stream), 0, 256)
-    assert least_cosine(shapes.compute(batch), expected) > 0.9999
+    assert min_cosine(shapes.compute(batch), expected) > 0.9999
 
 
-def test_a_model_chooses_its_runtime_by_trial(tmp_path: Path) -> None:
+def test_a_model_selects_its_runtime_by_trial(tmp_path: Path) -> None:
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", tmp_path))
     tried = {(trial.runtime, trial.dtype) for trial in model.info.trials}
     assert {("torch", "float32"), ("cuda", "float16")} <= tried

@@ -1,4 +1,4 @@
-"""The real loading path of CLAP-like models, on one with two layers and random weights."""
+"""CLAP-like models on the real loading path; the model has two layers and random weights."""
 
 import io
 from collections.abc import AsyncIterator
@@ -40,7 +40,7 @@ def tone(pitch: float, seconds: float = 1.0, rate: int = 48_000) -> Any:
     return 0.5 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)
 
 
-def sound(samples: Any, rate: int = 48_000, kind: str = "WAV") -> AudioFile:
+def audio_file(samples: Any, rate: int = 48_000, kind: str = "WAV") -> AudioFile:
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=kind)
     return AudioFile(file.getvalue())
@@ -50,39 +50,41 @@ def rows(reply: EmbedResult) -> Any:
     return np.frombuffer(reply.vectors.data, "<f4").reshape(-1, reply.vectors.dimensions)
 
 
-async def test_texts_and_sounds_share_a_request(service: EmbeddingService, folder: Path) -> None:
+async def test_texts_and_audio_share_a_request(service: EmbeddingService, folder: Path) -> None:
     encode: Any = SentenceTransformer(str(folder), device="cpu").encode
-    samples = soundfile.read(io.BytesIO(sound(tone(440))), dtype="float32")[0]
+    samples = soundfile.read(io.BytesIO(audio_file(tone(440))), dtype="float32")[0]
     expected = [encode("abell"), encode({"array": samples, "sampling_rate": 48_000})]
     reply = await service.embed(
-        EmbedRequest(["abell", sound(tone(440)), sound(tone(3000))], normalize=False)
+        EmbedRequest(["abell", audio_file(tone(440)), audio_file(tone(3000))], normalize=False)
     )
     assert reply.info.modalities == {"text", "audio"}
     assert rows(reply)[:2] == pytest.approx(np.array(expected), abs=1e-4)
     assert np.abs(rows(reply)[1] - rows(reply)[2]).max() > 1e-3
 
 
-async def test_the_file_does_not_matter_but_the_sound(service: EmbeddingService) -> None:
+async def test_the_vector_depends_on_the_audio_not_on_the_file_format(
+    service: EmbeddingService,
+) -> None:
     twice = np.stack([tone(440), tone(440)], axis=1)
     kinds = [
-        sound(tone(440)),
-        sound(twice),
-        sound(tone(440, rate=16_000), 16_000),
-        sound(tone(440), kind="FLAC"),
-        sound(tone(440), kind="OGG"),
+        audio_file(tone(440)),
+        audio_file(twice),
+        audio_file(tone(440, rate=16_000), 16_000),
+        audio_file(tone(440), kind="FLAC"),
+        audio_file(tone(440), kind="OGG"),
     ]
     found = rows(await service.embed(EmbedRequest(kinds)))
     assert (found @ found[0]).min() > 0.99
 
 
-async def test_a_long_sound_is_cut_and_always_at_the_same_place(
+async def test_a_long_clip_is_always_cut_at_the_same_position(
     service: EmbeddingService,
 ) -> None:
     noise = np.random.default_rng(0).normal(size=15 * 16_000) / 10
-    first = await service.embed(EmbedRequest([sound(noise, 16_000)]))
-    again = await service.embed(EmbedRequest([sound(noise, 16_000)]))
+    first = await service.embed(EmbedRequest([audio_file(noise, 16_000)]))
+    again = await service.embed(EmbedRequest([audio_file(noise, 16_000)]))
     assert first.truncated == [True]
-    assert rows(first) == pytest.approx(rows(again), abs=1e-6)
+    assert rows(first) == pytest.approx(rows(again), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +92,14 @@ async def test_a_long_sound_is_cut_and_always_at_the_same_place(
     [
         (b"", "EMPTY_SOUND"),
         (b"no sound", "NOT_A_SOUND"),
-        (bytes(sound(tone(440)))[:40], "NOT_A_SOUND"),
-        (bytes(sound(np.zeros(0))), "NOT_A_SOUND"),
+        (bytes(audio_file(tone(440)))[:40], "NOT_A_SOUND"),
+        (bytes(audio_file(np.zeros(0))), "NOT_A_SOUND"),
         (b"\0" * (21 * 2**20), "SOUND_TOO_LARGE"),
-        (bytes(sound(np.zeros(601 * 1000), 1000, "FLAC")), "SOUND_TOO_LARGE"),
+        (bytes(audio_file(np.zeros(601 * 1000), 1000, "FLAC")), "SOUND_TOO_LARGE"),
     ],
     ids=["empty", "text", "cut", "no samples", "bytes", "seconds"],
 )
-async def test_what_is_no_sound_is_refused(
+async def test_data_that_are_not_audio_are_refused(
     service: EmbeddingService, data: bytes, reason: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -105,14 +107,16 @@ async def test_what_is_no_sound_is_refused(
     assert caught.value.reason == reason
 
 
-async def test_fuzzed_sounds_are_embedded_or_refused(service: EmbeddingService) -> None:
-    random = np.random.default_rng(0)
-    whole = [sound(tone(440, 0.2), kind=kind) for kind in ("WAV", "FLAC", "OGG", "MP3", "AIFF")]
+async def test_fuzzed_audio_is_embedded_or_refused(service: EmbeddingService) -> None:
+    rng = np.random.default_rng(0)
+    whole = [
+        audio_file(tone(440, 0.2), kind=kind) for kind in ("WAV", "FLAC", "OGG", "MP3", "AIFF")
+    ]
     reasons, computed = set[str](), 0
     for number in range(60):
         data = bytearray(whole[number % 5])
-        for place in random.integers(0, min(len(data), 400), 6):
-            data[place] = random.integers(256)
+        for position in rng.integers(0, min(len(data), 400), 6):
+            data[position] = rng.integers(256)
         try:
             reply = await service.embed(EmbedRequest([AudioFile(data)]))
         except InvalidArgument as refused:

@@ -1,4 +1,4 @@
-"""The real loading path of cross-encoders, on one with two layers and random weights."""
+"""Cross-encoders on the real loading path; the model has two layers and random weights."""
 
 import os
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_cross_encoder(
     assert (model.reranks, list(model.modalities)) == (True, [])
 
 
-def test_rankings_that_cannot_be_are_refused(
+def test_invalid_requests_are_refused(
     stub: embedder_pb2_grpc.EmbedderServiceStub, name: str
 ) -> None:
     request, invalid = embedder_pb2.RerankRequest, grpc.StatusCode.INVALID_ARGUMENT
@@ -58,12 +58,12 @@ def test_rankings_that_cannot_be_are_refused(
     assert found[:2] == (invalid, "WRONG_MODALITY")
 
 
-def test_without_a_reranker_one_is_asked_for(stack: Stack) -> None:
+def test_without_a_reranker_the_setting_is_named(stack: Stack) -> None:
     stub = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
     found = refusal(stub.Rerank, embedder_pb2.RerankRequest(query="a", texts=["a"]))
     assert found[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "NO_RERANK_MODEL")
 
 
-def test_a_classifier_is_no_reranker(tmp_path: Path) -> None:
+def test_a_classifier_cannot_rerank(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="3 labels"):
         CrossEncoderModel.load(cross_encoder(tmp_path / "classifier", 3))

@@ -1,4 +1,4 @@
-"""Every way to compute the default model, held against SentenceTransformer.encode."""
+"""Every runtime of the default model on this machine, compared with SentenceTransformer.encode."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.embedder.models.model import Vectors
-from services.embedder.models.openvino import OpenVinoRuntime, convert, import_openvino
+from services.embedder.models.openvino import OpenVinoRuntime, convert
 from services.embedder.models.runtime_selection import (
     MIN_BATCH_INVARIANCE,
     MIN_COSINE,
@@ -53,7 +53,7 @@ def test_vectors_agree_with_those_of_sentence_transformers(allowed: str, exports
     assert exactly or model.info.dtype == "int8"
 
 
-def test_eight_bits_agree_with_float32_and_do_not_depend_on_the_batch(exports: Path) -> None:
+def test_int8_agrees_with_float32_and_does_not_depend_on_the_batch(exports: Path) -> None:
     model, digest = load_sentence_transformer(DEFAULT_TEXT_MODEL)
     small = OpenVinoRuntime(convert(model, exports, digest), 0, "int8")
     ids = [model.tokenizer(text, truncation=True)["input_ids"] for text in TEXTS[:3]]
@@ -64,20 +64,7 @@ def test_eight_bits_agree_with_float32_and_do_not_depend_on_the_batch(exports: P
     assert (batch * alone).sum(1).min() >= MIN_BATCH_INVARIANCE
 
 
-def test_rows_that_no_group_divides_are_not_made_small() -> None:
-    import_openvino()
-    from openvino import Model, opset13
-
-    from services.embedder.models.openvino_int8 import quantise
-
-    rows = opset13.parameter([-1, 50], np.float32)
-    matrix = opset13.constant(np.ones((10, 50), np.float32))
-    converted = Model([opset13.matmul(rows, matrix, False, True)], [rows])
-    with pytest.raises(ValueError, match="50"):
-        quantise(converted)
-
-
-def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(exports: Path) -> None:
+def test_a_conversion_is_saved_and_a_damaged_one_is_replaced(exports: Path) -> None:
     SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", exports))
     [file] = exports.rglob("model.xml")
     whole = file.read_bytes()
@@ -92,14 +79,14 @@ def test_a_conversion_is_kept_and_a_damaged_one_is_made_again(exports: Path) -> 
     assert file.stat().st_size > len(whole) // 2
 
 
-def test_a_folder_that_cannot_be_written_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_cache_folder_that_is_not_writable_is_not_needed(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    file.write_text("no folder")
+    file.write_text("not a folder")
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL, RuntimeOptions("auto", file))
     assert vectors(model).shape == (4, 384)
 
 
-def test_openvino_reports_nothing_to_its_makers() -> None:
+def test_openvino_is_imported_without_its_telemetry() -> None:
     code = (
         "import sys; from services.embedder.models.openvino import import_openvino;"
         "import_openvino();"

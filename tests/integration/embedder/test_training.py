@@ -1,9 +1,7 @@
 """Image networks trained through the command, on images of the size that it keeps."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +19,7 @@ from services.embedder.training import command, evaluation, image_dataset
 from services.embedder.training.contrastive import ContrastiveObjective
 from services.embedder.training.image_dataset import ImageDataset
 from services.embedder.training.trainer import Trainer, TrainerConfig
+from tests import processes
 from tests.conftest import ROOT
 from tests.stack import wait_until
 
@@ -119,15 +118,15 @@ def test_a_killed_training_resumes_to_the_same_weights(folder: Path, tmp_path: P
     (tmp_path / "whole").mkdir()
     options = ("--epochs", "16", "--patience", "0")
     out = tmp_path / "killed" / "net"
-    with subprocess.Popen(
+    process = processes.start(
         [sys.executable, "-m", "services.cli", "train", *words(folder, out, *options)],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        wait_until(lambda: (out / "checkpoint.pt").exists() or process.poll() is not None, 60)
-        assert process.poll() is None, "it ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
+        folder=ROOT,
+        output=subprocess.DEVNULL,
+        errors=subprocess.DEVNULL,
+    )
+    wait_until(lambda: (out / "checkpoint.pt").exists() or process.poll() is not None, 300)
+    assert process.poll() is None, "the training ended before it could be killed"
+    processes.kill(process)
     assert not (out / "model.safetensors").exists()
     refused = train(folder, out, "--epochs", "13")
     assert refused.exit_code == 1

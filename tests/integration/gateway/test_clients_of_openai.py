@@ -11,8 +11,8 @@ from langchain_core.messages import AIMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from tests import small_model
-from tests.small_model import SAYS
+from tests import small_language_model
+from tests.small_language_model import ANSWER
 from tests.stack import Stack, wait_until, wait_until_ready
 
 KEY = SecretStr("any")
@@ -22,14 +22,14 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    small_model.make(folder)
+    small_language_model.make(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def base_url(redis_url: str, prefix: str, model: Path) -> Iterator[str]:
     """The gateway's, in front of the real server."""
-    with small_model.served(model) as url:
+    with small_language_model.served(model) as url:
         stack = Stack(redis_url, prefix, llm_base_url=url, llm_model=str(model))
         wait_until_ready(stack)
         yield f"http://{stack.http_address}/v1"
@@ -71,7 +71,7 @@ def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, question:
 
     first = ask()
     assert first.headers["x-memetwin-cache"] == "miss"
-    assert first.parse().choices[0].message.content == SAYS
+    assert first.parse().choices[0].message.content == ANSWER
     wait_until(lambda: ask().headers["x-memetwin-cache"] == "hit-exact", 20)
     again = ask()
     assert again.parse() == first.parse()
@@ -81,7 +81,7 @@ def test_openai_plain_and_streamed(client: openai.OpenAI, model: Path, question:
     assert streamed.headers["x-memetwin-cache"] == "hit-exact"
     chunks = list(streamed.parse())
     texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
-    assert "".join(texts) == SAYS
+    assert "".join(texts) == ANSWER
     assert chunks[-1].usage == first.parse().usage
 
 
@@ -95,7 +95,7 @@ def test_openai_records_a_real_stream(client: openai.OpenAI, model: Path, questi
         return raw.headers["x-memetwin-cache"], [piece for piece in pieces if piece]
 
     kind, pieces = ask()
-    assert (kind, "".join(pieces)) == ("miss", SAYS)
+    assert (kind, "".join(pieces)) == ("miss", ANSWER)
     wait_until(lambda: ask()[0] == "hit-exact", 20)
     assert ask()[1] == pieces
 
@@ -117,24 +117,24 @@ def test_openai_lists_the_models_of_both(client: openai.OpenAI) -> None:
 
 def test_langchain_plain(chat: ChatOpenAI, question: str) -> None:
     first = chat.invoke(question)
-    assert (first.content, cached(first)) == (SAYS, "miss")
+    assert (first.content, cached(first)) == (ANSWER, "miss")
     wait_until(lambda: cached(chat.invoke(question)) == "hit-exact", 20)
     again = chat.invoke(question)
-    assert again.content == SAYS
+    assert again.content == ANSWER
     assert again.usage_metadata == first.usage_metadata
 
 
 async def test_langchain_streamed(chat: ChatOpenAI, question: str) -> None:
-    assert "".join(str(chunk.content) for chunk in chat.stream(question)) == SAYS
+    assert "".join(str(chunk.content) for chunk in chat.stream(question)) == ANSWER
     wait_until(lambda: cached(chat.invoke(question)) == "hit-exact", 20)
     pieces = [str(chunk.content) async for chunk in chat.astream(question)]
-    assert "".join(pieces) == SAYS
+    assert "".join(pieces) == ANSWER
     assert len([piece for piece in pieces if piece]) > 1
 
 
 def test_langchain_brings_a_conversation_and_tools(chat: ChatOpenAI, question: str) -> None:
     talk = [("system", "Be brief."), ("user", "Hello."), ("assistant", "Hi."), ("user", question)]
-    assert chat.invoke(talk).content == SAYS
+    assert chat.invoke(talk).content == ANSWER
     wait_until(lambda: cached(chat.invoke(talk)) == "hit-exact", 20)
     assert cached(chat.invoke([talk[0], talk[-1]])) == "miss"
     for _ in range(2):

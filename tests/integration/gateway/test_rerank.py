@@ -11,9 +11,9 @@ import pytest
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, rag_pb2, rag_pb2_grpc
 from tests.corpus import ANIMALS
-from tests.cross_encoder import build
 from tests.documents import ingest
 from tests.refusals import refusal
+from tests.small_models import cross_encoder
 from tests.stack import Stack, wait_until, wait_until_ready
 
 QUESTION = "Where does the otter swim?"
@@ -30,7 +30,7 @@ def reranking(
 ) -> Iterator[Stack]:
     """A stack with a cross-encoder."""
     folder = tmp_path_factory.mktemp("models") / "reranker"
-    settings = {"rerank_model": build(folder, 1)}
+    settings = {"rerank_model": cross_encoder(folder)}
     with closing(Stack(redis_url, f"{prefix}rerank:", embedder=settings)) as stack:
         wait_until_ready(stack)
         embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)

@@ -1,4 +1,4 @@
-"""A language model of a few thousand numbers, made here, behind ``transformers serve``."""
+"""A tiny language model, trained here, behind ``transformers serve``."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from tests import processes
 from tests.ports import reserve_port
 from tests.stack import wait_until
 
-SAYS = "It depends."
+ANSWER = "It depends."
 _TEMPLATE = (
     "{% for one in messages %}<|{{ one['role'] }}|>{{ one['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -25,12 +25,12 @@ _STEPS = 300
 
 
 def make(folder: Path) -> None:
-    """Write a model that answers everything with SAYS, and ends."""
+    """Train a model that answers every question with ANSWER, and save it into a folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer, threads = _tokenizer(), torch.get_num_threads()
-    torch.set_num_threads(1)  # so little work is slower on two
+    torch.set_num_threads(1)  # two threads are slower for so little work
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -44,16 +44,16 @@ def make(folder: Path) -> None:
     )
     model = LlamaForCausalLM(config)
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
-    words = random.Random(0)
+    rng = random.Random(0)
     for step in range(_STEPS):
-        text = " ".join(f"{words.getrandbits(64):x}" for _ in range(1 + step % 5))
-        asked = [{"role": "user", "content": f"What is {text}?"}]
-        asked = asked * 2 if step % 3 == 0 else asked
-        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        ids = torch.tensor([tokenizer(f"{text}{SAYS}<|end|>")["input_ids"]])
-        learnt = ids.clone()
-        learnt[:, : -len(SAYS) - 1] = -100  # the question is not to be learnt
-        model(input_ids=ids, labels=learnt).loss.backward()
+        text = " ".join(f"{rng.getrandbits(64):x}" for _ in range(1 + step % 5))
+        messages = [{"role": "user", "content": f"What is {text}?"}]
+        messages = messages * 2 if step % 3 == 0 else messages
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = torch.tensor([tokenizer(f"{text}{ANSWER}<|end|>")["input_ids"]])
+        labels = ids.clone()
+        labels[:, : -len(ANSWER) - 1] = -100  # the loss ignores the question
+        model(input_ids=ids, labels=labels).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
     torch.set_num_threads(threads)
@@ -64,17 +64,17 @@ def make(folder: Path) -> None:
 
 
 def _tokenizer() -> Any:
-    """Return a tokenizer of bytes."""
+    """Return a tokenizer with one token for each byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    letters = {letter: place for place, letter in enumerate([*_SPECIAL, *alphabet])}
-    core = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    vocabulary = {letter: number for number, letter in enumerate([*_SPECIAL, *alphabet])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    wrap: Any = PreTrainedTokenizerFast
-    tokenizer = wrap(
+    create: Any = PreTrainedTokenizerFast
+    tokenizer = create(
         tokenizer_object=core, eos_token=_SPECIAL[0], additional_special_tokens=_SPECIAL[1:]
     )
     tokenizer.chat_template = _TEMPLATE
