@@ -39,13 +39,45 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return convert(TinyModel(), tmp_path_factory.mktemp("conversions"), "d" * 64)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("int8", 0.05)])
-def test_a_converted_model_computes_the_vectors_of_torch(
-    converted: Any, dtype: str, tolerance: float
-) -> None:
-    vectors = OpenVinoRuntime(converted, 0, dtype).compute(BATCH)
+def test_a_converted_model_computes_the_vectors_of_torch(converted: Any) -> None:
+    runtime = OpenVinoRuntime(converted, 0)
+    vectors = runtime.compute(BATCH)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, TinyModel().expected(), atol=tolerance)
+    assert runtime.dtype == "float32"
+    np.testing.assert_allclose(vectors, TinyModel().expected(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "half", "expected"),
+    [
+        ("float32", False, {"INFERENCE_PRECISION_HINT": "f32"}),
+        ("bfloat16", True, {"INFERENCE_PRECISION_HINT": "bf16"}),
+        (
+            "int8",
+            False,
+            {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32},
+        ),
+    ],
+)
+def test_the_precision_depends_on_the_dtype(
+    converted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    half: bool,
+    expected: dict[str, Any],
+) -> None:
+    fake = FakeOpenVino()
+    monkeypatch.setattr(openvino, "import_openvino", lambda: fake)
+    monkeypatch.setattr(openvino, "available_cores", lambda: 2)
+    OpenVinoRuntime(converted, 0, dtype, half=half)
+    [(model, one_core), (_, all_cores)] = fake.compiled
+    for options in (one_core, all_cores):
+        precision = {
+            name: options[name] for name in options if "PRECISION" in name or "GROUP" in name
+        }
+        assert precision == expected
+    assert (one_core["NUM_STREAMS"], all_cores["NUM_STREAMS"]) == (2, 1)
+    assert (model is converted) is (dtype != "int8")
 
 
 def test_a_single_text_uses_all_cores_unless_another_batch_is_computed(
@@ -110,7 +142,10 @@ def test_a_conversion_that_cannot_be_saved_is_returned(
 
 
 class FakeOpenVino:
-    """Saves and reads conversions as text files."""
+    """Saves and reads conversions as text files, and records what is compiled."""
+
+    def __init__(self) -> None:
+        self.compiled: list[tuple[Any, dict[str, Any]]] = []
 
     def get_version(self) -> str:
         return "2025.4.0-12345"
@@ -118,7 +153,9 @@ class FakeOpenVino:
     def Core(self) -> "FakeOpenVino":  # noqa: N802 - OpenVINO's name
         return self
 
-    def compile_model(self, *arguments: Any) -> None: ...
+    def compile_model(self, model: Any, device: str, options: dict[str, Any]) -> None:
+        assert device == "CPU"
+        self.compiled.append((model, options))
 
     def convert_model(self, model: nn.Module, example_input: Any) -> str:
         assert model(*example_input).shape == (2, 32)
