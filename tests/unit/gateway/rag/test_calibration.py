@@ -23,6 +23,11 @@ def test_probabilities_are_those_of_even_numbers_of_both_kinds() -> None:
         assert calibration.probability(score) == pytest.approx(true, abs=0.1)
 
 
+def test_of_equal_thresholds_the_median_is_chosen() -> None:
+    calibration = fit(np.array([0.2, 0.4, 0.6]), np.array([0.1, 0.3, 0.5]))
+    assert calibration.min_score == pytest.approx(0.35)
+
+
 def test_halves_are_disjoint_and_always_the_same() -> None:
     scores = [float(number) for number in range(41)]
     fitted, measured = halves(scores)

@@ -43,6 +43,11 @@ def test_diversity_prefers_what_differs_from_what_was_selected() -> None:
     assert documents(diversify(passages, 3, 0.6)) == ["a", "c", "b"]
 
 
+def test_a_passage_is_compared_with_all_that_were_selected() -> None:
+    passages = ranked([1, 0, 0], [0.99, 0.14, 0], [0, 1, 0], [0.5, 0.5, 0.707])
+    assert documents(diversify(passages, 3, 0.6)) == ["a", "c", "d"]
+
+
 def test_few_passages_are_all_selected() -> None:
     assert documents(diversify(ranked([1, 0]), 5, 0.5)) == ["a"]
     assert diversify([], 5, 0.5) == []

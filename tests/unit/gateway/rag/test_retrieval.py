@@ -111,10 +111,11 @@ def test_what_says_the_same_is_dropped() -> None:
 
 
 def test_collections_are_ranked_on_one_scale() -> None:
-    good = [hit(0, 12, 0, 1.0, document="a", similarity=0.9, text_score=9.0)]
-    bad = [hit(13, 26, 0, 1.0, document="b", similarity=0.1, text_score=0.5)]
-    assert [one.document for one in passages([bad, good], 5)] == ["a", "b"]
-    assert passages([bad, good], 5)[0].score == pytest.approx(1.0)
+    good = [hit(0, 12, 0, 1.0, document="b", similarity=0.9, text_score=9.0)]
+    bad = [hit(13, 26, 0, 1.0, document="a", similarity=0.1, text_score=0.5)]
+    found = passages([bad, good], 5)
+    assert [one.document for one in found] == ["b", "a"]
+    assert [one.score for one in found] == pytest.approx([1.0, 0.0])
 
 
 def test_diversity_prefers_what_is_unlike() -> None:

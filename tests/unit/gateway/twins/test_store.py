@@ -41,11 +41,12 @@ async def test_pages_come_in_the_order_of_the_ids() -> None:
 
 
 async def test_a_deleted_twin_is_gone_and_not_listed() -> None:
-    twins, _ = store()
+    twins, redis = store()
     await twins.put("a", {}, b"x")
     await twins.delete("a")
     assert await twins.get("a") is None
     assert await twins.page(9, "") == ([], "")
+    assert redis.values["test:gateway:twins"] == {}
 
 
 async def test_errors_of_redis_are_failures() -> None:

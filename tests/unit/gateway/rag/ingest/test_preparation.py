@@ -90,7 +90,7 @@ async def test_fields_of_the_caller_are_sent_even_if_they_do_not_fit(
     backends: BatchedBackends,
 ) -> None:
     await prepared(backends, "Text.", {"year": 2000.0})
-    document = await prepared(backends, "Text.", {"year": "soon"})
+    document = await prepared(backends, "---\nyear: later\n---\nText.", {"year": "soon"})
     assert document.fields == {"year": "soon"}
     assert document.warnings == []
 
