@@ -115,7 +115,7 @@ def _figures(
     held_out: ImageDataset,
 ) -> str:
     if not len(held_out):
-        return model_card.NO_FIGURES
+        return model_card.no_figures("images", 0)
     rows = np.linspace(0, len(held_out) - 1, min(len(held_out), _MAX_EDITED)).astype(int)
     files = [job.data / held_out.names[row] for row in np.unique(rows)]
     lines = [

@@ -5,7 +5,11 @@ import torch
 from services.embedder.training.job import TrainingJob
 from services.embedder.training.trainer import Progress
 
-NO_FIGURES = "## Figures\n\nNothing was held out, so the quality is not known.\n"
+
+def no_figures(noun: str, held_out: int) -> str:
+    """Say why the card has no figures: ``held_out`` of ``noun`` are too few to evaluate."""
+    reason = f"Too few {noun} were held out ({held_out})" if held_out else "Nothing was held out"
+    return f"## Figures\n\n{reason}, so the model was not evaluated and its quality is unknown.\n"
 
 
 def data_section(job: TrainingJob, noun: str, trained: int, held_out: int, unit: str) -> str:

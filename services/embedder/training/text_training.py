@@ -66,10 +66,7 @@ def train(job: TrainingJob, base: str) -> str:
         ValueError: the pairs, the model or a checkpoint is not usable.
     """
     pairs = text_pairs.read(job.data)
-    train_set, held_out = text_pairs.split(pairs, job.hold_out)
-    if len(train_set) < 2:  # noqa: PLR2004 - a text is ranked above at least one other
-        raise ValueError("training needs at least two pairs that are not held out")
-    click.echo(f"training on {len(train_set)} pairs, {len(held_out)} held out")
+    train_set, held_out = _split(pairs, job.hold_out)
     model, base_digest = _load(base)
     before = evaluate(model, held_out)
     objective = TextPairObjective(model, train_set, held_out, job.config.seed)
@@ -97,11 +94,30 @@ def train(job: TrainingJob, base: str) -> str:
     return card
 
 
+def _split(pairs: Sequence[TextPair], hold_out: int) -> tuple[list[TextPair], list[TextPair]]:
+    """Return the training pairs and the held-out pairs, and print how many they are."""
+    train_set, held_out = text_pairs.split(pairs, hold_out)
+    if len(train_set) < 2:  # noqa: PLR2004 - a text is ranked above at least one other
+        raise ValueError("training needs at least two pairs that are not held out")
+    click.echo(f"training on {len(train_set)} pairs, {len(held_out)} held out")
+    if not can_evaluate(held_out):
+        click.echo(
+            "The model will not be evaluated: at least two pairs, one of them matching, must be"
+            " held out. Use more pairs or a smaller --hold-out."
+        )
+    return train_set, held_out
+
+
 def _load(base: str) -> tuple[Any, str]:
     try:
         return load_sentence_transformer(base)
     except ModelLoadError as error:
         raise ValueError(str(error)) from error
+
+
+def can_evaluate(pairs: Sequence[TextPair]) -> bool:
+    """Return whether pairs are enough to evaluate a model on; a single text is always found."""
+    return len(pairs) > 1 and any(pair.matches for pair in pairs)
 
 
 def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
@@ -112,7 +128,7 @@ def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
     """
     pairs = pairs[:_MAX_EVALUATED]
     matches = np.array([pair.matches for pair in pairs])
-    if len(pairs) < 2 or not matches.any():  # noqa: PLR2004 - a single text is always found
+    if not can_evaluate(pairs):
         return None
     options = {"normalize_embeddings": True, "show_progress_bar": False}
     a = model.encode_query([pair.a for pair in pairs], **options)
@@ -142,7 +158,7 @@ def _same_text(pairs: Sequence[TextPair], matches: NDArray[np.bool_]) -> NDArray
 
 def _figures(count: int, before: PairMetrics | None, after: PairMetrics | None) -> str:
     if before is None or after is None:
-        return model_card.NO_FIGURES
+        return model_card.no_figures("pairs", count)
     rows = [
         ("recall@1", before.recall.at_1, after.recall.at_1),
         ("recall@5", before.recall.at_5, after.recall.at_5),

@@ -34,3 +34,9 @@ def test_without_held_out_data_no_epoch_is_the_best(job: TrainingJob) -> None:
 
 def test_the_licence_says_where_weights_come_from() -> None:
     assert "of cats" in model_card.licence_section("The weights are of cats.")
+
+
+def test_a_card_without_figures_says_why() -> None:
+    assert "Nothing was held out" in model_card.no_figures("pairs", 0)
+    assert "Too few pairs were held out (1)" in model_card.no_figures("pairs", 1)
+    assert "was not evaluated" in model_card.no_figures("pairs", 1)

@@ -74,13 +74,28 @@ def test_two_pairs_are_needed(tmp_path: Path) -> None:
         text_training.train(job(tmp_path, 2), "model")
 
 
+def missing(name: str) -> Any:
+    raise ModelLoadError(f"{name} cannot be loaded: it is missing")
+
+
+@pytest.mark.parametrize(("count", "evaluated"), [(4, False), (5, True)])
+def test_a_training_without_an_evaluation_says_so_before_it_starts(
+    count: int,
+    evaluated: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(text_training, "load_sentence_transformer", missing)
+    with pytest.raises(ValueError, match="missing"):
+        text_training.train(job(tmp_path, count), "m")
+    assert ("will not be evaluated" in capsys.readouterr().out) is not evaluated
+
+
 def test_a_model_that_cannot_be_loaded_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(name: str) -> Any:
-        raise ModelLoadError(f"{name} cannot be loaded: it is missing")
-
-    monkeypatch.setattr(text_training, "load_sentence_transformer", load)
+    monkeypatch.setattr(text_training, "load_sentence_transformer", missing)
     with pytest.raises(ValueError, match="m cannot be loaded: it is missing"):
         text_training.train(job(tmp_path, 9), "m")
     assert not (tmp_path / "net").exists()
