@@ -65,7 +65,7 @@ def test_sub_folders_are_labels(
 def test_nothing_held_out_means_no_figures(tmp_path: Path, declaration: Path) -> None:
     training = job(tmp_path, "a.png", "b.png", hold_out=0)
     card = image_training.train(training, declaration, labelled=None)
-    assert "Nothing was held out, so the quality is not known." in card
+    assert "Nothing was held out, so the model was not evaluated" in card
 
 
 def test_one_image_is_too_few(tmp_path: Path, declaration: Path) -> None:
