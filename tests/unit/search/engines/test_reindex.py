@@ -213,3 +213,75 @@ async def test_a_process_without_the_lease_leaves_the_reindex_to_the_other(
     await reindexer.reindex("c", target)
     assert len(polls) == 3
     assert (await catalog.read("c")).collection == target
+
+
+class Meddling(VectorSetEngine):
+    """Calls ``meddle`` before the first copy."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.meddle: Any = None
+        copy = self.copy
+
+        async def meddle_and_copy(**options: Any) -> Any:
+            if self.meddle:
+                meddle, self.meddle = self.meddle, None
+                await meddle()
+            return await copy(**options)
+
+        self.copy = meddle_and_copy
+
+
+@pytest.fixture
+def meddling(redis: VectorRedis, catalog: Catalog, documents: DocumentStore) -> Meddling:
+    return Meddling(redis, catalog, documents)
+
+
+async def test_a_reindex_continues_when_the_record_changes_meanwhile(
+    redis: VectorRedis, catalog: Catalog, meddling: Meddling
+) -> None:
+    await filled(catalog, meddling)
+
+    async def change() -> None:
+        other = Catalog(redis, "p:")
+        assert await other.update(await other.read("c"), average_length=5.0)
+
+    meddling.meddle = change
+    await meddling.reindex("c", collection(metric="l2"))
+    record = await catalog.read("c")
+    assert (record.collection.metric, record.average_length) == ("l2", 5.0)
+    assert record.index.generation == 2
+    assert len(redis.vector_sets[catalog.keys(record).vectors]) == 100
+
+
+async def test_a_reindex_that_lost_its_index_to_another_process_starts_again(
+    redis: VectorRedis, catalog: Catalog, meddling: Meddling
+) -> None:
+    await filled(catalog, meddling)
+
+    async def take_over() -> None:
+        other = Catalog(redis, "p:")
+        record = await other.read("c")
+        assert await other.update(record, building=Index(9, 100.0, 1.0))
+
+    meddling.meddle = take_over
+    await meddling.reindex("c", collection(metric="l2"))
+    record = await catalog.read("c")
+    assert record.index.generation == 10
+    assert (record.collection.metric, record.building) == ("l2", None)
+
+
+async def test_a_larger_vector_that_came_before_the_copy_restarts_the_reindex(
+    redis: VectorRedis, catalog: Catalog, meddling: Meddling
+) -> None:
+    before = await filled(catalog, meddling)
+    keys = catalog.keys(before)
+
+    async def write_past_the_transform() -> None:
+        redis.hashes[keys.document("d99")]["v"] = vector(500, 0).tobytes()
+
+    meddling.meddle = write_past_the_transform
+    await meddling.reindex("c", collection(metric="l2"))
+    record = await catalog.read("c")
+    assert record.index.generation == 3
+    assert record.index.max_norm == pytest.approx(500 * HEADROOM)
