@@ -143,6 +143,7 @@ def test_what_a_page_shows_runs(
     for one in ROOT.iterdir():
         if not one.name.startswith("."):
             (tmp_path / one.name).symlink_to(one)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     for block in blocks:
         if block.language in ("json", "jsonl") or "file" in block.marks:
             _write(block, tmp_path)
