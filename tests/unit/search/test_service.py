@@ -147,6 +147,20 @@ async def test_documents_checked_for_an_older_collection_are_written_if_they_fit
         await service.upsert(old, [document("new", 1, 1)])
 
 
+async def test_a_write_that_conflicts_with_an_unchanged_collection_is_aborted(
+    service: SearchService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = await fill(service)
+    conflicts = [Aborted("COLLECTION_CHANGING", "")]
+
+    async def conflict(*arguments: object) -> list[bool]:
+        raise conflicts.pop()
+
+    monkeypatch.setattr(service._vector_sets, "upsert", conflict)
+    with pytest.raises(Aborted):
+        await service.upsert(created, [document("new", 1, 1)])
+
+
 async def test_vectors_are_checked_again_for_a_new_metric(
     service: SearchService, redis: VectorRedis
 ) -> None:

@@ -72,6 +72,16 @@ async def test_a_search_merges_the_hits_of_all_shards(engine: ShardedEngine) -> 
         await engine.search([Query(COLLECTION, document_id="none")])
 
 
+async def test_the_document_searched_by_takes_no_place_of_its_neighbours(
+    engine: ShardedEngine,
+) -> None:
+    """Two neighbours in one shard: the shard must return both of them and the document itself."""
+    shard = shard_of(COLLECTION, "d0")
+    near = [key for at in range(100, 200) if shard_of(COLLECTION, key := f"n{at}") == shard][:2]
+    await engine.upsert(COLLECTION, [document(key, 0, 0.01) for key in near])
+    assert await ids(engine, Query(COLLECTION, document_id="d0", limit=2)) == near
+
+
 async def test_several_collections_are_searched_at_once(
     engine: ShardedEngine, catalog: Catalog
 ) -> None:
