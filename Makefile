@@ -60,7 +60,8 @@ fresh: $(GENERATOR)/installed ## Fail if the committed stubs differ from the pro
 	$(call GENERATE,../.memetwin/gen)
 	diff -r --exclude=__pycache__ protos/gen .memetwin/gen
 
-check: lint fresh ## Run lint and fresh
+check: lint fresh ## Run lint and fresh, and check the documentation
+	$(BIN)/python -m pytest --quiet tests/unit/docs
 
 test: install ## Run all tests against a real Redis
 	$(BIN)/python -m pytest $(ARGS)
