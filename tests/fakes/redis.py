@@ -1,6 +1,7 @@
 """The commands of Redis that the gateway's stores use, on a dictionary in memory."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 
@@ -29,6 +30,9 @@ class FakeRedis:
     def client(self) -> "FakeRedis":
         """Return a client on a connection of its own."""
         return self
+
+    async def initialize(self) -> None:
+        self.connection = SimpleNamespace(socket_timeout=5.0)
 
     def pipeline(self, *, transaction: bool) -> "FakePipeline":
         return FakePipeline(self)

@@ -10,6 +10,7 @@ Keys, all under the prefix of the settings (see ``gdsf``, ``usage_store`` and
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from services.gateway.redis_store import Record, as_bytes, dump, load, page, red
 REQUEST_ID_SECONDS = 86400
 MAX_PURGE_RECORDS = 1000
 MAX_BATCH = 1000
+READ_TIMEOUT = 5.0  # seconds
 
 
 class CacheStore:
@@ -35,11 +37,9 @@ class CacheStore:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
-        # Single reads share a connection of their own, which is faster than one from the pool. A
-        # cluster has no such connection.
-        self._reader: Any = redis if isinstance(redis, RedisCluster) else redis.client()
+        self._reader: Any = None
         self._reads: CoalescingBatcher[str, Record | None] = CoalescingBatcher(
-            lambda entry_ids: self._get_all(self._reader, entry_ids), MAX_BATCH, 1
+            self._read_batch, MAX_BATCH, 1
         )
         self._put, self._delete, self._evict, self._record_hits = map(
             redis.register_script, (gdsf.PUT, gdsf.DELETE, gdsf.EVICT, gdsf.RECORD_HITS)
@@ -48,7 +48,7 @@ class CacheStore:
     async def close(self) -> None:
         """Cancel the reads under way and close their connection."""
         self._reads.close()
-        if self._reader is not self._redis:
+        if self._reader not in (None, self._redis):
             await self._reader.aclose()
 
     async def get(self, entry_id: str) -> Record | None:
@@ -60,7 +60,7 @@ class CacheStore:
         """Return entries in the order of their ids, without those that do not exist."""
         if not entry_ids:
             return []
-        return [record for record in await self._get_all(self._redis, entry_ids) if record]
+        return [record for record in await self._get_all(entry_ids) if record]
 
     async def put(
         self, partition: str, record: Record, ttl: float, purge_count: int | None = None
@@ -113,7 +113,7 @@ class CacheStore:
         entry_ids, next_token = await page(self._redis, listed, size, token)
         if not entry_ids:
             return [], next_token
-        records = await self._get_all(self._redis, entry_ids)
+        records = await self._get_all(entry_ids)
         expired = [key for key, record in zip(entry_ids, records, strict=True) if record is None]
         if expired:
             async with redis_errors():
@@ -156,20 +156,47 @@ class CacheStore:
             first = await self._redis.set(key, entry_id, nx=True, get=True, ex=REQUEST_ID_SECONDS)
         return as_bytes(first).decode() or entry_id
 
-    async def _get_all(self, redis: Any, entry_ids: Sequence[str]) -> list[Record | None]:
+    async def _get_all(self, entry_ids: Sequence[str]) -> list[Record | None]:
+        async with redis_errors():
+            return await self._read(self._redis, entry_ids)
+
+    async def _read_batch(self, entry_ids: Sequence[str]) -> list[Record | None]:
+        """Read entries on a connection of its own, under one timer for the whole exchange."""
+        async with redis_errors():
+            try:
+                async with asyncio.timeout(READ_TIMEOUT):
+                    if self._reader is None:
+                        self._reader = await _own_connection(self._redis)
+                    return await self._read(self._reader, entry_ids)
+            except TimeoutError as error:
+                raise exceptions.TimeoutError("Redis did not reply in time.") from error
+
+    async def _read(self, redis: Any, entry_ids: Sequence[str]) -> list[Record | None]:
         keys = [f"{self._prefix}entry:{entry_id}" for entry_id in entry_ids]
         # MGET takes keys of one slot only; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
-        async with redis_errors():
-            try:
-                values = await mget(keys)
-            except exceptions.ConnectionError:  # the connection was closed while it was idle
-                values = await mget(keys)
+        try:
+            values = await mget(keys)
+        except exceptions.ConnectionError:  # the connection was closed while it was idle
+            values = await mget(keys)
         return [load(value) for value in values]
 
     async def _run(self, script: Any, arguments: Sequence[Any]) -> Any:
         async with redis_errors():
             return await script(keys=[self._prefix], args=arguments)
+
+
+async def _own_connection(redis: Any) -> Any:
+    """Return a client that holds one connection, without the pool's work and a timer per step.
+
+    Both cost as much as the round trip to Redis. A cluster has no such client.
+    """
+    if isinstance(redis, RedisCluster):
+        return redis
+    client = redis.client()
+    await client.initialize()
+    client.connection.socket_timeout = None
+    return client
 
 
 def _now_ms() -> int:

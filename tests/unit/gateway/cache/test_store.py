@@ -144,6 +144,18 @@ async def test_a_cluster_reads_each_slot_by_itself() -> None:
     await reads.close()
 
 
+async def test_one_timer_limits_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SilentRedis(FakeRedis):
+        async def mget(self, keys: list[str]) -> list[bytes | None]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr("services.gateway.cache.store.READ_TIMEOUT", 0.0)
+    redis = SilentRedis()
+    with pytest.raises(Unavailable):
+        await store(redis).get("a")
+
+
 async def test_closing_cancels_reads() -> None:
     class HangingRedis(FakeRedis):
         async def mget(self, keys: list[str]) -> list[bytes | None]:
