@@ -1,4 +1,4 @@
-"""The network that ships with the project finds pictures that it has never seen."""
+"""The recall of the shipped network on images that it was not trained on."""
 
 import json
 from pathlib import Path
@@ -27,11 +27,11 @@ def meme_recall(network: Network) -> twins.Recall:
     return twins.recall(twins.with_network(network), files("memes"))
 
 
-def test_it_is_small_and_its_card_knows_it(network: Network) -> None:
+def test_it_is_small_and_its_card_describes_it(network: Network) -> None:
     assert (SHIPPED_FOLDER / WEIGHTS_FILE).stat().st_size < 8_000_000
-    info = (SHIPPED_FOLDER / "README.md").read_text()
+    card = (SHIPPED_FOLDER / "README.md").read_text()
     for part in (network.digest, "No meme was ever trained on", "Weights and code: Apache-2.0"):
-        assert part in info
+        assert part in card
     assert json.loads((SHIPPED_FOLDER / "architecture.json").read_text())["name"] == network.name
 
 
@@ -45,6 +45,6 @@ def test_edited_memes_find_their_meme(meme_recall: twins.Recall, metric: str) ->
     assert twins.overall(meme_recall, metric) >= 0.99
 
 
-def test_edited_photographs_that_it_has_not_seen_find_theirs(network: Network) -> None:
+def test_edited_held_out_photographs_find_their_photograph(network: Network) -> None:
     recall = twins.recall(twins.with_network(network), files("photos"))
     assert all(twins.overall(recall, metric) >= 0.97 for metric in METRICS)
