@@ -62,10 +62,30 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def tree() -> str:
+    """Return the tree of all services and tools, with the first line of each module's docstring."""
+    lines = ["```text"]
+    for top in ("services", "tools"):
+        lines += [f"{top}/", *_tree(ROOT / top, 1)]
+    return "\n".join([*lines, "```"])
+
+
+def _tree(folder: Path, depth: int) -> Iterator[str]:
+    """Yield a line for each module of a folder, then the lines of its sub-folders."""
+    indent = "  " * depth
+    for path in sorted(folder.glob("*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text())) or ""
+        yield f"{indent}{path.stem:<{32 - len(indent)}} {doc.partition(chr(10))[0]}"
+    for path in sorted(path for path in folder.iterdir() if any(path.rglob("*.py"))):
+        yield f"{indent}{path.name}/"
+        yield from _tree(path, depth + 1)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "rpcs": rpcs_table,
     "metrics": metrics_table,
+    "tree": tree,
 }
 
 
