@@ -17,6 +17,7 @@ from services.search.engines.sharded_documents import ShardedDocumentStore
 from services.search.engines.sharded_engine import ShardedEngine
 from services.search.engines.vector_sets.engine import VectorSetEngine
 from services.search.filters import Condition, check_filter
+from services.search.index_defaults import with_index_defaults
 from services.search.maintenance import TEMPORARY_PREFIX, Maintenance
 from services.search.query_runner import QueryRunner
 from services.search.recall_sampling import RecallSampler
@@ -75,7 +76,7 @@ class SearchService:
         """Create a collection. Raises AlreadyExists."""
         server = await self.server()
         engine_name = collection.engine or _default_engine(collection, server)
-        collection = collection.with_defaults(engine_name)
+        collection = with_index_defaults(collection, engine_name)
         check_collection(collection)
         server.require(engine_name)
         record = await self._catalog.create(collection)
@@ -94,7 +95,7 @@ class SearchService:
             return (await self.create(collection)).collection
         except AlreadyExists:
             existing = await self.collection(collection.name)
-            if existing != collection.with_defaults(existing.engine):
+            if existing != with_index_defaults(collection, existing.engine):
                 raise
             return existing
 

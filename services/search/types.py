@@ -1,8 +1,7 @@
 """Collections, documents, queries and results as plain data."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of documents with comparable vectors; ``with_defaults`` fills in what is 0 or empty.
+    """A set of documents with comparable vectors; ``index_defaults`` fills in what is 0 or empty.
 
     Attributes:
         metric: ``cosine``, ``ip`` or ``l2``.
@@ -60,35 +59,6 @@ class Collection:
         """
         is_native = self.engine == "query_engine" and self.vector_type != "int8"
         return "cosine" if is_native else self.metric
-
-    def with_defaults(self, engine: str) -> "Collection":
-        """Return the collection on an engine, with defaults for what is not set.
-
-        The transform of the inner product moves vectors closer together, so the search needs more
-        candidates. Under L2 the graph of the Query Engine misses long vectors unless it is dense
-        and well built. Measured as recall@10 of sentence embeddings with norms of .5 to 2: IP on
-        vector sets (86,480 documents) .982 at ef_runtime 400 and .992 at 1,000, at 1.1 times the
-        latency; L2 on the Query Engine (20,000 documents, ef_runtime 400) .984 with m 32 and
-        ef_construction 200, .990 with 32 and 500, .993 with 48 and 500.
-        """
-        is_transformed_ip = (self.metric, engine) == ("ip", "vector_sets")
-        is_native_l2 = (self.metric, engine) == ("l2", "query_engine")
-        return replace(
-            self,
-            engine=engine,
-            m=self.m or (48 if is_native_l2 else 16),
-            ef_construction=self.ef_construction or (500 if is_native_l2 else 200),
-            ef_runtime=self.ef_runtime
-            or (1000 if is_transformed_ip else 400 if is_native_l2 else 200),
-        )
-
-    def reindexed(self, changes: Mapping[str, Any]) -> "Collection":
-        """Return the collection with another index; settings at their default stay defaults."""
-        unset = {"m": 0, "ef_construction": 0, "ef_runtime": 0}
-        default = replace(self, **unset).with_defaults(self.engine)  # type: ignore[arg-type]
-        at_default = [name for name in unset if getattr(self, name) == getattr(default, name)]
-        values: dict[str, Any] = {**dict.fromkeys(at_default, 0), **changes}
-        return replace(self, **values).with_defaults(self.engine)
 
     def accepts_documents_of(self, other: "Collection") -> bool:
         """Say whether documents that were checked for another collection also fit this one.

@@ -12,6 +12,7 @@ from services.search.engines.engine import Engine, FieldsWrite
 from services.search.engines.record import Record
 from services.search.engines.sharded_documents import ShardedDocumentStore
 from services.search.filters import Value
+from services.search.index_defaults import with_index_changes
 from services.search.types import Collection
 from services.search.validation import check_collection, check_fields
 
@@ -136,7 +137,7 @@ class Updates:
                 support its index, or another reindex is running.
         """
         record = await self._catalog.read(name)
-        name, target = record.collection.name, record.collection.reindexed(changes)
+        name, target = record.collection.name, with_index_changes(record.collection, changes)
         check_collection(target)
         engine = self._engine_of(target)
         reindex = asyncio.create_task(engine.reindex(name, target))

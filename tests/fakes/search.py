@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from services.search.filters import Value, holds
+from services.search.index_defaults import with_index_defaults
 from services.search.metric_transforms import exact_scores
 from services.search.types import Collection, Document, Hit, Query, Result, Vector
 
@@ -59,4 +60,4 @@ def _selected(fields: dict[str, Value], names: frozenset[str] | None) -> dict[st
 def collection(**options: Any) -> Collection:
     settings: dict[str, Any] = {"name": "c", "dimensions": 2} | options
     engine = settings.get("engine", "vector_sets")
-    return Collection(**settings).with_defaults(engine)
+    return with_index_defaults(Collection(**settings), engine)

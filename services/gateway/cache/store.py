@@ -1,4 +1,4 @@
-"""The cache's entries and purges in Redis.
+"""The cache's entries, purges and request ids in Redis.
 
 Keys, all under the prefix of the settings (see ``gdsf``, ``usage_store`` and
 ``error_budget.store`` for the others):

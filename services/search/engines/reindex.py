@@ -1,4 +1,4 @@
-"""Builds another index of a collection beside the one that answers, then swaps them.
+"""Builds an index with another metric or type beside the one that answers, then swaps them.
 
 A reindex gives a collection another metric, algorithm or vector type, and it makes room for vectors
 with larger norms than a metric transform accepts. The new index fills while the old one answers,

@@ -9,22 +9,6 @@ from tests.fakes.search import collection
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, (16, 200, 200)),
-        ({"metric": "ip"}, (16, 200, 1000)),
-        ({"metric": "l2"}, (16, 200, 200)),
-        ({"metric": "l2", "engine": "query_engine"}, (48, 500, 400)),
-        ({"metric": "ip", "engine": "query_engine"}, (16, 200, 200)),
-        ({"m": 5, "ef_construction": 6, "ef_runtime": 7}, (5, 6, 7)),
-    ],
-)
-def test_defaults_depend_on_metric_and_engine(options: Any, expected: tuple[int, ...]) -> None:
-    one = collection(**options)
-    assert (one.m, one.ef_construction, one.ef_runtime) == expected
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
         ({"metric": "ip"}, "ip"),
         ({"metric": "l2", "engine": "query_engine"}, "cosine"),
         ({"metric": "l2", "engine": "query_engine", "vector_type": "int8"}, "l2"),
@@ -35,13 +19,6 @@ def test_vectors_are_transformed_where_the_engine_lacks_the_metric(
     options: Any, expected: str
 ) -> None:
     assert collection(**options).transformed_metric == expected
-
-
-def test_a_reindex_keeps_what_was_set_and_renews_defaults() -> None:
-    changed = collection(m=20).reindexed({"metric": "ip"})
-    assert (changed.metric, changed.m, changed.ef_runtime) == ("ip", 20, 1000)
-    explicit = collection(ef_runtime=77).reindexed({"metric": "ip"})
-    assert explicit.ef_runtime == 77
 
 
 def test_a_shard_is_not_sharded_itself() -> None:

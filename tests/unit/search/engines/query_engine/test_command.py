@@ -15,6 +15,7 @@ from services.search.filters import (
     GeoPoint,
     TagCondition,
 )
+from services.search.index_defaults import with_index_defaults
 from services.search.types import Collection, Query
 
 FIELDS = {"kind": "tag", "place": "geo"}
@@ -50,7 +51,7 @@ def parsed(reply: str) -> Any:
 def command(options: dict[str, Any] | None = None, **query: Any) -> SearchCommand:
     """A query to a collection whose documents have the keys ``d:<id>``."""
     settings = {"fields": FIELDS, "engine": "query_engine"} | (options or {})
-    collection = Collection("c", 4, **settings).with_defaults("query_engine")
+    collection = with_index_defaults(Collection("c", 4, **settings), "query_engine")
     record = Record(collection, index=Index(max_norm=2.0, scale=1.0))
     keys = Keys("", record)
     keys.document_prefix = "d:"

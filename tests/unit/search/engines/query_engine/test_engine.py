@@ -13,6 +13,7 @@ from services.search.engines.engine import FieldsWrite
 from services.search.engines.query_engine.engine import QueryEngine, is_index_complete
 from services.search.engines.record import Index, Record
 from services.search.filters import GeoPoint
+from services.search.index_defaults import with_index_changes
 from tests.fakes.search import collection, document
 from tests.fakes.search_redis import VectorRedis
 
@@ -202,7 +203,7 @@ async def test_a_native_index_needs_no_copy(
 
     monkeypatch.setattr(engine, "copy_arguments", never)
     await engine.upsert(COLLECTION, [document("d", 1, 1)])
-    await engine.reindex("c", COLLECTION.reindexed({"metric": "l2"}))
+    await engine.reindex("c", with_index_changes(COLLECTION, {"metric": "l2"}))
     assert (await catalog.read("c")).collection.metric == "l2"
 
 
