@@ -37,6 +37,11 @@ def note_left_out(what: str) -> None:
     _left_out.append(what)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run unit tests first: they replace clocks, which the stack of later tests uses in a thread."""
+    items.sort(key=lambda item: ROOT / "tests/unit" not in item.path.parents)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("left out")
     terminalreporter.line("\n".join(sorted(set(_left_out))) or "nothing")

@@ -54,7 +54,7 @@ def fill(stack: Stack) -> None:
 def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_path: Path) -> None:
     fill(stack)
     with opened(f"http://{stack.http_address}/cache") as page:
-        shows(page, "#status", "known API key")
+        shows(page, "#status", "API key")
         assert page.locator("#tiles div").count() == 0
         page.fill("#key", KEY)
         page.click("#who button")

@@ -94,6 +94,8 @@ def test_text_that_is_not_a_declaration_is_refused(text: str) -> None:
         parse(text)
 
 
-def test_the_example_in_the_readme_can_be_built() -> None:
-    [example] = re.findall(r"```json\n(\{\"format\".*?)```", (ROOT / "README.md").read_text(), re.S)
+def test_the_example_of_the_documentation_can_be_built() -> None:
+    [example] = re.findall(
+        r"```json\n(\{\"format\".*?)```", (ROOT / "docs/training.md").read_text(), re.S
+    )
     assert parse(example).dimensions == 64
