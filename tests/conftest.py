@@ -38,7 +38,7 @@ def note_left_out(what: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first: they replace clocks, which the stack of later tests uses in a thread."""
+    """Run unit tests first: they replace clocks, and later tests run a stack in a thread."""
     items.sort(key=lambda item: ROOT / "tests/unit" not in item.path.parents)
 
 
