@@ -159,10 +159,23 @@ def _processor_digest() -> str:
     return hashlib.sha256("".join(described[:2]).encode()).hexdigest()[:16]
 
 
+# Names that files of earlier versions have: without them an upgrade would try the runtimes again,
+# and another choice would change the digest of the model.
+_STORED_NAMES = {
+    "least_cosine": "min_cosine",
+    "independence": "batch_invariance",
+    "found": "top1_hits",
+}
+
+
 def _read_trials(record: Path, machine: str) -> list[RuntimeTrial]:
     """Read the trials of this machine; a missing or damaged file means none."""
     try:
-        return [RuntimeTrial(**trial) for trial in json.loads(record.read_text())[machine]]
+        trials = json.loads(record.read_text())[machine]
+        return [
+            RuntimeTrial(**{_STORED_NAMES.get(name, name): value for name, value in trial.items()})
+            for trial in trials
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -181,3 +181,12 @@ def test_bfloat16_is_fast_where_the_processor_has_its_instructions(
     assert runtime_selection._has_fast_bfloat16("cpu") is ("bf16" in flags)
     assert runtime_selection._has_fast_bfloat16("cuda:1")
     assert not runtime_selection._has_fast_bfloat16("mps")
+
+
+def test_trials_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    trial = {"runtime": "torch", "dtype": "float32", "texts_per_second": 1.0, "mean_cosine": 1.0}
+    earlier = {**trial, "least_cosine": 0.5, "independence": 0.75, "found": 3}
+    record = tmp_path / "trials.json"
+    record.write_text(json.dumps({"machine": [earlier]}))
+    [read] = runtime_selection._read_trials(record, "machine")
+    assert (read.min_cosine, read.batch_invariance, read.top1_hits) == (0.5, 0.75, 3)
