@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded
 from services.gateway.llm import types
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.errors import REFUSED, unavailable, upstream_error
+from services.gateway.llm.errors import REFUSED, UpstreamError, unavailable, upstream_error
 from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
 from services.gateway.rag.citations import MarkFilter, cite_marks
@@ -60,7 +60,9 @@ class LanguageModelWriter:
                     text += filtered
                     yield filtered
         except Failure as failure:
-            raise _reason(failure) from failure
+            if upstream := upstream_error(failure):
+                raise _refusal(upstream) from failure
+            raise
         if rest := marks.flush():
             text += rest
             yield rest
@@ -91,11 +93,8 @@ def _draft(text: str, passages: list[Passage], reply: _Reply, dropped: int) -> D
     )
 
 
-def _reason(failure: Failure) -> Failure:
-    """Return a failure of the server with the reason that RagService documents."""
-    upstream = upstream_error(failure)
-    if upstream is None:
-        return failure
+def _refusal(upstream: UpstreamError) -> Failure:
+    """Return the failure for a refusal of the server, with the reason that RagService documents."""
     if upstream.status == 429:  # noqa: PLR2004 - Too Many Requests
         return Overloaded(
             "LANGUAGE_MODEL_BUSY",

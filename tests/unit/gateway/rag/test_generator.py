@@ -126,3 +126,11 @@ async def test_failures_of_the_server_have_reasons(
     with pytest.raises(kind) as caught:
         await write(FakeModel("It", failure), streamed=streamed)
     assert caught.value.reason == reason
+
+
+async def test_a_failure_keeps_its_cause() -> None:
+    failure = unavailable()
+    failure.__cause__ = cause = ConnectionError()
+    with pytest.raises(Unavailable) as caught:
+        await write(FakeModel(failure=failure))
+    assert caught.value.__cause__ is cause
