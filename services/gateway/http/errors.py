@@ -49,10 +49,14 @@ def openai_error_response(failure: Failure) -> Response:
     return JSONResponse(openai_error(failure), status, _retry_after(failure))
 
 
-def openai_error(failure: Failure) -> dict[str, Any]:
+def openai_error(failure: Failure, status: int | None = None) -> dict[str, Any]:
     """Return a failure in the shape of OpenAI's API.
 
     A refusal of the language model server keeps its own message, type, parameter and code.
+
+    Args:
+        failure: the failure.
+        status: the HTTP status that decides the type; None for that of the failure.
     """
     upstream = upstream_error(failure)
     if upstream:
@@ -65,7 +69,7 @@ def openai_error(failure: Failure) -> dict[str, Any]:
     else:
         error = {
             "message": failure.message,
-            "type": _openai_type(_status(failure)),
+            "type": _openai_type(status or _status(failure)),
             "param": failure.field or None,
             "code": failure.reason.lower(),
         }

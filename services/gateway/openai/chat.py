@@ -63,7 +63,8 @@ async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncItera
         async for chunk in chunks:
             yield _event(chunk)
     except Failure as failure:
-        yield _event(openai_error(failure))
+        # The request was valid, since the stream has begun: whatever ends it is the server's error.
+        yield _event(openai_error(failure, 503))
         return
     yield "data: [DONE]\n\n"
 

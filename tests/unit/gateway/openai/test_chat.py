@@ -1,12 +1,18 @@
+import dataclasses
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 
+from services.errors import Aborted
 from services.gateway.auth import ApiKeys, Caller
 from services.gateway.cache.types import Scope
+from services.gateway.chat.service import ChatAnswer
+from services.gateway.coalescing.singleflight import Item
 from services.gateway.openai.chat import ChatRoutes
 from tests.fakes.chat import Chat
 
@@ -98,6 +104,24 @@ async def test_a_failure_within_a_stream_is_its_last_event() -> None:
     first, *_, last = events(reply)
     assert first["choices"]
     assert last["error"]["code"] == "language_model_unavailable"
+
+
+async def test_what_ends_a_stream_is_never_the_requests_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def items() -> AsyncIterator[Item]:
+        yield {"chunk": {"choices": [{"index": 0, "delta": {"content": "One "}}]}}
+        raise Aborted("LEADER_LOST", "It is gone.")
+
+    chat = Chat()
+    answer = await chat.start(stream=True)
+
+    async def complete(*_: Any) -> ChatAnswer:
+        return dataclasses.replace(answer, items=items())
+
+    monkeypatch.setattr(chat.service, "complete", complete)
+    error = events(await post(chat, stream=True))[-1]["error"]
+    assert (error["code"], error["type"]) == ("leader_lost", "server_error")
 
 
 async def test_a_bad_body_is_refused_in_openais_shape() -> None:
