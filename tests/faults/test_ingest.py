@@ -1,4 +1,4 @@
-"""A service or Redis is killed during an ingest; once resumed, nothing is lost or duplicated."""
+"""A service or Redis is killed during an ingest. After the resume nothing is lost or duplicated."""
 
 import os
 import subprocess
@@ -107,7 +107,7 @@ def expected(processes: Processes, documents: list[dict[str, Any]]) -> Content:
 
 
 def ingest(processes: Processes, name: str, documents: list[dict[str, Any]]) -> list[Any]:
-    """Ingest documents as ``memetwin ingest`` does, which goes on after the gateway has died."""
+    """Ingest documents as ``memetwin ingest`` does, which continues after the gateway has died."""
     outgoing = [
         Upload(rag_pb2.IngestHeader(collection=name, id=one["id"]), lambda one=one: bytes_of(one))  # type: ignore[misc]
         for one in documents

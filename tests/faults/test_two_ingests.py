@@ -1,4 +1,4 @@
-"""Two replicas ingest versions of one document at once, or one dies midway: one version wins."""
+"""Two replicas ingest versions of one document at once, or one dies midway. One version wins."""
 
 import json
 import threading
@@ -78,7 +78,7 @@ async def test_a_document_whose_writer_died_is_ingested_again(
 
 
 def assert_whole(stack: Stack, name: str, *texts: str) -> None:
-    """Assert that the document is one of these texts, and that search holds its chunks alone."""
+    """Assert that the document is one of these texts, and that search holds only its chunks."""
     stored = read(rag_pb2_grpc.RagServiceStub(stack.gateway), name, "a.md")
     assert stored.text in texts
     search = search_pb2_grpc.SearchServiceStub(stack.search)

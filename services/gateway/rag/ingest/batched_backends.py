@@ -1,4 +1,4 @@
-"""The embedder and search for the documents of one ingest, which share batches of calls."""
+"""Batches the calls to the embedder and to search that the documents of one ingest make."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ EMBED_BATCH = 64
 # Redis takes some milliseconds for each document that it adds to a large collection, and serves no
 # other client during a batch.
 _UPSERT_BATCH = 16
-# Every chunk states for every field of its collection whether it has it, so fields are limited.
+# Every chunk records which fields of its collection it has, so the number of fields is limited.
 MAX_FIELDS = 64
 _TOKENIZE_CHARACTERS = 2**18
-# Every text counts as this many characters more, so that no batch has thousands of headings.
+# Each text counts as this many extra characters, so that no batch has thousands of headings.
 _TEXT_OVERHEAD_CHARACTERS = 2**10
 
 
 class BatchedBackends:
-    """Batches the calls that the documents of one ingest make; closed at the end of the ingest."""
+    """Batches the calls of one ingest's documents. Close it at the end of the ingest."""
 
     def __init__(self, backends: Backends) -> None:
         self._embedder, self._search = backends.embedder, backends.search
@@ -46,7 +46,7 @@ class BatchedBackends:
         )
 
     def close(self) -> None:
-        """Cancel the calls that are under way."""
+        """Cancel the calls in progress."""
         batchers: list[CoalescingBatcher[Any, Any]] = [
             self._tokens,
             self._rows,
@@ -69,8 +69,8 @@ class BatchedBackends:
         """Create a collection if it does not exist, and declare the fields that it lacks.
 
         Returns:
-            The types of all its fields by their names. Fields over ``MAX_FIELDS``, and those of
-            another type than declared, are not added.
+            The types of all declared fields by name. It adds no field beyond ``MAX_FIELDS``, and
+            none whose declared type differs.
         """
         name, types = search_collection(collection), field_types(fields)
         cached = self._field_types.setdefault(collection, TtlValue())
@@ -78,7 +78,7 @@ class BatchedBackends:
         declared = await cached.get(load)
         if types.keys() <= declared.keys():
             return declared
-        async with self._adding_fields:  # so that only one of many documents adds a new field
+        async with self._adding_fields:  # only one of many documents adds a new field
             declared = await cached.get(load)
             new = {field: kind for field, kind in types.items() if field not in declared}
             if new and len(declared) + len(new) <= MAX_FIELDS:
@@ -88,11 +88,11 @@ class BatchedBackends:
             return declared
 
     async def embed(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
-        """Embed chunks; return the vector, float32 [dimensions], and the model digest of each."""
+        """Embed texts. Return each one's vector, float32 [dimensions], and model digest."""
         return await self._rows.submit(texts)
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
-        """Write chunks to search that the model ``digest`` embedded."""
+        """Write chunks to search whose vectors come from the model ``digest``."""
         name = search_collection(collection)
 
         async def upsert_batch(batch: list[Document]) -> list[None]:

@@ -1,8 +1,8 @@
-"""Splits an extract into chunks that fit the embedding model, counted in the model's own tokens.
+"""Splits an extract into chunks that fit the embedding model, measured in the model's tokens.
 
-A chunk stays within one section and one page. It consists of whole blocks where they fit, else of
-sentences, or of lines of code and tables. It repeats the end of the chunk before it, so that a
-statement which the cut divides is still found.
+A chunk stays within one section and one page. It consists of whole blocks if they fit, and
+otherwise of sentences, or of lines of code and tables. It repeats the end of the previous chunk,
+so that searches still find a statement that a cut divides.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ from services.gateway.backends.types import TextModel
 from services.gateway.rag.ingest.parsers.extract import SECTION_SEPARATOR, Block, Extract
 from services.gateway.rag.ingest.segmentation import Span, lines, sentences
 
-# Chunks are no longer than this even if the model reads more, since people read and cite them.
+# The limit for models that read more, since people read and cite chunks.
 MAX_CHUNK_TOKENS = 256
 SPECIAL_TOKENS = 2
 MAX_LEAD_CHARACTERS = 300
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
         ...
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
-        """Return the offset in code points at which each token of each text begins."""
+        """Return the offset of each token of each text, in code points."""
         ...
 
 
@@ -41,11 +41,11 @@ class Chunk:
     """A part of an extract.
 
     Attributes:
-        span: its place in the extract's text.
-        context: its span with the chunks before and after it in the same section and page.
-        lead: title and section; embedded and indexed in front of its text.
-        number: its place among the chunks of the document, from 0.
-        gap: the white space up to the next chunk, or None if there is other text between.
+        span: the chunk's place in the extract's text.
+        context: the span with the previous and the next chunk of the same section and page.
+        lead: title and section, which are embedded and indexed in front of the text.
+        number: the chunk's position in the document, from 0.
+        gap: the white space before the next chunk, or None if other text comes between.
     """
 
     span: Span
@@ -57,11 +57,11 @@ class Chunk:
     gap: str | None = None
 
     def embedded_text(self, extract: Extract) -> str:
-        """Return the text that is embedded: the lead and its own text."""
+        """Return the text to embed: the lead and the chunk's text."""
         return self._prefix() + self.span.of(extract.text)
 
     def indexed_text(self, extract: Extract) -> str:
-        """Return the text that text queries match: the lead and its context.
+        """Return the text that text queries match: the lead and the context.
 
         A cut falls where a chunk is full, not where a subject ends, and the words of a question
         are often on both sides of it (Callan, "Passage-level evidence in document retrieval",
@@ -70,7 +70,7 @@ class Chunk:
         return self._prefix() + self.context.of(extract.text)
 
     def offset(self) -> int:
-        """Return where its own text begins in ``indexed_text``, in code points."""
+        """Return the offset of the chunk's text in ``indexed_text``, in code points."""
         return len(self._prefix()) + self.span.start - self.context.start
 
     def _prefix(self) -> str:
@@ -79,14 +79,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _Unit:
-    """A piece of text that is not split further, and its length in tokens."""
+    """A piece of text that stays whole, and its length in tokens."""
 
     span: Span
     tokens: int
 
 
 async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]:
-    """Return the chunks of an extract in order; together they cover all its blocks."""
+    """Return the chunks of an extract in order. Together they cover all blocks."""
     text, blocks = extract.text, extract.blocks
     leads = list(dict.fromkeys(_lead(title, block.section) for block in blocks))
     pieces = [text[block.start : block.end] for block in blocks]
@@ -130,7 +130,7 @@ async def _token_starts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequ
 
 
 def _units(text: str, block: Block, starts: Sequence[int], max_tokens: int) -> list[_Unit]:
-    """Return a short block as one unit, a long one as its sentences or lines."""
+    """Return a short block as one unit, and a long block as its sentences or lines."""
     whole = Span(block.start, block.end)
     if len(starts) <= (max_tokens if block.by_lines else max_tokens // 2):
         return [_Unit(whole, len(starts))]
@@ -155,7 +155,7 @@ def _cut(part: Span, offset: int, starts: Sequence[int], max_tokens: int) -> lis
 
 
 def _pack(units: Sequence[_Unit], max_tokens: int) -> list[Span]:
-    """Fill chunks of up to ``max_tokens`` with units; each repeats the last units before it."""
+    """Fill chunks of up to ``max_tokens`` with units. Each repeats the last units before it."""
     spans: list[Span] = []
     chunk: list[_Unit] = []
     for unit in units:
@@ -169,7 +169,7 @@ def _pack(units: Sequence[_Unit], max_tokens: int) -> list[Span]:
 
 
 def _overlap(chunk: Sequence[_Unit], max_tokens: int) -> list[_Unit]:
-    """Return the last units of a chunk that fit ``max_tokens``, but never all of them."""
+    """Return the last units of a chunk that fit ``max_tokens``, but never the whole chunk."""
     tail: list[_Unit] = []
     for unit in reversed(chunk[1:]):
         max_tokens -= unit.tokens

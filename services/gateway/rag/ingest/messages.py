@@ -1,4 +1,4 @@
-"""Translates between the messages of RagService about documents and the ingest's plain data."""
+"""Translates RagService's messages about documents to dataclasses and back."""
 
 from memetwin.gateway.v1 import rag_pb2
 from services.gateway.backends import fields
@@ -6,7 +6,7 @@ from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 
 
 def read_source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
-    """Return the document of a header and the content that follows it."""
+    """Return the document that a header and the content after it describe."""
     return Source(
         collection=header.collection,
         id=header.id,
@@ -18,7 +18,7 @@ def read_source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
 
 
 def write_receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
-    """Return the message of a receipt."""
+    """Return a receipt as a message."""
     return rag_pb2.IngestDocumentsResponse(
         id=value.id,
         status=rag_pb2.ReceiptStatus.Value(f"RECEIPT_STATUS_{value.status.upper()}"),
@@ -32,7 +32,7 @@ def write_receipt(value: Receipt) -> rag_pb2.IngestDocumentsResponse:
 
 
 def write_document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceDocument:
-    """Return the message of a document, with its text if ``with_text``."""
+    """Return a document as a message, with its text if ``with_text``."""
     return rag_pb2.SourceDocument(
         id=value.id,
         title=value.title,

@@ -1,4 +1,4 @@
-"""Maps a stream concurrently: bounded work in progress, results in the order of the items."""
+"""Maps a stream concurrently, with bounded work in progress and ordered results."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -18,9 +18,9 @@ async def ordered_map(
 ) -> AsyncGenerator[Result, None]:
     """Yield ``call`` of each item, in the order of the items.
 
-    Items are read, and calls begun, while the weight of the unfinished ones is below ``capacity``.
-    If reading fails, the error is raised after the results of the items before it. If the caller
-    stops, unfinished calls are cancelled.
+    It reads items and starts calls while the weight of unfinished calls is below ``capacity``.
+    If reading fails, it raises the error after the results of the earlier items. If the caller
+    stops, it cancels unfinished calls.
     """
     queue: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
     semaphore = WeightedSemaphore(capacity)

@@ -1,4 +1,4 @@
-"""Prepares a document for writing: its chunks with their ids, and the fields it is filtered by."""
+"""Prepares a document for writing: its chunks, their ids, and its filterable fields."""
 
 import json
 from collections import Counter
@@ -19,11 +19,11 @@ class PreparedDocument:
     """A document that is parsed and chunked.
 
     Attributes:
-        stored: what the store will hold of it.
-        fields: those of its fields that its collection can be filtered by.
-        chunks: its chunks by their ids, in order.
-        model_digest: the model whose tokens the chunks are counted in.
-        warnings: of the parser, and of fields that the collection lacks.
+        stored: the document's record for the store.
+        fields: the fields that the collection declares, so that filters can use them.
+        chunks: the chunks by id, in order.
+        model_digest: the digest of the model whose tokenizer measured the chunks.
+        warnings: the parser's warnings, and one for each field that the collection lacks.
     """
 
     collection: str
@@ -35,11 +35,11 @@ class PreparedDocument:
     warnings: list[str]
 
     def embedded_text(self, key: str) -> str:
-        """Return the text of a chunk that is embedded."""
+        """Return the text of a chunk to embed."""
         return self.chunks[key].embedded_text(self.extract)
 
     def search_document(self, key: str, row: Row) -> Document:
-        """Return what search holds of a chunk: its vector, its text and its place."""
+        """Return a chunk as a document of search: its vector, its text and its place."""
         chunk = self.chunks[key]
         place = {
             "document": self.stored.id,
@@ -65,14 +65,14 @@ class PreparedDocument:
 async def prepare(
     source: Source, media_type: str, extract: Extract, backends: BatchedBackends
 ) -> PreparedDocument:
-    """Chunk a parsed document, and make sure that its collection has its fields."""
+    """Chunk a parsed document, and declare its fields in its collection."""
     title = source.title or extract.title
     model = await backends.text_model()
     chunks = _with_ids(source.id, await chunking.split(extract, title, backends), extract)
     fields = extract.fields | source.fields
     declared = await backends.ensure_fields(source.collection, model, fields)
     unfilterable = {
-        name: f"The field {name!r} is stored but cannot be filtered by: the collection lacks it."
+        name: f"The field {name!r} is stored. Filters cannot use it: the collection lacks it."
         for name, kind in field_types(extract.fields).items()
         if name not in source.fields and declared.get(name) != kind
     }
@@ -90,9 +90,9 @@ async def prepare(
 
 
 def _with_ids(document: str, chunks: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
-    """Return chunks by their ids: digests of what is embedded, numbered where they repeat.
+    """Return chunks by id. An id is a digest of the embedded text, with a number if it repeats.
 
-    An unchanged chunk therefore has the same id again, and its vector can be reused.
+    So an unchanged chunk keeps its id, and its vector can be reused.
     """
     seen: Counter[str] = Counter()
     by_id = {}

@@ -1,4 +1,4 @@
-"""Ingesting over HTTP: a form with files, or one document as the body."""
+"""Ingests documents over HTTP: the files of a form, or the body as one document."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Source
 
 MAX_FORM_BYTES = 256 * 2**20
-# Seconds; longer than other requests may take, since an upload can be a whole corpus.
+# Seconds. Uploads get more time than other requests because one can contain a whole corpus.
 DEADLINE = 3600.0
 
 
@@ -36,10 +36,10 @@ class DocumentRoutes:
         return [Route("/v1/documents", self.ingest, methods=["POST"])]
 
     async def ingest(self, request: Request) -> Response:
-        """Ingest the ``file`` parts of a form, or the body; return a receipt for each document.
+        """Ingest the ``file`` parts of a form, or the body. Return a receipt for each document.
 
-        The form or the query gives ``collection``, ``title`` and ``fields`` (JSON), which apply to
-        all files. The query gives the ``id`` of a body; a file of a form has its name as its id.
+        The form or the query has ``collection``, ``title`` and ``fields`` (JSON), which apply to
+        all files. The query has the ``id`` of a body. The id of a form's file is its name.
         """
         with deadlines.limit(DEADLINE):
             async with asyncio.timeout(DEADLINE):
@@ -57,13 +57,13 @@ class DocumentRoutes:
 
 
 async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]:
-    """Yield the files of a form; each is read only when it is ingested."""
+    """Yield the files of a form. Each is read only when the ingest reaches it."""
     options = dict(request.query_params)
     options |= {name: value for name, value in form.multi_items() if isinstance(value, str)}
     uploads = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
     if not uploads:
         raise InvalidArgument(
-            "NO_FILE", "The form has no file; send each one in a part named file.", field="file"
+            "NO_FILE", "The form has no file. Send each file in a part named `file`.", field="file"
         )
     for upload in uploads:
         content = await upload.read(MAX_DOCUMENT_BYTES + 1)
@@ -76,7 +76,7 @@ async def _body(request: Request) -> AsyncIterator[Source]:
 
 
 def _source(options: dict[str, str], content_type: str | None, content: bytes) -> Source:
-    """Return a document; a media type that no parser reads is taken for the client's guess."""
+    """Return a document. Ignore a media type that no parser supports; clients often guess it."""
     essence = (content_type or "").partition(";")[0].strip().lower()
     return Source(
         collection=options.get("collection", ""),

@@ -23,7 +23,7 @@ class Span:
 
 
 def sentences(text: str, part: Span | None = None) -> list[Span]:
-    """Return the sentences of a text, or of a part of it, in order and without white space."""
+    """Return the sentences of a text or of a part of it, in order, without outer white space."""
     whole = part or Span(0, len(text))
     spans = []
     for paragraph in _split(text, whole, _PARAGRAPH):
@@ -38,7 +38,7 @@ def sentences(text: str, part: Span | None = None) -> list[Span]:
 
 
 def lines(text: str, part: Span) -> list[Span]:
-    """Return the lines of a part of a text in order, with their indentation; blank ones are out."""
+    """Return the lines of a part of a text that are not blank, in order, with their indentation."""
     spans, start = [], part.start
     for line in part.of(text).splitlines(keepends=True):
         spans.append(Span(start, start + len(line.rstrip())))

@@ -1,10 +1,10 @@
-"""A semaphore whose callers acquire several units at once: it bounds the work in progress."""
+"""A weighted semaphore, which bounds the work in progress."""
 
 import asyncio
 
 
 class WeightedSemaphore:
-    """Hands out ``capacity`` units, first come, first served."""
+    """Hands out ``capacity`` units in the order of the callers."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -12,7 +12,7 @@ class WeightedSemaphore:
         self._queue = asyncio.Lock()
 
     async def acquire(self, weight: int) -> int:
-        """Wait for ``weight`` units, at most all of them; return how many were acquired."""
+        """Wait for ``weight`` units, but at most for all. Return the number of acquired units."""
         acquired = 0
         async with self._queue:
             try:
@@ -25,6 +25,6 @@ class WeightedSemaphore:
         return acquired
 
     def release(self, units: int) -> None:
-        """Return units that ``acquire`` handed out."""
+        """Give back units that ``acquire`` returned."""
         for _ in range(units):
             self._free.release()

@@ -1,6 +1,6 @@
-"""Ingests documents: parse, chunk, embed, write; and reads and deletes them.
+"""Ingests documents (parse, chunk, embed, write), and reads, lists and deletes them.
 
-A chunk's id is a digest of what is embedded, so a chunk that has not changed is not embedded again.
+A chunk's id is a digest of its embedded text, so an unchanged chunk is not embedded again.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from services.gateway.rag.ingest.store import DocumentStore, FenceLost
 from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 from services.gateway.rag.ingest.writer import DocumentWriter
 
-# How many small documents of one ingest are in work at once; a large one counts as several.
+# Maximum number of documents that one ingest processes at once. A large one counts as several.
 MAX_CONCURRENT_DOCUMENTS = 128
 _BYTES_PER_UNIT = 2**19
 
@@ -35,7 +35,7 @@ class IngestService:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def ingest(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
-        """Ingest documents, several at once; yield their receipts in the documents' order."""
+        """Ingest several documents at once. Yield their receipts in the order of the documents."""
         backends = BatchedBackends(self._backends)
         receipts = ordered_map(
             partial(self._ingest_one, backends=backends),
@@ -56,7 +56,7 @@ class IngestService:
         if record is None:
             raise NotFound(
                 "DOCUMENT_NOT_FOUND",
-                "The collection has no document of this id.",
+                "The collection has no document with this id.",
                 field="id",
                 id=key,
             )
@@ -70,7 +70,7 @@ class IngestService:
         return [StoredDocument(**record) for record in records], next_token
 
     async def delete(self, collection: str, key: str) -> int:
-        """Delete a document and its chunks; return how many chunks it had. Raises NotFound."""
+        """Delete a document and its chunks. Return the number of chunks. Raises NotFound."""
 
         async def delete() -> int:
             document = await self.get(collection, key)
@@ -81,11 +81,11 @@ class IngestService:
             return await retry(delete, FenceLost)
 
     def _lock(self, collection: str, key: str) -> asyncio.Lock:
-        """Return the lock of a document: this process ingests its versions one after the other."""
+        """Return the document's lock. It makes this process ingest one version at a time."""
         return self._locks.setdefault((collection, key), asyncio.Lock())
 
     async def _ingest_one(self, source: Source, backends: BatchedBackends) -> Receipt:
-        """Ingest a document; on failure the receipt has the reason, and the old version remains."""
+        """Ingest a document. A failure becomes a receipt, and the old version stays."""
         try:
             async with self._lock(source.collection, source.id):
                 return await retry(lambda: self._try_ingest(source, backends), Aborted, Unavailable)

@@ -1,4 +1,4 @@
-"""Documents in Redis: their texts, and which of their chunks search may hold.
+"""Documents in Redis: their texts, and the ids of the chunks that search may hold.
 
 Keys, all under the prefix of the settings:
 
@@ -6,12 +6,12 @@ Keys, all under the prefix of the settings:
 - ``gateway:documents:<collection>``       sorted set of the ids of the documents
 - ``gateway:epoch:<collection>``           counter of the changes to a collection of documents
 - ``gateway:chunks:<collection>:<id>``     set of the ids of all chunks that search may hold
-- ``gateway:turns:<collection>``           hash of the current fence of each document in change
+- ``gateway:turns:<collection>``           hash of the current fence of each document being changed
 
-A writer acquires a lease on a document. Its fence is the epoch in which the lease was acquired; a
-later lease on the same document fences the earlier one off, whose holder gets FenceLost and starts
-again. So one of two concurrent versions wins as a whole. A fence that remains when no writer is
-active shows that a writer died midway.
+A writer acquires a lease on a document. The lease's fence is the collection's epoch at that time.
+A later lease on the same document invalidates the earlier one: its holder gets FenceLost and starts
+again. So one of two concurrent versions wins as a whole. If a fence remains after all writers have
+finished, a writer died midway.
 """
 
 import random
@@ -54,16 +54,16 @@ return 1
 
 
 class FenceLost(Unavailable):
-    """Another writer acquired the document's lease later; the holder of this one starts again."""
+    """Another writer has acquired the document's lease; the holder of this lease starts again."""
 
 
 @dataclass(frozen=True)
 class FencingLease:
-    """The right to change a document, until another writer acquires it.
+    """The right to change a document. It ends when another writer acquires it.
 
     Attributes:
-        fence: the fencing token; the higher one wins.
-        earlier_chunks: ids of the chunks that search may have held before the lease.
+        fence: the fencing token; the higher token wins.
+        earlier_chunks: ids of the chunks that search may have held when the lease began.
     """
 
     collection: str
@@ -83,13 +83,13 @@ class DocumentStore:
         self._prefix = prefix + "gateway:"
 
     async def epochs(self, collections: Sequence[str]) -> list[int]:
-        """Return how often each collection of documents has changed."""
+        """Return the number of changes of each collection of documents."""
         async with redis_errors():
             values = await self._redis.mget([self._key("epoch", name) for name in collections])
         return [int(value or 0) for value in values]
 
     async def advance_epoch(self, collection: str) -> None:
-        """Count a change of a collection, so that answers cached before it are not served."""
+        """Count a change of a collection, so that the cache serves no answer from before it."""
         async with redis_errors():
             await self._redis.incr(self._key("epoch", collection))
 
@@ -99,7 +99,7 @@ class DocumentStore:
             return load(await self._redis.get(self._key("document", collection, key)))
 
     async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
-        """Return the record of a document, and whether no change of it is unfinished."""
+        """Return a document's record, and whether its last change is complete."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._key("document", collection, key))
             pipe.hexists(self._key("turns", collection), key)
@@ -120,8 +120,8 @@ class DocumentStore:
     async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
         """Acquire the lease on a document, record its new chunks and count a change.
 
-        The chunks are recorded before search gets them, so that they can be deleted whatever
-        happens; the change is counted before it happens, so that no cached answer outlives it.
+        It records chunks before search gets them, so that a later ingest can always delete them.
+        It counts the change before it happens, so that no cached answer outlives it.
         """
         chunks, fence = await self._run(_ACQUIRE, collection, key, [key, *new_chunks])
         earlier = frozenset(as_bytes(one).decode() for one in chunks)
@@ -130,7 +130,7 @@ class DocumentStore:
     async def chunks(self, lease: FencingLease) -> set[str]:
         """Return the ids of all chunks that search may hold. Raises FenceLost.
 
-        Call it before deleting chunks: under a lost lease they may belong to another version.
+        Call it before deleting chunks, since after a lost lease they may belong to another version.
         """
         chunks, _, turns, *_ = self._keys(lease.collection, lease.document)
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
@@ -173,7 +173,7 @@ def _check_fence(current: Any) -> None:
     if not current:
         raise FenceLost(
             "DOCUMENT_CHANGED",
-            "The document is being updated by another request; try again.",
-            # Random, so that two writers that collide do not collide again.
+            "The document is being updated by another request. Retry after the hint.",
+            # Random, so that two writers that collided do not collide again.
             retry_after=random.uniform(0.05, 0.5),  # noqa: S311 - not a secret
         )

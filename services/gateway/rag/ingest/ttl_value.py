@@ -1,4 +1,4 @@
-"""A value that is loaded on demand and reused for a short time."""
+"""A value that is loaded on demand and cached for a short time."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ class TtlValue(Generic[Value]):
         self._loaded = []
 
     async def get(self, load: Callable[[], Awaitable[Value]]) -> Value:
-        """Return the value; load it if there is none or it has expired."""
+        """Return the value. Load it if it is missing or has expired."""
         async with self._loading:
             if not self._loaded or self._clock() > self._expires:
                 self._loaded = [await load()]

@@ -1,4 +1,4 @@
-"""The plain data of ingesting: documents as callers send them, receipts, documents as stored."""
+"""Dataclasses of ingestion: documents as sent, their receipts, and documents as stored."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from services.gateway.rag.ingest.parsers import files
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_ID_BYTES = 256
-# The field by which search knows the document of a chunk.
+# The field in search that holds the id of a chunk's document.
 DOCUMENT_FIELD = "memetwin_document"
-# Part of every version, so that documents are chunked again when the way of chunking changes.
+# Part of every version. A new number makes the next ingest chunk unchanged documents again.
 _CHUNKING_VERSION = 3
 _COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A document as a caller sends it; if title or media type is empty, the file decides."""
+    """A document as a caller sends it. The file determines an empty title or media type."""
 
     collection: str
     id: str
@@ -30,10 +30,10 @@ class Source:
     content: bytes
 
     def validated_media_type(self) -> str:
-        """Validate the document; return its media type.
+        """Validate the document and return its media type.
 
         Raises:
-            InvalidArgument: a name or the media type is not accepted, or the file is too large.
+            InvalidArgument: a name or the media type is not valid, or the file is too large.
         """
         check_collection(self.collection)
         _require(
@@ -57,7 +57,7 @@ class Source:
         return files.media_type(self.media_type, self.id, self.content)
 
     def version(self) -> str:
-        """Return a digest of everything that the document's chunks depend on."""
+        """Return a digest of everything that determines the document's chunks."""
         content = digests.digest(self.content.hex())
         return digests.digest(
             [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content]
@@ -66,12 +66,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The outcome of ingesting a document; status is created, updated, unchanged or failed.
+    """The outcome of ingesting a document: created, updated, unchanged or failed.
 
     Attributes:
-        chunks: how many chunks the document has.
-        embedded: how many of them were embedded now; the others' vectors were reused.
-        reason: of a failure, for programs; ``message`` is for people.
+        chunks: the number of chunks of the document.
+        embedded: the number of chunks that this ingest embedded; it reused the other vectors.
+        reason: the reason of a failure, for programs; ``message`` is for people.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class StoredDocument:
-    """A document as the store has it; ``text`` is the extracted text that citations point into."""
+    """A document in the store. Citations point into its extracted ``text``."""
 
     id: str
     title: str
@@ -98,7 +98,7 @@ class StoredDocument:
 
 
 def check_collection(name: str) -> None:
-    """Raise InvalidArgument unless a collection of documents can have this name."""
+    """Raise InvalidArgument if the name is not valid for a collection of documents."""
     _require(
         bool(_COLLECTION_NAME.fullmatch(name)),
         "BAD_COLLECTION_NAME",

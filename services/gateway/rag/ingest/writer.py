@@ -1,7 +1,7 @@
-"""Writes a prepared document: embeds its new chunks, brings search and the store to its version.
+"""Writes a prepared document: embeds its new chunks, and updates search and the store.
 
-The store learns of chunks before search does, and of the document at the very end. So an ingest
-that dies at any point can be repeated, and ends as if it had never died.
+The store records chunks before search gets them, and it records the document last. So an ingest
+that dies at any point can be repeated, with the same result as an ingest that never died.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MAX_CONCURRENT_CHUNKS = 512
 
 
 class DocumentWriter:
-    """Writes and deletes documents and their chunks; bounds the chunks in work by all ingests."""
+    """Writes and deletes documents. Limits the chunks that all ingests process at once."""
 
     def __init__(self, store: DocumentStore, backends: Backends) -> None:
         self._store = store
@@ -28,10 +28,10 @@ class DocumentWriter:
         self._chunks = WeightedSemaphore(MAX_CONCURRENT_CHUNKS)
 
     async def write(self, document: PreparedDocument, backends: BatchedBackends) -> int:
-        """Write a document; return how many of its chunks were embedded.
+        """Write a document. Return the number of chunks that it embedded.
 
         Raises:
-            FenceLost: another writer acquired the document's lease meanwhile.
+            FenceLost: another writer has acquired the document's lease.
             Unavailable: a service is unreachable, or the embedder has loaded another model.
         """
         ids = list(document.chunks)
@@ -58,7 +58,7 @@ class DocumentWriter:
         lease: FencingLease,
         backends: BatchedBackends,
     ) -> int:
-        """Write chunks to search, with the vectors that it has of them; return how many are new."""
+        """Write chunks to search. Reuse the vectors that it has; return the number of new ones."""
         units = await self._chunks.acquire(len(ids))
         try:
             rows = await self._search.vectors(
@@ -71,7 +71,7 @@ class DocumentWriter:
             if any(digest != document.model_digest for _, digest in embedded):
                 raise Unavailable(
                     "MODEL_CHANGED",
-                    "The embedder has loaded another model during the ingest; try again.",
+                    "The embedder loaded another model during the ingest. Retry the document.",
                 )
             rows |= {key: row for key, (row, _) in zip(new, embedded, strict=True)}
             await backends.upsert(

@@ -1,4 +1,4 @@
-"""What a parser returns: the text of a file, and where in it the parts of its structure lie."""
+"""What a parser returns: the text of a file and the places of its blocks."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, list, table, …: code points ``start`` to ``end`` of a text, exclusive.
+    """A paragraph, list, table and so on: code points ``start`` to ``end`` of a text, exclusive.
 
     Attributes:
-        by_lines: whether it is split at line ends (code, tables) rather than after sentences.
-        section: the headings above it, outermost first, joined by ``SECTION_SEPARATOR``.
-        page: its page, counted from 1; 0 if the file has no pages.
+        by_lines: whether to split the block at line ends (code, tables) or after sentences.
+        section: the headings above the block, outermost first, joined by ``SECTION_SEPARATOR``.
+        page: the block's page, from 1; 0 if the file has no pages.
     """
 
     start: int
@@ -40,13 +40,13 @@ class Extract:
 
 
 class Headings:
-    """The headings above the current position while a file is read from start to end."""
+    """The headings above the current position of a parser."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
 
     def enter(self, level: int, heading: str) -> None:
-        """Open a heading; it closes the open headings of its level and of deeper ones."""
+        """Open a heading. This closes the open headings of the same and of deeper levels."""
         self._open = [one for one in self._open if one[0] < level]
         self._open.append((level, " ".join(heading.split())))
 
@@ -61,14 +61,14 @@ def decode(content: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InvalidArgument(
             "NOT_UTF8",
-            "The text is not valid UTF-8; convert it to UTF-8 and send it again.",
+            "The text is not valid UTF-8. Convert it to UTF-8 and send it again.",
             field="content",
         ) from error
     return text.replace("\r\n", "\n")
 
 
 def paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the range of each paragraph in a range of a text, without surrounding white space."""
+    """Yield the range of each paragraph within a range, without outer white space."""
     for match in _BLANK_LINES.finditer(text, start, end):
         yield from trim(text, start, match.start())
         start = match.end()
@@ -76,7 +76,7 @@ def paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def trim(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield a range of a text without surrounding white space; nothing if only that is left."""
+    """Yield a range without outer white space. Yield nothing if the range is blank."""
     piece = text[start:end]
     if piece.strip():
         yield start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())

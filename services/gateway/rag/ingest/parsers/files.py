@@ -17,17 +17,17 @@ _HTML_PREFIXES = (b"<!doctype html", b"<html")
 
 
 def media_type(declared: str, name: str, content: bytes) -> str:
-    """Return the declared media type, else the one that the content or the file name suggests.
+    """Return the declared media type, or detect it from the content or the file name.
 
     Raises:
-        InvalidArgument: no parser reads the declared type.
+        InvalidArgument: no parser supports the declared type.
     """
     if declared:
         essence = declared.partition(";")[0].strip().lower()
         if essence not in _PARSERS:
             raise InvalidArgument(
                 "UNKNOWN_MEDIA_TYPE",
-                f"The media type is not supported; send one of {', '.join(MEDIA_TYPES)}.",
+                f"The media type is not supported. Send one of {', '.join(MEDIA_TYPES)}.",
                 field="media_type",
                 media_type=declared,
             )
@@ -44,7 +44,7 @@ def parse(kind: str, content: bytes) -> Extract:
     """Parse a file whose media type is ``kind``, one of ``MEDIA_TYPES``.
 
     Raises:
-        InvalidArgument: the file is broken, locked, wrongly encoded or has no text.
+        InvalidArgument: the file is broken, locked, not UTF-8, or has no text.
     """
     extract = _PARSERS[kind](content)
     if not extract.blocks:

@@ -1,4 +1,4 @@
-"""Parses HTML into the text that a browser shows, without scripts, styles and navigation."""
+"""Parses HTML into its visible text, without scripts, styles and navigation."""
 
 import re
 
@@ -20,7 +20,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def parse(content: bytes) -> Extract:
-    """Parse an HTML page; bytes that cannot be decoded become U+FFFD."""
+    """Parse an HTML page. Bytes that cannot be decoded become U+FFFD."""
     tree = LexborHTMLParser(_decode(content))
     page = _Page()
     if tree.body is not None:
@@ -42,7 +42,7 @@ def _decode(content: bytes) -> str:
 
 
 class _Page:
-    """Collects the text of a page block by block; ``heading`` is the first heading."""
+    """Collects the text of a page block by block. ``heading`` is the first heading."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -57,7 +57,7 @@ class _Page:
         return "".join(self._parts)
 
     def walk(self, root: LexborNode) -> None:
-        """Visit a tree in document order, without recursion, since pages may nest without limit."""
+        """Visit a tree in document order, without recursion, since pages can be nested deeply."""
         pending: list[tuple[LexborNode, bool]] = [(root, False)]
         while pending:
             node, left = pending.pop()
@@ -89,7 +89,7 @@ class _Page:
         self._preformatted -= tag == "pre"
 
     def _flush(self, tag: str) -> None:
-        """Close the current block, which the end of an element ``tag`` closes if it is given."""
+        """Close the current block. ``tag`` is the element that ends there, or empty."""
         text, self._inline = "".join(self._inline), []
         if self._preformatted:
             text = text.strip("\n").rstrip()

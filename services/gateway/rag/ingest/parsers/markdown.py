@@ -40,7 +40,7 @@ def parse(content: bytes) -> Extract:
 
 
 def _blocks(text: str, start: int) -> tuple[list[Block], str]:
-    """Return the blocks from ``start`` on, and the first heading of the first level."""
+    """Return the blocks after ``start``, and the first level-1 heading."""
     body = text[start:]
     tokens = MarkdownIt("commonmark").enable("table").parse(body)
     lines = list(accumulate(map(len, body.splitlines(keepends=True)), initial=start))
@@ -64,7 +64,7 @@ def _block(text: str, token: Token, lines: list[int], section: str) -> Iterator[
 
 
 def _front_matter(text: str) -> tuple[int, dict[str, Any], list[str]]:
-    """Return the offset of the text after the front matter, its metadata, and warnings."""
+    """Return the offset of the text after the front matter, the metadata, and warnings."""
     match = _FRONT_MATTER.match(text, 0, FRONT_MATTER_CHARACTERS)
     if not match:
         return 0, {}, []
@@ -78,13 +78,13 @@ def _front_matter(text: str) -> tuple[int, dict[str, Any], list[str]]:
 
 
 def _fields(metadata: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
-    """Return the metadata that fields can hold, and a warning for each of the rest."""
+    """Return the metadata that fits into fields, and a warning for each other entry."""
     fields, warnings = {}, []
     for name, raw in metadata.items():
         value = _value(raw) if _NAME.fullmatch(name) else None
         if value is None:
             warnings.append(
-                f"The front matter's {name[:64]!r} was ignored: its name or value fits no field."
+                f"The front matter's {name[:64]!r} was ignored: no field fits its name or value."
             )
         else:
             fields[name] = value
@@ -92,7 +92,7 @@ def _fields(metadata: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
 
 
 def _value(value: Any) -> Value | None:
-    """Return a YAML value as a field value, None if it fits none; dates become Unix seconds."""
+    """Return a YAML value as a field value, or None. Dates become Unix seconds."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and abs(value) < 2**1000:
@@ -107,7 +107,7 @@ def _value(value: Any) -> Value | None:
 
 
 def _compound(value: Any) -> Value | None:
-    """Return a list of strings as tags, and a latitude with a longitude as a point."""
+    """Return a list of strings as tags, and a mapping of ``lat`` and ``lon`` as a point."""
     if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
         return list(value)
     if not isinstance(value, dict) or value.keys() != {"lat", "lon"}:

@@ -1,4 +1,4 @@
-"""Parses PDF: the text of the pages in order, and sections from the outline if there is one."""
+"""Parses PDF: the text of the pages in order, and the outline as sections."""
 
 import re
 import threading
@@ -12,17 +12,17 @@ PAGE_BREAK = "\n\f\n"
 _MAX_PAGE_WARNINGS = 10
 # PDFium is not thread-safe.
 _pdfium_lock = threading.Lock()
-# PDFium's marks for a hyphen that only breaks a word at the end of a line.
+# PDFium's marks for a hyphen that divides a word at the end of a line.
 _SOFT_HYPHEN = re.compile("[\ufffe\x02]\r?\n?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PASSWORD = "password"  # noqa: S105 - a word in PDFium's error message
 
 
 def parse(content: bytes) -> Extract:
-    """Parse a PDF; its warnings name the pages that cannot be read.
+    """Parse a PDF. The warnings name the pages that cannot be read.
 
     Raises:
-        InvalidArgument: the file is broken, or a password locks it.
+        InvalidArgument: the file is broken or password-protected.
     """
     with _pdfium_lock:
         try:
@@ -64,7 +64,7 @@ def _page_text(document: pdfium.PdfDocument, number: int) -> str:
 
 
 def _sections(document: pdfium.PdfDocument, count: int) -> list[str]:
-    """Return the headings of the outline above each page."""
+    """Return the outline's headings that apply to each page."""
     headings, starts = Headings(), {}
     try:
         for entry in document.get_toc():
@@ -86,7 +86,9 @@ def _warnings(bad: list[int], pages: list[str]) -> list[str]:
     warnings = [f"Page {number} cannot be read." for number in bad[:_MAX_PAGE_WARNINGS]]
     empty = sum(not page.strip() for page in pages) - len(bad)
     if empty:
-        warnings.append(f"{empty} of {len(pages)} pages have no text; scanned pages are not read.")
+        warnings.append(
+            f"{empty} of {len(pages)} pages have no text. memetwin does not read scanned pages."
+        )
     return warnings
 
 
@@ -94,9 +96,9 @@ def _unreadable(message: str) -> InvalidArgument:
     if _PASSWORD in message.lower():
         return InvalidArgument(
             "LOCKED_PDF",
-            "A password locks the PDF; remove the password and send it again.",
+            "The PDF is password-protected. Remove the password and send it again.",
             field="content",
         )
     return InvalidArgument(
-        "BROKEN_PDF", "The PDF is broken and cannot be opened; export it again.", field="content"
+        "BROKEN_PDF", "The PDF is broken and cannot be opened. Export it again.", field="content"
     )

@@ -16,7 +16,7 @@ ROOM = LIMIT - chunking.SPECIAL_TOKENS
 
 
 class WordTokenizer:
-    """Tokenizes into words and punctuation marks; its model reads a hundred of them."""
+    """Tokenizes into words and punctuation marks. Its model reads a hundred tokens."""
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         return [[match.start() for match in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]

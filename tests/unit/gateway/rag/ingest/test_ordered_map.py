@@ -8,7 +8,7 @@ from services.gateway.rag.ingest.ordered_map import ordered_map
 
 
 class Work:
-    """Doubles each number once it may; records which are begun, ended and cancelled."""
+    """Doubles each number when allowed. Records which numbers are begun, ended and cancelled."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []

@@ -7,7 +7,7 @@ from services.gateway.rag.ingest.retries import MAX_RETRIES, gather, retry
 
 
 class Flaky:
-    """Fails with its failures one after the other, then returns 7."""
+    """Raises its failures one by one, then returns 7."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)

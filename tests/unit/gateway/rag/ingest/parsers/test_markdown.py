@@ -78,7 +78,7 @@ def test_a_front_matter_gives_title_and_fields() -> None:
         "draft": "true",
     }
     assert extract.warnings == [
-        "The front matter's 'author' was ignored: its name or value fits no field."
+        "The front matter's 'author' was ignored: no field fits its name or value."
     ]
 
 

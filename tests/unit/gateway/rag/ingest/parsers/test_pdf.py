@@ -12,7 +12,7 @@ def test_blocks_have_page_numbers() -> None:
         (1, "One (1) line.\nTwo."),
         (3, "Three."),
     ]
-    assert extract.warnings == ["1 of 3 pages have no text; scanned pages are not read."]
+    assert extract.warnings == ["1 of 3 pages have no text. memetwin does not read scanned pages."]
 
 
 def test_a_broken_pdf_is_refused() -> None:
