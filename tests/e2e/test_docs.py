@@ -65,8 +65,7 @@ class Shell:
         }[block.language]
         done = subprocess.run(
             words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
             check=False,
@@ -74,8 +73,10 @@ class Shell:
             timeout=300,
             env={**_clean(os.environ), **self.environment, "PATH": self.path},
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}"
-        return done.stdout
+        # One after the other: curl's progress meter would split lines of the output.
+        printed = done.stdout + done.stderr
+        assert done.returncode == 0, f"{text}\n{printed}"
+        return printed
 
 
 def _clean(environment: "os._Environ[str]") -> dict[str, str]:
