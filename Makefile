@@ -15,7 +15,7 @@ GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
 	$(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
 	$$(find memetwin -name '*.proto' | sort) 2> >(grep -v '^Writing mypy' >&2)
 
-.PHONY: help install protos docs format lint fresh check test bench bench-gpu up tour down images
+.PHONY: help install protos docs format lint fresh check test test-long bench bench-gpu up tour down images
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ fresh: $(GENERATOR)/installed ## Fail if the committed stubs differ from the pro
 check: lint fresh ## Run lint and fresh, and check the documentation
 	$(BIN)/python -m pytest --quiet tests/unit/docs
 
-test: install ## Run all tests against a real Redis
+test: install ## Run the tests against a real Redis, except those that take minutes
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: install ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 bench: install ## Run the benchmarks and print the tables of tests/bench/RESULTS.md
 	$(BIN)/python -m tests.bench $(ARGS)
