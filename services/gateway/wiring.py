@@ -218,8 +218,7 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
     settings, backends = common.settings, common.backends
     documents = DocumentStore(common.redis, settings.redis_prefix)
     abstention = Abstention(
-        CalibrationStore(common.redis, settings.redis_prefix),
-        documents,
+        CalibrationStore(common.redis, settings.redis_prefix, documents),
         backends,
         min_score=settings.rag_min_score,
     )

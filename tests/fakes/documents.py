@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from services.gateway.rag.ingest.store import DocumentStore, FenceLost, FencingLease
 from services.gateway.redis_store import Record
@@ -22,7 +23,7 @@ class FakeDocumentStore(DocumentStore):
     async def epochs(self, collections: Sequence[str]) -> list[int]:
         return [self.counter[name] for name in collections]
 
-    async def advance_epoch(self, collection: str) -> None:
+    def advance_epoch(self, transaction: Any, collection: str) -> None:
         self.counter[collection] += 1
 
     async def get(self, collection: str, key: str) -> Record | None:
@@ -38,7 +39,7 @@ class FakeDocumentStore(DocumentStore):
     async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
         earlier = frozenset(self.chunk_ids.setdefault((collection, key), set()))
         self.chunk_ids[collection, key] |= set(new_chunks)
-        await self.advance_epoch(collection)
+        self.counter[collection] += 1
         lease = FencingLease(collection, key, self.counter[collection], earlier)
         self.fences[collection, key] = lease.fence
         if self.rivals:
@@ -64,7 +65,7 @@ class FakeDocumentStore(DocumentStore):
 
     async def _end(self, lease: FencingLease) -> None:
         del self.fences[lease.collection, lease.document]
-        await self.advance_epoch(lease.collection)
+        self.counter[lease.collection] += 1
 
     def _check(self, lease: FencingLease) -> None:
         if self.fences.get((lease.collection, lease.document)) != lease.fence:

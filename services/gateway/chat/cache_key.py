@@ -1,4 +1,4 @@
-"""Which chat requests may be cached, and what their answers depend on: pure functions."""
+"""Decides which chat requests may be cached, and builds their cache keys."""
 
 from typing import Any
 
@@ -8,29 +8,29 @@ from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.digests import canonical
 from services.gateway.llm.types import Json
 
-# Fields that change how an answer is delivered or counted, not what it says, and those that the
-# context has in parts of its own.
+# Fields that only change how an answer is delivered or counted, and fields that other parts of the
+# context hold.
 _NOT_PARAMETERS = frozenset(
     """messages model stream stream_options user metadata store service_tier safety_identifier
     prompt_cache_key n tools functions response_format""".split()
 )
-# Fields whose answers are more than one text. Requests with them bypass the cache.
+# Requests with these fields bypass the cache, since their answers are more than one text.
 _BYPASS_FIELDS = (
     *("tools", "functions", "tool_choice", "function_call"),
     *("logprobs", "top_logprobs", "audio"),
 )
 _SYSTEM_ROLES = ("system", "developer")
-# What OpenAI's API uses for a request without a temperature.
+# The default of OpenAI's API.
 _DEFAULT_TEMPERATURE = 1.0
 
 
 def read_request(body: Json, controls: CacheControls, *, max_temperature: float) -> ChatRequest:
-    """Read a request as OpenAI's API has it, and decide whether it may be cached.
+    """Read a request of OpenAI's API, and decide whether it may be cached.
 
     Args:
         body: the request.
         controls: how the caller wants the cache to be used.
-        max_temperature: sampling temperature above which a request bypasses the cache.
+        max_temperature: requests with a higher sampling temperature bypass the cache.
 
     Raises:
         InvalidArgument: the request has no list of messages.
@@ -95,7 +95,7 @@ def _is_text_only(messages: list[Json]) -> bool:
 
 
 def _text(content: Any) -> str:
-    """Return the text of a message's content, or an empty string if it is not text alone."""
+    """Return the text of a message's content, or an empty string if it has other parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not all(map(_is_object, content)):

@@ -1,4 +1,4 @@
-"""Decides when to refuse: no chunk is near enough to a question for its collection and model."""
+"""Decides when to refuse a question because no chunk is near enough to it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,12 +10,11 @@ from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import Hit
 from services.gateway.rag import retrieval
 from services.gateway.rag.calibration import Calibration, fit, halves
-from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.types import check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
 
-# Of answerable and of unanswerable questions each.
+# Minimum for each label.
 MIN_QUESTIONS = 20
 MAX_QUESTIONS = 10_000
 _BATCH = 64
@@ -23,7 +22,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class LabelledQuestion:
-    """A question, and whether the documents of a collection answer it."""
+    """A question, labelled as answered by the documents of a collection or not."""
 
     question: str
     answerable: bool
@@ -31,11 +30,13 @@ class LabelledQuestion:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """A calibration, and the shares of held-out questions that it refuses.
+    """A calibration and its refusal rates on held-out questions.
 
     Attributes:
-        model_digest: the model that the calibration is for.
-        questions: how many questions were held out.
+        model_digest: digest of the embedding model that the calibration is valid for.
+        answerable_refused: share of answerable questions that it refuses.
+        unanswerable_refused: share of unanswerable questions that it refuses.
+        questions: number of held-out questions.
     """
 
     calibration: Calibration
@@ -46,18 +47,16 @@ class CalibrationReport:
 
 
 class Abstention:
-    """Decides refusals by what was calibrated, else by ``min_score``."""
+    """Decides on refusals by calibrations; ``min_score`` holds for collections without one."""
 
     def __init__(
         self,
         store: CalibrationStore,
-        documents: DocumentStore,
         backends: Backends,
         *,
         min_score: float,
     ) -> None:
         self._store = store
-        self._documents = documents
         self._backends = backends
         self._min_score = min_score
 
@@ -71,11 +70,11 @@ class Abstention:
     def decide(
         self, hits: Sequence[Sequence[Hit]], calibrations: Sequence[Calibration | None]
     ) -> RefusalDecision:
-        """Decide by the collection whose best hit exceeds its minimum by most.
+        """Decide by the collection whose best hit exceeds its minimum the most.
 
         Args:
-            hits: of the question, by collection.
-            calibrations: of the same collections.
+            hits: the question's hits in each collection.
+            calibrations: the calibration of each collection.
         """
         decisions = [self._decide(*one) for one in zip(hits, calibrations, strict=True)]
         return max(decisions, key=lambda one: one.best_score - one.min_score)
@@ -85,10 +84,10 @@ class Abstention:
     ) -> CalibrationReport:
         """Fit a calibration to half of the questions, and measure it on the other half.
 
-        Store it unless ``dry_run``.
+        It is stored unless ``dry_run`` is set.
 
         Raises:
-            InvalidArgument: there are too few questions of a kind, or too many.
+            InvalidArgument: there are too few questions with a label, or too many questions.
             NotFound: the collection does not exist.
         """
         _check(collection, questions)
@@ -106,7 +105,6 @@ class Abstention:
         calibration = fit(answerable[0], unanswerable[0])
         if not dry_run:
             await self._store.put(collection, digest, asdict(calibration))
-            await self._documents.advance_epoch(collection)
         return CalibrationReport(
             calibration,
             digest,
@@ -122,7 +120,7 @@ class Abstention:
         return RefusalDecision(best < min_score, best, min_score, relevance)
 
     async def _scores(self, collection: str, questions: Sequence[str]) -> tuple[list[float], str]:
-        """Return the cosine of the nearest chunk to each question, and the model's digest."""
+        """Return each question's similarity to its nearest chunk, and the model's digest."""
         scores: list[float] = []
         digest = ""
         for first in range(0, len(questions), _BATCH):

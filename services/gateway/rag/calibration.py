@@ -1,7 +1,7 @@
-"""Fits when to refuse: a threshold, and a probability, over the cosine of the nearest chunk.
+"""Fits a threshold and a probability of an answer to the similarity of the nearest chunk.
 
 The probability is a logistic curve (Platt, "Probabilistic outputs for support vector machines",
-1999), fitted so that answerable and unanswerable questions weigh the same.
+1999). Answerable and unanswerable questions have the same total weight in the fit.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NEWTON_STEPS = 50
-# Pulls the slope towards 0, so that separable questions have a finite one.
+# Pulls the slope towards 0, so that it stays finite for separable questions.
 _RIDGE = 1e-5
 _MIN_SLOPE = 1e-6
 
@@ -22,12 +22,12 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted for a collection and a model.
+    """The fit for a collection and a model.
 
     Attributes:
-        min_score: the cosine from which on questions are answered.
-        slope: of the logistic curve.
-        middle: the cosine at which the curve is one half.
+        min_score: minimum cosine similarity for an answer.
+        slope: slope of the logistic curve.
+        middle: cosine similarity at which the probability is one half.
     """
 
     min_score: float
@@ -35,27 +35,27 @@ class Calibration:
     middle: float
 
     def probability(self, score: float) -> float:
-        """Return the probability, in (0, 1), that a chunk of this cosine answers the question."""
+        """Return the probability, in (0, 1), that a chunk this similar answers a question."""
         return 1 / (1 + math.exp(-self.slope * (score - self.middle)))
 
 
 def fit(answerable: Scores, unanswerable: Scores) -> Calibration:
-    """Fit a calibration to the cosines of answerable and of unanswerable questions."""
+    """Fit a calibration to the similarities of answerable and of unanswerable questions."""
     slope, middle = _fit_logistic(answerable, unanswerable)
     return Calibration(_best_threshold(answerable, unanswerable), slope, middle)
 
 
 def halves(scores: Sequence[float]) -> tuple[Scores, Scores]:
-    """Split scores at random into one half to fit and one to measure, always the same way."""
+    """Split scores into a half to fit and a half to measure, by a seeded shuffle."""
     shuffled = list(scores)
     random.Random(0).shuffle(shuffled)  # noqa: S311 - not a secret
     return np.array(shuffled[::2]), np.array(shuffled[1::2])
 
 
 def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
-    """Return the cosine that separates the two with the smallest sum of both error rates.
+    """Return the threshold with the smallest sum of both error rates.
 
-    Of several such thresholds it is the median.
+    Of several such thresholds, return the median.
     """
     values = np.unique(np.concatenate([answerable, unanswerable]))
     cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values

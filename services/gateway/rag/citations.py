@@ -1,4 +1,4 @@
-"""Citations: the marks like ``[1]`` in an answer, and the passages that they name."""
+"""Turns marks like ``[1]`` in an answer into citations of the passages that they name."""
 
 import re
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ _LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?]?\s*")
 
 
 class MarkFilter:
-    """Drops marks that name no passage from a text that arrives in pieces.
+    """Removes marks that name no passage from a text that arrives in pieces.
 
     Args:
-        passages: how many passages there are, numbered from 1.
+        passages: number of passages; they are numbered from 1.
     """
 
     def __init__(self, passages: int) -> None:
@@ -32,7 +32,7 @@ class MarkFilter:
         return _MARK.sub(self._filter, text[:end])
 
     def flush(self) -> str:
-        """Return the rest of the text at its end."""
+        """Return the rest of the text."""
         text, self._unfinished = self._unfinished, ""
         return text
 
@@ -44,9 +44,9 @@ class MarkFilter:
 
 
 def cite_marks(text: str, passages: Sequence[Passage]) -> tuple[list[Citation], list[Span]]:
-    """Return a citation for each mark in an answer, and the sentences that have no mark.
+    """Return a citation for each mark in an answer, and the sentences without a mark.
 
-    A mark cites its sentence by the whole passage. All marks must name passages.
+    A citation links the mark's sentence to the whole passage. All marks must name passages.
     """
     citations, unsupported = [], []
     for sentence in _statements(text):
@@ -60,7 +60,7 @@ def cite_marks(text: str, passages: Sequence[Passage]) -> tuple[list[Citation], 
 
 
 def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
-    """Return the citation of a part of a passage by a part of an answer."""
+    """Return a citation that links a part of an answer to a part of a passage."""
     return Citation(
         start=statement.start,
         end=statement.end,
@@ -74,7 +74,7 @@ def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
 
 
 def _statements(text: str) -> list[Span]:
-    """Return the sentences of an answer; marks after a full stop belong to the sentence before."""
+    """Return the sentences of an answer; marks after a full stop belong to that sentence."""
     spans: list[Span] = []
     for span in sentences(text):
         start = span.start

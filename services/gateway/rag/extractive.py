@@ -14,7 +14,7 @@ _MIN_RELATIVE_SCORE = 0.6
 
 
 class ExtractiveWriter:
-    """Quotes sentences verbatim after an opening that says so; it writes no other text."""
+    """Quotes sentences verbatim after a fixed opening."""
 
     OPENING = "No language model is set; these sentences answer best:"
 

@@ -15,21 +15,21 @@ from services.gateway.rag.types import Draft, Passage, WriteRequest
 
 @dataclass
 class _Reply:
-    """What the server reports about an answer besides its text."""
+    """The server's metadata of an answer."""
 
     model: str
     usage: dict[str, int] = field(default_factory=dict)
     finish_reason: str = ""
 
     def update(self, message: Json) -> None:
-        """Record what a completion, or a chunk of one, reports."""
+        """Read the metadata of a completion or of a chunk."""
         self.model = message.get("model") or self.model
         self.usage = types.token_usage(message) or self.usage
         self.finish_reason = types.finish_reason(message) or self.finish_reason
 
 
 class LanguageModelWriter:
-    """Has a language model write answers; ``max_prompt_tokens`` bounds its prompts."""
+    """Writes answers by a language model, with prompts of at most ``max_prompt_tokens``."""
 
     def __init__(self, client: LanguageModelClient, *, max_prompt_tokens: int) -> None:
         self._client = client
@@ -39,7 +39,7 @@ class LanguageModelWriter:
     async def write(
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:
-        """Yield the model's answer without marks that name no passage, then the Draft.
+        """Yield the model's answer in pieces, without marks that name no passage, then the Draft.
 
         Raises:
             Unavailable: the server does not answer, or its answer is truncated.
@@ -72,7 +72,7 @@ class LanguageModelWriter:
     async def _generate(
         self, prompt: prompts.Prompt, reply: _Reply, *, streamed: bool
     ) -> AsyncIterator[str]:
-        """Yield the model's text as it arrives; ``reply`` records what else the server reports."""
+        """Yield the model's text as it arrives; ``reply`` collects the server's metadata."""
         body: Json = {"model": reply.model, "messages": prompt.messages, "temperature": 0}
         if not streamed:
             completion = await self._client.complete(body)
@@ -94,11 +94,11 @@ def _draft(text: str, passages: list[Passage], reply: _Reply, dropped: int) -> D
 
 
 def _refusal(upstream: UpstreamError) -> Failure:
-    """Return the failure for a refusal of the server, with the reason that RagService documents."""
+    """Return the server's refusal as a failure with a reason that RagService documents."""
     if upstream.status == 429:  # noqa: PLR2004 - Too Many Requests
         return Overloaded(
             "LANGUAGE_MODEL_BUSY",
-            "The language model server is overloaded; try again.",
+            "The language model server is overloaded. Retry after the hint.",
             retry_after=5.0,
         )
     if upstream.status == 400:  # noqa: PLR2004 - Bad Request
@@ -106,7 +106,7 @@ def _refusal(upstream: UpstreamError) -> Failure:
     if upstream.status < 500:  # noqa: PLR2004 - the first server error
         return FailedPrecondition(
             "LANGUAGE_MODEL_MISCONFIGURED",
-            "The language model server refused the key or the model; check MEMETWIN_LLM_*.",
+            "The language model server refused the key or the model. Check MEMETWIN_LLM_*.",
             status=upstream.status,
         )
     return unavailable()

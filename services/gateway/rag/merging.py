@@ -5,18 +5,18 @@ from dataclasses import replace
 
 from services.gateway.rag.types import Passage
 
-# Longer passages would be harder to read and to cite.
+# Longer passages are harder to read and to cite.
 MAX_MERGED_CHUNKS = 3
 
 Score = Callable[[float, float], float]
 
 
 def merge_adjacent(passages: Sequence[Passage], score: Score) -> list[Passage]:
-    """Merge chunks that follow each other in a document, up to ``MAX_MERGED_CHUNKS`` of them.
+    """Merge up to ``MAX_MERGED_CHUNKS`` consecutive chunks of a document into a passage.
 
     Args:
-        passages: one for each chunk, in any order.
-        score: returns the score of a similarity and a text score.
+        passages: one passage for each chunk, in any order.
+        score: computes a score from a similarity and a text score.
     """
     merged: list[Passage] = []
     for passage in sorted(passages, key=lambda one: (one.document, one.version, one.first)):
@@ -38,7 +38,7 @@ def _is_adjacent(one: Passage, following: Passage) -> bool:
 
 
 def _merge(one: Passage, following: Passage, score: Score) -> Passage:
-    """Return both as one passage, which has the better similarity and the better text score."""
+    """Return both as one passage with the better similarity and the better text score."""
     if following.start <= one.end:  # they overlap
         text = one.text + following.text[one.end - following.start :]
     else:

@@ -1,4 +1,4 @@
-"""Translates between RagService's messages and its plain data; ``ingest`` has the documents'."""
+"""Translates RagService's messages of questions and answers to plain data and back."""
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
 from services.gateway.backends import fields
@@ -118,7 +118,7 @@ def write_retrieval(
 
 
 def write_events(event: Event) -> list[rag_pb2.StreamAskResponse]:
-    """Return the messages of an event; an answer comes after its citations and its usage."""
+    """Return the messages of an event; for an answer its citations and its usage come first."""
     message = rag_pb2.StreamAskResponse
     if isinstance(event, str):
         return [message(delta=event)]

@@ -1,9 +1,8 @@
-"""Builds the prompt of a language model: passages are data, between marks they cannot forge.
+"""Builds a language model's prompt, in which passages are data between marks they cannot forge.
 
-A passage is one line of JSON between two lines that carry a key made for this prompt alone. Line
-ends are escaped in it, and so are the characters of which the control tokens of chat templates and
-our own citations consist. So a passage can neither close its marks nor pose as another role or
-passage.
+Each passage is one line of JSON between two lines with a random key, which is new in each prompt.
+The JSON escapes line ends, and the characters that control tokens of chat templates and citations
+are made of. So a passage can neither close its marks nor pose as another role or passage.
 """
 
 import json
@@ -29,22 +28,22 @@ _SYSTEM = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """The messages to send, and the passages in them, numbered from 1 in this order."""
+    """The messages to send, and the passages in them, which are numbered from 1."""
 
     messages: list[Message]
     passages: list[Passage]
 
     @property
     def size(self) -> int:
-        """Bytes of all messages."""
+        """The size of all messages in bytes."""
         return sum(len(one["content"].encode()) for one in self.messages)
 
 
 class TokenEstimator:
-    """Estimates an upper bound of the tokens in a prompt from its bytes.
+    """Estimates an upper bound on the tokens of a prompt from its size in bytes.
 
-    A token has at least one byte, so at first the bound is the number of bytes. The token counts
-    that the model reports lower it.
+    A token has at least one byte, so the bound starts at the number of bytes. Token counts that the
+    model reports lower it.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class TokenEstimator:
         self._max_observed = 0.0
 
     def estimate(self, size: int) -> int:
-        """Return an upper bound of the tokens in ``size`` bytes."""
+        """Return an upper bound on the tokens in ``size`` bytes."""
         return math.ceil(size * self._tokens_per_byte)
 
     def observe(self, size: int, tokens: int) -> None:

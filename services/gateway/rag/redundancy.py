@@ -12,13 +12,13 @@ import numpy as np
 from services.gateway.rag.types import Passage
 
 SHINGLE_WORDS = 5
-# The resemblance (Jaccard similarity of the shingles) from which on a passage is a duplicate.
+# A passage is a duplicate from this resemblance (Jaccard similarity of the shingles) on.
 MIN_DUPLICATE_RESEMBLANCE = 0.85
 
 
 def without_duplicates(ranked: Iterable[Passage]) -> Iterator[Passage]:
-    """Yield passages, best first, but none whose words nearly repeat those of a better one."""
-    passages_with: dict[int, list[int]] = {}  # numbers of the passages yielded, by shingle
+    """Yield passages, best first, without those that nearly repeat a better passage."""
+    passages_with: dict[int, list[int]] = {}  # numbers of the yielded passages, by shingle
     sizes: list[int] = []
     for passage in ranked:
         shingles = _shingles(passage.text)
@@ -38,12 +38,12 @@ def without_duplicates(ranked: Iterable[Passage]) -> Iterator[Passage]:
 
 
 def diversify(ranked: Sequence[Passage], limit: int, diversity: float) -> list[Passage]:
-    """Select passages one by one that score high and differ from those selected before.
+    """Select passages with high scores that differ from the passages selected before.
 
     Args:
-        ranked: passages with their vectors, unit length, best first.
-        limit: how many to select.
-        diversity: weight of the difference in [0, 1]; the score has the rest.
+        ranked: passages with unit vectors, best first.
+        limit: maximum number of passages.
+        diversity: weight of the difference, in [0, 1]; the score has the remaining weight.
     """
     if not ranked:
         return []

@@ -1,7 +1,7 @@
 """Reranks passages by a cross-encoder, which reads the question and a passage together.
 
-The first stage finds many passages cheaply, and the second reads the best of them closely: Nogueira
-and Cho, "Passage re-ranking with BERT", 2019.
+The first stage finds many passages cheaply, and the second scores the best of them accurately:
+Nogueira and Cho, "Passage re-ranking with BERT", 2019.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import numpy as np
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.types import Passage
 
-# How many passages the cross-encoder reads at least; it reads each anew for every question.
+# Minimum number of passages that the cross-encoder scores for a question.
 _MIN_DEPTH = 50
 
 

@@ -14,11 +14,11 @@ from services.gateway.rag.merging import merge_adjacent
 from services.gateway.rag.redundancy import diversify, without_duplicates
 from services.gateway.rag.types import Passage
 
-# Hits per passage wanted, since adjacent chunks are merged and duplicates dropped.
+# Hits per requested passage, since adjacent chunks are merged and duplicates are dropped.
 HITS_PER_PASSAGE = 3
 MAX_HITS = 3000
-# How many hits by vector and by text are fused. A chunk below these in the text ranking counts as
-# if it had none of the question's words, so the depth is large.
+# How many hits of each ranking, by vector and by words, are fused. A chunk below this depth in the
+# ranking by words counts as if it had no word of the question, so the depth is large.
 HYBRID_DEPTH = 300
 VECTOR_WEIGHT = 0.6
 MAX_TEXT_CHARACTERS = 4000
@@ -26,7 +26,7 @@ MAX_TEXT_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class ScoreWeights:
-    """The weights of similarity and text score in a passage's score, and a constant offset."""
+    """A passage's score as a weighted sum of its similarity and text score, plus an offset."""
 
     similarity: float
     text: float
@@ -44,10 +44,10 @@ def build_queries(
 
     Args:
         collections: names of collections of documents.
-        text: the question's text; empty to search by vector alone.
-        vectors: the question's vector, as the only row.
-        limit: how many passages are wanted.
-        options: further attributes of every ``Query``.
+        text: the question's text; empty to search by vector only.
+        vectors: the question's vector as the only row.
+        limit: maximum number of passages.
+        options: other attributes of every ``Query``.
     """
     return [
         Query(
@@ -82,7 +82,7 @@ def rank(hits: Sequence[Sequence[Hit]]) -> Iterator[Passage]:
 
 
 def select(ranked: Iterable[Passage], limit: int, diversity: float = 0.0) -> list[Passage]:
-    """Return the best ``limit`` of ranked passages; with ``diversity``, ones that differ."""
+    """Return the best ``limit`` passages; ``diversity`` above 0 prefers passages that differ."""
     if diversity:
         selected = diversify(list(islice(ranked, limit * HITS_PER_PASSAGE)), limit, diversity)
     else:
@@ -91,16 +91,16 @@ def select(ranked: Iterable[Passage], limit: int, diversity: float = 0.0) -> lis
 
 
 def best_similarity(hits: Sequence[Sequence[Hit]]) -> float:
-    """Return the cosine of the nearest hit; 0 if there is none."""
+    """Return the cosine similarity of the nearest hit, or 0 without hits."""
     return max((hit.similarity for collection in hits for hit in collection), default=0.0)
 
 
 def _score_weights(hits: Sequence[Sequence[Hit]]) -> ScoreWeights:
-    """Return the weights by which similarity and text score make a score.
+    """Return the weights that turn similarities and text scores into scores.
 
-    Search fuses them within each collection. Hits of a single collection determine the weights that
-    it used, by least squares. Hits of several collections get weights that they all share, since
-    search scaled each collection by its own hits.
+    Search fuses both within each collection. For a single collection, least squares recovers the
+    weights that search used. Several collections share one set of weights here, because search
+    scales each collection by its own hits.
     """
     every = [hit for collection in hits for hit in collection]
     if not every:

@@ -1,4 +1,4 @@
-"""Questions over HTTP: one JSON answer, or server-sent events while the answer is written.
+"""Answers questions over HTTP as JSON, or as server-sent events while the answer is written.
 
 The events have the names and the fields of StreamAskResponse.
 """
@@ -35,14 +35,14 @@ class RagRoutes:
         return [Route("/v1/ask", self.ask, methods=["POST"])]
 
     async def ask(self, request: Request) -> Response:
-        """Answer the AskRequest in the body: as events if the client accepts them, else as JSON."""
+        """Answer the AskRequest in the body, as events if the client accepts them, or as JSON."""
         message = rag_pb2.AskRequest()
         try:
             json_format.ParseDict(await bodies.json_object(request), message)
         except json_format.ParseError as error:
             raise InvalidArgument(
                 "BAD_JSON",
-                "The body is not a valid AskRequest; check the names and types of its fields.",
+                "The body is not a valid AskRequest. Check the names and types of its fields.",
             ) from error
         _apply_cache_control(request.headers.get("cache-control", ""), message)
         if EVENT_STREAM in request.headers.get("accept", ""):
@@ -54,7 +54,7 @@ class RagRoutes:
         return JSONResponse(body, headers=_headers(answer, message))
 
     async def _stream(self, question: Question) -> StreamingResponse:
-        """Answer with events; a failure is raised before the first event, and sent as one later."""
+        """Answer with events. A failure after the first event is sent as an event."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
             events = self._rag.stream(question, streamed=True)
             async with asyncio.timeout(deadlines.LONG_DEADLINE):

@@ -1,4 +1,4 @@
-"""Answers questions from documents; ``stream`` is the whole course of a question."""
+"""Answers questions from documents: ``RagService.stream`` answers one, step by step."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _SearchResult:
-    """What one search returned: hits of cached questions, hits of chunks, and what they decide."""
+    """The hits of one search in the cache and in the documents, and the decision on a refusal."""
 
     cached: list[Hit]
     chunks: list[list[Hit]]
@@ -72,14 +72,14 @@ class RagService:
         return passages, result.refusal, timings.finished()
 
     async def ask(self, question: Question) -> Answer:
-        """Answer a question: from the cache if it was answered before, else from documents."""
+        """Answer a question from the cache or from documents."""
         async for event in self.stream(question):
             if isinstance(event, Answer):
                 return event
         raise AssertionError("the last event of a stream is an Answer")
 
     async def stream(self, question: Question, *, streamed: bool = False) -> AsyncIterator[Event]:
-        """Yield the events of answering a question; with ``streamed`` the text comes in pieces."""
+        """Yield the events of an answer; with ``streamed`` the text comes in pieces."""
         question.validate()
         timings = Timings()
         request = await self._cache_request(question)
@@ -119,7 +119,7 @@ class RagService:
             await asyncio.wait(self._cache_writes)
 
     async def _cache_request(self, question: Question) -> Request:
-        """Return the cache's key of a question; it changes with every change of a collection."""
+        """Return the cache request of a question; a change of any of its collections changes it."""
         epochs = await self._documents.epochs(question.collections)
         parameters = {
             "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
@@ -135,7 +135,7 @@ class RagService:
         return Request(question.scope, context, question.text)
 
     async def _get_cached(self, request: Request, question: Question) -> Decision:
-        """Look a question up in the exact tier of the cache."""
+        """Look a question up in the cache's exact tier."""
         if question.no_cache:
             return Decision("miss")
         return await self._cache.get(request, question.bound)
@@ -184,7 +184,7 @@ class RagService:
             cached, *chunks = await self._backends.search.search(
                 [cache_query, *queries], vectors.digest
             )
-        except NotFound:  # mostly because the cache has no collection for this model yet
+        except NotFound:  # usually the cache has no collection for this model yet
             if cache_query is None:
                 raise
             return await self._search_all(question, vectors, None)
@@ -197,7 +197,7 @@ class RagService:
     async def _rank(
         self, question: Question, hits: list[list[Hit]], timings: Timings
     ) -> list[Passage]:
-        """Return the best passages; a cross-encoder reranks them if the question asks for it."""
+        """Return the best passages, reranked by a cross-encoder if the question asks for it."""
         with timings.stage("rank"):
             ranked: Iterable[Passage] = retrieval.rank(hits)
         if question.rerank:

@@ -1,4 +1,4 @@
-"""RagService over gRPC: translates and calls, nothing else."""
+"""RagService over gRPC: translates messages and calls the services."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -92,7 +92,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         if model and not self._has_model:
             raise FailedPrecondition(
                 "NO_LANGUAGE_MODEL",
-                "No language model is configured; leave model empty, or set MEMETWIN_LLM_BASE_URL.",
+                "No language model is configured. Leave model empty, or set MEMETWIN_LLM_BASE_URL.",
                 field="model",
             )
 
@@ -102,8 +102,7 @@ async def _sources(
 ) -> AsyncIterator[Source]:
     """Yield the documents of a stream.
 
-    The content of a document over the limit is cut after it has exceeded the limit, so that its
-    receipt can name the document.
+    Content beyond the size limit is dropped, so that the document's receipt can still name it.
 
     Raises:
         InvalidArgument: content comes before any header.
@@ -117,7 +116,7 @@ async def _sources(
             header, content = request.header, bytearray()
         elif header is None:
             raise InvalidArgument(
-                "NO_HEADER", "Content came before a header; send the header first.", field="part"
+                "NO_HEADER", "Content came before a header. Send the header first.", field="part"
             )
         elif len(content) <= MAX_DOCUMENT_BYTES:
             content += request.content

@@ -2,13 +2,14 @@
 
 Key, under the prefix of the settings:
 
-- ``gateway:calibration:<collection>``   hash of calibrations (JSON), by model digest
+- ``gateway:calibration:<collection>``   hash of a collection's calibrations, JSON by model digest
 """
 
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.redis_store import Record, dump, load, redis_errors
 
 
@@ -18,8 +19,9 @@ class CalibrationStore:
     Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
     """
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
+    def __init__(self, redis: Redis, prefix: str, documents: DocumentStore) -> None:
         self._redis = redis
+        self._documents = documents
         self._prefix = f"{prefix}gateway:calibration:"
 
     async def get(self, collections: Sequence[str], digest: str) -> list[Record | None]:
@@ -30,6 +32,12 @@ class CalibrationStore:
             return [load(value) for value in await pipe.execute()]
 
     async def put(self, collection: str, digest: str, record: Record) -> None:
-        """Write the calibration of a collection for the model ``digest``."""
-        async with redis_errors():
-            await self._redis.hset(self._prefix + collection, digest, dump(record).decode())
+        """Write the calibration of a collection for the model ``digest``.
+
+        The same transaction advances the collection's epoch, so that no answer that was cached
+        under the previous calibration is served.
+        """
+        async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(self._prefix + collection, digest, dump(record).decode())
+            self._documents.advance_epoch(pipe, collection)
+            await pipe.execute()

@@ -25,13 +25,14 @@ class Question:
 
     Attributes:
         limit: maximum number of passages.
-        filter: a Filter message as the caller sent it; ``filter_key`` is its bytes.
+        filter: the caller's Filter message.
+        filter_key: the serialised ``filter``.
         history: the conversation before the question, as pairs of role and content.
         model: the language model to write the answer; empty means the configured writer.
-        bound: how similar a cached question must be, and how old its answer may be.
+        bound: limits on the similarity, error rate and age of a cached answer.
         diversity: in [0, 1]; higher values prefer passages that differ from each other.
-        hybrid: whether to search by text as well as by vector.
-        max_prompt_tokens: limit of the prompt to a language model; 0 means the writer's own.
+        hybrid: whether to search by words and by vector, instead of by vector only.
+        max_prompt_tokens: limit for the language model's prompt; 0 means the writer's default.
     """
 
     text: str
@@ -51,7 +52,7 @@ class Question:
     max_prompt_tokens: int = 0
 
     def validate(self) -> None:
-        """Raise InvalidArgument if the question can never be answered as it is."""
+        """Raise InvalidArgument if a field is out of range."""
         if not self.text.strip():
             raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
         if not 0 < self.limit <= MAX_LIMIT:
@@ -83,14 +84,16 @@ class Passage:
     """A part of a document that matches a question: one chunk, or adjacent chunks merged.
 
     Attributes:
-        chunk: id of the best of its chunks.
-        score: what it is ranked by.
-        similarity: cosine to the question.
-        start: its place in the document's text, up to ``end``, in code points.
-        text_score: how well its words match the question's; 0 if only vectors were compared.
-        first: number of its first chunk in the document, ``last`` of its last one.
-        gap: white space between it and the next chunk; None if there is other text between.
-        vector: of the best chunk, float32 [dimensions], if it was requested.
+        chunk: id of its best chunk.
+        score: passages are ranked by it.
+        similarity: cosine similarity to the question.
+        start: where it starts in the document's text, in code points.
+        end: where it ends, exclusive.
+        text_score: how well its words match the question's words; 0 without a word search.
+        first: number of its first chunk in the document.
+        last: number of its last chunk in the document.
+        gap: the white space before the next chunk; None if other text lies between them.
+        vector: vector of the best chunk, float32 [dimensions], if it was requested.
     """
 
     document: str
@@ -131,9 +134,11 @@ class Citation:
 
 @dataclass(frozen=True)
 class RefusalDecision:
-    """Whether to refuse a question, decided by the nearest chunk; both scores are cosines.
+    """Whether to refuse a question, by the cosine similarity of its nearest chunk.
 
     Attributes:
+        best_score: cosine similarity of the nearest chunk.
+        min_score: minimum cosine similarity for an answer.
         relevance: the probability that the chunk answers the question; None without calibration.
     """
 
@@ -145,7 +150,7 @@ class RefusalDecision:
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """What a writer has to answer; the fields are those of the question."""
+    """A question for a writer; its fields mean what they mean in ``Question``."""
 
     question: str
     history: Sequence[tuple[str, str]] = ()
@@ -156,13 +161,14 @@ class WriteRequest:
 
 @dataclass(frozen=True)
 class Draft:
-    """An answer as its writer completed it; ``model`` is empty if no language model wrote it.
+    """The finished work of a writer.
 
     Attributes:
-        passages: those that the writer used, in the order of their numbers.
+        passages: the passages that the writer used, in the order of their numbers.
+        model: the language model that wrote the answer; empty for an extractive answer.
         unsupported: sentences without a citation.
-        dropped: how many citations were dropped because they named no passage.
-        complete: whether the writer came to its own end and wrote something.
+        dropped: number of citations that named no passage and were dropped.
+        complete: whether the writer finished and wrote any text.
     """
 
     text: str
@@ -176,18 +182,23 @@ class Draft:
 
 
 class Writer(Protocol):
-    """Writes an answer to a question from passages, best first."""
+    """Writes answers from passages."""
 
     def write(
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:
-        """Yield the text of the answer in pieces, then the Draft."""
+        """Yield the text of the answer in pieces, then the Draft.
+
+        Args:
+            request: the question.
+            passages: the passages to answer from, best first.
+        """
         ...
 
 
 @dataclass
 class Timings:
-    """Seconds by stage; ``total`` is set at the end of the call."""
+    """Seconds spent in each stage; ``total`` is set at the end of the call."""
 
     cache: float = 0.0
     embed: float = 0.0
@@ -199,12 +210,12 @@ class Timings:
     started: float = field(default_factory=time.perf_counter)
 
     def finished(self) -> "Timings":
-        """Return these timings with the total until now."""
+        """Return these timings with the time since the start as ``total``."""
         return replace(self, total=time.perf_counter() - self.started)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
+        """Add the duration of the block to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -214,7 +225,7 @@ class Timings:
 
 @dataclass
 class Answer:
-    """An answer, or a refusal: then ``text`` is empty and ``refusal`` is set."""
+    """An answer or a refusal. A refusal has an empty ``text``."""
 
     text: str
     citations: list[Citation]
@@ -235,5 +246,5 @@ class Retrieved:
     passages: list[Passage]
 
 
-# The events of a streamed answer: the passages, pieces of text, and at the end the whole answer.
+# The events of a streamed answer: its passages, pieces of its text, and finally the whole answer.
 Event = Retrieved | str | Answer

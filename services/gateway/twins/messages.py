@@ -34,7 +34,7 @@ def write_twin(value: Twin) -> twin_pb2.Twin:
 
 
 def write_results(value: TwinResults, *, total: float) -> twin_pb2.FindTwinResponse:
-    """Return the response with results; the whole call took ``total`` seconds."""
+    """Return the response with results; ``total`` is the duration of the call in seconds."""
     return twin_pb2.FindTwinResponse(
         twins=map(write_twin, value.twins),
         model=value.model,

@@ -1,4 +1,4 @@
-"""TwinService over HTTP: a photo or a text in, ranked twins out; and the pictures."""
+"""TwinService over HTTP: finds the twins of a photo or a text, and serves their pictures."""
 
 import asyncio
 from typing import Any
@@ -33,7 +33,7 @@ class TwinRoutes:
         ]
 
     async def find(self, request: Request) -> Response:
-        """Find the twins of a photo (the body, or a form's ``image``) or of ``{"text": …}``."""
+        """Find the twins of a photo (the body or a form's ``image``) or of a text (JSON)."""
         limit = deadlines.DEFAULT_DEADLINE
         with deadlines.limit(limit):
             async with asyncio.timeout(limit):
@@ -53,13 +53,13 @@ class TwinRoutes:
 
 
 async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """Return the photo of a request, empty if there is none, and the options of the request."""
+    """Return a request's photo, or empty bytes without one, and its options."""
     options: dict[str, Any] = dict(request.query_params)
     if bodies.content_type(request) == "application/json":
         return b"", options | await bodies.json_object(request)
     if not bodies.is_form(request):
         return await bodies.read(request, MAX_PHOTO_BYTES), options
-    # In memory, so that a visitor's photo never reaches a disk.
+    # Kept in memory, so that a visitor's photo never reaches a disk.
     form = await bodies.form(request, MAX_PHOTO_BYTES, in_memory=True)
     options |= {name: value for name, value in form.items() if isinstance(value, str)}
     upload = form.get("image")

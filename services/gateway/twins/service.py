@@ -1,8 +1,8 @@
-"""Finds the pictures most similar to another: vectors are in search, pictures in the store.
+"""Stores pictures and finds those that are most similar to a query.
 
-Twins keep the unnormalised output of the image model in one collection for each metric, so that the
-metrics may rank differently. A collection belongs to one model: twins that another model embedded
-are not found until they are added again.
+Search holds the vectors, and the store holds the pictures. Each metric has a collection with the
+unnormalised output of the image model, so that the metrics may rank differently. A collection
+belongs to one model: twins that another model embedded are not found until they are added again.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class TwinService:
         _check_limit(limit)
         if not image:
             raise InvalidArgument(
-                "EMPTY_PICTURE", "The picture is empty; send an image file.", field="image"
+                "EMPTY_PICTURE", "The picture is empty. Send an image file.", field="image"
             )
         started = time.perf_counter()
         # A visitor's picture leaves nothing behind, not even a vector in the embedder's cache.
@@ -48,10 +48,9 @@ class TwinService:
         return await self._nearest(_collection(vectors.digest, metric), vectors, limit, started)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:
-        """Find twins by a text: among pictures if the image model reads texts, else by title.
+        """Find twins by a text: by picture if the image model reads texts, otherwise by title.
 
-        Vectors of titles are unit vectors, so that every metric ranks them alike. Their similarity
-        is the cosine.
+        Titles have unit vectors, so every metric ranks them alike. Their similarity is the cosine.
         """
         _check_limit(limit)
         if not text.strip():
@@ -125,7 +124,7 @@ class TwinService:
     async def _nearest(
         self, collection: str, vectors: Vectors, limit: int, started: float
     ) -> TwinResults:
-        """Return the twins nearest to the first of ``vectors``, which was begun at ``started``."""
+        """Return the twins nearest to ``vectors``, whose embedding began at ``started``."""
         embedded = time.perf_counter()
         query = Query(collection, vectors.rows[0], limit or DEFAULT_LIMIT)
         try:
@@ -171,7 +170,7 @@ def _title_collection(model_digest: str) -> str:
 
 
 def _media_type(image: bytes) -> str:
-    """Return the media type that the signature at the start of an image file shows."""
+    """Return the media type of an image file by its signature."""
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
         return "image/webp"
     for signature, media_type in _SIGNATURES:
@@ -188,4 +187,4 @@ def _check_limit(limit: int) -> None:
 
 
 def _not_found(key: str) -> NotFound:
-    return NotFound("TWIN_NOT_FOUND", "There is no twin of this id.", field="id", id=key)
+    return NotFound("TWIN_NOT_FOUND", "There is no twin with this id.", field="id", id=key)

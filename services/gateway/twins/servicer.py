@@ -1,4 +1,4 @@
-"""TwinService over gRPC: translates and calls, nothing else."""
+"""TwinService over gRPC: translates messages and calls the service."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         metric = messages.read_metric(request.metric)
         if request.WhichOneof("query") is None:
             raise InvalidArgument(
-                "EMPTY_QUERY", "The query is empty; send an image or a text.", field="query"
+                "EMPTY_QUERY", "The query is empty. Send an image or a text.", field="query"
             )
         if request.WhichOneof("query") == "text":
             results = await self._twins.find_by_text(request.text, metric, request.limit)

@@ -1,4 +1,4 @@
-"""The plain data of twins: pictures as callers add them, twins, and the results of a search."""
+"""The plain data of twins: new pictures, stored pictures and search results."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ MAX_TAGS = 32
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a caller adds it; an empty ``id`` is made from the title."""
+    """A picture to add; an empty ``id`` is derived from the title."""
 
     title: str
     image: bytes
@@ -22,7 +22,7 @@ class Picture:
     tags: list[str] = field(default_factory=list)
 
     def validated(self) -> "Picture":
-        """Return the picture with its id. Raises InvalidArgument if it cannot be added."""
+        """Return the picture with its id. Raises InvalidArgument if a field is out of range."""
         title = self.title.strip()
         if not title or len(title) > MAX_TITLE_CHARACTERS:
             raise InvalidArgument(
@@ -49,11 +49,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Twin:
-    """A stored picture; as a search result also its similarity and distance to the query.
+    """A stored picture; a search result also has its similarity and distance to the query.
 
     Attributes:
-        digest: sha256 of the picture file, hexadecimal.
-        model_digest: the model that computed its vectors.
+        digest: SHA-256 of the picture file in hexadecimal.
+        model_digest: digest of the model that computed its vectors.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class TwinResults:
-    """Twins, nearest first; the model of the query, and the seconds spent by stage."""
+    """Twins, nearest first, the model that embedded the query, and the seconds of each stage."""
 
     twins: list[Twin]
     model: str

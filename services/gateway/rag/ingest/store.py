@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
 from services.errors import Unavailable
 from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
@@ -88,10 +89,9 @@ class DocumentStore:
             values = await self._redis.mget([self._key("epoch", name) for name in collections])
         return [int(value or 0) for value in values]
 
-    async def advance_epoch(self, collection: str) -> None:
-        """Count a change of a collection, so that the cache serves no answer from before it."""
-        async with redis_errors():
-            await self._redis.incr(self._key("epoch", collection))
+    def advance_epoch(self, transaction: Pipeline, collection: str) -> None:
+        """Count a change of a collection in a transaction; it invalidates cached answers."""
+        transaction.incr(self._key("epoch", collection))
 
     async def get(self, collection: str, key: str) -> Record | None:
         """Return the record of a document, or None."""

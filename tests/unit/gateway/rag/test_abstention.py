@@ -25,7 +25,7 @@ class World:
         both, self.embedder, self.search = fake_backends()
         self.documents = FakeDocumentStore()
         self.abstention = Abstention(
-            CalibrationStore(redis, "test:"), self.documents, both, min_score=0.4
+            CalibrationStore(redis, "test:", self.documents), both, min_score=0.4
         )
 
     async def add_otters(self) -> None:

@@ -1,13 +1,33 @@
 from typing import Any
 
+from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.store import CalibrationStore
 from tests.fakes.redis import FakeRedis
 
 
 async def test_calibrations_are_stored_by_collection_and_model() -> None:
     redis: Any = FakeRedis()
-    store = CalibrationStore(redis, "test:")
+    store = CalibrationStore(redis, "test:", DocumentStore(redis, "test:"))
     await store.put("a", "digest", {"min_score": 0.5})
     await store.put("b", "other", {"min_score": 0.1})
     assert await store.get(["b", "a"], "digest") == [None, {"min_score": 0.5}]
-    assert set(redis.values) == {"test:gateway:calibration:a", "test:gateway:calibration:b"}
+    assert {key for key in redis.values if "calibration" in key} == {
+        "test:gateway:calibration:a",
+        "test:gateway:calibration:b",
+    }
+
+
+async def test_a_calibration_and_its_epoch_are_one_transaction() -> None:
+    redis: Any = FakeRedis()
+    documents = DocumentStore(redis, "test:")
+    transactions: list[bool] = []
+    pipeline = redis.pipeline
+
+    def watched(*, transaction: bool) -> Any:
+        transactions.append(transaction)
+        return pipeline(transaction=transaction)
+
+    redis.pipeline = watched
+    await CalibrationStore(redis, "test:", documents).put("a", "digest", {"min_score": 0.5})
+    assert transactions == [True]
+    assert await documents.epochs(["a", "b"]) == [1, 0]

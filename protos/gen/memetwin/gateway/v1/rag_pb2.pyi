@@ -587,11 +587,11 @@ class RetrieveRequest(_message.Message):
     """
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
-        """filter that documents must meet."""
+        """filter that documents must match."""
 
     @_builtins.property
     def additional_collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """additional_collections are searched as well."""
+        """additional_collections are also searched."""
 
     def __init__(
         self,
@@ -769,7 +769,7 @@ class AskRequest(_message.Message):
     """rerank orders the passages by the embedder's cross-encoder, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
-        """filter that documents must meet."""
+        """filter that documents must match."""
 
     @_builtins.property
     def scope(self) -> _cache_pb2.Scope:
@@ -785,7 +785,7 @@ class AskRequest(_message.Message):
 
     @_builtins.property
     def additional_collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """additional_collections are searched as well."""
+        """additional_collections are also searched."""
 
     def __init__(
         self,
@@ -845,7 +845,7 @@ class StreamAskRequest(_message.Message):
     """rerank orders the passages by the embedder's cross-encoder, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
-        """filter that documents must meet."""
+        """filter that documents must match."""
 
     @_builtins.property
     def scope(self) -> _cache_pb2.Scope:
@@ -861,7 +861,7 @@ class StreamAskRequest(_message.Message):
 
     @_builtins.property
     def additional_collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """additional_collections are searched as well."""
+        """additional_collections are also searched."""
 
     def __init__(
         self,

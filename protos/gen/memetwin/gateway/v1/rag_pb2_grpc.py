@@ -86,8 +86,8 @@ class RagServiceServicer(object):
     """
 
     def IngestDocuments(self, request_iterator, context):
-        """IngestDocuments ingests documents. The client sends a header and the content in pieces for each document. The
-        server returns one receipt for each document.
+        """IngestDocuments ingests documents. For each document the client sends a header, then the content in pieces, and the
+        server returns one receipt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,8 +136,8 @@ class RagServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CalibrateRefusals(self, request, context):
-        """CalibrateRefusals learns from labelled questions when to refuse. It stores the result for a collection and its
-        model.
+        """CalibrateRefusals learns from labelled questions when to refuse. The result is stored for the collection and its
+        embedding model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

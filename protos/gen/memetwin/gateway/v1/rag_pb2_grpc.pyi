@@ -37,8 +37,8 @@ class RagServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RagServiceAsyncStub: ...
     IngestDocuments: _grpc.StreamStreamMultiCallable[_rag_pb2.IngestDocumentsRequest, _rag_pb2.IngestDocumentsResponse]
-    """IngestDocuments ingests documents. The client sends a header and the content in pieces for each document. The
-    server returns one receipt for each document.
+    """IngestDocuments ingests documents. For each document the client sends a header, then the content in pieces, and the
+    server returns one receipt.
     """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_rag_pb2.GetDocumentRequest, _rag_pb2.GetDocumentResponse]
     """GetDocument returns a document with its extracted text."""
@@ -53,8 +53,8 @@ class RagServiceStub:
     StreamAsk: _grpc.UnaryStreamMultiCallable[_rag_pb2.StreamAskRequest, _rag_pb2.StreamAskResponse]
     """StreamAsk streams the answer: the retrieval, deltas, citations, usage, and the whole response at the end."""
     CalibrateRefusals: _grpc.UnaryUnaryMultiCallable[_rag_pb2.CalibrateRefusalsRequest, _rag_pb2.CalibrateRefusalsResponse]
-    """CalibrateRefusals learns from labelled questions when to refuse. It stores the result for a collection and its
-    model.
+    """CalibrateRefusals learns from labelled questions when to refuse. The result is stored for the collection and its
+    embedding model.
     """
 
 @_typing.type_check_only
@@ -66,8 +66,8 @@ class RagServiceAsyncStub(RagServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     IngestDocuments: _aio.StreamStreamMultiCallable[_rag_pb2.IngestDocumentsRequest, _rag_pb2.IngestDocumentsResponse]  # type: ignore[assignment]
-    """IngestDocuments ingests documents. The client sends a header and the content in pieces for each document. The
-    server returns one receipt for each document.
+    """IngestDocuments ingests documents. For each document the client sends a header, then the content in pieces, and the
+    server returns one receipt.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_rag_pb2.GetDocumentRequest, _rag_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """GetDocument returns a document with its extracted text."""
@@ -82,8 +82,8 @@ class RagServiceAsyncStub(RagServiceStub):
     StreamAsk: _aio.UnaryStreamMultiCallable[_rag_pb2.StreamAskRequest, _rag_pb2.StreamAskResponse]  # type: ignore[assignment]
     """StreamAsk streams the answer: the retrieval, deltas, citations, usage, and the whole response at the end."""
     CalibrateRefusals: _aio.UnaryUnaryMultiCallable[_rag_pb2.CalibrateRefusalsRequest, _rag_pb2.CalibrateRefusalsResponse]  # type: ignore[assignment]
-    """CalibrateRefusals learns from labelled questions when to refuse. It stores the result for a collection and its
-    model.
+    """CalibrateRefusals learns from labelled questions when to refuse. The result is stored for the collection and its
+    embedding model.
     """
 
 class RagServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,8 +98,8 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_rag_pb2.IngestDocumentsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_rag_pb2.IngestDocumentsResponse], _abc.AsyncIterator[_rag_pb2.IngestDocumentsResponse]]:
-        """IngestDocuments ingests documents. The client sends a header and the content in pieces for each document. The
-        server returns one receipt for each document.
+        """IngestDocuments ingests documents. For each document the client sends a header, then the content in pieces, and the
+        server returns one receipt.
         """
 
     @_abc_1.abstractmethod
@@ -156,8 +156,8 @@ class RagServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rag_pb2.CalibrateRefusalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rag_pb2.CalibrateRefusalsResponse, _abc.Awaitable[_rag_pb2.CalibrateRefusalsResponse]]:
-        """CalibrateRefusals learns from labelled questions when to refuse. It stores the result for a collection and its
-        model.
+        """CalibrateRefusals learns from labelled questions when to refuse. The result is stored for the collection and its
+        embedding model.
         """
 
 def add_RagServiceServicer_to_server(servicer: RagServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

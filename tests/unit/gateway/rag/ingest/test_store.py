@@ -24,9 +24,12 @@ def store() -> tuple[DocumentStore, FakeRedis]:
 
 
 async def test_epochs_count_changes() -> None:
-    documents, _ = store()
-    await documents.advance_epoch("c")
-    await documents.advance_epoch("c")
+    documents, redis = store()
+    pipe: Any = redis.pipeline(transaction=True)
+    documents.advance_epoch(pipe, "c")
+    documents.advance_epoch(pipe, "c")
+    assert await documents.epochs(["c"]) == [0]
+    await pipe.execute()
     assert await documents.epochs(["c", "never changed"]) == [2, 0]
 
 
