@@ -24,7 +24,7 @@ all-MiniLM-L6-v2. numpy computes it; the file contains no code.
   {train} to train, {calibration} to calibrate and {held_out} held out; and {added} generated
   contradictions and paraphrases to train.
 - **Vector model**: digest `{digest}`.
-  For vectors of other models the trees decide alone.
+  For vectors of other models only the trees decide.
 - **Made by** `memetwin cache train --pairs question_pairs.jsonl
   --out services/gateway/cache/verifier/weights`.
 
@@ -141,7 +141,7 @@ def _calibration_table(scores: NDArray[Any], same: NDArray[Any]) -> list[str]:
 
 
 def card(verifier: Verifier, held_out: Table, digest: str, counts: dict[str, int]) -> str:
-    """Return a verifier's card, measured on held-out pairs; ``counts`` says how many pairs were."""
+    """Return a verifier's card, measured on held-out pairs; ``counts`` sizes each part."""
     one, other = held_out.vectors[held_out.one], held_out.vectors[held_out.other]
     scores = probabilities(verifier, held_out.pairs, one, other, digest)
     measured = tables(scores, held_out.cosines, held_out.same > 0)

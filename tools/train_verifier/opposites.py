@@ -1,6 +1,6 @@
-"""Generates questions that look alike and ask something else, and questions that ask the same.
+"""Generates pairs of questions: some look alike and differ in meaning, some ask the same.
 
-They train and measure the verifier, because pairs of real questions contain too few of both.
+They train and measure the verifier. Pairs of real questions contain too few of both kinds.
 """
 
 import random
@@ -67,7 +67,7 @@ def replace_antonym(text: str, rng: random.Random) -> str:
 
 
 def rephrase(text: str, rng: random.Random) -> str:
-    """Phrase the same question a little differently."""
+    """Rephrase a question slightly."""
     for old, new in _REPHRASINGS:
         if old in text:
             return text.replace(old, new, 1)

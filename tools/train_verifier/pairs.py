@@ -43,7 +43,7 @@ def read(path: Path) -> list[LabelledPair]:
 
 
 def split(pairs: Sequence[LabelledPair]) -> Split:
-    """Split pairs so that questions which pairs connect, however remotely, stay together.
+    """Split pairs in three parts; directly or indirectly connected questions stay together.
 
     A hash of the component's representative chooses the part, so the split is the same everywhere.
     """

@@ -1,4 +1,4 @@
-"""Finds the loosest bounds that keep a precision, on a caller's own labelled pairs."""
+"""Finds the loosest bounds that keep a precision, on labelled pairs that a caller sends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _REJECTED = -2.0  # below every bound
 
 @dataclass(frozen=True)
 class CalibratedBound:
-    """A bound, and how it performs on pairs that did not choose it.
+    """A bound, and its performance on pairs that did not choose it.
 
     Attributes:
         bound: minimum score to serve at; None if no bound reaches the precision.
@@ -133,7 +133,7 @@ def lowest_bound(scores: NDArray[Any], same: NDArray[Any], precision: float) -> 
 def served_at(
     scores: NDArray[Any], same: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the distinct scores, falling, and what each serves as a bound.
+    """Return the distinct scores, falling, and the pairs that each would serve as a bound.
 
     Returns:
         The bounds, how many pairs each serves, and how many of those ask the same.

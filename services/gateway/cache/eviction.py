@@ -19,7 +19,7 @@ from services.gateway.cache.store import CacheStore
 
 log = logging.getLogger(__name__)
 
-# An eviction frees this share of the limit, so that not every write evicts.
+# An eviction frees this share of the limit. Without it every write would evict.
 FREE_SHARE = 0.02
 # While entries are written, expired ones are deleted at least once in this many seconds.
 EXPIRY_PERIOD = 10.0
@@ -40,7 +40,7 @@ class Eviction:
         self._last_run = time.monotonic()
 
     def record_total(self, total_bytes: int) -> None:
-        """Record the bytes of all entries, and evict in the background if need be.
+        """Record the bytes of all entries, and evict in the background if they exceed the limit.
 
         A negative number means that the total is unknown.
         """
@@ -53,7 +53,7 @@ class Eviction:
             self._task = asyncio.create_task(self._evict())
 
     async def wait(self) -> None:
-        """Wait until no eviction is under way."""
+        """Wait until no eviction is running."""
         if self._task:
             await asyncio.wait([self._task])
 
@@ -68,7 +68,7 @@ class Eviction:
         log.warning("eviction stopped: Redis or search failed; a later write resumes it")
 
     async def _delete_from_search(self) -> None:
-        """Delete the vectors of evicted entries, also of those that a lost replica evicted."""
+        """Delete the vectors of evicted entries, including those that a lost replica evicted."""
         by_collection: defaultdict[str, list[str]] = defaultdict(list)
         for entry_id, (digest, partition) in (await self._store.evicted()).items():
             by_collection[collection_name(digest, partition)].append(entry_id)

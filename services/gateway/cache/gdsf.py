@@ -21,10 +21,10 @@ from collections.abc import Mapping
 # Bytes of an entry besides its record and its vector: keys, lists, links of the index. Measured on
 # Redis 8.0.2 with 100,000 entries.
 _OVERHEAD = 2_700
-# A model reads a token for about a quarter of the price of writing one.
+# A prompt token costs about a quarter of a completion token.
 _PROMPT_TOKEN_COST = 0.25
 _BYTES_PER_TOKEN = 4
-# A script deletes at most so many entries, because Redis serves no other command meanwhile.
+# A script deletes at most this many entries, because Redis serves no other command meanwhile.
 BATCH_SIZE = 500
 
 _COMMON = """

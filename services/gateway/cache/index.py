@@ -2,10 +2,10 @@
 
 from services.gateway.backends.types import Query, Vectors
 
-# A filtered search for few of very many documents has to look at all of them. So scopes are spread
+# A filtered search that matches few of many documents must read all of them. So scopes are spread
 # over several collections.
 COLLECTIONS_PER_MODEL = 32
-# The nearest entry may contradict the question, so the next ones are candidates too.
+# The nearest entry may contradict the question, so the next nearest are candidates too.
 SIMILARITY_CANDIDATES = 4
 # Under an error budget the answers around the nearest one count for or against it.
 BUDGET_CANDIDATES = 8

@@ -1,4 +1,4 @@
-"""Pairs of questions that are labelled as asking the same or not, and fair splits of them."""
+"""Pairs of questions labelled as asking the same or not, and splits without shared questions."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ def distinct_texts(pairs: Iterable[LabelledPair]) -> list[str]:
 def split_in_halves(
     pairs: Sequence[LabelledPair],
 ) -> tuple[list[LabelledPair], list[LabelledPair]]:
-    """Split pairs in two so that connected questions stay together.
+    """Split pairs in two halves; connected questions stay together.
 
     A hash of the component's representative chooses the half, so the split is the same everywhere.
     """

@@ -92,7 +92,7 @@ def history_from_messages(messages: Iterable[cache_pb2.Message]) -> list[tuple[s
 
 
 def bound_from_message(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
-    """Read what a cached answer must satisfy; the API key's error rate holds if nothing is set.
+    """Read the conditions for a cached answer; without any, the API key's error rate applies.
 
     Raises:
         InvalidArgument: a value is out of range.

@@ -1,4 +1,4 @@
-"""What the tokens of a language model cost."""
+"""The prices of a language model's tokens."""
 
 import math
 from collections.abc import Mapping
@@ -37,6 +37,6 @@ class Prices:
         return cls(prompt, completion)
 
     def cost(self, usage: Mapping[str, float]) -> float:
-        """Return what ``prompt_tokens`` and ``completion_tokens`` of ``usage`` cost."""
+        """Return the cost of ``prompt_tokens`` and ``completion_tokens`` of ``usage``."""
         prompt, completion = (usage.get(f"{kind}_tokens", 0) for kind in ("prompt", "completion"))
         return (prompt * self.prompt + completion * self.completion) / _TOKENS

@@ -1,4 +1,4 @@
-"""What a purge deletes, and the record that it leaves."""
+"""Selects what a purge deletes, and records the purge."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +66,7 @@ class PurgeRecord:
 
     Attributes:
         time: seconds since 1970.
-        key: name of the API key that purged; empty where no keys are required.
+        key: name of the API key that purged; empty if the gateway requires no keys.
         filter: the conditions, see ``PurgeRequest.filter_record``.
         count: how many entries were deleted.
     """

@@ -1,4 +1,4 @@
-"""Prompts as the verifier takes them."""
+"""Turns prompts into the verifier's input."""
 
 from services.gateway.backends.types import Vectors
 from services.gateway.cache.types import Entry
@@ -8,12 +8,12 @@ from services.gateway.cache.verifier.model import Question
 
 
 def question_of(prompt: str, vectors: Vectors | None) -> Question:
-    """Return a prompt, and the first row of its vectors if known, as the verifier takes it."""
+    """Return a prompt and the first row of its vectors, if known, as the verifier's input."""
     if vectors is None:
         return Question(LexicalText(prompt))
     return Question(LexicalText(prompt), unit(vectors.rows[0]), vectors.digest)
 
 
 def cached_question(entry: Entry) -> Question:
-    """Return the prompt of an entry as the verifier takes it."""
+    """Return an entry's prompt as the verifier's input."""
     return Question(LexicalText(entry.prompt), unpack(entry.vector), entry.digest)

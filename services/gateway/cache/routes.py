@@ -1,4 +1,4 @@
-"""The cache's statistics over HTTP."""
+"""Serves the cache's statistics over HTTP."""
 
 import asyncio
 

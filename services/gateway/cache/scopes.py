@@ -32,7 +32,7 @@ class Scopes:
         return _keyed_hash(await self._read_secret(), (scope.tenant, scope.user, scope.namespace))
 
     async def tenant_partition(self, tenant: str) -> str:
-        """Return the partition that counts for all scopes of a tenant."""
+        """Return the partition for the counters of a whole tenant."""
         return _keyed_hash(await self._read_secret(), (tenant,))
 
     async def entry_id(self, request: Request) -> str:

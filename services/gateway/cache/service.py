@@ -21,7 +21,7 @@ from services.gateway.cache.vectors import pack
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long entries live.
+    """How long the cache keeps entries.
 
     Attributes:
         ttl: seconds for entries that name no time to live; 0 means no limit.
@@ -55,12 +55,12 @@ class SemanticCache:
         self._lifetimes = lifetimes
 
     async def lookup(self, request: Request, mode: str, bound: Bound) -> Decision:
-        """Look a request up in the tiers of ``mode``.
+        """Look up a request in the tiers of ``mode``.
 
         Args:
             request: the prompt in its scope and context.
             mode: ``exact``, ``semantic`` or ``exact_then_semantic``.
-            bound: what a cached answer must satisfy.
+            bound: the conditions that a cached answer must meet.
 
         Raises:
             InvalidArgument: the prompt is empty or too long.
@@ -74,7 +74,7 @@ class SemanticCache:
         return await self.lookup_by_vector(request, vectors, bound)
 
     async def get(self, request: Request, bound: Bound) -> Decision:
-        """Look a request up in the exact tier: one round trip to Redis."""
+        """Look up a request in the exact tier, in one round trip to Redis."""
         entry = await self._read(await self._scopes.entry_id(request))
         if entry is None or entry.is_too_old(bound):
             return Decision("miss", miss_reason="too_old" if entry else "not_exact")
@@ -83,7 +83,7 @@ class SemanticCache:
         return decision
 
     async def lookup_by_vector(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
-        """Look a request up in the semantic tier by the first row of its prompt's vectors."""
+        """Look up a request in the semantic tier by the first row of its vectors."""
         return await self._semantic_tier.lookup(request, vectors, bound)
 
     async def semantic_query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
@@ -93,7 +93,7 @@ class SemanticCache:
     async def choose(
         self, request: Request, hits: list[Hit], bound: Bound, vectors: Vectors | None = None
     ) -> Decision:
-        """Decide on the hits of ``semantic_query``: the nearest entry that may answer, if any."""
+        """Choose the nearest entry that may answer among the hits of ``semantic_query``."""
         return await self._semantic_tier.choose(request, hits, bound, vectors)
 
     async def put(
@@ -112,8 +112,8 @@ class SemanticCache:
             new: the response.
             vectors: the prompt's vector, if known.
             request_id: a retry with the same id returns the entry that the first call stored.
-            purge_count: what ``purge_count`` returned before the response was computed; a later
-                purge of the scope keeps the response out.
+            purge_count: the result of ``purge_count`` before the response was computed. A purge of
+                the scope after that keeps the response out.
 
         Raises:
             InvalidArgument: the prompt or the response is empty or too long.
@@ -142,7 +142,7 @@ class SemanticCache:
         return await self._store.purge_count(await self._scopes.partition(scope))
 
     async def request_key(self, request: Request, bound: Bound) -> str:
-        """Return a key that is equal for requests that one answer may serve."""
+        """Return a key that is equal for requests that may share one answer."""
         key = await self._scopes.entry_id(request)
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
 

@@ -20,7 +20,7 @@ from services.gateway.cache.vectors import from_caller
 
 @dataclass(frozen=True)
 class CacheParts:
-    """What the cache's interfaces call."""
+    """The objects that the cache's interfaces call."""
 
     cache: SemanticCache
     admin: CacheAdmin
@@ -44,7 +44,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     async def LookupEntry(
         self, request: cache_pb2.LookupEntryRequest, context: Any
     ) -> cache_pb2.LookupEntryResponse:
-        """Look an answer up by a prompt, or by the vector of one."""
+        """Look up an answer by a prompt or by a prompt's vector."""
         started = time.perf_counter()
         lookup = messages.request_from_message(request)
         mode, bound = messages.mode_from_number(request.mode), messages.bound_from_message(request)

@@ -24,8 +24,8 @@ def histogram_quantile(counts: Iterable[float], share: float) -> float:
         counts: lookups in each bucket of LATENCY_BUCKETS, and the slower ones.
         share: the quantile, in [0, 1].
 
-    The estimate interpolates linearly within a bucket. It is 0 without lookups, and the highest
-    bound for a quantile beyond it.
+    The estimate interpolates linearly within a bucket. It is 0 without lookups. A quantile in the
+    last bucket returns the highest bound.
     """
     numbers = list(counts)
     rank = share * sum(numbers)

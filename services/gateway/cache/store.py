@@ -31,7 +31,7 @@ READ_TIMEOUT = 5.0  # seconds
 class CacheStore:
     """Reads and writes entries and purges.
 
-    Every method raises Unavailable if Redis is unreachable, and Overloaded if it is out of memory.
+    Every method raises Unavailable if Redis is unreachable and Overloaded if it is out of memory.
     """
 
     def __init__(self, redis: Redis, prefix: str) -> None:
@@ -46,7 +46,7 @@ class CacheStore:
         )
 
     async def close(self) -> None:
-        """Cancel the reads under way and close their connection."""
+        """Cancel the reads in progress and close their connection."""
         self._reads.close()
         if self._reader not in (None, self._redis):
             await self._reader.aclose()
@@ -67,8 +67,8 @@ class CacheStore:
     ) -> int:
         """Write an entry for ``ttl`` seconds, 0 for no limit; return the bytes of all entries.
 
-        With a ``purge_count``, a partition that was purged since rejects the entry: the reply is
-        -1.
+        With a ``purge_count``, a partition that was purged since rejects the entry and the method
+        returns -1.
         """
         data = dump(record)
         arguments = [partition, record["id"], data, round(ttl * 1000), record["digest"]]
@@ -161,7 +161,7 @@ class CacheStore:
             return await self._read(self._redis, entry_ids)
 
     async def _read_batch(self, entry_ids: Sequence[str]) -> list[Record | None]:
-        """Read entries on a connection of its own, under one timer for the whole exchange."""
+        """Read entries on a dedicated connection, under one timer for the whole exchange."""
         async with redis_errors():
             try:
                 async with asyncio.timeout(READ_TIMEOUT):

@@ -11,8 +11,8 @@ from services.gateway.digests import digest
 MAX_PROMPT_BYTES = 32768
 MAX_RESPONSE_BYTES = 4 * 2**20
 MAX_TTL = 2**31
-# The last user messages before a prompt are embedded with it. Only their last characters count, so
-# that a model with a short input still sees the prompt.
+# The last user messages before a prompt are embedded with it. Only their last characters count,
+# because a model with a short input must still see the prompt.
 CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
 
 
@@ -27,7 +27,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything except the prompt that an answer depends on, as plain data.
+    """Everything that an answer depends on besides the prompt, as plain data.
 
     ``history`` holds the earlier messages as pairs of role and content.
     """
@@ -59,13 +59,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a cached answer must satisfy to be served.
+    """The conditions that a cached answer must meet to be served.
 
     Attributes:
         min_similarity: minimum cosine similarity of a semantic hit.
         max_error_rate: largest expected share of wrong semantic hits. It overrides
             ``min_similarity``.
-        max_age: largest age in seconds. With it no stale entry is served.
+        max_age: largest age in seconds. If set, no stale entry is served.
         max_stale: seconds past its time to live for which an entry may still be served.
     """
 
@@ -84,8 +84,8 @@ class Entry:
         parts: digests of the context's parts, by name.
         created_at: seconds since 1970.
         ttl: time to live in seconds; 0 means no limit.
-        cites: what the response cites; a purge may name it.
-        usage: tokens that the response cost, by kind.
+        cites: the sources of the response; a purge may name them.
+        usage: tokens that the response used, by kind.
         detail: plain data that belongs to the response.
         vector: the prompt's packed unit vector, see ``vectors.pack``.
         digest: digest of the model that made ``vector``.
@@ -131,7 +131,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class CandidateFeatures:
-    """What an error budget knows of the best candidate for a question.
+    """The features of the best candidate for a question, for an error budget.
 
     Attributes:
         answer_id: identifies the candidate's answer; equal answers have equal ids.
@@ -149,7 +149,7 @@ class Trial:
     Attributes:
         tenant: partition of the tenant whose budget decided.
         entry_id: the candidate entry.
-        features: what the budget knew of the candidate.
+        features: the features of the candidate.
         probability: estimated probability that the entry's answer is correct.
     """
 
@@ -167,9 +167,9 @@ class Decision:
         kind: ``exact``, ``semantic``, ``miss`` or ``bypass``.
         similarity: cosine similarity of the nearest prompt.
         probability: estimated probability that the answer is correct, if known.
-        miss_reason: why nothing was served; empty for a hit.
+        miss_reason: why the lookup missed; empty for a hit.
         differing_parts: the context parts in which the nearest entry differs.
-        trial: what the error budget still has to learn from this decision.
+        trial: what the error budget will learn from this decision.
     """
 
     kind: str
@@ -218,7 +218,7 @@ class Request:
 
 @dataclass(frozen=True)
 class NewEntry:
-    """A response to store; the attributes mean what they mean in ``Entry``.
+    """A response to store, with the attributes of ``Entry``.
 
     ``ttl`` is 0 for the cache's default time to live.
     """

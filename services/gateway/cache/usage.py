@@ -1,4 +1,4 @@
-"""Counts what the cache did: in Prometheus at once, in Redis for all replicas every second."""
+"""Counts lookups: in Prometheus at once, and in Redis for all replicas every second."""
 
 import asyncio
 import bisect
@@ -92,7 +92,7 @@ class UsageRecorder:
         hits: Counter[str] = Counter()
         for number, event in enumerate(events, 1):
             if number % EVENTS_PER_STEP == 0:
-                await asyncio.sleep(0)  # lets lookups go on
+                await asyncio.sleep(0)  # lets other tasks run
             counts = self._counts(event)
             for whole_tenant in (False, True):
                 partition = await self._partition(event.scope, whole_tenant)
@@ -105,7 +105,7 @@ class UsageRecorder:
             await self._store.record_hits(hits)
 
     async def close(self) -> None:
-        """Write what is buffered and stop."""
+        """Write the buffered lookups and stop."""
         if self._task:
             self._task.cancel()
         with contextlib.suppress(Failure):
@@ -123,7 +123,7 @@ class UsageRecorder:
         return await self._scopes.partition(scope)
 
     def _counts(self, event: LookupEvent) -> "Counter[str]":
-        """Return what a lookup adds to the counters. Redis keeps their names."""
+        """Return a lookup's increments of the counters, by the counters' names in Redis."""
         decision = event.decision
         bucket = bisect.bisect_left(LATENCY_BUCKETS, event.seconds)
         counts: dict[str, float] = {decision.kind: 1, f"took:{decision.kind}:{bucket}": 1}

@@ -1,4 +1,4 @@
-"""Prompt vectors: as callers send them, as unit vectors and as entries store them."""
+"""Converts prompt vectors: from callers, to unit vectors, and to the form that entries store."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ _DIGEST = re.compile(r"[A-Za-z0-9._-]{1,256}")
 
 
 def from_caller(vector: NDArray[np.float32], digest: str) -> Vectors:
-    """Return a prompt vector that the caller computed as the embedder would return it.
+    """Return a caller's prompt vector in the form that the embedder returns.
 
     Args:
         vector: float32 [dimensions].
@@ -45,7 +45,7 @@ def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def clamp_cosine(similarity: float) -> float:
-    """Return a cosine similarity within [-1, 1], which rounding may have left."""
+    """Return a cosine similarity clamped to [-1, 1]; rounding may exceed it."""
     return min(1.0, max(-1.0, similarity))
 
 

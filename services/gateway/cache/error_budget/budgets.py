@@ -1,8 +1,8 @@
 """The error budgets of tenants, kept up to date with the observations of all replicas.
 
-An observation is appended to the store. A replica reads what the others have appended at once
-after an observation of its own, and otherwise in the background, at most once a second, when a
-lookup needs the budget.
+An observation is appended to the store. A replica reads the others' observations at once
+after it appends one. Otherwise it reads them in the background when a lookup needs the budget, at
+most once a second.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class _TenantState:
 
 
 class TenantBudgets:
-    """Holds the budgets of the tenants seen last; ``run_later`` starts work in the background."""
+    """Holds the budgets of the most recent tenants; ``run_later`` starts work in the background."""
 
     def __init__(
         self,

@@ -19,8 +19,9 @@ from services.gateway.cache.verifier.model import (
 )
 from services.gateway.digests import digest
 
-# The cosine from which two answers may count as the same. The wording of one model's answers varies
-# by that much. A higher value would teach the budget that correct answers are wrong.
+# The cosine from which two answers may count as the same. The answers of one model
+# vary by that much in wording. A higher value would teach the budget that correct answers are
+# wrong.
 SAME_ANSWER = 0.9
 
 

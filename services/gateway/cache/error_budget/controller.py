@@ -92,7 +92,7 @@ class ErrorBudgetController:
             self._missed.put(entry_id, trial)
 
     async def restore_trial(self, lookup: BudgetLookup, hits: Sequence[Hit], served: Entry) -> None:
-        """Decide again on an entry that another replica may have served, so as to learn from it."""
+        """Learn from an entry that another replica may have served: repeat its decision."""
         near = await self._read_entries(hits, Bound())
         if near:
             decision = await self._decide(lookup, near, MIN_PROBABILITY)
@@ -108,7 +108,7 @@ class ErrorBudgetController:
     async def record_shadow_answer(self, trial: Trial, response: str, weight: float) -> None:
         """Learn from the model's answer to a request that the cache had served.
 
-        ``weight`` is how many hits the shadow request stands for.
+        The shadow request stands for ``weight`` hits.
         """
         await self._compare(trial, response, served=True, weight=weight)
 

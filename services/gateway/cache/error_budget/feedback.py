@@ -1,4 +1,4 @@
-"""Records what callers say of the answers that the cache served."""
+"""Records callers' feedback on the answers that the cache served."""
 
 import contextlib
 

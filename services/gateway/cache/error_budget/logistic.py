@@ -15,7 +15,7 @@ def logistic(scores: Array) -> Array:
 
 
 class PriorLogisticRegression:
-    """Fits weights by Newton's method, each step halved until the loss falls.
+    """Fits weights with Newton's method, and halves each step until the loss falls.
 
     Args:
         mean: the prior's mean, [features].

@@ -1,4 +1,4 @@
-"""A dictionary that forgets the entry used least recently."""
+"""A dictionary that drops the least recently used entry."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -18,7 +18,7 @@ class LruDict(Generic[Value]):
         return self._values.get(name)
 
     def put(self, name: str, value: Value) -> Value:
-        """Store a value as the one used last, and return it."""
+        """Store a value as the most recently used one, and return it."""
         self._values[name] = value
         self._values.move_to_end(name)
         if len(self._values) > self._max_size:

@@ -2,12 +2,12 @@
 
 vCache (arXiv 2502.03771) fits one logistic curve for each entry and serves at random within a bound
 for each request. Here all answers of a tenant share one curve over several features. The curve
-starts as the verifier's probability and is fitted again with every observation, so a new entry does
-not have to wait for observations of its own, and an error of one answer counts against that
-answer. The policy serves as much as keeps the expected share of wrong hits below the bound, and
-never an answer that is more likely wrong than right. Observations come from misses, where the
-model's answer is compared with the cached one that was not served, and from hits that were checked
-by a shadow request or by feedback.
+starts as the verifier's probability and is refitted with every observation. A new entry does not
+have to wait for its own observations, and an error of an answer counts against that answer. The
+policy serves as many hits as it can while the expected share of wrong hits stays below the bound.
+It never serves an answer that is more likely wrong than right. Observations come from misses, where
+the policy compares the model's answer with the cached one that it did not serve. They also come
+from hits that a shadow request or feedback has checked.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
 HALF_LIFE = 200  # served answers after which an observation counts half in the error control
 PRIOR_OUTCOMES = 2.0  # correct and wrong outcomes of each answer before any observation
-MIN_SHADOW_RATE = 0.03  # the share of hits to check never falls below this
-FULL_SHADOW_HITS = 10.0  # after so many checked hits half of the hits are checked
+MIN_SHADOW_RATE = 0.03  # the minimum share of hits to check
+FULL_SHADOW_HITS = 10.0  # after this many checked hits, half of the hits are checked
 _PRIOR_MEAN = np.array([0, 1, 0, 0, 0, 0, 1], float)  # the verifier's log odds, and the record
 _PRIOR_PRECISION = np.array([1, 1, 1, 1, 1, 1, 20], float)
 
 
 class ErrorBudget:
-    """What a tenant's observations tell, and which probability they require of a hit."""
+    """Learns from a tenant's observations which probability a hit must have."""
 
     def __init__(self) -> None:
         self._same_as: dict[str, str] = {}  # answer ids that were found to be equal
@@ -52,7 +52,7 @@ class ErrorBudget:
     def features(
         self, candidates: Sequence[tuple[float, str]], log_odds: float
     ) -> CandidateFeatures:
-        """Return the features of the nearest of some candidates.
+        """Return the features of the nearest candidate.
 
         Args:
             candidates: cosine similarities and answer ids, from near to far.
@@ -90,7 +90,7 @@ class ErrorBudget:
         target = max_error_rate * SAFETY_FACTOR
         allowed = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
         upper, lower = np.concatenate([[1], falling, [0]])[allowed : allowed + 2]
-        # Between two observations the curve tells which probability keeps the rate.
+        # Between two observations, the curve gives the probability that keeps the rate.
         likely = 1 - target / self._excess
         return max(MIN_PROBABILITY, float(min(upper, max(likely, np.nextafter(lower, 1)))))
 

@@ -1,4 +1,4 @@
-"""What an error budget learns from."""
+"""The observations that an error budget learns from."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Observation:
         features: what the budget knew of the candidate.
         correct: whether the cached answer was correct.
         served: whether it was served; otherwise the lookup missed and the model answered.
-        weight: how many such decisions the observation stands for, at least 1.
+        weight: how many similar decisions the observation stands for, at least 1.
         probability: the estimate before the outcome was known.
-        found_answer_id: identifies the answer that the model gave, if it gave one.
+        found_answer_id: identifies the model's answer; empty without one.
     """
 
     features: CandidateFeatures

@@ -1,4 +1,4 @@
-"""Lexical features of two texts that tell whether they ask the same. No model is needed.
+"""Lexical features of two texts, from which the verifier judges whether they ask the same.
 
 ``contradiction`` names the difference that most likely makes two texts mean something else.
 ``lexical_features`` measures the rest: overlap, order, question words, names, units, identifiers.

@@ -1,4 +1,4 @@
-"""A text and what its words tell."""
+"""A text and the properties of its words."""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _IDENTIFIER = re.compile(r"--?[a-z][\w-]*|\w+_\w+|\b[a-z]+[A-Z]\w*|\b[A-Za-z]+\d
 
 @dataclass(frozen=True)
 class LexicalText:
-    """A text and what its words tell; each property is computed once."""
+    """A text and the properties of its words; each property is computed once."""
 
     raw: str
 

@@ -2,7 +2,7 @@
 
 A ``Verifier`` adds the scores of boosted trees over lexical features and of small networks over
 those features and the two questions' vectors. A logistic curve turns the sum into the probability
-that both ask the same. It needs numpy alone. ``memetwin cache train`` makes its weights; their card
+that both ask the same. It needs only numpy. ``memetwin cache train`` makes its weights; their card
 is ``weights/README.md``.
 """
 
@@ -26,7 +26,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "verifier.npz"
 # that contradict each other are rejected below MIN_PROBABILITY_IF_CONTRADICTED at every cosine. Of
 # multiples of .1 these values let the fewest opposites through that keep 95 % of the duplicates,
 # both at a cosine of .85, on the calibration part and opposites made of its questions. A caller
-# with a bound below NEAR wants far questions too: there only contradictions count.
+# with a bound below NEAR also wants distant questions. There, only contradictions count.
 NEAR = 0.8
 MIN_PROBABILITY, MIN_PROBABILITY_IF_CONTRADICTED = 0.3, 0.7
 # The logistic curve over the cosine alone, for lookups by vector, which have no words. It was
@@ -88,7 +88,7 @@ class Verifier:
     def probability(self, one: Question, other: Question, similarity: float) -> float:
         """Return the probability, in (0, 1), that two questions of this cosine ask the same.
 
-        The networks know the vectors of one model. For other vectors the trees decide alone.
+        The networks know the vectors of one model. For other vectors only the trees decide.
         """
         features = self.features(one.text, other.text, similarity)
         score, curve = self._trees.score(features), "words"

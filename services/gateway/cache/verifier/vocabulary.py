@@ -1,4 +1,4 @@
-"""English words that tell whether two questions ask the same."""
+"""English words that decide whether two questions ask the same."""
 
 NEGATIONS = frozenset(
     """no not never none nobody nothing neither nor without cannot cant wont dont doesnt didnt isnt
