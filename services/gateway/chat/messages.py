@@ -13,6 +13,7 @@ from services.gateway.cache.messages import (
 from services.gateway.cache.types import Decision
 from services.gateway.chat import completions
 from services.gateway.chat.types import CacheControls
+from services.gateway.json_reader import read_object
 from services.gateway.llm.types import (
     Json,
     completion_text,
@@ -29,11 +30,9 @@ def read_chat(message: chat_pb2.Chat) -> tuple[Json, CacheControls]:
         InvalidArgument: ``further`` is not a JSON object, or a bound is out of range.
     """
     try:
-        body = json.loads(message.further or "{}")
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise InvalidArgument("BAD_JSON", "further must be a JSON object.", field="further")
+        body = read_object(message.further.encode() or b"{}", name="further")
+    except ValueError as error:
+        raise InvalidArgument("BAD_JSON", str(error), field="further") from error
     if message.messages:
         body["messages"] = [
             {"role": each.role, "content": each.content} for each in message.messages

@@ -1,6 +1,6 @@
 """Reads the bodies of HTTP requests, each up to the limit of its route."""
 
-import json
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -9,19 +9,32 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
+from services.gateway.json_reader import read_object
 
 JSON_BYTES = 2**20
+# Seconds without a byte after which a body counts as cut.
+PAUSE = 30.0
+# A text above this size takes milliseconds to parse.
+_THREAD_BYTES = 2**18
+# Bytes of a form that are parsed at once: a hostile form takes a microsecond per byte.
+_FORM_STEP = 2**13
+_SPOOL_BYTES = 2**16
 
 
 async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
-    """Return the JSON object in a body. Raises InvalidArgument if there is none."""
+    """Return the JSON object in a body.
+
+    Raises:
+        InvalidArgument: the body is not a JSON object, is too large or truncated, or has too many
+            or too deeply nested values.
+    """
+    body = await read(request, max_bytes)
     try:
-        value = json.loads(await read(request, max_bytes))
+        if len(body) > _THREAD_BYTES:
+            return await asyncio.to_thread(read_object, body)
+        return read_object(body)
     except ValueError as error:
-        raise InvalidArgument("BAD_JSON", "The body is not valid JSON.") from error
-    if not isinstance(value, dict):
-        raise InvalidArgument("BAD_JSON", "The body must be a JSON object.")
-    return value
+        raise InvalidArgument("BAD_JSON", str(error)) from error
 
 
 def is_form(request: Request) -> bool:
@@ -40,9 +53,8 @@ async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> 
     Raises:
         InvalidArgument: the form is not valid, or the body is too large or truncated.
     """
-    parser = MultiPartParser(request.headers, stream(request, max_bytes))
-    if in_memory:
-        parser.spool_max_size = max_bytes + 1
+    parser = MultiPartParser(request.headers, _steps(stream(request, max_bytes)))
+    parser.spool_max_size = max_bytes + 1 if in_memory else _SPOOL_BYTES
     try:
         return await parser.parse()
     except MultiPartException as error:
@@ -57,22 +69,44 @@ async def read(request: Request, max_bytes: int) -> bytes:
 async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """Yield a body as it arrives. Raises InvalidArgument if it is too large or truncated."""
     size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > max_bytes:
-                raise InvalidArgument(
-                    "BODY_TOO_LARGE",
-                    f"The body exceeds the limit of {max_bytes} bytes; send a smaller one.",
-                    limit=max_bytes,
-                )
-            yield part
-    except ClientDisconnect as error:
-        raise InvalidArgument(
-            "BODY_CUT", "The client disconnected before the body ended."
-        ) from error
+    parts = request.stream()
+    while part := await _next_part(parts):
+        size += len(part)
+        if size > max_bytes:
+            raise InvalidArgument(
+                "BODY_TOO_LARGE",
+                f"The body exceeds the limit of {max_bytes} bytes. Send a smaller one.",
+                limit=max_bytes,
+            )
+        yield part
 
 
 def content_type(request: Request) -> str:
     """Return the media type of a body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:
+    """Return the next bytes of a body, or none at its end."""
+    try:
+        async with asyncio.timeout(PAUSE):
+            async for part in parts:
+                if part:
+                    return part
+        return b""
+    except ClientDisconnect as error:
+        raise InvalidArgument(
+            "BODY_CUT", "The client disconnected before the body ended."
+        ) from error
+    except TimeoutError as error:
+        raise InvalidArgument(
+            "BODY_CUT", f"No part of the body arrived for {PAUSE:.0f} s. Send it again."
+        ) from error
+
+
+async def _steps(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield a body in small steps, and let other tasks run between them."""
+    async for part in parts:
+        for start in range(0, len(part), _FORM_STEP):
+            yield part[start : start + _FORM_STEP]
+            await asyncio.sleep(0)

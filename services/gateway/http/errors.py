@@ -19,6 +19,8 @@ _STATUS = {
     "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "ABORTED": 409,
     "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
+# Reasons whose HTTP status says more than that of their code.
+_STATUS_OF_REASON = {"BODY_TOO_LARGE": 413}
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -88,7 +90,8 @@ async def handle_timeout(request: Request, error: Exception) -> Response:
 
 
 def _status(failure: Failure) -> int:
-    return _STATUS.get(failure.code.name, _SERVER_ERROR)
+    status = _STATUS_OF_REASON.get(failure.reason)
+    return status or _STATUS.get(failure.code.name, _SERVER_ERROR)
 
 
 def _openai_type(status: int) -> str:

@@ -1,32 +1,38 @@
 """Client of an OpenAI-compatible language model server."""
 
+import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 
 from services import deadlines
 from services.errors import FailedPrecondition
-from services.gateway.llm.errors import refused, unavailable
+from services.gateway.json_reader import read_object
+from services.gateway.llm.errors import MAX_BODY_BYTES, refused, unavailable
 from services.gateway.llm.types import Json
 
 CONNECT_TIMEOUT = 5.0
+# Limits of what a server sends: the bytes of a whole answer or of one event, and its JSON values.
+# An answer of 8,192 tokens with 20 alternatives of each has about 700,000 values.
+MAX_ANSWER_BYTES = 32 * 2**20
+MAX_ANSWER_VALUES = 2_000_000
+_THREAD_BYTES = 2**18
 # With one of these headers HTTP itself detects a truncated body (RFC 9112, section 6.3).
 _FRAMING = frozenset({"transfer-encoding", "content-length"})
 
 
 class LanguageModelClient:
-    """Sends chat completions to an OpenAI-compatible server, and retries nothing.
+    """Sends chat completions to an OpenAI-compatible server.
 
-    Every request may take as long as the deadline of the call that it is part of.
+    It follows redirects and retries nothing. A request may take until the deadline of the call that
+    it is part of.
 
     Args:
-        base_url: the server's address up to ``/v1``; an empty one means that there is no server.
-        model: the model to use for a request that names none.
-        api_key: the key that the server expects; an empty one is sent as ``none``.
-        transport: what sends the requests; None for the network.
+        base_url: the server's address up to ``/v1``. If it is empty, there is no server.
+        model: the model for a request that names none.
+        api_key: the key that the server expects. An empty one is sent as ``none``.
+        transport: sends the requests; None uses the network.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class LanguageModelClient:
             headers={"Authorization": f"Bearer {api_key or 'none'}"},
             limits=httpx.Limits(max_connections=512, max_keepalive_connections=64),
             transport=transport,
+            follow_redirects=True,
         )
 
     def check(self) -> None:
@@ -66,7 +73,7 @@ class LanguageModelClient:
             Unavailable: the server does not answer, or its answer is truncated.
         """
         async with self._request("POST", "/chat/completions", body) as response:
-            return _object(await response.aread())
+            return await _answer(response)
 
     async def stream(self, body: Json) -> AsyncIterator[Json]:
         """Yield the chunks of a completion as they arrive.
@@ -105,7 +112,7 @@ class LanguageModelClient:
         if not self._base_url:
             return []
         async with self._request("GET", "/models", None) as response:
-            return list(_object(await response.aread()).get("data") or [])
+            return list((await _answer(response)).get("data") or [])
 
     async def close(self) -> None:
         """Close the connections."""
@@ -123,7 +130,8 @@ class LanguageModelClient:
             async with self._client.stream(method, url, json=body, timeout=timeout) as response:
                 if response.is_error:
                     retry_after = response.headers.get("retry-after", "")
-                    raise refused(response.status_code, await response.aread(), retry_after)
+                    text, _ = await _read(response, MAX_BODY_BYTES)
+                    raise refused(response.status_code, text, retry_after)
                 yield response
         except httpx.HTTPError as error:
             raise unavailable() from error
@@ -132,25 +140,46 @@ class LanguageModelClient:
 async def _event_data(response: httpx.Response) -> AsyncIterator[bytes]:
     """Yield the data of each server-sent event (WHATWG HTML, section 9.2.6).
 
-    These servers send one ``data`` line an event. Lines end with LF or CRLF alone:
+    These servers send one ``data`` line per event. Lines end with LF or CRLF:
     ``httpx.Response.aiter_lines`` also splits at U+2028 and the like, which JSON strings may hold.
     """
-    rest = b""
+    rest = bytearray()
     async for part in response.aiter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
+        first, *lines = part.split(b"\n")
+        rest += first
+        if len(rest) > MAX_ANSWER_BYTES:
+            raise unavailable()
         for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
+            if rest.startswith(b"data:"):
+                yield bytes(rest[5:]).strip()
+            rest = bytearray(line)
     if rest.startswith(b"data:"):
-        yield rest[5:].strip()
+        yield bytes(rest[5:]).strip()
+
+
+async def _answer(response: httpx.Response) -> Json:
+    """Return the JSON object of a whole answer. Raises Unavailable for anything else."""
+    data, whole = await _read(response, MAX_ANSWER_BYTES)
+    if not whole:
+        raise unavailable()
+    if len(data) > _THREAD_BYTES:
+        return await asyncio.to_thread(_object, data)
+    return _object(data)
+
+
+async def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    """Return a body up to about ``limit`` bytes, and whether that is the whole body."""
+    data = bytearray()
+    async for part in response.aiter_bytes():
+        data += part
+        if len(data) > limit:
+            return bytes(data), False
+    return bytes(data), True
 
 
 def _object(data: bytes) -> Json:
     """Return the JSON object that a server sent. Raises Unavailable for anything else."""
     try:
-        value: Any = json.loads(data)
+        return read_object(data, max_values=MAX_ANSWER_VALUES)
     except ValueError as error:
         raise unavailable() from error
-    if not isinstance(value, dict):
-        raise unavailable()
-    return value

@@ -4,12 +4,12 @@ A refusal keeps the server's own HTTP status and error fields in its metadata, s
 OpenAI's API sees them wherever the failure is raised: in this process or on another replica.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from typing import Any
 
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded, Unavailable
+from services.gateway.json_reader import read_object
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,13 @@ _KINDS: dict[int, type[Failure]] = {
     422: InvalidArgument,
     429: Overloaded,
 }
-_FIELDS = ("message", "type", "param", "code")
-_FIELD_LIMIT = 1024
+# The fields of an error and the bytes of each that callers get. All travel in gRPC trailers, of
+# which clients accept 8 KiB by default.
+_FIELDS = {"message": 2048, "type": 128, "param": 128, "code": 128}
+_LOGGED_BYTES = 1024
+# Bytes of an error response that are read.
+MAX_BODY_BYTES = 2**16
+_MAX_RETRY_SECONDS = 86_400
 _SERVER_ERROR = 500
 
 
@@ -44,17 +49,17 @@ def refused(status: int, body: bytes, retry_after: str = "") -> Failure:
     Args:
         status: the HTTP status of the response.
         body: the response's body; only the fields of an OpenAI error are passed on.
-        retry_after: the ``Retry-After`` header, in seconds; other forms are ignored.
+        retry_after: the ``Retry-After`` header. Only the form in seconds is used.
     """
     log.warning(
         "language model server refused a request",
-        extra={"status": status, "body": body[:_FIELD_LIMIT].decode(errors="replace")},
+        extra={"status": status, "body": body[:_LOGGED_BYTES].decode(errors="ignore")},
     )
     kind = _KINDS.get(status, Unavailable if status >= _SERVER_ERROR else FailedPrecondition)
     failure = kind(
         REFUSED,
-        "The language model server refused the request; see upstream_message in the metadata.",
-        retry_after=float(retry_after) if retry_after.isdigit() else None,
+        "The language model server refused the request. upstream_message in the metadata says why.",
+        retry_after=_seconds(retry_after),
         status=status,
     )
     # The constructor would truncate these values to fewer characters than messages need.
@@ -72,23 +77,27 @@ def upstream_error(failure: Failure) -> UpstreamError | None:
 
 
 def unavailable() -> Unavailable:
-    """Return the failure for a server that does not answer, or not to the end."""
+    """Return the failure for a server that does not answer, or whose answer breaks off."""
     return Unavailable(
         UNAVAILABLE,
-        "The language model server did not answer, or its answer broke off; try again.",
+        "The language model server did not answer, or its answer broke off. Try again.",
         retry_after=2.0,
     )
 
 
+def _seconds(retry_after: str) -> float | None:
+    if not (retry_after.isascii() and retry_after.isdigit()):
+        return None
+    return float(min(int(retry_after[:9]), _MAX_RETRY_SECONDS))
+
+
 def _fields(body: bytes) -> dict[str, str]:
-    """Return the fields of an OpenAI error; some servers send its message alone."""
+    """Return the fields of an OpenAI error. Some servers send only its message."""
     try:
-        value: Any = json.loads(body)
+        value = read_object(body)
     except ValueError:
         return {}
-    if not isinstance(value, dict):
-        return {}
-    error = value.get("error", value)
+    error: Any = value.get("error", value)
     if isinstance(error, str):
         error = {"message": error}
     elif not isinstance(error, dict):
@@ -96,5 +105,12 @@ def _fields(body: bytes) -> dict[str, str]:
     elif "message" not in error:
         error = {**error, "message": value.get("detail")}
     return {
-        name: str(error[name])[:_FIELD_LIMIT] for name in _FIELDS if error.get(name) is not None
+        name: _bounded(str(error[name]), limit)
+        for name, limit in _FIELDS.items()
+        if error.get(name) is not None
     }
+
+
+def _bounded(text: str, limit: int) -> str:
+    """Return a text, cut to ``limit`` bytes of UTF-8."""
+    return text.encode()[:limit].decode(errors="ignore")

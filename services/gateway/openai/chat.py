@@ -18,7 +18,7 @@ from services.gateway.http.errors import openai_error
 from services.gateway.llm.types import Json
 from services.gateway.openai.routing import openai_route
 
-BODY_BYTES = 32 * 2**20
+BODY_BYTES = 4 * 2**20
 
 
 class ChatRoutes:

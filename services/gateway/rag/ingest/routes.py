@@ -1,7 +1,6 @@
 """Ingests documents over HTTP: the files of a form, or the body as one document."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
 from services.gateway.http import bodies
 from services.gateway.http.responses import message_to_dict
+from services.gateway.json_reader import read_object
 from services.gateway.rag.ingest import messages
 from services.gateway.rag.ingest.parsers import files
 from services.gateway.rag.ingest.service import IngestService
@@ -90,10 +90,10 @@ def _source(options: dict[str, str], content_type: str | None, content: bytes) -
 
 def _fields(text: str) -> dict[str, Value]:
     try:
-        fields = json.loads(text)
+        fields = read_object(text.encode(), name="fields")
     except ValueError:
         fields = None
-    if not isinstance(fields, dict) or not all(map(_is_value, fields.values())):
+    if fields is None or not all(map(_is_value, fields.values())):
         raise InvalidArgument(
             "BAD_FIELDS",
             "fields must be a JSON object whose values are numbers, strings, lists of strings or"

@@ -1,4 +1,6 @@
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -97,3 +99,25 @@ def test_a_media_type_has_no_parameters() -> None:
     assert bodies.content_type(request([], "Application/JSON; charset=utf-8")) == "application/json"
     assert bodies.content_type(Request({"type": "http", "headers": []})) == ""
     assert not bodies.is_form(request([], "application/json"))
+
+
+async def test_a_pause_in_a_body_counts_as_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(bodies, "PAUSE", 0.0)
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.read(Request({"type": "http", "headers": []}, receive), 4)
+    assert caught.value.reason == "BODY_CUT"
+
+
+async def test_a_large_object_and_a_small_one_are_read_alike() -> None:
+    large = {"text": "x" * 2**19}
+    assert await bodies.json_object(request([json.dumps(large).encode()])) == large
+
+
+@pytest.mark.parametrize("shape", [b'{"a":' * 60_000, b'{"a":[' + b"[]," * 300_000 + b"[]]}"])
+async def test_nested_and_numerous_values_are_refused(shape: bytes) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.json_object(request([shape]))
+    assert caught.value.reason == "BAD_JSON"

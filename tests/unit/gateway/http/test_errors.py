@@ -93,3 +93,9 @@ async def test_handlers_answer_in_our_shape() -> None:
     assert (response.status_code, body(response)["reason"]) == (404, "GONE")
     late = await handle_timeout(REQUEST, TimeoutError())
     assert (late.status_code, body(late)["reason"]) == (504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("respond", [error_response, openai_error_response])
+def test_a_body_that_is_too_large_has_its_own_status(respond: Any) -> None:
+    response = respond(InvalidArgument("BODY_TOO_LARGE", "Send a smaller one."))
+    assert response.status_code == 413

@@ -7,6 +7,7 @@ import pytest
 
 from services import deadlines
 from services.errors import DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
+from services.gateway.llm import client as client_module
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import upstream_error
 
@@ -168,3 +169,50 @@ async def test_without_a_server_nothing_is_sent() -> None:
         await model.complete(BODY)
     assert caught.value.reason == "NO_LANGUAGE_MODEL"
     await model.close()
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_is_followed_with_the_body(status: int) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/chat/completions":
+            return httpx.Response(status, headers={"Location": "/other/completions"})
+        return httpx.Response(
+            200, json={"path": request.url.path, "body": request.content.decode()}
+        )
+
+    reply = await client(answer).complete(BODY)
+    assert (reply["path"], json.loads(reply["body"])) == ("/other/completions", BODY)
+
+
+async def test_redirects_without_end_are_unavailable() -> None:
+    model = client(lambda request: httpx.Response(308, headers={"Location": str(request.url)}))
+    with pytest.raises(Unavailable):
+        await model.complete(BODY)
+
+
+@pytest.mark.parametrize("size", [client_module.MAX_ANSWER_BYTES, 0])
+async def test_an_answer_without_end_is_unavailable(size: int) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"data: " + b" " * size
+        while size:
+            yield b" "
+
+    class Endless(httpx.AsyncByteStream):
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return parts()
+
+    with pytest.raises(Unavailable):
+        await client(lambda _: httpx.Response(200, stream=Endless())).complete(BODY)
+    with pytest.raises(Unavailable):
+        await texts(client(lambda _: httpx.Response(200, stream=Endless())))
+
+
+async def test_an_error_response_without_end_is_read_in_part() -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 1000
+
+    with pytest.raises(Unavailable) as caught:
+        await client(lambda _: httpx.Response(500, stream=Endless())).complete(BODY)
+    assert caught.value.reason == "LANGUAGE_MODEL_REFUSED"

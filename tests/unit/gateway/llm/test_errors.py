@@ -57,16 +57,34 @@ def test_any_other_body_is_not_passed_on(body: bytes) -> None:
     assert "secret" not in str(vars(failure))
 
 
-def test_a_long_message_is_kept_across_replicas_but_not_without_limit() -> None:
-    failure = refused(400, json.dumps({"error": {"message": "x" * 5000}}).encode())
+@pytest.mark.parametrize("letter", ["x", "é", "字", "🙂"])
+def test_the_fields_are_bounded_in_bytes_and_fit_into_the_trailers(letter: str) -> None:
+    error = dict.fromkeys(ERROR, letter * 5000)
+    failure = refused(400, json.dumps({"error": error}).encode())
     upstream = upstream_error(error_details.from_dict(error_details.to_dict(failure)))
     assert upstream == upstream_error(failure)
     assert upstream is not None
-    assert upstream.message == "x" * 1024
+    size = len(letter.encode())
+    assert upstream.message == letter * (2048 // size)
+    assert upstream.type == upstream.param == upstream.code == letter * (128 // size)
+    trailers = error_details.trailers(failure)
+    assert sum(len(name) + len(value) * 4 / 3 for name, value in trailers) < 8192
+
+
+def test_a_long_body_is_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    refused(500, "字\xff".encode() * 5000 + b"\xff" * 5000)
+    assert len(vars(caplog.records[0])["body"].encode()) <= 1024
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("3", 3.0), ("", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None)]
+    ("header", "seconds"),
+    [
+        ("3", 3.0),
+        ("", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("²", None),
+        ("9" * 400, 86_400.0),
+    ],
 )
 def test_the_retry_hint_is_in_seconds(header: str, seconds: float | None) -> None:
     assert refused(429, b"", header).retry_after == seconds

@@ -1,0 +1,75 @@
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from services.gateway.json_reader import MAX_DEPTH, read_object
+
+
+def lists(depth: int) -> bytes:
+    """Return an object with lists in lists, so that it has this depth."""
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"a": [1, 2.5, None, True, {"b": "c"}]},
+        {"quotes": '"[{,', "backslash": "\\", "both": '\\"', "end": '\\\\"'},
+        {"text": "Ünïcode 🙂 \u2028"},
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_an_object_is_read_as_it_was_written(value: Any, ascii_only: bool) -> None:
+    assert read_object(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert read_object(b"\xef\xbb\xbf{}") == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"1", b'"a"', b"\xff", "{}".encode("utf-16"), b'{"a": ' + b"1" * 5000 + b"}"]
+    + [b'{"a": %b}' % value for value in (b"NaN", b"-Infinity", b"1e999", b'"\n"')],
+)
+def test_any_other_text_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="The body"):
+        read_object(text)
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\uDE42", rb"\ud83d \ude42", rb"\\\ud83d"])
+def test_half_a_surrogate_pair_is_refused(half: bytes) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        read_object(b'{"a": "%b"}' % half)
+
+
+def test_a_whole_surrogate_pair_is_a_character_and_an_escaped_backslash_starts_none() -> None:
+    assert read_object(rb'{"a": "\ud83d\ude42", "b": "\\ud83d"}') == {"a": "🙂", "b": r"\ud83d"}
+
+
+def test_the_depth_is_limited_before_the_parser_recurses() -> None:
+    assert read_object(lists(MAX_DEPTH))
+    for depth in (MAX_DEPTH + 1, 60_000, 10 * sys.getrecursionlimit()):
+        with pytest.raises(ValueError, match="nested deeper"):
+            read_object(lists(depth))
+
+
+def test_brackets_and_commas_in_strings_are_not_counted() -> None:
+    text = {"text": "[{," * 1000, "escaped": '"[' * 1000}
+    assert read_object(json.dumps(text).encode(), max_values=10) == text
+
+
+@pytest.mark.parametrize("values", [[[]] * 99, [1] * 99, ["a"] * 99, [{}] * 99, [{"a": 1}] * 99])
+def test_values_are_limited_before_they_are_created(values: list[object]) -> None:
+    text = json.dumps({"values": values}).encode()
+    assert read_object(text, max_values=300)
+    with pytest.raises(ValueError, match="more than 98 values"):
+        read_object(text, max_values=98)
+
+
+def test_strings_are_limited_before_they_are_split() -> None:
+    with pytest.raises(ValueError, match="more than 10 values"):
+        read_object(b'"' * 1_000_000, max_values=10)
