@@ -1,6 +1,6 @@
 """Writes the generated parts of the documentation: ``python -m tools.docs``, or ``make docs``.
 
-A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+A generated part is between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
 import ast

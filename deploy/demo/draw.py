@@ -90,7 +90,7 @@ def picture(one: Character) -> Image.Image:
 
 
 def visitor(one: Character) -> Image.Image:
-    """Draw a character rotated, mirrored, cropped and in other light, like a photo."""
+    """Draw a character rotated, mirrored, cropped and in different light, like a photo."""
     turned = picture(one).rotate(9, Image.Resampling.BICUBIC, fillcolor="#20202a")
     cropped = turned.crop((50, 60, 420, 430)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return ImageEnhance.Brightness(ImageEnhance.Color(cropped).enhance(0.6)).enhance(1.15)
@@ -136,7 +136,7 @@ def nothing(pen: Pen, skin: str) -> None:
 
 
 def both(draw: Callable[[Pen, float], None]) -> Callable[[Pen], None]:
-    """Return a function that draws something at each eye."""
+    """Return a function that draws something at the position of each eye."""
 
     def pair(pen: Pen) -> None:
         draw(pen, 190)

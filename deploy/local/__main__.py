@@ -39,7 +39,7 @@ class Stack:
         self._processes = Processes(state)
 
     def up(self) -> None:
-        """Start what does not run, wait until all is ready, and print the addresses."""
+        """Start what is not running, wait until everything is ready, and print the addresses."""
         settings = _settings()
         with self._stopped_on_failure() as started:
             choice = self.start_redis(started)
@@ -62,7 +62,7 @@ class Stack:
         print(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
 
     def status(self) -> None:
-        """Print which processes run."""
+        """Print which processes are running."""
         for name in ("redis", *SERVICES):
             process = self._processes.running(name)
             print(f"{name:9} {f'running, process {process.pid}' if process else 'not running'}")
@@ -88,10 +88,10 @@ class Stack:
         return choice
 
     def _must_start(self, name: str, settings: dict[str, str]) -> bool:
-        """Return whether a service does not run yet.
+        """Return whether a service still has to be started.
 
         Raises:
-            CannotStart: it runs with other settings.
+            CannotStart: it is running with other settings.
         """
         process = self._processes.running(name)
         if process is None:
@@ -99,7 +99,7 @@ class Stack:
         different = [key for key, value in settings.items() if process.settings.get(key) != value]
         if different:
             raise CannotStart(
-                f"{name} already runs with another value of {', '.join(different)}."
+                f"{name} is already running with another value of {', '.join(different)}."
                 " Run make down first."
             )
         return False

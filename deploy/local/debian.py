@@ -1,6 +1,6 @@
 """Unpacks the redis-server package of Debian 13 and its libraries without root.
 
-The module runs apt with folders of its own. Apt downloads from the mirrors that are configured on
+The module runs apt with separate folders. Apt downloads from the mirrors that are configured on
 this machine, checks the signature of the archive against Debian's keyring, resolves the
 dependencies, and verifies every download. The dynamic loader of the unpacked libc starts the
 program.
@@ -33,7 +33,7 @@ class CannotFetch(Exception):
 
 
 def fetch(folder: Path) -> None:
-    """Download the package and unpack it. The folder appears once everything is unpacked.
+    """Download the package and unpack it. The folder appears when everything is unpacked.
 
     Raises:
         CannotFetch: apt, a Debian mirror or the keyring is missing, or a step fails.
@@ -71,7 +71,7 @@ def command(folder: Path) -> list[str]:
 
 
 def _sources() -> str:
-    """Return the line of sources.list: the mirror of this machine, the keys of Debian."""
+    """Return the line for sources.list, with this machine's mirror and Debian's keys."""
     keyring = next((path for path in KEYRINGS if Path(path).exists()), None)
     if keyring is None:
         raise CannotFetch("Debian's keyring is missing. Install debian-archive-keyring.")
@@ -93,7 +93,7 @@ def _mirrors(folder: Path) -> list[str]:
 
 
 def _options(apt: Path) -> list[str]:
-    """Return the options that make apt use a folder of its own and the current user."""
+    """Return the options that make apt run as the current user in a separate folder."""
     settings = {
         "Dir::Etc::sourcelist": apt / "sources.list",
         "Dir::Etc::sourceparts": "-",

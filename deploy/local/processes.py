@@ -57,7 +57,7 @@ class Processes:
         return process
 
     def running(self, name: str) -> Process | None:
-        """Return the process with this name if it runs. Delete its record if it does not."""
+        """Return the process with this name if it is running. Delete its record if it does not."""
         process = self._recorded(name)
         is_alive = process is not None and _start_time(process.pid) == process.started
         if name in self._children:
@@ -68,7 +68,10 @@ class Processes:
         return None
 
     def stop(self, name: str, timeout: float = 20.0) -> bool:
-        """Terminate a process, and kill it after ``timeout`` seconds. Return whether it ran."""
+        """Terminate a process, and kill it after ``timeout`` seconds.
+
+        Return whether it was running.
+        """
         process = self.running(name)
         if process is None:
             return False

@@ -1,4 +1,4 @@
-"""Finds a Redis: the user's own, one on the PATH, a container, or Debian's package.
+"""Finds a Redis: the user's, one on the PATH, a container, or Debian's package.
 
 The choice is stored in ``redis.json``, so that later starts use the same Redis.
 """
@@ -73,11 +73,11 @@ class RedisChoice:
 
 
 def choose(state: Path, url: str) -> RedisChoice:
-    """Return the Redis at ``url`` if given, else the earlier choice, else the first one found.
+    """Return the Redis at ``url``, or the one chosen earlier, or the first one found.
 
     Args:
         state: folder for the choice and for the files of a managed Redis.
-        url: URL of the user's own Redis, or empty.
+        url: URL of the user's Redis, or empty.
 
     Raises:
         NoRedis: none is found, or the one at ``url`` is unreachable or lacks vector search.
@@ -147,7 +147,7 @@ def inspect(kind: str, url: str, command: list[str] | None = None) -> RedisChoic
 
 
 def inspect_running(choice: RedisChoice, state: Path) -> RedisChoice:
-    """Inspect a managed Redis that now runs, and store the result."""
+    """Inspect a managed Redis that has been started, and store the result."""
     return _write(state, inspect(choice.kind, choice.url, choice.command))
 
 
@@ -213,7 +213,7 @@ def _in_docker(state: Path) -> list[str]:
         if done.returncode == 0:
             return ["docker"]
         if b"daemon" in done.stderr and b"response" not in done.stderr:
-            return []  # no Docker engine runs
+            return []  # no Docker engine is running
     return []
 
 

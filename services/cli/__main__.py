@@ -1,6 +1,7 @@
 """The ``memetwin`` command, a gRPC client of the gateway.
 
-Other installs add commands, for example ``train``, by the entry point group ``memetwin.commands``.
+Other installs add commands, for example ``train``, through the entry point group
+``memetwin.commands``.
 """
 
 import os
@@ -25,7 +26,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 class PluginGroup(click.Group):
-    """A group that also has the commands of an entry point group, imported on use."""
+    """A group that also has the commands of an entry point group. It imports them on use."""
 
     entry_point_group = "memetwin.commands"
 
@@ -75,9 +76,9 @@ def main(context: click.Context, gateway: str) -> None:
 @click.option("--demo", is_flag=True, help="Load the texts and pictures of the demo.")
 @click.pass_obj
 def load(gateway: str, folder: Path | None, demo: bool) -> None:
-    """Load the pictures of a FOLDER as twins, titled by their file names.
+    """Load the pictures in a FOLDER as twins. The file names become the titles.
 
-    Pictures that are loaded already are skipped.
+    Skip pictures that are already loaded.
     """
     if not folder and not demo:
         raise click.UsageError("Name a FOLDER or use --demo.")
@@ -96,9 +97,9 @@ def load(gateway: str, folder: Path | None, demo: bool) -> None:
 @click.option("--collection", default="documents", show_default=True, help="Target collection.")
 @click.pass_obj
 def ingest(gateway: str, folder: Path, collection: str) -> None:
-    """Ingest the text, Markdown, HTML and PDF files of a FOLDER.
+    """Ingest the text, Markdown, HTML and PDF files in a FOLDER.
 
-    Files that have not changed are skipped.
+    Skip files that have not changed.
     """
     with gateway_channel(gateway) as channel:
         report = load_documents(channel, folder, collection)
@@ -107,16 +108,16 @@ def ingest(gateway: str, folder: Path, collection: str) -> None:
 
 @main.command()
 @click.option(
-    "--corpus", type=FILE, required=True, help="Documents: JSON lines of id, title, text."
+    "--corpus", type=FILE, required=True, help="Documents: JSON lines with id, title and text."
 )
-@click.option("--queries", type=FILE, required=True, help="Questions: JSON lines of id, text.")
+@click.option("--queries", type=FILE, required=True, help="Questions: JSON lines with id and text.")
 @click.option("--qrels", type=FILE, required=True, help="Judgements: query, document, relevance.")
-@click.option("--unanswerable", type=FILE, help="Unanswerable questions: JSON lines of text.")
-@click.option("--calibrate", is_flag=True, help="First calibrate refusals on these questions.")
+@click.option("--unanswerable", type=FILE, help="Unanswerable questions: JSON lines with text.")
+@click.option("--calibrate", is_flag=True, help="Calibrate refusals on these questions first.")
 @click.option("--rerank", is_flag=True, help="Rerank passages with the embedder's cross-encoder.")
-@click.option("--collection", help="Target collection. By default the corpus has its own.")
+@click.option("--collection", help="Collection to use. By default, each corpus has its own.")
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("evaluation.png"),
-              show_default=True, help="File for the charts (PNG).")  # fmt: skip
+              show_default=True, help="PNG file for the charts.")  # fmt: skip
 @click.pass_obj
 def evaluate(gateway: str, /, calibrate: bool, picture: Path, **task: Any) -> None:
     """Measure retrieval and refusals on a corpus, and draw charts."""
@@ -140,12 +141,12 @@ def cache() -> None:
 @cache.command()
 @click.option("--pairs", required=True, type=FILE,
               help='Labelled pairs: JSON lines of {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
-@click.option("--precision", default=0.95, show_default=True, help="Target precision of hits.")
+@click.option("--precision", default=0.95, show_default=True, help="Target share of right hits.")
 @click.option("--curve", type=click.Path(dir_okay=False, path_type=Path),
-              help="File for a chart of precision over hit ratio (SVG).")  # fmt: skip
+              help="SVG file for a chart of precision over hit ratio.")  # fmt: skip
 @click.pass_obj
 def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -> None:
-    """Find the bounds that reach a target precision on your own pairs of questions."""
+    """Find the bounds that reach a target precision on your pairs of questions."""
     with gateway_channel(gateway) as channel:
         try:
             bounds = calibration.calibrate(channel, pairs, precision)
@@ -163,7 +164,7 @@ main.add_command(tune)
 
 
 def _finish(reports: list[Report]) -> None:
-    """Print reports and exit; the exit status is 1 if one of the loads failed completely."""
+    """Print reports and exit, with status 1 if one of the loads failed completely."""
     for report in reports:
         click.echo(report.summary())
         for problem in report.problems:

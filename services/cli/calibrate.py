@@ -1,4 +1,4 @@
-"""``memetwin cache calibrate``: bounds for a target precision, from a file of labelled pairs."""
+"""``memetwin cache calibrate``: finds the bounds for a target precision on labelled pairs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-60 -20 {size} {size}
 
 
 def calibrate(channel: grpc.Channel, file: Path, precision: float) -> cache_pb2.CalibrateResponse:
-    """Calibrate the cache on a file of labelled pairs, one JSON object a line.
+    """Calibrate the cache on a file of labelled pairs, one JSON object per line.
 
     Raises:
         ValueError: a line is not a labelled pair.

@@ -1,4 +1,4 @@
-"""Opens the channels of the commands: addresses, message limits and the API key."""
+"""Opens the commands' channels to the services: addresses, message limits and the API key."""
 
 import os
 from collections.abc import Callable

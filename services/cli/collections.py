@@ -1,4 +1,4 @@
-"""Finds the search collection that a reader means by a name."""
+"""Finds the search collection that a user means by a name."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 
 TIMEOUT = 30
-# The gateway keeps the chunks of a collection of documents in a search collection of this prefix.
+# The gateway keeps the chunks of documents in search collections with this prefix.
 DOCUMENTS_PREFIX = "documents-"
-# Prefixes of the gateway's other search collections, which nobody asks for by name.
+# Prefixes of the gateway's other search collections, which users do not name.
 _INTERNAL_PREFIXES = ("cache-", "twins-", "twin-titles-")
 
 
 def resolve(stub: search_pb2_grpc.SearchServiceStub, name: str) -> str:
-    """Return the name of a search collection: ``name`` itself, else that of the documents ``name``.
+    """Return the search collection ``name``, or that of the documents ``name``.
 
     Raises:
         click.ClickException: neither exists; the message lists the collections that do.
@@ -40,7 +40,7 @@ def _exists(stub: search_pb2_grpc.SearchServiceStub, name: str) -> bool:
 
 
 def _names(stub: search_pb2_grpc.SearchServiceStub) -> list[str]:
-    """Return the names that a reader knows, in alphabetical order."""
+    """Return the names that users know, in alphabetical order."""
     names, request = [], search_pb2.ListCollectionsRequest(page_size=1000)
     while True:
         reply: Any = stub.ListCollections(request, timeout=TIMEOUT)

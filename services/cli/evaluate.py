@@ -66,7 +66,7 @@ def describe_calibration(calibration: rag_pb2.CalibrateRefusalsResponse) -> str:
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON objects, one a line. ``_id`` is renamed to ``id``."""
+    """Read a file of JSON objects, one per line. ``_id`` is renamed to ``id``."""
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
     return [row | {"id": str(row.get("_id", row.get("id", "")))} for row in rows]
 

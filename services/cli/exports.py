@@ -1,6 +1,6 @@
-"""``memetwin export`` and ``memetwin import``: a collection as a file.
+"""``memetwin export`` and ``memetwin import``: write a collection to a file and read it back.
 
-The file is a sequence of ``ExportCollectionResponse``, each with its length as a varint before it.
+The file is a sequence of ``ExportCollectionResponse`` messages. Each follows its length, a varint.
 The first one holds the collection, the others its documents.
 """
 
@@ -26,7 +26,7 @@ Part = search_pb2.ExportCollectionResponse
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 @search_option()
 def export(collection: str, file: Path, search: str) -> None:
-    """Write a COLLECTION and all of its documents to a FILE."""
+    """Write a COLLECTION and all its documents to a FILE."""
     unfinished = file.with_name(f"{file.name}.part")
     try:
         target: Any  # the type stubs of protobuf allow BytesIO only
@@ -47,13 +47,13 @@ def export(collection: str, file: Path, search: str) -> None:
 
 @click.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="New name of the collection.")
+@click.option("--name", help="Name of the collection; by default the name in the file.")
 @click.option("--any-engine", is_flag=True, help="Use the default engine of the server.")
 @search_option()
 def import_file(file: Path, name: str | None, any_engine: bool, search: str) -> None:
-    """Create a collection from a FILE of the export command.
+    """Create a collection from a FILE that the export command wrote.
 
-    The documents are added if the collection exists.
+    If the collection exists, add the documents to it.
     """
     with channel(search) as search_channel, file.open("rb") as source:
         stub = search_pb2_grpc.SearchServiceStub(search_channel)

@@ -30,7 +30,7 @@ class Report:
 
     Attributes:
         kind: what was loaded, for example ``pictures``.
-        unchanged: number of items that the stack had already.
+        unchanged: number of items that the stack already had.
         problems: one line for each item that failed.
         warnings: one line for each warning about an item that was loaded.
     """
@@ -55,7 +55,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether there were problems and the stack has none of the items."""
+        """Whether there were problems and no item is in the stack."""
         return bool(self.problems) and not self.loaded and not self.unchanged
 
     def summary(self) -> str:
@@ -91,7 +91,7 @@ def load_pictures(channel: grpc.Channel, folder: Path) -> Report:
 
 
 def load_texts(channel: grpc.Channel, file: Path) -> Report:
-    """Ingest a file of texts, one JSON object a line: id, title, text, year, tags, origin.
+    """Ingest a file of texts, one JSON object per line: id, title, text, year, tags, origin.
 
     Raises:
         grpc.RpcError: the gateway refuses the call or is unreachable.

@@ -11,7 +11,7 @@ STAGES = ("embed", "search", "arrange", "rerank", "total")
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The response to a question: documents, best first, and seconds by stage."""
+    """The response to a question: the documents, best first, and the seconds of each stage."""
 
     documents: list[str]
     refused: bool

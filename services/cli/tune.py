@@ -1,4 +1,4 @@
-"""``memetwin tune``: recall, latency and memory of an index as a table and charts."""
+"""``memetwin tune``: shows the recall, latency and memory of indexes in a table and charts."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -64,7 +64,7 @@ def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_pa
             assert text in tiles, tiles
         assert "tokens saved\n36" in tiles  # three times 7 and 5
         assert "money saved\n0.17" in tiles  # three times .057
-        assert "seconds of a model saved\n6" in tiles
+        assert "seconds of generation saved\n6" in tiles
         assert page.locator("#curves svg").count() == 6
         assert page.locator("#curves circle").count() >= 6
         rows = page.locator("#latencies tr").all_inner_texts()

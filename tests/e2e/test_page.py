@@ -50,7 +50,7 @@ def test_a_question_shows_its_answer_and_then_the_cache(page: Any) -> None:
     ask_until_it_shows(page, "from the cache")  # the gateway stores an answer after returning it
     page.fill("#question", "What is the boiling point of tungsten?")
     page.click("#ask button")
-    shows(page, "#answer", "Nothing here")
+    shows(page, "#answer", "No document answers that")
 
 
 def test_a_document_that_is_dropped_can_be_asked_about(page: Any) -> None:
@@ -63,7 +63,7 @@ def test_a_document_that_is_dropped_can_be_asked_about(page: Any) -> None:
             dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, cancelable: true }));
         }"""
     )
-    shows(page, "#answer", "wardens.txt: 1 passages to ask about")
+    shows(page, "#answer", "wardens.txt: 1 passage stored")
     shows(page, "#answer .error", "broken.pdf")
     page.fill("#question", "What is the warden of valley nine called?")
     page.click("#ask button")
@@ -72,7 +72,7 @@ def test_a_document_that_is_dropped_can_be_asked_about(page: Any) -> None:
 
 def test_a_file_that_is_no_picture_shows_an_error(page: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"not a picture")
     with page.expect_response("**/v1/twins*") as reply:
         page.set_input_files("#file", bad)
     assert reply.value.status == 400

@@ -66,7 +66,7 @@ class Table:
 
     @cached_property
     def same(self) -> NDArray[np.float32]:
-        """1 where a pair asks the same, else 0."""
+        """1 for pairs that ask the same, 0 for the others."""
         return np.array([pair.same for pair in self.pairs], np.float32)
 
     def interactions(self, rows: Any = slice(None)) -> NDArray[np.float32]:
@@ -79,7 +79,7 @@ class Table:
 def probabilities(
     verifier: Verifier, pairs: Sequence[LabelledPair], one: Any, other: Any, digest: str
 ) -> NDArray[np.float64]:
-    """Return the probability of each pair; its vectors are rows of ``one`` and ``other``."""
+    """Return the probability of each pair, whose vectors are rows of ``one`` and ``other``."""
     return np.array(
         [
             verifier.probability(
@@ -93,7 +93,7 @@ def probabilities(
 
 
 def recall(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float:
-    """Return the largest recall that a bound reaches at this precision or better."""
+    """Return the largest recall of any bound that reaches this precision."""
     _, served, correct = served_at(scores, same)
     return float(correct[correct >= precision * served].max(initial=0) / max(same.sum(), 1))
 
@@ -109,7 +109,7 @@ def recall_intervals(
 
 
 def tables(scores: NDArray[Any], cosines: NDArray[Any], same: NDArray[Any]) -> str:
-    """Return Markdown tables: recall at two precisions beside the cosine's, and calibration."""
+    """Return Markdown tables of recall at two precisions, beside the cosine's, and calibration."""
     lines = [
         f"{len(same)} held-out pairs, of which {int(same.sum())} ask the same; 95 % intervals by"
         f" {BOOTSTRAPS} bootstraps.",
@@ -141,7 +141,10 @@ def _calibration_table(scores: NDArray[Any], same: NDArray[Any]) -> list[str]:
 
 
 def card(verifier: Verifier, held_out: Table, digest: str, counts: dict[str, int]) -> str:
-    """Return a verifier's card, measured on held-out pairs; ``counts`` sizes each part."""
+    """Return a verifier's card, measured on held-out pairs.
+
+    ``counts`` has the size of each part.
+    """
     one, other = held_out.vectors[held_out.one], held_out.vectors[held_out.other]
     scores = probabilities(verifier, held_out.pairs, one, other, digest)
     measured = tables(scores, held_out.cosines, held_out.same > 0)

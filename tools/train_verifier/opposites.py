@@ -49,7 +49,7 @@ def renumber(text: str, rng: random.Random) -> str:
 
 
 def rename(text: str, rng: random.Random) -> str:
-    """Replace one name by another."""
+    """Replace one name with another."""
     matches = list(_NAME.finditer(text))
     if not matches:
         return text
@@ -58,7 +58,7 @@ def rename(text: str, rng: random.Random) -> str:
 
 
 def replace_antonym(text: str, rng: random.Random) -> str:
-    """Replace one word by its antonym."""
+    """Replace one word with its antonym."""
     matches = [match for match in _WORD.finditer(text) if match[0] in _ANTONYMS_OF]
     if not matches:
         return text
@@ -87,7 +87,7 @@ CONTRADICTIONS: dict[str, Transform] = {
 def generate(
     texts: Iterable[str], transform: Transform, limit: int, seed: int = 1
 ) -> list[tuple[str, str]]:
-    """Return at most ``limit`` pairs of a text and its transform, without unchanged texts."""
+    """Return at most ``limit`` pairs of a text and its changed version, without unchanged texts."""
     rng = random.Random(seed)  # noqa: S311 - not a secret
     pairs: list[tuple[str, str]] = []
     for text in texts:

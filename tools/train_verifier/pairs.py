@@ -9,13 +9,14 @@ from pathlib import Path
 from services.errors import InvalidArgument
 from services.gateway.cache.labelled_pairs import LabelledPair, component_representatives
 
-# Hashes modulo 100 below the first number are held out, and below the second calibrate.
+# Pairs whose hash modulo 100 is below the first number are held out; those below the second
+# calibrate.
 HELD_OUT_END, CALIBRATION_END = 26, 36
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs to train on, to calibrate with and to measure on; no question is in two parts."""
+    """Pairs for training, calibration and measurement; no question is in two parts."""
 
     train: list[LabelledPair]
     calibration: list[LabelledPair]
@@ -43,7 +44,7 @@ def read(path: Path) -> list[LabelledPair]:
 
 
 def split(pairs: Sequence[LabelledPair]) -> Split:
-    """Split pairs in three parts; directly or indirectly connected questions stay together.
+    """Split pairs into three parts; directly or indirectly connected questions stay together.
 
     A hash of the component's representative chooses the part, so the split is the same everywhere.
     """

@@ -27,13 +27,13 @@ from tools.train_verifier.card import Table, card
 
 NETWORKS, EPOCHS, BATCH = 3, 12, 256
 CONTRADICTIONS_OF_A_KIND, PARAPHRASES = 1500, 3000
-_MIN_TEXTS = 2  # stems of fewer texts count as the rarest
+_MIN_TEXTS = 2  # stems in fewer texts count as the rarest
 
 
 class Network(nn.Module):
-    """Sends features and vector interactions through a layer each, then both through one.
+    """A layer for the features, a layer for the vector interactions, and one layer over both.
 
-    The names of the layers are those of the arrays in the weights' file.
+    The layers have the names of the arrays in the weights file.
     """
 
     def __init__(self, features: int, dimensions: int) -> None:
@@ -95,7 +95,7 @@ def generated_pairs(texts: Sequence[str], seed: int) -> list[LabelledPair]:
 
 
 def fit(training: Table, calibration: Table, digest: str, seed: int) -> dict[str, NDArray[Any]]:
-    """Train trees and networks on one table, calibrate their sum on another; return the arrays."""
+    """Train trees and networks on one table and calibrate their sum on another."""
     rarity = _rarity(distinct_texts(training.pairs))
     for table in (training, calibration):
         table.features = _features(table, rarity)
@@ -176,7 +176,7 @@ def _features(table: Table, rarity: dict[str, float]) -> NDArray[np.float64]:
 
 
 def _rarity(texts: Sequence[str]) -> dict[str, float]:
-    """Return the inverse document frequency of stems: 0 in every text, near 1 in two."""
+    """Return the inverse document frequency of stems, scaled from 0 to nearly 1."""
     counts = Counter(stem for text in texts for stem in {*LexicalText(text).content})
     log_total = math.log(len(texts))
     return {
@@ -187,13 +187,13 @@ def _rarity(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _logistic_curve(scores: NDArray[Any], same: NDArray[Any]) -> NDArray[np.float32]:
-    """Return slope and shift of the logistic curve from scores to probabilities (Platt scaling)."""
+    """Return slope and shift of the logistic curve of probability over score (Platt scaling)."""
     fitted = LogisticRegression(C=1e6).fit(scores.reshape(-1, 1), same)
     return np.array([fitted.coef_[0, 0], fitted.intercept_[0]], np.float32)
 
 
 def tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any]]:
-    """Return trees as tables of equal length; the model's baseline becomes a tree of one leaf."""
+    """Return trees as tables of equal length. The model's baseline becomes a tree with one leaf."""
     grown = [round_[0].nodes for round_ in trees._predictors]
     shape = (len(grown) + 1, max(map(len, grown)))
     own = np.tile(np.arange(shape[1], dtype=np.int16), (shape[0], 1))
@@ -217,7 +217,7 @@ def tree_tables(trees: HistGradientBoostingClassifier) -> dict[str, NDArray[Any]
 
 
 async def _embed(address: str, texts: Sequence[str]) -> tuple[NDArray[np.float32], str]:
-    """Return the unit vectors of texts by a running embedder, and its model's digest."""
+    """Embed texts with a running embedder; return the unit vectors and the model's digest."""
     rows, digest = [], ""
     async with grpc_channel.dial(address) as channel:
         embedder = EmbedderClient(channel)

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 
 class _Server(uvicorn.Server):
-    """Installs no signal handlers: the gRPC server's end the process."""
+    """Installs no signal handlers, because those of the gRPC server end the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,4 +1,5 @@
-// The cache's numbers, from /v1/cache/stats, again every ten seconds. The key stays in this tab.
+// Shows the cache's statistics from /v1/cache/stats, and updates them every ten seconds.
+// The key stays in this tab.
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
@@ -39,12 +40,12 @@ function showTiles(stats) {
     tile("exact hits", counted(stats.exact)),
     tile("semantic hits", counted(stats.semantic)),
     tile("misses", counted(stats.misses)),
-    tile("not asked", counted(stats.bypasses), "passed through, or the cache was away"),
-    tile("wrong among judged hits", judged ? percent(stats.wrong_ratio.value) : "none judged",
+    tile("bypasses", counted(stats.bypasses), "requested, not cacheable, or the cache failed"),
+    tile("wrong hits, of those judged", judged ? percent(stats.wrong_ratio.value) : "none judged",
       judged ? interval(stats.wrong_ratio) : ""),
     tile("tokens saved", counted(Number(stats.saved.prompt_tokens) + Number(stats.saved.completion_tokens)),
-      `${counted(stats.saved.completion_tokens)} of them written`),
-    tile("seconds of a model saved", counted(Math.round(stats.saved.seconds))),
+      `${counted(stats.saved.completion_tokens)} of them completion tokens`),
+    tile("seconds of generation saved", counted(Math.round(stats.saved.seconds))),
     tile("money saved", stats.saved_money.toFixed(2), "at MEMETWIN_LLM_PRICES"),
   );
 }
@@ -105,13 +106,13 @@ function showCurves(points) {
       { name: "semantic", values: shared((point) => Number(point.semantic)) },
       { name: "misses", values: shared((point) => Number(point.misses)) },
     ], percent),
-    figure("wrong among judged hits", [{
+    figure("wrong hits, of those judged", [{
       name: "wrong",
       values: judged.map((point) => [point.start, point.wrong / (Number(point.right) + Number(point.wrong))]),
     }], percent),
-    figure("saved since a day ago", [{ name: "tokens", values: running(points, tokens) }], (most) => counted(Math.round(most))),
-    figure("saved since a day ago", [{ name: "money", values: running(points, (point) => point.saved_money) }], (most) => most.toFixed(4)),
-    figure("saved since a day ago", [{ name: "seconds of a model", values: running(points, (point) => point.saved.seconds) }], (most) => most.toFixed(1)),
+    figure("saved in the last day", [{ name: "tokens", values: running(points, tokens) }], (most) => counted(Math.round(most))),
+    figure("saved in the last day", [{ name: "money", values: running(points, (point) => point.saved_money) }], (most) => most.toFixed(4)),
+    figure("saved in the last day", [{ name: "seconds of generation", values: running(points, (point) => point.saved.seconds) }], (most) => most.toFixed(1)),
     figure("p50 of lookups, ms", ["exact", "semantic", "miss"].map((kind) => ({ name: kind, values: took(kind) })), (most) => most.toFixed(2)),
   );
 }

@@ -1,5 +1,5 @@
-// The page: a photo goes to /v1/twins, a question to /v1/ask, a document that is dropped to /v1/documents.
-// Nothing is kept in the browser.
+// Sends photos to /v1/twins, questions to /v1/ask, and dropped documents to /v1/documents.
+// Nothing is stored in the browser.
 
 const $ = (id) => document.getElementById(id);
 let photo = null;
@@ -47,7 +47,7 @@ async function find() {
   if (!photo) return;
   const mine = ++search;
   const metric = document.querySelector("[name=metric]:checked").value;
-  say("Looking …");
+  say("Searching …");
   try {
     const { body } = await call(`/v1/twins?metric=${metric}&limit=6`, {
       method: "POST",
@@ -55,10 +55,10 @@ async function find() {
       body: photo,
     });
     if (mine !== search) return;
-    if (!body.twins.length) return say("No memes are loaded yet: run make up, or memetwin load FOLDER.");
+    if (!body.twins.length) return say("No memes are loaded yet. Run make up, or memetwin load FOLDER.");
     show(body.twins);
     const milliseconds = (body.timings.total * 1000).toFixed(0);
-    say(`Found by ${metric} in ${milliseconds} ms. Your photo was looked at, not kept.`);
+    say(`Found by ${metric} in ${milliseconds} ms. Your photo was not stored.`);
   } catch (error) {
     if (mine === search) say(error.message, true);
   }
@@ -90,7 +90,7 @@ $("camera").addEventListener("click", async () => {
     $("video").hidden = $("shoot").hidden = false;
     $("photo").hidden = true;
   } catch {
-    say("The browser gave no camera; choose a photo instead.", true);
+    say("The browser has no access to a camera. Choose a photo instead.", true);
   }
 });
 
@@ -109,7 +109,7 @@ async function takeIn(files) {
   const form = new FormData();
   form.append("collection", COLLECTION);
   for (const file of files) form.append("file", file);
-  const told = (receipt) => `${receipt.id}: ${receipt.reason ? receipt.message : `${receipt.chunks} passages to ask about`}`;
+  const told = (receipt) => `${receipt.id}: ${receipt.reason ? receipt.message : `${receipt.chunks} ${receipt.chunks === 1 ? "passage" : "passages"} stored`}`;
   $("answer").replaceChildren(element("p", "Reading …", { className: "meta" }));
   try {
     const { body } = await call("/v1/documents", { method: "POST", body: form });
@@ -144,7 +144,7 @@ function answerNodes({ body, headers }, seconds) {
   const nodes = [];
   if (body.refusal) {
     const best = body.refusal.best_score.toFixed(2);
-    nodes.push(element("p", `Nothing here answers that (the nearest passage scores ${best}).`));
+    nodes.push(element("p", `No document answers that. The best passage scores ${best}.`));
   } else if (body.writer === "WRITER_EXTRACTIVE") {
     nodes.push(element("p", "No language model is set; these sentences answer best:"));
     nodes.push(...body.citations.map((citation) => {
@@ -164,7 +164,7 @@ function answerNodes({ body, headers }, seconds) {
 $("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const started = performance.now();
-  $("answer").replaceChildren(element("p", "Looking …", { className: "meta" }));
+  $("answer").replaceChildren(element("p", "Searching …", { className: "meta" }));
   try {
     const reply = await call("/v1/ask", {
       method: "POST",
