@@ -1,5 +1,6 @@
 """Decides which chat requests may be cached, and builds their cache keys."""
 
+from itertools import takewhile
 from typing import Any
 
 from services.errors import InvalidArgument
@@ -20,6 +21,9 @@ _BYPASS_FIELDS = (
     *("logprobs", "top_logprobs", "audio"),
 )
 _SYSTEM_ROLES = ("system", "developer")
+_TEXT_ROLES = (*_SYSTEM_ROLES, "user", "assistant")
+# Entries of another version are never served, since their keys may leave out a part of the request.
+_KEY_VERSION = 2
 # The default of OpenAI's API.
 _DEFAULT_TEMPERATURE = 1.0
 
@@ -61,14 +65,16 @@ def _context(body: Json, messages: list[Json]) -> Context:
         for name, value in body.items()
         if name not in _NOT_PARAMETERS and value is not None
     }
-    system = [message for message in messages if _is_system(message)]
-    history = [message for message in messages[:-1] if not _is_system(message)]
+    if extras := _extras(messages[-1]):
+        parameters["messages"] = extras  # no field of the body has this name here
+    # The system messages before the conversation. Later ones keep their place in the history.
+    system = list(takewhile(_is_system, messages))
     return Context(
-        model=f"chat:{body.get('model')}",
+        model=f"chat/{_KEY_VERSION}:{body.get('model')}",
         parameters=parameters,
         system_prompt=canonical(_transcript(system)).decode(),
         response_format=canonical(body.get("response_format")).decode(),
-        history=_transcript(history),
+        history=_transcript(messages[len(system) : -1]),
     )
 
 
@@ -86,10 +92,9 @@ def _is_cool(body: Json, max_temperature: float) -> bool:
 def _is_text_only(messages: list[Json]) -> bool:
     """Return whether all messages are text, and the last one is the user's."""
     return messages[-1].get("role") == "user" and all(
-        isinstance(message.get("role"), str)
+        message.get("role") in _TEXT_ROLES
         and _text(message.get("content"))
         and not message.get("tool_calls")
-        and message["role"] not in ("tool", "function")
         for message in messages
     )
 
@@ -110,9 +115,17 @@ def _transcript(messages: list[Json]) -> list[tuple[str, str]]:
 
 
 def _speaker(message: Json) -> str:
-    """Return the role of a message, and its name if it has one."""
-    role, name = message["role"], message.get("name")
-    return f"{role}:{name}" if name else str(role)
+    """Return the role of a message, with its fields besides the content."""
+    extras = _extras(message)
+    return f"{message['role']}:{extras}" if extras else str(message["role"])
+
+
+def _extras(message: Json) -> str:
+    """Return the fields of a message besides its role and content, for example its name."""
+    extras = {
+        name: value for name, value in message.items() if value and name not in ("role", "content")
+    }
+    return canonical(extras).decode() if extras else ""
 
 
 def _is_system(message: Json) -> bool:

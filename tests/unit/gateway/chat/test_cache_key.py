@@ -91,9 +91,70 @@ def test_all_that_an_answer_depends_on_makes_a_difference() -> None:
     assert len({(one.context.fingerprint, one.prompt) for one in keys}) == len(keys)
 
 
-def test_a_name_is_part_of_the_history() -> None:
-    named = {"role": "user", "name": "Ann", "content": "Hello."}
-    assert key(messages=[named, QUESTION]).context.history == [("user:Ann", "Hello.")]
+SYSTEM = {"role": "system", "content": "Be brief."}
+HELLO = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hi."}]
+
+
+def test_a_system_message_keeps_its_place() -> None:
+    developer = {"role": "developer", "content": "Be kind."}
+    orders = [
+        [SYSTEM, *HELLO, QUESTION],
+        [HELLO[0], SYSTEM, HELLO[1], QUESTION],
+        [*HELLO, SYSTEM, QUESTION],
+        [SYSTEM, developer, *HELLO, QUESTION],
+        [developer, SYSTEM, *HELLO, QUESTION],
+        [SYSTEM, *HELLO, developer, QUESTION],
+        [developer, *HELLO, SYSTEM, QUESTION],
+    ]
+    keys = {key(messages=messages).context.fingerprint for messages in orders}
+    assert len(keys) == len(orders)
+
+
+def test_only_the_first_system_messages_are_the_system_prompt() -> None:
+    context = key(messages=[SYSTEM, QUESTION]).context
+    assert context.history == []
+    later = key(messages=[*HELLO, SYSTEM, QUESTION]).context
+    assert later.history == [("user", "Hello."), ("assistant", "Hi."), ("system", "Be brief.")]
+    assert later.parts["system_prompt"] == key().context.parts["system_prompt"]
+
+
+def test_a_name_is_part_of_the_key() -> None:
+    def named(message: dict[str, Any], name: str) -> dict[str, Any]:
+        return message | {"name": name}
+
+    conversations = [
+        [QUESTION],
+        [named(QUESTION, "Ann")],
+        [named(QUESTION, "Bob")],
+        [*HELLO, QUESTION],
+        [named(HELLO[0], "Ann"), HELLO[1], QUESTION],
+        [*HELLO, named(QUESTION, "Ann")],
+        [SYSTEM, QUESTION],
+        [named(SYSTEM, "Ann"), QUESTION],
+    ]
+    keys = {key(messages=messages).context.fingerprint for messages in conversations}
+    assert len(keys) == len(conversations)
+    assert key(messages=[named(QUESTION, "Ann")]).prompt == "Hi?"
+    assert key(messages=[named(QUESTION, "")]) == key()
+
+
+def test_other_fields_of_a_message_are_part_of_the_key() -> None:
+    thoughtful = HELLO[1] | {"reasoning_content": "A greeting."}
+    echoed = HELLO[1] | {"refusal": None, "annotations": []}
+    plain, other, same = (
+        key(messages=[HELLO[0], message, QUESTION]) for message in (HELLO[1], thoughtful, echoed)
+    )
+    assert plain == same
+    assert plain.context.fingerprint != other.context.fingerprint
+
+
+def test_a_role_cannot_pose_as_a_named_speaker() -> None:
+    posing = {"role": 'user:{"name":"Ann"}', "content": "Hello."}
+    assert read(messages=[posing, QUESTION]).cache_request is None
+
+
+def test_entries_of_an_earlier_key_are_not_found() -> None:
+    assert key(model="m").context.model == "chat/2:m"
 
 
 def test_a_request_says_how_it_is_delivered() -> None:
