@@ -8,7 +8,7 @@ from services.gateway.rag.types import Citation, Passage
 
 _MARK = re.compile(r"\[(\d{1,4})\]")
 _UNFINISHED_MARK = re.compile(r"\[\d{0,4}\Z")
-_LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?]?\s*")
+_LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?。！？]?\s*")
 
 
 class MarkFilter:

@@ -1,6 +1,8 @@
 """Writes answers without a language model: quotes the sentences nearest to the question."""
 
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.citations import cite
@@ -11,6 +13,7 @@ MAX_QUOTES = 3
 MAX_SENTENCES = 48
 # A sentence is quoted only if its cosine is at least this share of the best one's.
 _MIN_RELATIVE_SCORE = 0.6
+_NOT_WORDS = re.compile(r"\W+")
 
 
 class ExtractiveWriter:
@@ -25,9 +28,7 @@ class ExtractiveWriter:
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:
         """Yield the best sentences in the order of their passages, then the Draft."""
-        candidates = [(passage, span) for passage in passages for span in sentences(passage.text)][
-            :MAX_SENTENCES
-        ]
+        candidates = list(islice(_candidates(passages), MAX_SENTENCES))
         texts = [f"{passage.title}: {span.of(passage.text)}" for passage, span in candidates]
         question = await self._embedder.embed_queries([request.question])
         rows = (await self._embedder.embed_documents(texts)).rows
@@ -47,3 +48,15 @@ class ExtractiveWriter:
             text += f" “{quote}”"
             citations.append(cite(passage, span, Span(start, start + len(quote))))
         return Draft(text, citations, list(passages))
+
+
+def _candidates(passages: Sequence[Passage]) -> Iterator[tuple[Passage, Span]]:
+    """Yield the sentences of passages; of sentences with the same words only the first."""
+    known: set[str] = set()
+    for passage in passages:
+        for span in sentences(passage.text):
+            sentence = span.of(passage.text)
+            words = _NOT_WORDS.sub(" ", sentence).strip().casefold() or sentence
+            if words not in known:
+                known.add(words)
+                yield passage, span

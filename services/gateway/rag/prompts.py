@@ -11,9 +11,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.gateway.digests import digest
 from services.gateway.rag.types import Passage
 
 Message = dict[str, str]
+_EXAMPLE = Passage("", "", "", 0.0, 0.0, "", "", 0, 0)
 _HISTORY_SHARE = 1 / 4
 _SAFETY_FACTOR = 1.25
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>[]|\x7f\x85\u2028\u2029"}
@@ -36,7 +38,12 @@ class Prompt:
     @property
     def size(self) -> int:
         """The size of all messages in bytes."""
-        return sum(len(one["content"].encode()) for one in self.messages)
+        return _size(self.messages)
+
+
+def template_digest() -> str:
+    """Return a digest of the prompt's wording, which changes whenever the wording does."""
+    return digest(_messages("", "", [], [_quote("", 1, _EXAMPLE)]))
 
 
 class TokenEstimator:
@@ -75,30 +82,39 @@ def build(
     """
     key = secrets.token_hex(8)
     latest = _latest(history, estimator, int(max_tokens * _HISTORY_SHARE))
-    for count in range(len(passages), 0, -1):
-        prompt = _prompt(key, question, latest, passages[:count])
-        if estimator.estimate(prompt.size) <= max_tokens:
-            return prompt
-    return _prompt(key, question, [], passages[:1])
+    size = _size(_messages(key, question, latest, []))
+    quotes: list[str] = []
+    for number, passage in enumerate(passages, 1):
+        quote = _quote(key, number, passage)
+        size += len(quote.encode())
+        if estimator.estimate(size) > max_tokens:
+            # The best passage is always in the prompt. It may take the place of the history.
+            if not quotes:
+                quotes, latest = [quote], []
+            break
+        quotes.append(quote)
+    return Prompt(_messages(key, question, latest, quotes), list(passages[: len(quotes)]))
 
 
-def _prompt(
-    key: str, question: str, history: Sequence[Message], passages: Sequence[Passage]
-) -> Prompt:
-    quoted = "\n".join(_quote(key, number, one) for number, one in enumerate(passages, 1))
+def _messages(
+    key: str, question: str, history: Sequence[Message], quotes: Sequence[str]
+) -> list[Message]:
     instruction = f"The question, to be answered from the passages above: {question}"
-    messages = [
+    return [
         {"role": "system", "content": _SYSTEM.format(key=key)},
         *history,
-        {"role": "user", "content": f"{quoted}\n\n{instruction}"},
+        {"role": "user", "content": f"{''.join(quotes)}\n{instruction}"},
     ]
-    return Prompt(messages, list(passages))
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(one["content"].encode()) for one in messages)
 
 
 def _quote(key: str, number: int, passage: Passage) -> str:
     content = {"title": passage.title, "section": passage.section, "text": passage.text}
     data = json.dumps(content, ensure_ascii=False).translate(_ESCAPES)
-    return f"{key} passage {number} begins\n{data}\n{key} passage {number} ends"
+    return f"{key} passage {number} begins\n{data}\n{key} passage {number} ends\n"
 
 
 def _latest(
@@ -110,5 +126,5 @@ def _latest(
         size += len(content.encode())
         if estimator.estimate(size) > max_tokens:
             break
-        messages.insert(0, {"role": role, "content": content})
-    return messages
+        messages.append({"role": role, "content": content})
+    return messages[::-1]

@@ -53,3 +53,17 @@ async def test_only_the_first_sentences_are_embedded() -> None:
         pass
     assert len(embedder.embedded) == MAX_SENTENCES
     assert embedder.embedded[0] == "T: Sentence 0."
+
+
+async def test_a_sentence_is_quoted_once() -> None:
+    first = passage("The otter swims in the river. The heron waits.", "a")
+    again = passage("The heron sleeps. The otter  swims in\nthe river!", "b")
+    draft = await write("Where does the otter swim in the river?", first, again)
+    assert [(one.document, one.quote) for one in draft.citations] == [
+        ("a", "The otter swims in the river.")
+    ]
+
+
+async def test_a_passage_without_words_can_be_quoted() -> None:
+    draft = await write("?!", passage("?!", "a"), passage("?!", "b"))
+    assert [one.quote for one in draft.citations] == ["?!"]

@@ -86,3 +86,33 @@ def test_reported_token_counts_lower_the_estimate_but_never_below_them() -> None
     passages = [passage("word " * 100, number) for number in range(8)]
     learnt = build(passages, 2500, estimator=estimator)
     assert len(learnt.passages) > len(build(passages, 2500).passages)
+
+
+@pytest.mark.parametrize(("budget", "quotes"), [(10**9, 1000), (5000, 30)])
+def test_each_passage_is_quoted_once_and_only_as_many_as_fit(
+    budget: int, quotes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quoted: list[int] = []
+    quote = prompts._quote
+
+    def counted(key: str, number: int, one: Passage) -> str:
+        quoted.append(number)
+        return quote(key, number, one)
+
+    monkeypatch.setattr(prompts, "_quote", counted)
+    prompt = build([passage("word " * 20, number) for number in range(1000)], budget)
+    assert len(quoted) <= quotes
+    assert quoted == list(range(1, len(quoted) + 1))
+    assert prompt.size <= budget
+
+
+def test_the_best_passage_takes_the_place_of_the_history() -> None:
+    history = [("user", "Hello.")]
+    prompt = build([passage("word " * 1000)], 1000, history=history)
+    assert [message["role"] for message in prompt.messages] == ["system", "user"]
+    assert len(prompt.passages) == 1
+
+
+def test_the_template_has_a_digest() -> None:
+    assert prompts.template_digest() == prompts.template_digest()
+    assert len(prompts.template_digest()) == 64
