@@ -131,6 +131,14 @@ class FakeRedis:
         self._check()
         return frozenset(_bytes(one) for one in self.values.get(key, ()))
 
+    async def sadd(self, key: str, *members: str) -> None:
+        self._check()
+        self.values.setdefault(key, set()).update(members)
+
+    async def srem(self, key: str, *members: str) -> None:
+        self._check()
+        self.values.get(key, set()).difference_update(members)
+
     async def zadd(self, key: str, mapping: dict[str, float]) -> None:
         self._check()
         self.values.setdefault(key, {}).update(mapping)

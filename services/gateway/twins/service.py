@@ -8,7 +8,7 @@ belongs to one model: twins that another model embedded are not found until they
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from services.errors import InvalidArgument, NotFound
@@ -67,7 +67,7 @@ class TwinService:
     async def add(self, picture: Picture) -> tuple[Twin, bool]:
         """Add a picture; return its twin, and whether that is new.
 
-        A picture that is there already, unchanged and embedded by the current model, is not
+        A picture that is already there, unchanged and embedded by the current models, is not
         embedded again.
         """
         picture = picture.validated()
@@ -81,14 +81,19 @@ class TwinService:
             digest=hashlib.sha256(picture.image).hexdigest(),
             model_digest=await self._embedder.image_model_digest(),
         )
-        if earlier == twin and not await self._search.missing(
-            _collection(twin.model_digest, "cosine"), [twin.id]
-        ):
+        if earlier == twin and await self._is_indexed(twin):
             return twin, False
         vectors = await self._embedder.embed_image(picture.image)
+        titles = await self._embedder.embed_documents([". ".join([twin.title, *twin.tags])])
         twin = replace(twin, model_digest=vectors.digest)
-        await self._store.put(twin.id, asdict(twin), picture.image)
-        await self._index(twin, vectors)
+        before = await self._collections(earlier) if earlier else set()
+        current = _collections(vectors.digest, titles.digest)
+        # The store comes first, so that a later call finds every vector of a call that was cut off.
+        await self._store.put(twin.id, asdict(twin), picture.image, current)
+        await self._index(twin, vectors, titles)
+        if stale := before.difference(current):
+            await self._delete_vectors(twin.id, stale)
+            await self._store.remove_collections(twin.id, stale)
         return twin, earlier is None
 
     async def page(self, size: int, token: str) -> tuple[list[Twin], str]:
@@ -106,20 +111,13 @@ class TwinService:
     async def delete(self, key: str) -> None:
         """Delete a twin. Raises NotFound.
 
-        The store comes first, since results without a record in the store are left out.
+        The store comes last, so that a call that was cut off can be repeated.
         """
         record = await self._store.get(key)
         if record is None:
             raise _not_found(key)
+        await self._delete_vectors(key, await self._collections(Twin(**record)))
         await self._store.delete(key)
-        titles = await self._embedder.embed_documents([record["title"]])
-        collections = [_collection(record["model_digest"], metric) for metric in METRICS]
-        await asyncio.gather(
-            *(
-                self._search.delete(name, [key])
-                for name in [*collections, _title_collection(titles.digest)]
-            )
-        )
 
     async def _nearest(
         self, collection: str, vectors: Vectors, limit: int, started: float
@@ -143,9 +141,30 @@ class TwinService:
             if record
         ]
 
-    async def _index(self, twin: Twin, vectors: Vectors) -> None:
+    async def _collections(self, twin: Twin) -> set[str]:
+        """Return the search collections that may hold a twin's vectors."""
+        recorded = await self._store.collections(twin.id)
+        if recorded:
+            return recorded
+        titles = await self._embedder.text_model()
+        return set(_collections(twin.model_digest, titles.digest))
+
+    async def _is_indexed(self, twin: Twin) -> bool:
+        """Return whether search holds a twin's vectors of the current models."""
+        titles = await self._embedder.text_model()
+        missing = await asyncio.gather(
+            *(
+                self._search.missing(name, [twin.id])
+                for name in _collections(twin.model_digest, titles.digest)
+            )
+        )
+        return not any(missing)
+
+    async def _delete_vectors(self, key: str, collections: Iterable[str]) -> None:
+        await asyncio.gather(*(self._search.delete(name, [key]) for name in collections))
+
+    async def _index(self, twin: Twin, vectors: Vectors, titles: Vectors) -> None:
         """Write a twin's vectors to the collection of each metric, and its title's vector."""
-        titles = await self._embedder.embed_documents([". ".join([twin.title, *twin.tags])])
         await asyncio.gather(
             *(
                 self._upsert(_collection(vectors.digest, metric), twin, vectors, metric)
@@ -162,6 +181,12 @@ class TwinService:
 def _collection(model_digest: str, metric: str) -> str:
     """Return the search collection of the pictures that a model has embedded."""
     return f"twins-{model_digest[:16]}-{metric}"
+
+
+def _collections(image_digest: str, text_digest: str) -> list[str]:
+    """Return the search collections of a twin that these models have embedded."""
+    pictures = [_collection(image_digest, metric) for metric in METRICS]
+    return [*pictures, _title_collection(text_digest)]
 
 
 def _title_collection(model_digest: str) -> str:

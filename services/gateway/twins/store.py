@@ -2,15 +2,17 @@
 
 Keys, under the prefix of the settings:
 
-- ``gateway:twin:<id>``   hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
-- ``gateway:twins``       sorted set of the ids of all twins
+- ``gateway:twin:<id>``               hash of a twin: ``record`` (JSON) and ``picture`` (bytes)
+- ``gateway:twins``                   sorted set of the ids of all twins
+- ``gateway:twin-collections:<id>``   set of the search collections that may hold a twin's vectors
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from services.gateway.redis_store import Record, dump, load, page, redis_errors
+from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
 
 class TwinStore:
@@ -23,6 +25,7 @@ class TwinStore:
         self._redis = redis
         self._prefix = f"{prefix}gateway:twin:"
         self._ids = f"{prefix}gateway:twins"
+        self._collections = f"{prefix}gateway:twin-collections:"
 
     async def get(self, key: str) -> Record | None:
         """Return the record of a twin, or None."""
@@ -42,18 +45,33 @@ class TwinStore:
             value: object = await self._redis.hget(self._prefix + key, "picture")
         return value if isinstance(value, bytes) else None
 
-    async def put(self, key: str, record: Record, picture: bytes) -> None:
-        """Write a twin and its picture."""
+    async def put(
+        self, key: str, record: Record, picture: bytes, collections: Sequence[str]
+    ) -> None:
+        """Write a twin and its picture, and record the collections that will get its vectors."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             mapping: dict[str, bytes] = {"record": dump(record), "picture": picture}
             pipe.hset(self._prefix + key, mapping=mapping)  # type: ignore[arg-type]
             pipe.zadd(self._ids, {key: 0})
+            pipe.sadd(self._collections + key, *collections)
             await pipe.execute()
 
+    async def collections(self, key: str) -> set[str]:
+        """Return the collections that may hold a twin's vectors; earlier versions recorded none."""
+        async with redis_errors():
+            names: Any = await cast(Any, self._redis.smembers(self._collections + key))
+        return {as_bytes(name).decode() for name in names}
+
+    async def remove_collections(self, key: str, collections: Iterable[str]) -> None:
+        """Record that these collections no longer hold a twin's vectors."""
+        async with redis_errors():
+            await cast(Any, self._redis.srem(self._collections + key, *collections))
+
     async def delete(self, key: str) -> None:
-        """Delete a twin and its picture."""
+        """Delete a twin and its picture, after its vectors have been deleted."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(self._prefix + key)
+            pipe.delete(self._collections + key)
             pipe.zrem(self._ids, key)
             await pipe.execute()
 

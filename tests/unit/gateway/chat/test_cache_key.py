@@ -140,7 +140,7 @@ def test_a_name_is_part_of_the_key() -> None:
 
 def test_other_fields_of_a_message_are_part_of_the_key() -> None:
     thoughtful = HELLO[1] | {"reasoning_content": "A greeting."}
-    echoed = HELLO[1] | {"refusal": None, "annotations": []}
+    echoed: dict[str, Any] = HELLO[1] | {"refusal": None, "annotations": []}
     plain, other, same = (
         key(messages=[HELLO[0], message, QUESTION]) for message in (HELLO[1], thoughtful, echoed)
     )

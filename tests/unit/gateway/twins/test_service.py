@@ -20,6 +20,12 @@ class World:
     twins: TwinService
     embedder: FakeEmbedder
     search: FakeSearch
+    redis: Any
+
+    def found(self) -> dict[str, set[str]]:
+        """The ids in each collection of search that is not empty."""
+        ids = {name: set(self.search.documents(name)) for name in self.search.collections}
+        return {name: one for name, one in ids.items() if one}
 
     async def add(self, title: str, image: str = "", **more: Any) -> tuple[Any, bool]:
         return await self.twins.add(Picture(title, (image or title).encode(), **more))
@@ -33,7 +39,7 @@ class World:
 def world() -> World:
     redis: Any = FakeRedis()
     backends, embedder, search = fake_backends()
-    return World(TwinService(TwinStore(redis, "test:"), backends), embedder, search)
+    return World(TwinService(TwinStore(redis, "test:"), backends), embedder, search, redis)
 
 
 async def test_a_picture_is_indexed_for_every_metric_and_by_its_title(world: World) -> None:
@@ -83,11 +89,14 @@ async def test_the_same_picture_is_not_embedded_again(world: World) -> None:
     assert "another picture" in world.embedder.embedded
 
 
-async def test_a_picture_that_search_has_lost_is_embedded_again(world: World) -> None:
+@pytest.mark.parametrize("collection", sorted(COLLECTIONS | {"twin-titles-digest"}))
+async def test_a_picture_that_search_has_lost_is_embedded_again(
+    world: World, collection: str
+) -> None:
     await world.add("fox")
-    await world.search.delete("twins-image-digest-cosine", ["fox"])
+    await world.search.delete(collection, ["fox"])
     await world.add("fox")
-    assert await world.titles("fox") == ["fox"]
+    assert world.found() == {name: {"fox"} for name in COLLECTIONS | {"twin-titles-digest"}}
 
 
 async def test_without_twins_of_the_model_nothing_is_found(world: World) -> None:
@@ -97,11 +106,77 @@ async def test_without_twins_of_the_model_nothing_is_found(world: World) -> None
 async def test_a_deleted_twin_is_gone_everywhere(world: World) -> None:
     await world.add("fox")
     await world.twins.delete("fox")
-    assert all(not world.search.documents(name) for name in world.search.collections)
+    assert world.found() == {}
+    assert world.redis.values == {"test:gateway:twins": {}}
     for call in (world.twins.picture, world.twins.delete):
         with pytest.raises(NotFound) as caught:
             await call("fox")
         assert caught.value.reason == "TWIN_NOT_FOUND"
+
+
+class Interrupted(Exception):
+    """What ends a call midway."""
+
+
+@pytest.mark.parametrize("deletions", range(4))
+async def test_a_deletion_that_was_cut_off_can_be_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch, deletions: int
+) -> None:
+    await world.add("fox")
+    delete, calls = world.search.delete, iter(range(9))
+
+    async def fail_later(collection: str, ids: Any) -> None:
+        if next(calls) == deletions:
+            raise Interrupted
+        await delete(collection, ids)
+
+    monkeypatch.setattr(world.search, "delete", fail_later)
+    with pytest.raises(Interrupted):
+        await world.twins.delete("fox")
+    monkeypatch.undo()
+    await world.twins.delete("fox")
+    assert world.found() == {}
+
+
+async def test_a_deletion_needs_no_embedder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.add("fox")
+    for name in ("embed_documents", "embed_image", "text_model", "image_model_digest"):
+        monkeypatch.delattr(FakeEmbedder, name)
+    await world.twins.delete("fox")
+    assert world.found() == {}
+
+
+async def test_vectors_of_an_earlier_model_are_replaced(world: World) -> None:
+    await world.add("fox")
+    world.embedder.model = replace(world.embedder.model, digest="other")
+    await world.add("fox")
+    assert set(world.found()) == {
+        *(name.replace("digest", "other") for name in COLLECTIONS),
+        "twin-titles-other",
+    }
+    await world.twins.delete("fox")
+    assert world.found() == {}
+
+
+async def test_vectors_of_an_earlier_model_are_deleted_with_their_twin(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.add("fox")
+    world.embedder.model = replace(world.embedder.model, digest="other")
+    monkeypatch.delattr(FakeSearch, "delete")
+    with pytest.raises(AttributeError):
+        await world.add("fox")
+    monkeypatch.undo()
+    assert len(world.found()) == 8
+    await world.twins.delete("fox")
+    assert world.found() == {}
+
+
+async def test_a_twin_of_an_earlier_version_is_deleted_with_its_vectors(world: World) -> None:
+    await world.add("fox")
+    del world.redis.values["test:gateway:twin-collections:fox"]
+    await world.twins.delete("fox")
+    assert world.found() == {}
 
 
 async def test_a_hit_without_a_record_is_left_out(world: World) -> None:
@@ -126,7 +201,7 @@ async def test_a_hit_without_a_record_is_left_out(world: World) -> None:
 async def test_the_media_type_follows_the_signature(image: bytes, media_type: str) -> None:
     redis: Any = FakeRedis()
     store = TwinStore(redis, "test:")
-    await store.put("a", {}, image)
+    await store.put("a", {}, image, ["c"])
     twins = TwinService(store, fake_backends()[0])
     assert await twins.picture("a") == (image, media_type)
 
