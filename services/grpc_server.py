@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -23,6 +23,9 @@ READINESS_TIMEOUT = 2.0
 # gRPC keeps at most 3,000 pending calls and ends the others with CANCELLED, without a reason. We
 # lift this limit, so that a service under overload returns RESOURCE_EXHAUSTED with a RetryInfo.
 _MAX_PENDING = 2**30
+# gRPC ends a connection whose client sends pings at a shorter interval. Clients may send one every
+# ten seconds; the last second is for jitter.
+_MIN_PING_INTERVAL_MS = 9_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ class ServiceSpec:
     authenticate: Authenticate = None
     components: Callable[[], Mapping[str, bool]] = dict
     reload: Callable[[], None] | None = None
+
+
+class Companion(Protocol):
+    """A server of another protocol in the same process, which stops together with this one."""
+
+    def report_stopping(self) -> None:
+        """Report that the process is not ready any more. Everything is still served."""
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new calls, let running calls end for ``grace`` seconds, and cut the others."""
 
 
 class HandlerRegistry:
@@ -82,9 +95,14 @@ class Server:
     """
 
     def __init__(
-        self, specs: Sequence[ServiceSpec], listen: str, *, shutdown_delay: float = 0.0
+        self,
+        specs: Sequence[ServiceSpec],
+        listen: str,
+        *,
+        shutdown_delay: float = 0.0,
+        companion: Companion | None = None,
     ) -> None:
-        self._specs = specs
+        self._specs, self._companion = specs, companion
         self._shutdown_delay = shutdown_delay
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(
@@ -93,6 +111,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+                ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],
@@ -117,9 +137,14 @@ class Server:
         """Report NOT_SERVING, wait for load balancers, refuse new calls, let running calls end."""
         self._health_task.cancel()
         self._health.shut_down()
+        if self._companion:
+            self._companion.report_stopping()
         await asyncio.sleep(self._shutdown_delay)
         self._health.close()
-        await self._server.stop(GRACE_PERIOD)
+        async with asyncio.TaskGroup() as stops:
+            stops.create_task(self._server.stop(GRACE_PERIOD))
+            if self._companion:
+                stops.create_task(self._companion.stop(GRACE_PERIOD))
 
     async def _keep_health_updated(self) -> None:
         while True:
@@ -153,8 +178,13 @@ async def run(
         await serve(specs, listen, settings)
 
 
-async def serve(specs: Sequence[ServiceSpec], listen: str, settings: CommonSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then shut down gracefully.
+async def serve(
+    specs: Sequence[ServiceSpec],
+    listen: str,
+    settings: CommonSettings,
+    companion: Companion | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then shut down gracefully, together with the companion.
 
     Raises:
         RuntimeError: another process listens on the port.
@@ -165,7 +195,7 @@ async def serve(specs: Sequence[ServiceSpec], listen: str, settings: CommonSetti
         loop.add_signal_handler(number, stop.set)
     if any(spec.reload for spec in specs):
         loop.add_signal_handler(signal.SIGHUP, _reload, specs)
-    async with Server(specs, listen, shutdown_delay=settings.shutdown_delay):
+    async with Server(specs, listen, shutdown_delay=settings.shutdown_delay, companion=companion):
         log.info("serving", extra={"listen": listen, "services": [spec.name for spec in specs]})
         await stop.wait()
         log.info("stopping")

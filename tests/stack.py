@@ -89,8 +89,8 @@ class Stack:
         )
         gateway = await enter(wire_gateway(settings))
         gateway_port = (await enter(grpc_server.Server(gateway.service_specs, "127.0.0.1:0"))).port
-        http_port = await enter(server.serve(gateway.application, "127.0.0.1", 0))
-        return embedder_port, search_port, gateway_port, http_port
+        http = await enter(server.serve(gateway.application, "127.0.0.1", 0))
+        return embedder_port, search_port, gateway_port, http.port
 
 
 def wait_until_ready(stack: Stack) -> None:

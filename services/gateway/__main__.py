@@ -12,14 +12,16 @@ from services.settings import from_env, host_port
 
 
 async def main() -> None:
-    """Serve gRPC and HTTP until the process is told to stop."""
+    """Serve gRPC and HTTP until SIGTERM or SIGINT."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
     async with (
         wire(settings) as gateway,
-        server.serve(gateway.application, *host_port(settings.http_listen)),
+        server.serve(gateway.application, *host_port(settings.http_listen)) as http_server,
     ):
-        await grpc_server.serve(gateway.service_specs, settings.listen, settings)
+        await grpc_server.serve(
+            gateway.service_specs, settings.listen, settings, companion=http_server
+        )
 
 
 if __name__ == "__main__":

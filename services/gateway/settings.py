@@ -19,6 +19,12 @@ class Settings(CommonSettings):
         "127.0.0.1:8080",
         "Listen address of the HTTP API and the web page.",
     )
+    http_keepalive: float = setting(
+        "MEMETWIN_HTTP_KEEPALIVE_SECONDS",
+        15.0,
+        "Seconds without an event after which a stream over HTTP sends a comment, so that proxies "
+        "keep the connection open.",
+    )
     embedder_address: str = setting(
         "MEMETWIN_EMBEDDER_ADDRESS",
         "127.0.0.1:50051",

@@ -90,12 +90,12 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
         ]
         routes = [
-            *ChatRoutes(chat).routes(),
+            *ChatRoutes(chat, settings.http_keepalive).routes(),
             *EmbeddingRoutes(common.backends.embedder).routes(),
             *ModelRoutes(common.language_model, common.backends.embedder).routes(),
             *CacheRoutes(cache.usage).routes(),
             *DocumentRoutes(rag.ingest).routes(),
-            *RagRoutes(rag.service).routes(),
+            *RagRoutes(rag.service, settings.http_keepalive).routes(),
             *TwinRoutes(twins).routes(),
         ]
         yield Gateway(service_specs, application(routes, common.is_ready, common.keys))

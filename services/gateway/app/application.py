@@ -28,7 +28,7 @@ def application(routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys) -> 
 
     Args:
         routes: the routes of the gateway's features.
-        is_ready: what ``/readyz`` reports; an exception means no.
+        is_ready: returns what ``/readyz`` reports. An exception means no.
         keys: authenticates the callers.
     """
     return Starlette(
@@ -59,6 +59,8 @@ async def _liveness(request: Request) -> Response:
 
 def _readiness(is_ready: Ready) -> Callable[[Request], Awaitable[Response]]:
     async def readiness(request: Request) -> Response:
+        if getattr(request.app.state, "is_stopping", False):
+            return JSONResponse({"status": "stopping"}, status_code=503)
         with contextlib.suppress(Exception):
             if await asyncio.wait_for(is_ready(), READINESS_TIMEOUT):
                 return JSONResponse({"status": "ready"})

@@ -17,18 +17,40 @@ class _Server(uvicorn.Server):
         yield
 
 
+class HttpServer:
+    """A running HTTP server. It stops in the same steps as the gRPC server of its process."""
+
+    def __init__(self, application: Starlette, listener: socket.socket) -> None:
+        self.port: int = listener.getsockname()[1]
+        self._application = application
+        self._config = uvicorn.Config(
+            application, log_config=None, access_log=False, lifespan="off"
+        )
+        self._server = _Server(self._config)
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    def report_stopping(self) -> None:
+        """Let ``/readyz`` return 503 from now on. Everything else is still served."""
+        self._application.state.is_stopping = True
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new connections, let requests end for ``grace`` seconds, and cut the others."""
+        self._config.timeout_graceful_shutdown = grace  # type: ignore[assignment] # a float works
+        self._server.should_exit = True
+        await self._task
+        for connection in list(self._server.server_state.connections):
+            connection.transport.close()
+
+
 @contextlib.asynccontextmanager
-async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[int]:
-    """Serve HTTP until the block ends; yield the port. Raises OSError if the port is taken."""
-    config = uvicorn.Config(application, log_config=None, access_log=False, lifespan="off")
-    server = _Server(config)
-    sockets = await asyncio.get_running_loop().run_in_executor(None, listen, host, port)
-    task = asyncio.create_task(server.serve(sockets=[sockets]))
+async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[HttpServer]:
+    """Serve HTTP until the block ends. Raises OSError if the port is taken."""
+    listener = await asyncio.get_running_loop().run_in_executor(None, listen, host, port)
+    server = HttpServer(application, listener)
     try:
-        yield sockets.getsockname()[1]
+        yield server
     finally:
-        server.should_exit = True
-        await task
+        await server.stop(0.0)
 
 
 def listen(host: str, port: int) -> socket.socket:

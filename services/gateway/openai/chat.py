@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.errors import Failure
@@ -15,6 +15,7 @@ from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
 from services.gateway.http.errors import openai_error
+from services.gateway.http.event_streams import event_stream
 from services.gateway.llm.types import Json
 from services.gateway.openai.routing import openai_route
 
@@ -24,8 +25,8 @@ BODY_BYTES = 4 * 2**20
 class ChatRoutes:
     """The route of chat completions."""
 
-    def __init__(self, chat: ChatService) -> None:
-        self._chat = chat
+    def __init__(self, chat: ChatService, keepalive_seconds: float) -> None:
+        self._chat, self._keepalive_seconds = chat, keepalive_seconds
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -39,11 +40,9 @@ class ChatRoutes:
         headers = cache_headers(answer.decision.kind, entry.age if entry else None)
         if not answer.request.is_streamed:
             return JSONResponse(await answer.completion(), headers=headers)
-        chunks = answer.chunks()
-        # A failure before the first chunk still gets an HTTP status of its own.
-        first = await anext(chunks, None)
-        headers["Cache-Control"] = "no-store"
-        return StreamingResponse(_events(first, chunks), 200, headers, "text/event-stream")
+        return await event_stream(
+            _events(answer.chunks()), _failure_event, self._keepalive_seconds, headers
+        )
 
 
 def _cache_controls(request: Request) -> CacheControls:
@@ -55,18 +54,15 @@ def _cache_controls(request: Request) -> CacheControls:
     return CacheControls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
 
 
-async def _events(first: Json | None, chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
-    """Write chunks as server-sent events; a failure after the first is an event of its own."""
-    try:
-        if first is not None:
-            yield _event(first)
-        async for chunk in chunks:
-            yield _event(chunk)
-    except Failure as failure:
-        # The request was valid, since the stream has begun: whatever ends it is the server's error.
-        yield _event(openai_error(failure, 503))
-        return
+async def _events(chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
+    async for chunk in chunks:
+        yield _event(chunk)
     yield "data: [DONE]\n\n"
+
+
+def _failure_event(failure: Failure) -> str:
+    # The request was valid, since the stream has begun: whatever ends it is the server's error.
+    return _event(openai_error(failure, 503))
 
 
 def _event(data: Json) -> str:

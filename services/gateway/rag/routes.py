@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from google.protobuf import json_format
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from memetwin.gateway.v1 import rag_pb2
@@ -16,19 +16,18 @@ from services import deadlines
 from services.errors import Failure, InvalidArgument
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.event_streams import MEDIA_TYPE, event_stream
 from services.gateway.http.responses import message_to_dict, server_sent_event
 from services.gateway.rag import messages
 from services.gateway.rag.service import RagService
 from services.gateway.rag.types import Answer, Event, Question
 
-EVENT_STREAM = "text/event-stream"
-
 
 class RagRoutes:
     """``POST /v1/ask``."""
 
-    def __init__(self, rag: RagService) -> None:
-        self._rag = rag
+    def __init__(self, rag: RagService, keepalive_seconds: float) -> None:
+        self._rag, self._keepalive_seconds = rag, keepalive_seconds
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -45,7 +44,7 @@ class RagRoutes:
                 "The body is not a valid AskRequest. Check the names and types of its fields.",
             ) from error
         _apply_cache_control(request.headers.get("cache-control", ""), message)
-        if EVENT_STREAM in request.headers.get("accept", ""):
+        if MEDIA_TYPE in request.headers.get("accept", ""):
             return await self._stream(messages.read_question(message))
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
@@ -53,32 +52,17 @@ class RagRoutes:
         body = message_to_dict(messages.write_answer(answer))
         return JSONResponse(body, headers=_headers(answer, message))
 
-    async def _stream(self, question: Question) -> StreamingResponse:
-        """Answer with events. A failure after the first event is sent as an event."""
+    async def _stream(self, question: Question) -> Response:
+        """Answer with events."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
-            events = self._rag.stream(question, streamed=True)
-            async with asyncio.timeout(deadlines.LONG_DEADLINE):
-                first = await anext(events)
-        return StreamingResponse(
-            _event_stream(first, events),
-            media_type=EVENT_STREAM,
-            headers={"Cache-Control": "no-store"},
-        )
+            events = _texts(self._rag.stream(question, streamed=True))
+            return await event_stream(events, _error_event, self._keepalive_seconds)
 
 
-async def _event_stream(first: Event, following: AsyncIterator[Event]) -> AsyncIterator[str]:
-    for text in _server_sent_events(first):
-        yield text
-    try:
-        with deadlines.limit(deadlines.LONG_DEADLINE):
-            async with asyncio.timeout(deadlines.LONG_DEADLINE):
-                async for event in following:
-                    for text in _server_sent_events(event):
-                        yield text
-    except Failure as failure:
-        yield _error_event(failure)
-    except TimeoutError:
-        yield _error_event(deadlines.exceeded())
+async def _texts(events: AsyncIterator[Event]) -> AsyncIterator[str]:
+    async for event in events:
+        for text in _server_sent_events(event):
+            yield text
 
 
 def _server_sent_events(event: Event) -> list[str]:

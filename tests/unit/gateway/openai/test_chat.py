@@ -20,7 +20,7 @@ MESSAGES = [{"role": "user", "content": "Hi?"}]
 
 
 async def post(chat: Chat, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
-    app = Starlette(routes=ChatRoutes(chat.service).routes())
+    app = Starlette(routes=ChatRoutes(chat.service, 15.0).routes())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         body.setdefault("messages", MESSAGES)
