@@ -12,11 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.errors import DOMAIN, KINDS, Failure, Unavailable
+from services.errors import DOMAIN, KINDS, Failure, InvalidArgument, Unavailable
 
 _KINDS_BY_CODE = {kind.code: kind for kind in KINDS}
 _KINDS_BY_NAME = {kind.code.name: kind for kind in KINDS}
 PUSHBACK = "grpc-retry-pushback-ms"
+# What gRPC itself says of a message over a channel's limit, with RESOURCE_EXHAUSTED. A retry sends
+# the same message again, so it cannot help.
+_TOO_LARGE = "message larger than max"
 
 
 def to_status(failure: Failure) -> status_pb2.Status:
@@ -75,9 +78,16 @@ def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
     Args:
         error: the error of the call.
         peer: the name of the service. An error without our details (of a refused connection, of a
-            proxy) becomes UNAVAILABLE with this name in its metadata.
+            proxy) becomes UNAVAILABLE with this name in its metadata. If a message was too large,
+            it becomes INVALID_ARGUMENT.
     """
     status = rpc_status.from_call(cast(grpc.Call, error))
+    if status is None and _TOO_LARGE in (error.details() or ""):
+        return InvalidArgument(
+            "MESSAGE_TOO_LARGE",
+            f"A message of the {peer} service is too large. Send less in one call.",
+            peer=peer,
+        )
     if status is None or error.code() not in _KINDS_BY_CODE:
         return Unavailable(
             "NEIGHBOUR_UNAVAILABLE",

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from redis import exceptions
@@ -81,8 +81,8 @@ async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str]
     return names[:size], names[size - 1] if len(names) > size else ""
 
 
-def dump(record: Record) -> bytes:
-    """Return a record as JSON."""
+def dump(record: Record | Sequence[str]) -> bytes:
+    """Return a record or a list as JSON."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -51,6 +51,7 @@ from services.gateway.openai.models import ModelRoutes
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.extractive import ExtractiveWriter
 from services.gateway.rag.generator import LanguageModelWriter
+from services.gateway.rag.ingest.parser_pool import ParserPool
 from services.gateway.rag.ingest.routes import DocumentRoutes
 from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.store import DocumentStore
@@ -230,5 +231,7 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
         )
     service = RagService(backends, documents, cache.cache, writer, abstention)
     common.stack.push_async_callback(service.settle)
-    ingest = IngestService(documents, backends)
+    parsers = ParserPool()
+    common.stack.push_async_callback(parsers.close)
+    ingest = IngestService(documents, backends, parsers)
     return Rag(service, ingest, RagServicer(ingest, service, abstention, has_model=has_model))

@@ -1,7 +1,7 @@
 """Batches the calls to the embedder and to search that the documents of one ingest make."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,15 +21,19 @@ EMBED_BATCH = 64
 _UPSERT_BATCH = 16
 # Every chunk records which fields of its collection it has, so the number of fields is limited.
 MAX_FIELDS = 64
-_TOKENIZE_CHARACTERS = 2**18
+_TOKENIZE_CHARACTERS = 2**17
 # Each text counts as this many extra characters, so that no batch has thousands of headings.
 _TEXT_OVERHEAD_CHARACTERS = 2**10
 
 
 class BatchedBackends:
-    """Batches the calls of one ingest's documents. Close it at the end of the ingest."""
+    """Batches the calls of one ingest's documents. Close it at the end of the ingest.
 
-    def __init__(self, backends: Backends) -> None:
+    ``caller`` takes turns with the other callers at what all ingests share.
+    """
+
+    def __init__(self, backends: Backends, caller: Hashable) -> None:
+        self.caller = caller
         self._embedder, self._search = backends.embedder, backends.search
         self._model: TtlValue[TextModel] = TtlValue()
         self._field_types: dict[str, TtlValue[dict[str, str]]] = {}

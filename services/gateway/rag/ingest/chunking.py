@@ -5,14 +5,16 @@ otherwise of sentences, or of lines of code and tables. It repeats the end of th
 so that searches still find a statement that a cut divides.
 """
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import pairwise
+from operator import sub
 from typing import Protocol
 
 from services.gateway.backends.types import TextModel
-from services.gateway.rag.ingest.parsers.extract import SECTION_SEPARATOR, Block, Extract
+from services.gateway.rag.ingest.parsers.extract import SECTION_SEPARATOR, Block, Extract, trim
 from services.gateway.rag.ingest.segmentation import Span, lines, sentences
 
 # The limit for models that read more, since people read and cite chunks.
@@ -20,8 +22,16 @@ MAX_CHUNK_TOKENS = 256
 SPECIAL_TOKENS = 2
 MAX_LEAD_CHARACTERS = 300
 OVERLAP_TOKENS = 32
-_TOKENIZE_CHARACTERS = 2**18
+# A tokenizer reads a block in parts of this size, so that no call and no pause of the event loop
+# grows with the document.
+MAX_PART_CHARACTERS = 2**13
+MAX_TOKEN_CHARACTERS = 64
+MAX_GAP_CHARACTERS = 200
+_TOKENIZE_CHARACTERS = 2**16
 _TOKENIZE_TEXTS = 256
+# The work on a short part, as so many characters of a long one.
+_PART_OVERHEAD = 2**7
+_CHUNKS_AT_ONCE = 128
 
 
 class Tokenizer(Protocol):
@@ -36,7 +46,7 @@ class Tokenizer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A part of an extract.
 
@@ -77,7 +87,7 @@ class Chunk:
         return f"{self.lead}\n" if self.lead else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Unit:
     """A piece of text that stays whole, and its length in tokens."""
 
@@ -85,28 +95,53 @@ class _Unit:
     tokens: int
 
 
+class _Group:
+    """The blocks of one section on one page, and the spans of their chunks.
+
+    It fills chunks of up to ``max_tokens``. Each repeats the last units before it.
+    """
+
+    def __init__(self, title: str, block: Block, limit: int, lead_tokens: int) -> None:
+        self.lead = _lead(title, block.section)
+        self.section, self.page = block.section, block.page
+        self.max_tokens = max(limit // 2, limit - lead_tokens)
+        self.spans: list[Span] = []
+        self._chunk: list[_Unit] = []
+        self._tokens = 0
+
+    def has(self, block: Block) -> bool:
+        """Return whether a block belongs to this group."""
+        return (self.section, self.page) == (block.section, block.page)
+
+    def add(self, unit: _Unit) -> None:
+        """Add a unit to the current chunk, or to a new one if that is full."""
+        if self._chunk and self._tokens + unit.tokens > self.max_tokens:
+            self.close()
+            self._chunk = _overlap(self._chunk, min(OVERLAP_TOKENS, self.max_tokens - unit.tokens))
+            self._tokens = sum(one.tokens for one in self._chunk)
+        self._chunk.append(unit)
+        self._tokens += unit.tokens
+
+    def close(self) -> None:
+        """End the current chunk."""
+        self.spans.append(Span(self._chunk[0].span.start, self._chunk[-1].span.end))
+
+
 async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]:
-    """Return the chunks of an extract in order. Together they cover all blocks."""
+    """Return the chunks of an extract in order. Together they cover all blocks.
+
+    It pauses again and again, so that a large document does not hold up the event loop.
+    """
     text, blocks = extract.text, extract.blocks
-    leads = list(dict.fromkeys(_lead(title, block.section) for block in blocks))
-    pieces = [text[block.start : block.end] for block in blocks]
-    starts = await _token_starts([*pieces, *leads], tokenizer)
-    lead_tokens = dict(zip(leads, map(len, starts[len(blocks) :]), strict=True))
     limit = min((await tokenizer.text_model()).max_tokens, MAX_CHUNK_TOKENS) - SPECIAL_TOKENS
-    chunks = []
-    tokenized = zip(blocks, starts, strict=False)
-    for (section, page), group in groupby(tokenized, lambda one: (one[0].section, one[0].page)):
-        lead = _lead(title, section)
-        max_tokens = max(limit // 2, limit - lead_tokens[lead])
-        units = [unit for block, at in group for unit in _units(text, block, at, max_tokens)]
-        spans = _pack(units, max_tokens)
-        for at, span in enumerate(spans):
-            context = Span(spans[max(0, at - 1)].start, spans[min(at + 1, len(spans) - 1)].end)
-            chunks.append(Chunk(span, context, lead, section, page))
-    return [
-        replace(one, number=number, gap=_gap(text, one, following))
-        for number, (one, following) in enumerate(zip_longest(chunks, chunks[1:]))
-    ]
+    lead_tokens = await _lead_tokens([block.section for block in blocks], title, tokenizer)
+    groups: list[_Group] = []
+    async for block, starts in _tokenized(text, blocks, tokenizer):
+        if not groups or not groups[-1].has(block):
+            groups.append(_Group(title, block, limit, lead_tokens[block.section]))
+        for unit in _units(text, block, starts, groups[-1].max_tokens):
+            groups[-1].add(unit)
+    return await _chunks(text, groups)
 
 
 def _lead(title: str, section: str) -> str:
@@ -116,26 +151,89 @@ def _lead(title: str, section: str) -> str:
     return SECTION_SEPARATOR.join(parts)[:MAX_LEAD_CHARACTERS]
 
 
-async def _token_starts(texts: Sequence[str], tokenizer: Tokenizer) -> list[Sequence[int]]:
-    """Tokenize texts in batches of bounded size."""
-    found: list[Sequence[int]] = []
-    first, size = 0, 0
-    for number, text in enumerate(texts, 1):
-        size += len(text)
-        full = size >= _TOKENIZE_CHARACTERS or number - first >= _TOKENIZE_TEXTS
-        if full or number == len(texts):
-            found += await tokenizer.token_starts(texts[first:number])
-            first, size = number, 0
-    return found
+async def _lead_tokens(sections: Sequence[str], title: str, tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the number of tokens of each section's lead."""
+    tokens: dict[str, int] = {}
+    distinct = list(dict.fromkeys(sections))
+    for first in range(0, len(distinct), _TOKENIZE_TEXTS):
+        batch = distinct[first : first + _TOKENIZE_TEXTS]
+        starts = await tokenizer.token_starts([_lead(title, section) for section in batch])
+        tokens |= zip(batch, map(len, starts), strict=True)
+    return tokens
+
+
+async def _tokenized(
+    text: str, blocks: Sequence[Block], tokenizer: Tokenizer
+) -> AsyncIterator[tuple[Block, Sequence[int]]]:
+    """Yield the parts of blocks, and the offset of each of their tokens.
+
+    It sends texts of bounded size, and lets other tasks run after every few.
+    """
+    parts = (part for block in blocks for part in _parts(text, block))
+    while batch := _next_batch(parts):
+        found = await tokenizer.token_starts([text[one.start : one.end] for one in batch])
+        work = 0
+        for part, starts in zip(batch, found, strict=True):
+            yield part, starts
+            work += part.end - part.start + _PART_OVERHEAD
+            if work > MAX_PART_CHARACTERS:
+                await asyncio.sleep(0)
+                work = 0
+
+
+def _next_batch(parts: Iterator[Block]) -> list[Block]:
+    batch, size = [], 0
+    for part in parts:
+        batch.append(part)
+        size += part.end - part.start
+        if size >= _TOKENIZE_CHARACTERS or len(batch) >= _TOKENIZE_TEXTS:
+            break
+    return batch
+
+
+def _parts(text: str, block: Block) -> Iterator[Block]:
+    """Yield a block in parts of up to ``MAX_PART_CHARACTERS``."""
+    start = block.start
+    while block.end - start > MAX_PART_CHARACTERS:
+        end = _part_end(text, start, start + MAX_PART_CHARACTERS, by_lines=block.by_lines)
+        for place in trim(text, start, end):
+            yield replace(block, start=place[0], end=place[1])
+        start = end
+    for place in trim(text, start, block.end):
+        yield replace(block, start=place[0], end=place[1])
+
+
+def _part_end(text: str, start: int, end: int, *, by_lines: bool) -> int:
+    """Return where to cut a text before ``end``: after a line, a sentence or a word if possible."""
+    if not by_lines and (last := sentences(text, Span(start, end))[1:]):
+        return last[-1].start
+    return (text.rfind("\n", start, end) + 1) or (text.rfind(" ", start, end) + 1) or end
 
 
 def _units(text: str, block: Block, starts: Sequence[int], max_tokens: int) -> list[_Unit]:
     """Return a short block as one unit, and a long block as its sentences or lines."""
     whole = Span(block.start, block.end)
+    starts = _dense(starts, block.end - block.start)
     if len(starts) <= (max_tokens if block.by_lines else max_tokens // 2):
-        return [_Unit(whole, len(starts))]
+        return [_Unit(whole, max(1, len(starts)))]
     parts = lines(text, whole) if block.by_lines else sentences(text, whole)
     return [unit for part in parts for unit in _cut(part, block.start, starts, max_tokens)]
+
+
+def _dense(starts: Sequence[int], length: int) -> Sequence[int]:
+    """Return the offsets of tokens, with more where a token is longer than it may be.
+
+    Models read long words, and signs that they do not know, as one token or none. The limit in
+    tokens would not limit the length of a chunk of them.
+    """
+    edges = [*starts, length] if starts and not starts[0] else [0, *starts, length]
+    if max(map(sub, edges[1:], edges)) <= MAX_TOKEN_CHARACTERS:
+        return starts
+    return [
+        place
+        for start, end in pairwise(edges)
+        for place in range(start, max(end, start + 1), MAX_TOKEN_CHARACTERS)
+    ]
 
 
 def _cut(part: Span, offset: int, starts: Sequence[int], max_tokens: int) -> list[_Unit]:
@@ -149,23 +247,9 @@ def _cut(part: Span, offset: int, starts: Sequence[int], max_tokens: int) -> lis
     start = part.start
     for at in range(first, max(last, first + 1), max_tokens):
         end = part.end if at + max_tokens >= last else offset + starts[at + max_tokens]
-        units.append(_Unit(Span(start, end), min(max_tokens, last - at)))
+        units.append(_Unit(Span(start, end), max(1, min(max_tokens, last - at))))
         start = end
     return units
-
-
-def _pack(units: Sequence[_Unit], max_tokens: int) -> list[Span]:
-    """Fill chunks of up to ``max_tokens`` with units. Each repeats the last units before it."""
-    spans: list[Span] = []
-    chunk: list[_Unit] = []
-    for unit in units:
-        if chunk and sum(one.tokens for one in chunk) + unit.tokens > max_tokens:
-            spans.append(Span(chunk[0].span.start, chunk[-1].span.end))
-            chunk = _overlap(chunk, min(OVERLAP_TOKENS, max_tokens - unit.tokens))
-        chunk.append(unit)
-    if chunk:
-        spans.append(Span(chunk[0].span.start, chunk[-1].span.end))
-    return spans
 
 
 def _overlap(chunk: Sequence[_Unit], max_tokens: int) -> list[_Unit]:
@@ -175,12 +259,29 @@ def _overlap(chunk: Sequence[_Unit], max_tokens: int) -> list[_Unit]:
         max_tokens -= unit.tokens
         if max_tokens < 0:
             break
-        tail.insert(0, unit)
-    return tail
+        tail.append(unit)
+    return tail[::-1]
 
 
-def _gap(text: str, one: Chunk, following: Chunk | None) -> str | None:
-    if following is None:
-        return None
-    between = text[one.span.end : following.span.start]
-    return between if not between.strip() else None
+async def _chunks(text: str, groups: Sequence[_Group]) -> list[Chunk]:
+    """Return the chunks of all groups, with their neighbours."""
+    for group in groups:
+        group.close()
+    places = [(group, at) for group in groups for at in range(len(group.spans))]
+    chunks = []
+    for number, (group, at) in enumerate(places):
+        if number % _CHUNKS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # other tasks run
+        spans, gap = group.spans, None
+        if number + 1 < len(places):
+            next_group, next_at = places[number + 1]
+            gap = _gap(text, spans[at].end, next_group.spans[next_at].start)
+        context = Span(spans[max(0, at - 1)].start, spans[min(at + 1, len(spans) - 1)].end)
+        chunks.append(Chunk(spans[at], context, group.lead, group.section, group.page, number, gap))
+    return chunks
+
+
+def _gap(text: str, end: int, start: int) -> str | None:
+    """Return the white space between two chunks; None if it is long or not only white space."""
+    between = text[end : min(start, end + MAX_GAP_CHARACTERS + 1)]
+    return between if len(between) <= MAX_GAP_CHARACTERS and not between.strip() else None

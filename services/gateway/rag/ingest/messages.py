@@ -1,12 +1,26 @@
 """Translates RagService's messages about documents to dataclasses and back."""
 
 from memetwin.gateway.v1 import rag_pb2
+from services.errors import InvalidArgument
 from services.gateway.backends import fields
 from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 
+# The limit of Starlette for a field of a form, so that both APIs accept the same.
+MAX_HEADER_BYTES = 2**20
+
 
 def read_source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
-    """Return the document that a header and the content after it describe."""
+    """Return the document that a header and the content after it describe.
+
+    Raises:
+        InvalidArgument: the header is too large.
+    """
+    if header.ByteSize() > MAX_HEADER_BYTES:
+        raise InvalidArgument(
+            "TOO_LARGE",
+            f"A document's title and fields exceed {MAX_HEADER_BYTES // 2**20} MiB. Shorten them.",
+            field="header",
+        )
     return Source(
         collection=header.collection,
         id=header.id,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from services.gateway.rag.ingest.semaphore import WeightedSemaphore
+from services.gateway.rag.ingest.fair_semaphore import FairSemaphore
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ async def ordered_map(
     stops, it cancels unfinished calls.
     """
     queue: asyncio.Queue[asyncio.Task[Result] | None] = asyncio.Queue()
-    semaphore = WeightedSemaphore(capacity)
+    semaphore = FairSemaphore(capacity)
 
     async def run(item: Item, units: int) -> Result:
         try:

@@ -1,5 +1,6 @@
 """Prepares a document for writing: its chunks, their ids, and its filterable fields."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from services.gateway.rag.ingest.batched_backends import BatchedBackends, Row
 from services.gateway.rag.ingest.chunking import Chunk
 from services.gateway.rag.ingest.parsers.extract import Extract
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, Source, StoredDocument
+
+_CHUNKS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class PreparedDocument:
 
 
 async def prepare(
-    source: Source, media_type: str, extract: Extract, backends: BatchedBackends
+    source: Source, media_type: str, version: str, extract: Extract, backends: BatchedBackends
 ) -> PreparedDocument:
     """Chunk a parsed document, and declare its fields in its collection."""
     title = source.title or extract.title
     model = await backends.text_model()
-    chunks = _with_ids(source.id, await chunking.split(extract, title, backends), extract)
+    chunks = await _with_ids(source.id, await chunking.split(extract, title, backends), extract)
     fields = extract.fields | source.fields
     declared = await backends.ensure_fields(source.collection, model, fields)
     unfilterable = {
@@ -78,9 +81,7 @@ async def prepare(
     }
     return PreparedDocument(
         source.collection,
-        StoredDocument(
-            source.id, title, source.version(), extract.text, len(chunks), media_type, fields
-        ),
+        StoredDocument(source.id, title, version, extract.text, len(chunks), media_type, fields),
         {name: value for name, value in fields.items() if name not in unfilterable},
         extract,
         chunks,
@@ -89,14 +90,16 @@ async def prepare(
     )
 
 
-def _with_ids(document: str, chunks: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
+async def _with_ids(document: str, chunks: Sequence[Chunk], extract: Extract) -> dict[str, Chunk]:
     """Return chunks by id. An id is a digest of the embedded text, with a number if it repeats.
 
     So an unchanged chunk keeps its id, and its vector can be reused.
     """
     seen: Counter[str] = Counter()
     by_id = {}
-    for chunk in chunks:
+    for number, chunk in enumerate(chunks):
+        if number % _CHUNKS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # other tasks run
         digest = digests.digest(chunk.embedded_text(extract))[:20]
         repeat = f"-{seen[digest]}" if seen[digest] else ""
         seen[digest] += 1

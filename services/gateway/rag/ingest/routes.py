@@ -15,8 +15,7 @@ from services.gateway.backends.types import Value
 from services.gateway.http import bodies
 from services.gateway.http.responses import message_to_dict
 from services.gateway.json_reader import read_object
-from services.gateway.rag.ingest import messages
-from services.gateway.rag.ingest.parsers import files
+from services.gateway.rag.ingest import media_types, messages
 from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Source
 
@@ -82,7 +81,7 @@ def _source(options: dict[str, str], content_type: str | None, content: bytes) -
         collection=options.get("collection", ""),
         id=options.get("id", ""),
         title=options.get("title", ""),
-        media_type=essence if essence in files.MEDIA_TYPES else "",
+        media_type=essence if essence in media_types.MEDIA_TYPES else "",
         fields=_fields(options.get("fields", "{}")),
         content=content,
     )

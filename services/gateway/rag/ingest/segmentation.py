@@ -4,13 +4,20 @@ import re
 from dataclasses import dataclass
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W\d_a-zà-ÿ]|[\"'“‘(\[]*\d)")
+# Sentences of Chinese and Japanese end without white space.
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W\d_a-zà-ÿ]|[\"'“‘(\[]*\d)"
+    r"|(?<=[。！？｡])[\"'”’」』）)\]】》]*\s*(?![。！？｡\"'”’」』）)\]】》])"
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|e\.g|i\.e|cf|al|Fig|fig|No|approx|ca|c)|\b[A-Z])\.$"
 )
 
 
-@dataclass(frozen=True)
+_MAX_ABBREVIATION = len("approx.")
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A part of a text: code points ``start`` to ``end``, exclusive."""
 
@@ -29,7 +36,8 @@ def sentences(text: str, part: Span | None = None) -> list[Span]:
     for paragraph in _split(text, whole, _PARAGRAPH):
         start = paragraph.start
         for match in _SENTENCE_END.finditer(text, paragraph.start, paragraph.end):
-            if _ABBREVIATION.search(text[start : match.start()]):
+            end = match.start()
+            if _ABBREVIATION.search(text, max(start, end - _MAX_ABBREVIATION), end):
                 continue
             spans.append(Span(start, match.end()))
             start = match.end()

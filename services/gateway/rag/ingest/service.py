@@ -4,16 +4,18 @@ A chunk's id is a digest of its embedded text, so an unchanged chunk is not embe
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from weakref import WeakValueDictionary
 
 from services.errors import Aborted, Failure, NotFound, Unavailable
+from services.gateway import auth
 from services.gateway.backends.backends import Backends
 from services.gateway.rag.ingest.batched_backends import BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
-from services.gateway.rag.ingest.parsers import files
+from services.gateway.rag.ingest.parser_pool import ParserPool
 from services.gateway.rag.ingest.preparation import prepare
 from services.gateway.rag.ingest.retries import retry
 from services.gateway.rag.ingest.store import DocumentStore, FenceLost
@@ -23,20 +25,25 @@ from services.gateway.rag.ingest.writer import DocumentWriter
 # Maximum number of documents that one ingest processes at once. A large one counts as several.
 MAX_CONCURRENT_DOCUMENTS = 128
 _BYTES_PER_UNIT = 2**19
+_log = logging.getLogger(__name__)
 
 
 class IngestService:
     """Ingests, reads, lists and deletes documents."""
 
-    def __init__(self, store: DocumentStore, backends: Backends) -> None:
+    def __init__(self, store: DocumentStore, backends: Backends, parsers: ParserPool) -> None:
         self._store = store
         self._backends = backends
+        self._parsers = parsers
         self._writer = DocumentWriter(store, backends)
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def ingest(self, sources: AsyncIterator[Source]) -> AsyncIterator[Receipt]:
-        """Ingest several documents at once. Yield their receipts in the order of the documents."""
-        backends = BatchedBackends(self._backends)
+        """Ingest several documents at once. Yield their receipts in the order of the documents.
+
+        Tenants take turns at what all ingests share; without API keys the ingests take turns.
+        """
+        backends = BatchedBackends(self._backends, auth.current_tenant("") or object())
         receipts = ordered_map(
             partial(self._ingest_one, backends=backends),
             sources,
@@ -65,9 +72,9 @@ class IngestService:
     async def page(
         self, collection: str, size: int, token: str
     ) -> tuple[list[StoredDocument], str]:
-        """Return a page of documents in the order of their ids, and the next page's token."""
+        """Return a page of documents by id, without their texts, and the next page's token."""
         records, next_token = await self._store.page(collection, size, token)
-        return [StoredDocument(**record) for record in records], next_token
+        return [StoredDocument(**{"text": "", **record}) for record in records], next_token
 
     async def delete(self, collection: str, key: str) -> int:
         """Delete a document and its chunks. Return the number of chunks. Raises NotFound."""
@@ -87,18 +94,30 @@ class IngestService:
     async def _ingest_one(self, source: Source, backends: BatchedBackends) -> Receipt:
         """Ingest a document. A failure becomes a receipt, and the old version stays."""
         try:
+            media_type = source.validated_media_type()
             async with self._lock(source.collection, source.id):
-                return await retry(lambda: self._try_ingest(source, backends), Aborted, Unavailable)
+                version = await source.version()
+                call = partial(self._try_ingest, source, media_type, version, backends)
+                return await retry(call, Aborted, Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
+        except Exception:
+            _log.exception("the ingest of a document failed")
+            return Receipt(
+                source.id,
+                "failed",
+                reason="INTERNAL",
+                message="The service failed on the document. Its log shows why.",
+            )
 
-    async def _try_ingest(self, source: Source, backends: BatchedBackends) -> Receipt:
-        media_type, version = source.validated_media_type(), source.version()
+    async def _try_ingest(
+        self, source: Source, media_type: str, version: str, backends: BatchedBackends
+    ) -> Receipt:
         earlier, complete = await self._store.get_with_state(source.collection, source.id)
         if earlier and complete and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
-        extract = await asyncio.to_thread(files.parse, media_type, source.content)
-        document = await prepare(source, media_type, extract, backends)
+        extract = await self._parsers.parse(backends.caller, media_type, source.content)
+        document = await prepare(source, media_type, version, extract, backends)
         return Receipt(
             source.id,
             "updated" if earlier else "created",

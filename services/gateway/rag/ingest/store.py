@@ -2,11 +2,14 @@
 
 Keys, all under the prefix of the settings:
 
-- ``gateway:document:<collection>:<id>``   a document's extracted text and version, JSON
+- ``gateway:document:<collection>:<id>``   a document's record without its text, JSON
+- ``gateway:text:<collection>:<id>``       a document's extracted text, UTF-8
 - ``gateway:documents:<collection>``       sorted set of the ids of the documents
 - ``gateway:epoch:<collection>``           counter of the changes to a collection of documents
 - ``gateway:chunks:<collection>:<id>``     set of the ids of all chunks that search may hold
 - ``gateway:turns:<collection>``           hash of the current fence of each document being changed
+
+Records of earlier versions of memetwin contain the text.
 
 A writer acquires a lease on a document. The lease's fence is the collection's epoch at that time.
 A later lease on the same document invalidates the earlier one: its holder gets FenceLost and starts
@@ -25,28 +28,29 @@ from redis.asyncio.client import Pipeline
 from services.errors import Unavailable
 from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
-# KEYS: chunks, epoch, turns. ARGV: document id, then chunk ids.
+# KEYS: chunks, epoch, turns. ARGV: document id, chunk ids as JSON.
 _ACQUIRE = """
 local chunks = redis.call('SMEMBERS', KEYS[1])
-for at = 2, #ARGV do redis.call('SADD', KEYS[1], ARGV[at]) end
+for _, id in ipairs(cjson.decode(ARGV[2])) do redis.call('SADD', KEYS[1], id) end
 local fence = redis.call('INCR', KEYS[2])
 redis.call('HSET', KEYS[3], ARGV[1], fence)
 return {chunks, fence}
 """
-# KEYS also: document, documents. ARGV: document id, fence, record, then chunk ids.
+# KEYS also: document, documents, text. ARGV: document id, fence, record, text, chunk ids as JSON.
 _PUT = """
 if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[4], ARGV[3])
+redis.call('SET', KEYS[6], ARGV[4])
 redis.call('ZADD', KEYS[5], 0, ARGV[1])
 redis.call('DEL', KEYS[1])
-for at = 4, #ARGV do redis.call('SADD', KEYS[1], ARGV[at]) end
+for _, id in ipairs(cjson.decode(ARGV[5])) do redis.call('SADD', KEYS[1], id) end
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('INCR', KEYS[2])
 return 1
 """
 _DELETE = """
 if redis.call('HGET', KEYS[3], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[4], KEYS[1])
+redis.call('DEL', KEYS[4], KEYS[6], KEYS[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('INCR', KEYS[2])
@@ -94,12 +98,17 @@ class DocumentStore:
         transaction.incr(self._key("epoch", collection))
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Return the record of a document, or None."""
+        """Return the record of a document with its text, or None."""
+        keys = [self._key(kind, collection, key) for kind in ("document", "text")]
         async with redis_errors():
-            return load(await self._redis.get(self._key("document", collection, key)))
+            value, text = await self._redis.mget(keys)
+        record = load(value)
+        if record is None or text is None:
+            return record
+        return record | {"text": as_bytes(text).decode()}
 
     async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
-        """Return a document's record, and whether its last change is complete."""
+        """Return a document's record without its text, and whether its last change is complete."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._key("document", collection, key))
             pipe.hexists(self._key("turns", collection), key)
@@ -107,7 +116,7 @@ class DocumentStore:
         return load(record), not in_change
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
-        """Return a page of documents in the order of their ids, and the next page's token."""
+        """Return a page of records in the order of their ids, without texts, and the next token."""
         keys, next_token = await page(self._redis, self._key("documents", collection), size, token)
         async with redis_errors():
             values = (
@@ -123,7 +132,8 @@ class DocumentStore:
         It records chunks before search gets them, so that a later ingest can always delete them.
         It counts the change before it happens, so that no cached answer outlives it.
         """
-        chunks, fence = await self._run(_ACQUIRE, collection, key, [key, *new_chunks])
+        arguments = [key, dump(new_chunks)]
+        chunks, fence = await self._run(_ACQUIRE, collection, key, arguments)
         earlier = frozenset(as_bytes(one).decode() for one in chunks)
         return FencingLease(collection, key, fence, earlier)
 
@@ -142,7 +152,9 @@ class DocumentStore:
 
     async def put(self, lease: FencingLease, record: Record, chunks: Sequence[str]) -> None:
         """Write a document whose chunks are in search, and end the lease. Raises FenceLost."""
-        arguments = [lease.document, lease.fence, dump(record), *chunks]
+        rest = dict(record)
+        text = rest.pop("text").encode()
+        arguments = [lease.document, lease.fence, dump(rest), text, dump(chunks)]
         _check_fence(await self._run(_PUT, lease.collection, lease.document, arguments))
 
     async def delete(self, lease: FencingLease) -> None:
@@ -163,6 +175,7 @@ class DocumentStore:
             self._key("turns", collection),
             self._key("document", collection, key),
             self._key("documents", collection),
+            self._key("text", collection, key),
         ]
 
     def _key(self, *parts: str) -> str:

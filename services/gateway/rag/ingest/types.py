@@ -1,5 +1,7 @@
 """Dataclasses of ingestion: documents as sent, their receipts, and documents as stored."""
 
+import asyncio
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,14 +9,16 @@ from typing import Any
 from services.errors import InvalidArgument
 from services.gateway import digests
 from services.gateway.backends.types import Value
-from services.gateway.rag.ingest.parsers import files
+from services.gateway.rag.ingest import media_types
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_ID_BYTES = 256
 # The field in search that holds the id of a chunk's document.
 DOCUMENT_FIELD = "memetwin_document"
 # Part of every version. A new number makes the next ingest chunk unchanged documents again.
-_CHUNKING_VERSION = 3
+_CHUNKING_VERSION = 4
+# A thread hashes larger files, without the interpreter's lock.
+_HASHED_AT_ONCE = 2**20
 _COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -54,13 +58,16 @@ class Source:
             f"The document is larger than {MAX_DOCUMENT_BYTES // 2**20} MiB; split it.",
             "content",
         )
-        return files.media_type(self.media_type, self.id, self.content)
+        return media_types.media_type(self.media_type, self.id, self.content)
 
-    def version(self) -> str:
+    async def version(self) -> str:
         """Return a digest of everything that determines the document's chunks."""
-        content = digests.digest(self.content.hex())
+        if len(self.content) > _HASHED_AT_ONCE:
+            content = await asyncio.to_thread(hashlib.sha256, self.content)
+        else:
+            content = hashlib.sha256(self.content)
         return digests.digest(
-            [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content]
+            [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content.hexdigest()]
         )[:32]
 
 

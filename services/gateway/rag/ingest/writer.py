@@ -10,13 +10,15 @@ from dataclasses import asdict
 from services.errors import Overloaded, Unavailable
 from services.gateway.backends.backends import Backends
 from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBackends
+from services.gateway.rag.ingest.fair_semaphore import FairSemaphore
 from services.gateway.rag.ingest.preparation import PreparedDocument
 from services.gateway.rag.ingest.retries import gather, retry
-from services.gateway.rag.ingest.semaphore import WeightedSemaphore
 from services.gateway.rag.ingest.store import DocumentStore, FencingLease
 from services.gateway.rag.ingest.types import search_collection
 
 MAX_CONCURRENT_CHUNKS = 512
+# The rest of a large document waits, so that it does not stand in line before other documents.
+MAX_CONCURRENT_BATCHES = 8
 
 
 class DocumentWriter:
@@ -25,7 +27,7 @@ class DocumentWriter:
     def __init__(self, store: DocumentStore, backends: Backends) -> None:
         self._store = store
         self._search = backends.search
-        self._chunks = WeightedSemaphore(MAX_CONCURRENT_CHUNKS)
+        self._chunks = FairSemaphore(MAX_CONCURRENT_CHUNKS)
 
     async def write(self, document: PreparedDocument, backends: BatchedBackends) -> int:
         """Write a document. Return the number of chunks that it embedded.
@@ -38,7 +40,8 @@ class DocumentWriter:
         lease = await self._store.acquire(document.collection, document.stored.id, ids)
         batches = [ids[first : first + EMBED_BATCH] for first in range(0, len(ids), EMBED_BATCH)]
         embedded = await gather(
-            self._write_chunks(document, batch, lease, backends) for batch in batches
+            (self._write_chunks(document, batch, lease, backends) for batch in batches),
+            MAX_CONCURRENT_BATCHES,
         )
         stale = await self._store.chunks(lease) - document.chunks.keys()
         await self._search.delete(search_collection(lease.collection), sorted(stale))
@@ -59,8 +62,7 @@ class DocumentWriter:
         backends: BatchedBackends,
     ) -> int:
         """Write chunks to search. Reuse the vectors that it has; return the number of new ones."""
-        units = await self._chunks.acquire(len(ids))
-        try:
+        async with self._chunks.hold(len(ids), backends.caller):
             rows = await self._search.vectors(
                 search_collection(lease.collection),
                 [key for key in ids if key in lease.earlier_chunks],
@@ -79,6 +81,4 @@ class DocumentWriter:
                 [document.search_document(key, rows[key]) for key in ids],
                 document.model_digest,
             )
-        finally:
-            self._chunks.release(units)
         return len(new)

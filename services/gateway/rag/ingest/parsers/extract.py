@@ -3,15 +3,30 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from services.errors import InvalidArgument
-from services.gateway.backends.types import Value
+if TYPE_CHECKING:  # the parsers' processes do not load it
+    from services.gateway.backends.types import Value
 
 SECTION_SEPARATOR = " › "
+OUT_OF_MEMORY = "PARSER_OUT_OF_MEMORY"
+MAX_BLOCKS = 250_000
+MAX_TEXT_BYTES = 32 * 2**20
+MAX_HEADING_CHARACTERS = 500
 _BLANK_LINES = re.compile(r"\n\s*\n")
+_VISIBLE = re.compile(r"\S")
 
 
-@dataclass(frozen=True)
+class ParseError(Exception):
+    """A document that cannot be parsed; ``reason`` is for programs, ``message`` for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A paragraph, list, table and so on: code points ``start`` to ``end`` of a text, exclusive.
 
@@ -35,7 +50,7 @@ class Extract:
     text: str
     blocks: list[Block]
     title: str = ""
-    fields: dict[str, Value] = field(default_factory=dict)
+    fields: "dict[str, Value]" = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -44,25 +59,35 @@ class Headings:
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
+        self._path = ""
 
     def enter(self, level: int, heading: str) -> None:
         """Open a heading. This closes the open headings of the same and of deeper levels."""
         self._open = [one for one in self._open if one[0] < level]
-        self._open.append((level, " ".join(heading.split())))
+        self._open.append((level, " ".join(heading.split())[:MAX_HEADING_CHARACTERS]))
+        self._path = SECTION_SEPARATOR.join(text for _, text in self._open if text)
 
     def __str__(self) -> str:
-        return SECTION_SEPARATOR.join(heading for _, heading in self._open if heading)
+        return self._path
+
+
+def add(blocks: list[Block], block: Block) -> None:
+    """Append a block. Raises ParseError if the document has too many."""
+    if len(blocks) >= MAX_BLOCKS:
+        raise ParseError(
+            "DOCUMENT_TOO_COMPLEX",
+            f"The document has more than {MAX_BLOCKS:,} paragraphs and headings. Split it.",
+        )
+    blocks.append(block)
 
 
 def decode(content: bytes) -> str:
-    """Decode UTF-8 and turn CRLF into LF. Raises InvalidArgument for other encodings."""
+    """Decode UTF-8 and turn CRLF into LF. Raises ParseError for other encodings."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidArgument(
-            "NOT_UTF8",
-            "The text is not valid UTF-8. Convert it to UTF-8 and send it again.",
-            field="content",
+        raise ParseError(
+            "NOT_UTF8", "The text is not valid UTF-8. Convert it to UTF-8 and send it again."
         ) from error
     return text.replace("\r\n", "\n")
 
@@ -77,6 +102,7 @@ def paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def trim(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield a range without outer white space. Yield nothing if the range is blank."""
-    piece = text[start:end]
-    if piece.strip():
-        yield start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
+    if first := _VISIBLE.search(text, start, end):
+        while text[end - 1].isspace():
+            end -= 1
+        yield first.start(), end

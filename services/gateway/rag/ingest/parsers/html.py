@@ -4,7 +4,7 @@ import re
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings
+from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, ParseError, add
 
 _SKIPPED = frozenset("script style noscript template nav svg math head iframe object".split())
 _BLOCKS = frozenset(
@@ -17,10 +17,27 @@ _CELLS = frozenset(("td", "th"))
 _HEADING = re.compile(r"h([1-6])")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.I)
 _SPACE = re.compile(r"\s+")
+# The HTML standard's algorithm takes time quadratic in the depth of a page.
+MAX_DEPTH = 10_000
+_TAG = re.compile(rb"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
+# What ends a comment or an element whose content has no tags.
+_RAW_ENDS = {b"!--": b"-->"} | {
+    name: b"</" + name for name in b"script style textarea title xmp noscript iframe".split()
+}
+# Elements without an end tag, and those whose end tag is often left out.
+_UNNESTED = frozenset(
+    b"""area base body br col colgroup dd dt embed head hr html img input li link meta optgroup
+    option p param rb rp rt rtc source tbody td tfoot th thead tr track wbr""".split()
+)
 
 
 def parse(content: bytes) -> Extract:
-    """Parse an HTML page. Bytes that cannot be decoded become U+FFFD."""
+    """Parse an HTML page. Bytes that cannot be decoded become U+FFFD.
+
+    Raises:
+        ParseError: the page is nested too deeply or has too many blocks.
+    """
+    _check_depth(content)
     tree = LexborHTMLParser(_decode(content))
     page = _Page()
     if tree.body is not None:
@@ -30,13 +47,32 @@ def parse(content: bytes) -> Extract:
     return Extract(page.text(), page.blocks, title or page.heading)
 
 
+def _check_depth(content: bytes) -> None:
+    """Raise ParseError if a page is nested too deeply, before the parser builds its tree."""
+    page, place, depth = content.lower(), 0, 0
+    while match := _TAG.search(page, place):
+        place = match.end()
+        name = match[1] or match[3]
+        if name in _RAW_ENDS and not match[2]:
+            place = page.find(_RAW_ENDS[name], place)
+            if place < 0:
+                return
+        elif name not in _UNNESTED and name not in _RAW_ENDS:
+            depth = max(0, depth - 1) if match[2] else depth + 1
+        if depth > MAX_DEPTH:
+            raise ParseError(
+                "DOCUMENT_TOO_COMPLEX",
+                f"The page has elements nested over {MAX_DEPTH:,} deep. Close its elements.",
+            )
+
+
 def _decode(content: bytes) -> str:
     declared = _CHARSET.search(content[:1024])
     names = [declared[1].decode("ascii")] if declared else []
     for name in ["utf-8-sig", *names, "cp1252"]:
         try:
             return content.decode(name)
-        except (UnicodeDecodeError, LookupError):
+        except (UnicodeError, LookupError):
             continue
     return content.decode("utf-8", errors="replace")
 
@@ -108,7 +144,7 @@ class _Page:
         start = self._length
         self._append(text)
         by_lines = bool(self._preformatted)
-        self.blocks.append(Block(start, self._length, by_lines, str(self._headings)))
+        add(self.blocks, Block(start, self._length, by_lines, str(self._headings)))
 
     def _append(self, text: str) -> None:
         self._parts.append(text)

@@ -7,24 +7,39 @@ import datetime
 import re
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from services.gateway.backends.types import Value
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, decode, trim
+from services.gateway.rag.ingest.parsers.extract import (
+    Block,
+    Extract,
+    Headings,
+    add,
+    decode,
+    trim,
+)
 
+if TYPE_CHECKING:  # the parsers' processes do not load it
+    from services.gateway.backends.types import Value
+
+# The parser needs some 70 bytes of memory for each character of a window.
+WINDOW_CHARACTERS = 2**17
+MAX_WINDOW_CHARACTERS = 2**20
 FRONT_MATTER_CHARACTERS = 2**16
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _BY_LINES = ("fence", "code_block", "table_open", "bullet_list_open", "ordered_list_open")
 _SILENT = ("hr", "front_matter")
+_LINE_END = re.compile(r"[\n\r]")
+# The blocks are enough: inline markup stays in the text.
+_PARSER = MarkdownIt("commonmark").enable("table").disable("inline")
 
 
 def parse(content: bytes) -> Extract:
-    """Parse a Markdown file. Raises InvalidArgument if it is not UTF-8."""
+    """Parse a Markdown file. Raises ParseError if it is not UTF-8 or has too many blocks."""
     text = decode(content)
     start, metadata, warnings = _front_matter(text)
     title = metadata.pop("title", "")
@@ -41,26 +56,61 @@ def parse(content: bytes) -> Extract:
 
 def _blocks(text: str, start: int) -> tuple[list[Block], str]:
     """Return the blocks after ``start``, and the first level-1 heading."""
-    body = text[start:]
-    tokens = MarkdownIt("commonmark").enable("table").parse(body)
-    lines = list(accumulate(map(len, body.splitlines(keepends=True)), initial=start))
     blocks: list[Block] = []
     headings, title = Headings(), ""
-    for number, token in enumerate(tokens):
-        if token.level or not token.map or token.nesting < 0 or token.type in _SILENT:
-            continue
-        if token.type == "heading_open":
-            heading = tokens[number + 1].content
-            headings.enter(int(token.tag[1]), heading)
-            title = title or (heading if token.tag == "h1" else "")
-        blocks += _block(text, token, lines, str(headings))
+    for tokens, lines in _windows(text, start):
+        for number, token in enumerate(tokens):
+            if not _is_block(token) or token.type in _SILENT:
+                continue
+            if token.type == "heading_open":
+                heading = tokens[number + 1].content
+                headings.enter(int(token.tag[1]), heading)
+                title = title or (heading if token.tag == "h1" else "")
+            first, last = token.map or (0, 0)
+            for place in trim(text, lines[first], lines[min(last, len(lines) - 1)]):
+                add(blocks, Block(*place, token.type in _BY_LINES, str(headings)))
     return blocks, title
 
 
-def _block(text: str, token: Token, lines: list[int], section: str) -> Iterator[Block]:
-    first, last = token.map or (0, 0)
-    for start, end in trim(text, lines[first], lines[min(last, len(lines) - 1)]):
-        yield Block(start, end, token.type in _BY_LINES, section)
+def _windows(text: str, start: int) -> Iterator[tuple[list[Token], list[int]]]:
+    """Yield the tokens of one window of the text after the other, and the offsets of its lines.
+
+    The memory of the parser grows with what it reads, so it reads windows. The end of a window may
+    cut its last block, so the next window begins with that block. A larger window reads a block
+    that fills a whole window; one of ``MAX_WINDOW_CHARACTERS`` is cut.
+    """
+    size = WINDOW_CHARACTERS
+    while start < len(text):
+        end = _line_end(text, start, start + size)
+        window = text[start:end].replace("\r", "\n")  # the parser also ends lines at CR
+        lines = list(accumulate((len(line) + 1 for line in window.split("\n")), initial=start))
+        lines[-1] = end
+        tokens = _PARSER.parse(window)
+        blocks = [number for number, token in enumerate(tokens) if _is_block(token)]
+        last = blocks[-1] if len(blocks) > 1 else None
+        if end < len(text) and last is None and size < MAX_WINDOW_CHARACTERS:
+            size *= 2
+            continue
+        if end < len(text) and last is not None:
+            end = lines[(tokens[last].map or [0])[0]]
+            tokens = tokens[:last]
+        yield tokens, lines
+        start, size = end, WINDOW_CHARACTERS
+
+
+def _line_end(text: str, start: int, end: int) -> int:
+    """Return where the last line that ends before ``end`` ends, or the first one after it."""
+    if end >= len(text):
+        return len(text)
+    before = max(text.rfind("\n", start, end), text.rfind("\r", start, end))
+    if before >= 0:
+        return before + 1
+    after = _LINE_END.search(text, end)
+    return after.end() if after else len(text)
+
+
+def _is_block(token: Token) -> bool:
+    return token.level == 0 and token.map is not None and token.nesting >= 0
 
 
 def _front_matter(text: str) -> tuple[int, dict[str, Any], list[str]]:
@@ -77,7 +127,7 @@ def _front_matter(text: str) -> tuple[int, dict[str, Any], list[str]]:
     return match.end(), {str(name): value for name, value in metadata.items()}, []
 
 
-def _fields(metadata: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
+def _fields(metadata: dict[str, Any]) -> "tuple[dict[str, Value], list[str]]":
     """Return the metadata that fits into fields, and a warning for each other entry."""
     fields, warnings = {}, []
     for name, raw in metadata.items():
@@ -91,7 +141,7 @@ def _fields(metadata: dict[str, Any]) -> tuple[dict[str, Value], list[str]]:
     return fields, warnings
 
 
-def _value(value: Any) -> Value | None:
+def _value(value: Any) -> "Value | None":
     """Return a YAML value as a field value, or None. Dates become Unix seconds."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -106,7 +156,7 @@ def _value(value: Any) -> Value | None:
     return _compound(value)
 
 
-def _compound(value: Any) -> Value | None:
+def _compound(value: Any) -> "Value | None":
     """Return a list of strings as tags, and a mapping of ``lat`` and ``lon`` as a point."""
     if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
         return list(value)

@@ -1,17 +1,22 @@
 """Parses PDF: the text of the pages in order, and the outline as sections."""
 
 import re
-import threading
 
 import pypdfium2 as pdfium
 
-from services.errors import InvalidArgument
-from services.gateway.rag.ingest.parsers.extract import Block, Extract, Headings, trim
+from services.gateway.rag.ingest.parsers.extract import (
+    MAX_TEXT_BYTES,
+    Block,
+    Extract,
+    Headings,
+    ParseError,
+    add,
+    trim,
+)
 
 PAGE_BREAK = "\n\f\n"
 _MAX_PAGE_WARNINGS = 10
-# PDFium is not thread-safe.
-_pdfium_lock = threading.Lock()
+MAX_PAGES = 20_000
 # PDFium's marks for a hyphen that divides a word at the end of a line.
 _SOFT_HYPHEN = re.compile("[\ufffe\x02]\r?\n?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -22,32 +27,44 @@ def parse(content: bytes) -> Extract:
     """Parse a PDF. The warnings name the pages that cannot be read.
 
     Raises:
-        InvalidArgument: the file is broken or password-protected.
+        ParseError: the file is broken, password-protected, or has too many pages or blocks.
     """
-    with _pdfium_lock:
-        try:
-            document = pdfium.PdfDocument(content)
-        except pdfium.PdfiumError as error:
-            raise _unreadable(str(error)) from error
-        try:
-            return _extract(document)
-        finally:
-            document.close()
+    try:
+        document = pdfium.PdfDocument(content)
+    except pdfium.PdfiumError as error:
+        raise _unreadable(str(error)) from error
+    try:
+        _check_pages(len(document))
+        return _extract(document)
+    finally:
+        document.close()
+
+
+def _check_pages(count: int) -> None:
+    if count > MAX_PAGES:
+        raise ParseError(
+            "DOCUMENT_TOO_COMPLEX",
+            f"The PDF has {count:,} pages. The limit is {MAX_PAGES:,}. Split it.",
+        )
 
 
 def _extract(document: pdfium.PdfDocument) -> Extract:
-    pages, bad = [], []
+    pages, bad, size = [], [], 0
     for number in range(len(document)):
         try:
             pages.append(_page_text(document, number))
         except pdfium.PdfiumError:
             pages.append("")
             bad.append(number + 1)
+        size += len(pages[-1])
+        if size > MAX_TEXT_BYTES:
+            raise ParseError("TOO_LARGE", "The PDF has over 32 MiB of text. Split it.")
     sections = _sections(document, len(pages))
-    text, blocks, start = PAGE_BREAK.join(pages), [], 0
+    text, start = PAGE_BREAK.join(pages), 0
+    blocks: list[Block] = []
     for number, page in enumerate(pages):
         for place in trim(text, start, start + len(page)):
-            blocks.append(Block(*place, section=sections[number], page=number + 1))
+            add(blocks, Block(*place, section=sections[number], page=number + 1))
         start += len(page) + len(PAGE_BREAK)
     title = document.get_metadata_value("Title").strip()
     return Extract(text, blocks, _UNSTORABLE.sub("", title), warnings=_warnings(bad, pages))
@@ -92,13 +109,9 @@ def _warnings(bad: list[int], pages: list[str]) -> list[str]:
     return warnings
 
 
-def _unreadable(message: str) -> InvalidArgument:
+def _unreadable(message: str) -> ParseError:
     if _PASSWORD in message.lower():
-        return InvalidArgument(
-            "LOCKED_PDF",
-            "The PDF is password-protected. Remove the password and send it again.",
-            field="content",
+        return ParseError(
+            "LOCKED_PDF", "The PDF is password-protected. Remove the password and send it again."
         )
-    return InvalidArgument(
-        "BROKEN_PDF", "The PDF is broken and cannot be opened. Export it again.", field="content"
-    )
+    return ParseError("BROKEN_PDF", "The PDF is broken and cannot be opened. Export it again.")

@@ -18,7 +18,7 @@ class World:
 
     def __init__(self) -> None:
         both, self.embedder, self.search = fake_backends()
-        self.backends = BatchedBackends(both)
+        self.backends = BatchedBackends(both, "caller")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_many_documents_request_the_model_once() -> None:
     both, _, search = fake_backends()
     assert isinstance(search, FakeSearch)
     embedder = CountingEmbedder()
-    backends = BatchedBackends(type(both)(embedder, search))
+    backends = BatchedBackends(type(both)(embedder, search), "caller")
     assert await asyncio.gather(*(backends.text_model() for _ in range(9))) == [MODEL] * 9
     assert embedder.calls == 1
     assert await backends.token_starts(["a b"]) == [[0, 2]]

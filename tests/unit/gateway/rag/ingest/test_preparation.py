@@ -17,7 +17,7 @@ SECTIONS = [f"# Part {number}\n\nIt is about part {number}.\n" for number in ran
 
 @pytest.fixture
 def backends() -> Iterator[BatchedBackends]:
-    one = BatchedBackends(fake_backends()[0])
+    one = BatchedBackends(fake_backends()[0], "caller")
     yield one
     one.close()
 
@@ -26,7 +26,8 @@ async def prepared(
     backends: BatchedBackends, text: str, fields: dict[str, Value] | None = None, title: str = ""
 ) -> PreparedDocument:
     source = Source("c", "a", title, "text/markdown", fields or {}, text.encode())
-    return await prepare(source, "text/markdown", markdown.parse(source.content), backends)
+    extract = markdown.parse(source.content)
+    return await prepare(source, "text/markdown", await source.version(), extract, backends)
 
 
 async def test_what_is_stored_is_the_text_and_the_metadata(backends: BatchedBackends) -> None:
@@ -98,5 +99,5 @@ async def test_fields_of_the_caller_are_sent_even_if_they_do_not_fit(
 async def test_warnings_of_the_parser_are_passed_on(backends: BatchedBackends) -> None:
     source = Source("c", "a", "", "text/markdown", {}, b"Text.")
     extract = replace(markdown.parse(source.content), warnings=["Page 7 cannot be read."])
-    document = await prepare(source, "text/markdown", extract, backends)
+    document = await prepare(source, "text/markdown", "v1", extract, backends)
     assert document.warnings == ["Page 7 cannot be read."]

@@ -2,8 +2,11 @@ import asyncio
 
 import pytest
 
+from services import deadlines
 from services.errors import InvalidArgument, NotFound, Overloaded, Unavailable
-from services.gateway.rag.ingest.retries import MAX_RETRIES, gather, retry
+from services.gateway.rag.ingest.retries import PATIENCE, gather, retry
+
+BASES = [0.05 * 2**n for n in range(5)]
 
 
 class Flaky:
@@ -38,11 +41,35 @@ async def test_other_failures_are_raised_at_once() -> None:
     assert call.calls == 2
 
 
-async def test_retries_end() -> None:
-    call = Flaky(*(unavailable() for _ in range(2 * MAX_RETRIES)))
+async def test_retries_end_after_a_while() -> None:
+    call = Flaky(*(unavailable() for _ in range(99)))
+    times = iter([0.0, PATIENCE / 2, PATIENCE])
     with pytest.raises(Unavailable):
+        await retry(call, Unavailable, clock=lambda: next(times))
+    assert call.calls == 3
+
+
+async def test_nothing_is_retried_past_the_deadline() -> None:
+    call = Flaky(Unavailable("UNAVAILABLE", "It is unavailable.", retry_after=60.0))
+    with deadlines.limit(30.0), pytest.raises(Unavailable):
         await retry(call, Unavailable)
-    assert call.calls == MAX_RETRIES + 1
+    assert call.calls == 1
+
+
+async def test_the_delays_grow_and_have_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await retry(Flaky(*(unavailable() for _ in range(12))), Unavailable)
+    assert len(set(pauses)) == len(pauses) == 12
+    assert all(2 * base <= pause < 3 * base for base, pause in zip(BASES, pauses[1:6], strict=True))
+    assert all(8 <= pause <= 12 for pause in pauses[8:])
+    hinted = Unavailable("UNAVAILABLE", "It is unavailable.", retry_after=5.0)
+    await retry(Flaky(hinted), Unavailable)
+    assert 5 <= pauses[-1] <= 7.5
 
 
 async def test_gather_returns_results_in_order() -> None:
@@ -51,7 +78,7 @@ async def test_gather_returns_results_in_order() -> None:
             await asyncio.sleep(0)
         return number
 
-    assert await gather(later(number) for number in range(9)) == list(range(9))
+    assert await gather((later(number) for number in range(9)), 4) == list(range(9))
 
 
 async def test_the_first_failure_cancels_the_others_and_is_raised() -> None:
@@ -69,5 +96,19 @@ async def test_the_first_failure_cancels_the_others_and_is_raised() -> None:
         raise InvalidArgument("BAD", "It is not accepted.")
 
     with pytest.raises(InvalidArgument):
-        await gather([wait(), fail()])
+        await gather([wait(), fail()], 2)
     assert cancelled.is_set()
+
+
+async def test_few_calls_run_at_once() -> None:
+    running, most = 0, 0
+
+    async def call() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    await gather((call() for _ in range(20)), 3)
+    assert most == 3

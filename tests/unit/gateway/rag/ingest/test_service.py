@@ -7,6 +7,7 @@ from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.types import Receipt, Source
 from tests.fakes.backends import fake_backends
 from tests.fakes.documents import FakeDocumentStore
+from tests.fakes.parsers import FakeParserPool
 
 
 class World:
@@ -15,7 +16,8 @@ class World:
     def __init__(self) -> None:
         both, self.embedder, self.search = fake_backends()
         self.store = FakeDocumentStore()
-        self.service = IngestService(self.store, both)
+        self.parsers = FakeParserPool()
+        self.service = IngestService(self.store, both, self.parsers)
 
     async def ingest(self, *documents: tuple[str, str], collection: str = "c") -> list[Receipt]:
         async def sources() -> AsyncIterator[Source]:
@@ -87,6 +89,14 @@ async def test_passing_failures_are_retried(world: World) -> None:
     world.store.rivals = 2
     [receipt] = await world.ingest(("a", "One."))
     assert receipt.status == "created"
+
+
+async def test_an_unexpected_error_is_a_receipt_too(world: World) -> None:
+    world.parsers.error = RecursionError()
+    [receipt] = await world.ingest(("a", "One."))
+    assert (receipt.status, receipt.reason) == ("failed", "INTERNAL")
+    world.parsers.error = None
+    assert (await world.ingest(("a", "One.")))[0].status == "created"
 
 
 async def test_an_error_of_the_stream_ends_the_ingest(world: World) -> None:

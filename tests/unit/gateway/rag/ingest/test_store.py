@@ -14,6 +14,7 @@ KEYS = [
     "test:gateway:turns:c",
     "test:gateway:document:c:a",
     "test:gateway:documents:c",
+    "test:gateway:text:c:a",
 ]
 LEASE = FencingLease("c", "a", 7, frozenset())
 
@@ -43,6 +44,16 @@ async def test_a_document_is_read_with_its_state() -> None:
     assert await documents.get_with_state("c", "a") == ({"id": "a"}, False)
 
 
+async def test_a_text_is_read_from_its_key_or_from_an_earlier_record() -> None:
+    documents, redis = store()
+    redis.values[KEYS[3]] = dump({"id": "a", "text": "earlier"})
+    assert await documents.get("c", "a") == {"id": "a", "text": "earlier"}
+    redis.values[KEYS[3]] = dump({"id": "a"})
+    redis.values[KEYS[5]] = "é".encode()
+    assert await documents.get("c", "a") == {"id": "a", "text": "é"}
+    assert await documents.get_with_state("c", "a") == ({"id": "a"}, True)
+
+
 async def test_pages_come_in_the_order_of_the_ids() -> None:
     documents, redis = store()
     assert await documents.page("c", 2, "") == ([], "")
@@ -60,7 +71,7 @@ async def test_a_lease_has_its_fence_and_the_earlier_chunks() -> None:
     redis.script = lambda keys, arguments: [[b"a#1", b"a#2"], 7]
     lease = await documents.acquire("c", "a", ["a#2", "a#3"])
     assert lease == FencingLease("c", "a", 7, frozenset({"a#1", "a#2"}))
-    assert redis.evals[0][1:] == (KEYS, ["a", "a#2", "a#3"])
+    assert redis.evals[0][1:] == (KEYS, ["a", dump(["a#2", "a#3"])])
 
 
 async def test_chunks_are_those_of_a_lease_that_holds() -> None:
@@ -78,10 +89,10 @@ async def test_chunks_are_those_of_a_lease_that_holds() -> None:
 
 async def test_writes_carry_the_fence() -> None:
     documents, redis = store()
-    await documents.put(LEASE, {"id": "a"}, ["a#1"])
+    await documents.put(LEASE, {"id": "a", "text": "é"}, ["a#1"])
     await documents.delete(LEASE)
     assert [one[1:] for one in redis.evals] == [
-        (KEYS, ["a", 7, dump({"id": "a"}), "a#1"]),
+        (KEYS, ["a", 7, dump({"id": "a"}), "é".encode(), dump(["a#1"])]),
         (KEYS, ["a", 7]),
     ]
 
@@ -89,7 +100,7 @@ async def test_writes_carry_the_fence() -> None:
 async def test_a_lost_fence_is_a_failure_to_try_again() -> None:
     documents, redis = store()
     redis.script = lambda keys, arguments: 0
-    for call in (documents.put(LEASE, {}, []), documents.delete(LEASE)):
+    for call in (documents.put(LEASE, {"text": ""}, []), documents.delete(LEASE)):
         with pytest.raises(FenceLost) as caught:
             await call
         assert caught.value.reason == "DOCUMENT_CHANGED"

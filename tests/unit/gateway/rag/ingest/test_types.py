@@ -41,9 +41,14 @@ def test_a_valid_document_has_a_media_type() -> None:
     "change",
     [{"title": "A"}, {"media_type": "text/plain"}, {"fields": {"a": 1.0}}, {"content": b"# B"}],
 )
-def test_a_version_depends_on_all_that_is_chunked(change: dict[str, Any]) -> None:
-    assert replace(SOURCE, **change).version() != SOURCE.version()
-    assert replace(SOURCE).version() == SOURCE.version()
+async def test_a_version_depends_on_all_that_is_chunked(change: dict[str, Any]) -> None:
+    assert await replace(SOURCE, **change).version() != await SOURCE.version()
+    assert await replace(SOURCE).version() == await SOURCE.version()
+
+
+async def test_a_large_document_has_a_version_of_its_content() -> None:
+    one, other = (replace(SOURCE, content=bytes(2**21) + end) for end in (b"1", b"2"))
+    assert await one.version() == await replace(one).version() != await other.version()
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "é", "x" * 101])

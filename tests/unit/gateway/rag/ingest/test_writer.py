@@ -25,12 +25,12 @@ class World:
         both, self.embedder, self.search = fake_backends()
         self.store = FakeDocumentStore()
         self.writer = DocumentWriter(self.store, both)
-        self.backends = BatchedBackends(both)
+        self.backends = BatchedBackends(both, "caller")
 
     async def prepare(self, *paragraphs: str) -> PreparedDocument:
         content = "\n\n".join(paragraphs).encode()
         source = Source("c", "a", "", "text/plain", {}, content)
-        return await prepare(source, "text/plain", plain.parse(content), self.backends)
+        return await prepare(source, "text/plain", "v1", plain.parse(content), self.backends)
 
     async def write(self, *paragraphs: str) -> int:
         return await self.writer.write(await self.prepare(*paragraphs), self.backends)

@@ -1,7 +1,12 @@
 import pytest
 
-from services.errors import InvalidArgument
-from services.gateway.rag.ingest.parsers.extract import Headings, decode, paragraphs, trim
+from services.gateway.rag.ingest.parsers.extract import (
+    Headings,
+    ParseError,
+    decode,
+    paragraphs,
+    trim,
+)
 
 
 def test_a_heading_closes_those_of_its_level_and_below() -> None:
@@ -15,7 +20,7 @@ def test_a_heading_closes_those_of_its_level_and_below() -> None:
 
 def test_text_is_decoded_without_its_mark_and_with_plain_line_ends() -> None:
     assert decode(b"\xef\xbb\xbfa\r\nb\rc\n\xc3\xa9") == "a\nb\rc\né"
-    with pytest.raises(InvalidArgument) as caught:
+    with pytest.raises(ParseError) as caught:
         decode(b"\xff\xfe")
     assert caught.value.reason == "NOT_UTF8"
 

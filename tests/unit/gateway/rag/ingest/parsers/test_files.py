@@ -2,44 +2,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.errors import InvalidArgument
 from services.gateway.rag.ingest.parsers import files, html, markdown, plain
+from services.gateway.rag.ingest.parsers.extract import ParseError
 from tests.pdf import pdf as write_pdf
 
 
 def test_a_document_without_text_is_refused() -> None:
     for kind, content in (("text/plain", b" \n"), ("application/pdf", write_pdf([[]]))):
-        with pytest.raises(InvalidArgument) as caught:
+        with pytest.raises(ParseError) as caught:
             files.parse(kind, content)
         assert caught.value.reason == "EMPTY_DOCUMENT"
-
-
-def test_an_unsupported_declared_type_is_refused() -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        files.media_type("application/zip", "a.md", b"x")
-    assert caught.value.reason == "UNKNOWN_MEDIA_TYPE"
-    assert "text/markdown" in caught.value.message
 
 
 def test_a_file_is_parsed_by_its_type() -> None:
     content = b"<h1>Doors</h1>"
     assert files.parse("text/html", content).text == "Doors"
     assert files.parse("text/plain", content).text == "<h1>Doors</h1>"
-
-
-@pytest.mark.parametrize(
-    ("declared", "name", "content", "kind"),
-    [
-        ("", "a.md", b"# x", "text/markdown"),
-        ("", "a", b"%PDF-1.4", "application/pdf"),
-        ("", "a.txt", b"\n <!doctype HTML><p>", "text/html"),
-        ("", "page.html", b"<p>", "text/html"),
-        ("", "a.zip", b"x", "text/plain"),
-        ("Text/HTML; charset=utf-8", "a.md", b"x", "text/html"),
-    ],
-)
-def test_the_media_type_is_detected(declared: str, name: str, content: bytes, kind: str) -> None:
-    assert files.media_type(declared, name, content) == kind
 
 
 @settings(deadline=None)

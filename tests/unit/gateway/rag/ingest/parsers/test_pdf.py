@@ -1,7 +1,7 @@
 import pytest
 
-from services.errors import InvalidArgument
 from services.gateway.rag.ingest.parsers import pdf
+from services.gateway.rag.ingest.parsers.extract import ParseError
 from tests.pdf import pdf as write_pdf
 
 
@@ -16,6 +16,6 @@ def test_blocks_have_page_numbers() -> None:
 
 
 def test_a_broken_pdf_is_refused() -> None:
-    with pytest.raises(InvalidArgument) as caught:
+    with pytest.raises(ParseError) as caught:
         pdf.parse(b"%PDF-1.7 nothing else")
     assert caught.value.reason == "BROKEN_PDF"

@@ -1,7 +1,7 @@
 import pytest
 
-from services.errors import InvalidArgument
 from services.gateway.rag.ingest.parsers import plain
+from services.gateway.rag.ingest.parsers.extract import ParseError
 
 
 def test_blocks_are_paragraphs() -> None:
@@ -14,5 +14,5 @@ def test_blocks_are_paragraphs() -> None:
 
 
 def test_only_utf8_is_parsed() -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(ParseError):
         plain.parse("é".encode("latin-1"))
