@@ -267,14 +267,14 @@ async def _chunks(text: str, groups: Sequence[_Group]) -> list[Chunk]:
     """Return the chunks of all groups, with their neighbours."""
     for group in groups:
         group.close()
-    places = [(group, at) for group in groups for at in range(len(group.spans))]
+    located = [(group, at) for group in groups for at in range(len(group.spans))]
     chunks = []
-    for number, (group, at) in enumerate(places):
+    for number, (group, at) in enumerate(located):
         if number % _CHUNKS_AT_ONCE == 0:
             await asyncio.sleep(0)  # other tasks run
         spans, gap = group.spans, None
-        if number + 1 < len(places):
-            next_group, next_at = places[number + 1]
+        if number + 1 < len(located):
+            next_group, next_at = located[number + 1]
             gap = _gap(text, spans[at].end, next_group.spans[next_at].start)
         context = Span(spans[max(0, at - 1)].start, spans[min(at + 1, len(spans) - 1)].end)
         chunks.append(Chunk(spans[at], context, group.lead, group.section, group.page, number, gap))
