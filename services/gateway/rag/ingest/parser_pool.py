@@ -76,7 +76,7 @@ class ParserPool:
             raise InvalidArgument(error.reason, error.message, field="content") from error
 
     async def close(self) -> None:
-        """End the idle processes. Cancelled callers end theirs."""
+        """End all processes. Their callers must have left."""
         await self._quick.close()
         await self._slow.close()
 
@@ -89,6 +89,7 @@ class _Processes:
         self._worker = worker
         self._slots = FairSemaphore(lane.processes)
         self._idle: list[ParserProcess] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
 
     async def parse(self, caller: Hashable, media_type: str, content: bytes) -> Extract:
@@ -98,8 +99,8 @@ class _Processes:
             return await process.parse(Job(media_type, content, seconds))
 
     async def close(self) -> None:
-        for process in self._kill_idle():
-            await process.end()
+        self._end_idle()
+        await asyncio.gather(*self._ending)
 
     @contextlib.asynccontextmanager
     async def _process(self) -> AsyncIterator[ParserProcess]:
@@ -114,17 +115,20 @@ class _Processes:
     def _put_back(self, process: ParserProcess) -> None:
         """Keep a process for the next document, for a while."""
         if not self.lane.reuse or not process.alive:
-            process.kill()
+            self._end(process)
             return
         self._idle.append(process)
         if self._expiry:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._kill_idle)
+        self._expiry = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_idle)
 
-    def _kill_idle(self) -> list[ParserProcess]:
+    def _end_idle(self) -> None:
         if self._expiry:
             self._expiry.cancel()
-        idle, self._idle = self._idle, []
-        for process in idle:
-            process.kill()
-        return idle
+        while self._idle:
+            self._end(self._idle.pop())
+
+    def _end(self, process: ParserProcess) -> None:
+        task = asyncio.create_task(process.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

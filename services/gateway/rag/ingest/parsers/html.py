@@ -18,7 +18,7 @@ _HEADING = re.compile(r"h([1-6])")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.I)
 _SPACE = re.compile(r"\s+")
 # The HTML standard's algorithm takes time quadratic in the depth of a page.
-MAX_DEPTH = 10_000
+MAX_DEPTH = 5_000
 _TAG = re.compile(rb"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
 # What ends a comment or an element whose content has no tags.
 _RAW_ENDS = {b"!--": b"-->"} | {
