@@ -13,6 +13,7 @@ from services.gateway.rag.ingest.parsers.extract import OUT_OF_MEMORY, Extract, 
 
 WORKER = "services.gateway.rag.ingest.parsers.worker"
 _BUFFER_BYTES = 2**20
+_EXIT_SECONDS = 2.0
 _WALL_PER_CPU_SECOND = 5.0
 _WALL_EXTRA_SECONDS = 10.0
 
@@ -87,8 +88,7 @@ class ParserProcess:
             await self.end()
             raise _timed_out() from None
         except (EOFError, ConnectionError, RuntimeError, ValueError):  # uvloop: RuntimeError
-            await self.end()
-            raise self._ended() from None
+            raise await self._ended() from None
         except asyncio.CancelledError:
             self.kill()
             raise
@@ -121,7 +121,14 @@ class ParserProcess:
             if extract := reader.read(kind, await stdout.readexactly(length)):
                 return extract
 
-    def _ended(self) -> LimitExceeded:
+    async def _ended(self) -> LimitExceeded:
+        """End the process, which speaks no more, and return why it did that."""
+        # kill() would compete with asyncio for the exit status of a process that has ended.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_SECONDS):
+                await self._process.wait()
+        if self.alive:
+            await self.end()
         if self._process.returncode == -signal.SIGXCPU:
             return _timed_out()
         return LimitExceeded(
