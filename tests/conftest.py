@@ -1,4 +1,4 @@
-"""Fixtures for Redis, the development data and the stack, and a report of what was left out."""
+"""Fixtures for Redis, the development data and the stack, and a report of the tests left out."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def data_folder() -> Path:
 
 
 def leave_out(reason: str) -> None:
-    """Skip a test because something is missing. Under CI this is a failure."""
+    """Skip a test because something is missing. Under CI, the test fails instead."""
     if os.environ.get("CI"):
         pytest.fail(f"left out under CI: {reason}")
     _left_out.append(reason)
@@ -68,7 +68,7 @@ def questions(data: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis: MEMETWIN_TEST_REDIS_URL, a container, or a server that deploy/local finds."""
+    """A real Redis: MEMETWIN_TEST_REDIS_URL, a container, or one that deploy/local finds."""
     url = os.environ.get("MEMETWIN_TEST_REDIS_URL")
     image = os.environ.get("MEMETWIN_TEST_REDIS_IMAGE") or "redis:8"
     if url:

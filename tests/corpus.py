@@ -21,7 +21,7 @@ def page(number: int) -> list[str]:
 
 
 def note(number: int) -> dict[str, Any]:
-    """Return a Markdown file with a front matter."""
+    """Return a Markdown file with front matter."""
     text = (
         f"---\ntitle: Note {number}\nyear: {1900 + number % 100}\n---\n\n# Note {number}\n\n"
         f"The code word of note {number} is {ANIMALS[number % 10]}-{number}.\n"

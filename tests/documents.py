@@ -5,11 +5,11 @@ from typing import Any
 
 from memetwin.gateway.v1 import rag_pb2
 
-PIECE_BYTES = 1000  # small, so that most documents are sent in several pieces
+PIECE_BYTES = 1000  # small, so that most documents need several pieces
 
 
 def ingest(rag: Any, collection: str, documents: Iterable[dict[str, Any]]) -> list[Any]:
-    """Ingest documents, each its ``content`` and the fields of its header; return the receipts."""
+    """Ingest documents, given as ``content`` and header fields; return the receipts."""
     return list(rag.IngestDocuments(_parts(collection, documents), timeout=600))
 
 

@@ -1,4 +1,4 @@
-"""An embedder in a process of its own, as users run it."""
+"""An embedder in its own process, as users run it."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ class EmbedderProcess:
 
     Args:
         environment: variables of the process.
-        unready: models that it does not wait for.
+        unready: models that the constructor does not wait for.
 
     Attributes:
         address: of the gRPC server.

@@ -1,6 +1,6 @@
-"""Names that the code had once and must not have again, because the field has better ones.
+"""Names that the code must not use again, because the field has better ones.
 
-``MODULES`` and ``CLASSES`` hold for all code, ``WORDS`` for the identifiers of the services.
+``MODULES`` and ``CLASSES`` apply to all code, and ``WORDS`` to the identifiers of the services.
 """
 
 MODULES = frozenset(

@@ -1,4 +1,4 @@
-"""Texts of passages that try to be instructions, other roles or other passages to a model."""
+"""Texts of passages that pose as instructions, other roles or other passages."""
 
 KEY = "0123456789abcdef"
 INJECTIONS = [

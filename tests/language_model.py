@@ -1,6 +1,6 @@
-"""An OpenAI-compatible language model server for tests, on a socket of its own.
+"""An OpenAI-compatible language model server for tests, on a real socket.
 
-The first word of a question may say how it is answered: ``cut`` ends a stream early, ``length``
+The first word of a question may set how it is answered: ``cut`` ends a stream early, ``length``
 runs out of tokens, ``tool`` calls a tool, ``refuse`` refuses, and ``busy`` returns status 429.
 """
 
@@ -33,8 +33,8 @@ class LanguageModelServer:
 
     Attributes:
         url: the base URL.
-        answer: what a request is answered with.
-        usage: the usage that is reported; None to report a token for every four characters.
+        answer: returns the answer to a request.
+        usage: the usage to report; None reports a token for every four characters.
         finish_reason: why answers end.
         delay: seconds that an answer takes.
         calls: how often each question has been asked.
@@ -64,7 +64,7 @@ class LanguageModelServer:
         self._thread.start()
 
     def hold(self, question: str) -> None:
-        """Answer a question no further than the first half of a stream, until it is released."""
+        """Stop after the first half of a stream until the question is released."""
         self._held[question] = asyncio.Event()
 
     def release(self, question: str) -> None:

@@ -48,7 +48,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def palette_with_a_transparent_colour() -> tuple[bytes, Image.Image]:
-    """A PNG of 63 colours and a transparent one, and how it looks on white."""
+    """A PNG with 63 colours and a transparent one, and how it looks on white."""
     indexed = scene().quantize(63)
     indexed.putpalette([*(indexed.getpalette() or [])[: 63 * 3], 1, 2, 3])
     looks = indexed.convert("RGB")
@@ -82,7 +82,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def rotated(orientation: int, kind: str) -> bytes:
-    """The scene as a camera stores it that was held otherwise; EXIF says how."""
+    """The scene as a rotated camera stores it; EXIF holds the orientation."""
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions
     image = scene()
     if orientation in inverse:
@@ -98,7 +98,10 @@ def animated(kind: str) -> bytes:
 
 
 def jpeg_of_many_scans() -> bytes:
-    """A JPEG that repeats its last scan: each takes a few bytes and a pass over all pixels."""
+    """A JPEG that repeats its last scan.
+
+    Each scan has a few bytes and costs a pass over all pixels.
+    """
     whole = saved(Image.new("L", (8000, 5000)), "JPEG", progressive=True)
     scan = whole[whole.rfind(b"\xff\xc4", 0, whole.rfind(b"\xff\xda")) : -2]
     return whole[:-2] + scan * 2000 + b"\xff\xd9"
@@ -106,7 +109,7 @@ def jpeg_of_many_scans() -> bytes:
 
 @cache
 def valid_images() -> Mapping[str, tuple[bytes, Image.Image]]:
-    """Files by what is unusual about them, each with the image that it shows on white."""
+    """Files by what is unusual about them, each with the image as it looks on white."""
     grey, corner = grey_scene(), on_white(with_transparent_corner())
     return {
         "PNG": (saved(scene(), "PNG"), scene()),
@@ -185,7 +188,7 @@ def audio_file(
 
 
 def wav(rate: int, channels: int, bits: int = 16, data: bytes = bytes(4000)) -> bytes:
-    """A WAV whose header may claim anything."""
+    """A WAV file whose header may claim anything."""
     width = channels * bits // 8
     form = struct.pack(
         "<HHIIHH", 1, channels, rate, rate * width % 2**32, width % 2**16, bits)  # fmt: skip
@@ -194,7 +197,7 @@ def wav(rate: int, channels: int, bits: int = 16, data: bytes = bytes(4000)) -> 
 
 
 def with_gaps() -> Any:
-    """Samples of which some are not numbers, infinite, or far too loud."""
+    """Samples, some of which are NaN, infinite or far too loud."""
     samples = tone().astype(np.float32)
     samples[::100], samples[1::1000], samples[2::1000] = np.nan, np.inf, -1e30
     return samples

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[1]
-# Languages whose blocks are run; the others are shown only.
+# Languages whose blocks are run; the others are only shown.
 RUN = ("sh", "python", "js", "json", "jsonl")
 SHOWN = ("text", "yaml", "mermaid")
 _MARK = re.compile(r"<!--\s*([a-z ]+?)\s*(?::\s*(.*?))?\s*-->", re.S)
@@ -34,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its path below the repository's root, its Markdown, and what that says."""
+    """A page: its path below the repository's root, and its Markdown."""
 
     path: str
     text: str
@@ -91,7 +91,7 @@ def page(path: str) -> Page:
 
 
 def _top(tokens: list[Token]) -> list[Token]:
-    """Return the tokens that open or are blocks, closing ones left out."""
+    """Return the tokens of blocks, without closing tokens."""
     return [token for token in tokens if token.nesting >= 0 and token.type != "inline"]
 
 

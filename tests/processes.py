@@ -1,4 +1,4 @@
-"""Child processes of the tests: each ends when the test run ends, whatever happens before."""
+"""Child processes of the tests. Each ends when the test run ends, whatever happens before."""
 
 import atexit
 import contextlib
@@ -19,7 +19,7 @@ def start(
     output: IO[bytes] | int | None = None,
     errors: IO[bytes] | int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process as the leader of a group of its own."""
+    """Start a process as the leader of its own process group."""
     process = subprocess.Popen(
         command,
         env=environment,
@@ -49,7 +49,7 @@ def stop(process: subprocess.Popen[bytes], timeout: float = 30.0) -> None:
 
 @atexit.register
 def kill_all() -> None:
-    """Kill every process that still runs."""
+    """Kill every process that is still running."""
     for process in _started:
         if process.poll() is None:
             kill(process)

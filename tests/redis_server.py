@@ -1,4 +1,4 @@
-"""A Redis of the tests' own, found as ``deploy.local`` finds it; it can be killed and restarted."""
+"""A Redis for the tests, found as ``deploy.local`` finds it; it can be killed and restarted."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,10 @@ from tests.ports import reserve_port
 
 
 class RedisServer:
-    """A redis-server process with its data in a folder. It accepts connections once it is made."""
+    """A redis-server process with its data in a folder.
+
+    It accepts connections once it is constructed.
+    """
 
     def __init__(self, folder: Path) -> None:
         found = choose(STATE, "")

@@ -15,7 +15,7 @@ from tests.ports import reserve_port
 
 
 class Node:
-    """One redis-server process on loopback; it can be stopped and started again."""
+    """One redis-server process on loopback that can be stopped and restarted."""
 
     def __init__(self, folder: Path, *options: str, config: Path | None = None) -> None:
         self.port = reserve_port()

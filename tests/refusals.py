@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 
 def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, str, float | None]:
-    """Call something that must fail; return the code, the reason and the retry hint in seconds."""
+    """Make a call that must fail; return the code, the reason and the retry delay in seconds."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
     return _read(caught.value)
@@ -19,7 +19,7 @@ def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, st
 
 @contextlib.contextmanager
 def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
-    """Expect that the block fails with a code and a reason."""
+    """Expect the block to fail with a code and a reason."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     assert _read(caught.value)[:2] == (code, reason)

@@ -1,4 +1,4 @@
-"""Short calls of the search service, and the exact results to compare with."""
+"""Short calls to the search service, and the exact results to compare with."""
 
 import uuid
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ def search(stub: Stub, name: str, rows: Iterable[Any], **options: Any) -> list[l
 
 
 def brute_force(metric: str, rows: Any, query: Any) -> Any:
-    """Return the similarities of a query to all rows, in float64."""
+    """Return the similarity of a query to each row, in float64."""
     rows, query = np.asarray(rows, float), np.asarray(query, float)
     if metric == "l2":
         return 1 / (1 + np.linalg.norm(rows - query, axis=1))

@@ -1,4 +1,4 @@
-"""The search service alone in this process, on a port of its own, in a thread."""
+"""The search service in a thread of this process, on its own port."""
 
 import asyncio
 import contextlib

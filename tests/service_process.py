@@ -1,4 +1,4 @@
-"""Search or the gateway in a process of its own; a test can kill and restart it."""
+"""Search or the gateway in its own process; a test can kill and restart it."""
 
 import os
 import sys
@@ -10,7 +10,10 @@ from tests.stack import channel
 
 
 class ServiceProcess:
-    """Runs until closed; ``channel`` leads to it. Settings are variables without ``MEMETWIN_``."""
+    """Runs until closed; ``channel`` leads to it.
+
+    Settings are variable names without ``MEMETWIN_``.
+    """
 
     def __init__(self, name: str, **settings: str) -> None:
         self.address = f"127.0.0.1:{reserve_port()}"

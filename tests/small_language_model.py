@@ -25,7 +25,7 @@ _STEPS = 300
 
 
 def make(folder: Path) -> None:
-    """Train a model that answers every question with ANSWER, and save it into a folder."""
+    """Train a model that answers every question with ANSWER, and save it in a folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -100,7 +100,7 @@ def clip(folder: Path, *, full_size: bool = False) -> Path:
 
     Args:
         folder: the model's folder is created in it.
-        full_size: with the layers of ViT-B/32, instead of two small ones.
+        full_size: use the layers of ViT-B/32 instead of two small ones.
     """
     words = [*LETTERS, *(f"{one}</w>" for one in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))

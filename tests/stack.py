@@ -1,4 +1,4 @@
-"""The three services in this process: real servers on ports of their own, in one thread."""
+"""The three services in this process: real servers on their own ports, in one thread."""
 
 import asyncio
 import contextlib

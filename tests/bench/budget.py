@@ -1,9 +1,9 @@
 """A stream of customer questions: wrong hits under an error budget, beside the vCache rule.
 
-Questions of one intent have one answer. Our side runs the gateway's own policy. It learns from the
-model's answers to misses and to shadow requests; a hit with a shadow request counts as a call of
-the model, not as a hit. The vCache rule learns for each entry alone. It is swept, and its hits are
-interpolated at our error rate.
+Questions of one intent have one answer. Our side runs the gateway's policy. It learns from the
+model's answers to misses and to shadow requests; a hit with a shadow request counts as a call to
+the model, not as a hit. The vCache rule learns separately for each entry. It is swept, and its hits
+are interpolated at our error rate.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class Stream:
-    """The questions in the order of a seed, and those that the cache holds so far."""
+    """The questions, shuffled by a seed, and those that the cache holds so far."""
 
     def __init__(self, questions: Sequence[Question], answers: Sequence[str], seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -190,7 +190,7 @@ def main() -> None:
 
 
 def hits_at(error: float, curve: Sequence[Outcome]) -> float:
-    """Return the hits of a swept rule at an error rate; beyond the sweep, those of its nearest end."""
+    """Return the hits of a swept rule at an error rate, or at the nearest end of the sweep."""
     points = np.array(sorted((one.wrong, one.hits) for one in curve))
     return float(np.interp(error, points[:, 0], points[:, 1]))
 

@@ -1,4 +1,4 @@
-"""How well the cosine alone tells whether two questions ask the same; fits the verifier's curve."""
+"""Measures how well the cosine recognises equal questions, and fits the verifier's curve."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A bare gRPC server that says what it hears: ``python -m tests.bench.echo HOST:PORT``."""
+"""A bare gRPC server that returns each request: ``python -m tests.bench.echo HOST:PORT``."""
 
 import sys
 from typing import Any

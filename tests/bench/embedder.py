@@ -1,7 +1,7 @@
-"""The embedder over gRPC compared with SentenceTransformer.encode in process, on similar texts.
+"""Compares the embedder over gRPC with SentenceTransformer.encode in process, on similar texts.
 
-The load generator has a process of its own; it, the server and the in-process model share the
-machine. Each round takes every measurement once, and the result is the median of the rounds' ratios.
+The load generator has its own process. It shares the machine with the server and the in-process
+model. Each round takes every measurement once, and the result is the median of the rounds' ratios.
 In each round torch uses one thread or all cores, whichever is faster. No text is embedded twice.
 The processor time of a text, with torch on one thread, is the measurement that other work on the
 machine disturbs least.
@@ -47,7 +47,7 @@ def on_one_thread(call: Callable[[], Any]) -> float:
 
 
 def raw(model: SentenceTransformerModel, batch: Sequence[str]) -> float:
-    """Return the seconds of the runtime alone, on batches as the server would form them."""
+    """Return the seconds that the bare runtime takes for batches as the server would form them."""
     items = sorted(model.prepare(batch, ""), key=lambda item: item.cost)
     size = model.info.batch_tokens // items[-1].cost
     parts = [items[n : n + size] for n in range(0, len(items), size)]
@@ -85,7 +85,7 @@ def measure(
         return list(itertools.islice(fresh, count))
 
     def over_grpc(name: str, call: Callable[..., Any], texts: int = COUNT) -> dict[str, float]:
-        """Return seconds, and processor seconds a text, for COUNT texts (``texts`` with warm-up)."""
+        """Return the seconds for COUNT texts and the processor seconds per text, warm."""
         before = server.cpu()
         result: LoadResult = process.start(
             server.address, call, COUNT, next(number) * 10_000
@@ -149,11 +149,11 @@ def show(rounds: Sequence[dict[str, float]], model: SentenceTransformerModel) ->
     for label, name in loads:
         left, right = median("encode cpu") * 1e3, median(f"{name} cpu") * 1e3
         print(
-            f"| {label}, processor ms a text | {left:.2f} | {right:.2f}"
+            f"| {label}, processor ms per text | {left:.2f} | {right:.2f}"
             f" ({median(f'{name} client') * 1e3:.2f} the client's)"
             f" | {ratio('encode cpu', f'{name} cpu'):.2f} | |"
         )
-    print(f"\nThe runtime alone: {COUNT / median('raw'):.0f} texts/s.")
+    print(f"\nOnly the runtime: {COUNT / median('raw'):.0f} texts/s.")
 
 
 def show_cache(batch: Sequence[str]) -> None:

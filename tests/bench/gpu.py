@@ -1,6 +1,6 @@
-"""Measures the embedder on one NVIDIA GPU, through gRPC and the runtime alone. ``make bench-gpu``.
+"""Measures the embedder on one NVIDIA GPU, over gRPC and as a bare runtime. ``make bench-gpu``.
 
-Clients run in processes of their own, so that they do not share an interpreter. Short texts go to
+Each client has its own process, so clients do not share an interpreter. Short texts go to
 MiniLM in batches of 256. Images go as JPEG of 400 x 300 pixels in batches of 32 to a model with the
 layers of CLIP ViT-B/32 and random weights; decoding is included. The vector cache is off.
 """

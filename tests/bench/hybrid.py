@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def measure(stack: Stack, data: Path, engine: Any = search_pb2.ENGINE_UNSPECIFIED) -> Any:
-    """Load SciFact, search for its claims, return nDCG@10 of each kind of query."""
+    """Load SciFact, search for its claims, and return the nDCG@10 of each kind of query."""
     folder = data / "scifact"
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
     corpus = _rows(folder / "corpus.jsonl")

@@ -1,4 +1,4 @@
-"""The cache with 100,000 entries against a bare gRPC call, a GET and the bare vector query."""
+"""Compares a cache of 100,000 entries with a bare gRPC call, a GET and the bare vector query."""
 
 import argparse
 import asyncio
@@ -68,7 +68,7 @@ def prompt(number: int) -> str:
 
 
 class Load:
-    """Writes entries as the cache does, but many in one call to search."""
+    """Writes entries as the cache does, but sends many to search in one call."""
 
     def __init__(self, store: Redis, search: Any, digest: str) -> None:
         self._partitions = Scopes(store, PREFIX)
@@ -120,7 +120,7 @@ class Load:
 
 
 async def create(search: str, url: str, digest: str) -> None:
-    """Create the collection of the entries' vectors, unless an earlier run has."""
+    """Create the collection of the entries' vectors, unless an earlier run created it."""
     store = redis_store.connect(url)
     partition = await Scopes(store, PREFIX).partition(OWN)
     tag = search_pb2.FIELD_TYPE_TAG
@@ -177,7 +177,7 @@ async def rate(address: str, method: str, messages: list[bytes]) -> float:
 
 
 class Calls:
-    """The timed calls: ours, and the bare ones to compare with."""
+    """The timed calls: the cache's, and the bare ones."""
 
     def __init__(self, gateway: Any, bare: Any, store: Any, digest: str) -> None:
         self._lookup: Any = cache_pb2_grpc.CacheServiceStub(gateway).LookupEntry
@@ -200,7 +200,7 @@ class Calls:
     def by_text(self, number: int) -> None:
         """Look up by text. The stored vectors are synthetic, so most texts find no near entry.
 
-        A miss queries search once more to find its reason, so it takes no less than a hit.
+        A miss queries search again to find its reason, so it takes at least as long as a hit.
         """
         paraphrase = prompt(number % TEXTS).replace("How do I", "how do i")
         self._lookup(Lookup(scope=SCOPE, prompt=paraphrase), timeout=60)
@@ -307,7 +307,7 @@ def run(stack: contextlib.ExitStack, url: str) -> None:
 
 @contextlib.contextmanager
 def echo() -> Iterator[str]:
-    """Run the bare gRPC server in a process of its own; yields its address."""
+    """Run the bare gRPC server in its own process; yields its address."""
     address = f"127.0.0.1:{reserve_port()}"
     words = [sys.executable, "-m", "tests.bench.echo", address]
     with subprocess.Popen(words, cwd=ROOT) as process:

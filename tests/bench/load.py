@@ -1,4 +1,4 @@
-"""Load generators for the embedder, each in a process of its own.
+"""Load generators for the embedder, each in its own process.
 
 They share the processors with the server, but not its interpreter, its libraries or its memory.
 """
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def texts(start: int = 0) -> Iterator[str]:
-    """Yield questions of about the same length: 900,000, then the same again."""
+    """Yield 900,000 questions of about the same length, again and again."""
     for n in itertools.count(start):
         words = WORDS[n % 16], WORDS[n // 16 % 16], WORDS[n // 256 % 16]
         yield f"{words[0]} is the {words[1]} {words[2]} to {100_000 + n % 900_000}?"
@@ -41,7 +41,7 @@ def texts(start: int = 0) -> Iterator[str]:
 
 @dataclass
 class LoadResult:
-    """What a load generator measured; times are seconds.
+    """The measurements of a load generator; times are in seconds.
 
     Attributes:
         codes: calls by status code.
@@ -92,9 +92,9 @@ def _stub(channel: Channel) -> Any:
 
 
 async def single_texts(channel: Channel, count: int, start: int, callers: int = 64) -> LoadResult:
-    """Embed ``count`` single texts by concurrent callers, after a warm-up that is not measured.
+    """Embed ``count`` single texts with concurrent callers, after a warm-up that is not measured.
 
-    Requests are serialised beforehand and responses are not parsed, so that callers cost little.
+    Requests are serialised beforehand and responses are not parsed, so callers use little CPU.
     """
     embed: Any = channel.unary_unary("/memetwin.embedder.v1.EmbedderService/Embed")
 
@@ -149,7 +149,7 @@ async def _timed(work: Awaitable[None]) -> LoadResult:
 async def constant_rate(
     channel: Channel, seconds: float, rate: float, size: int, start: int, *, bulk: bool = False
 ) -> LoadResult:
-    """Send ``rate`` texts a second for ``seconds``, whether or not earlier calls have ended."""
+    """Send ``rate`` texts per second for ``seconds``, whether or not earlier calls have ended."""
     stub, fresh, started = _stub(channel), texts(start), time.monotonic()
     result, calls = LoadResult(), set[asyncio.Task[None]]()
     options = {"priority": BULK} if bulk else {}

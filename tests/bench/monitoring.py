@@ -1,4 +1,4 @@
-"""Watches which commands a Redis gets, and sends them again."""
+"""Records the commands that a Redis receives, and sends them again."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ _END = "memetwin-bench-end"
 
 @contextlib.contextmanager
 def watched(client: Any) -> Iterator[list[list[bytes]]]:
-    """Collect the commands that clients send meanwhile; those inside of scripts are theirs."""
+    """Collect the commands that clients send during the block, without those of scripts."""
     commands: list[list[bytes]] = []
     options = client.connection_pool.connection_kwargs
     kind: Any = redis.Connection

@@ -1,6 +1,6 @@
-"""The embedder under ten times the bulk load that it can serve, and the latency of interactive calls.
+"""Measures interactive calls while the embedder gets ten times the bulk load that it can serve.
 
-The bulk load, the interactive load and the embedder have a process each.
+The bulk load, the interactive load and the embedder each have their own process.
 """
 
 import functools
@@ -18,7 +18,7 @@ BULK_LOAD, INTERACTIVE_LOAD = 10.0, 0.2  # of the capacity
 
 
 def capacity(server: EmbedderProcess, process: LoadProcess) -> float:
-    """Return the texts a second that the embedder computes for one stream of batches."""
+    """Return the texts per second that the embedder computes for one stream of batches."""
     counts = [32 * BATCH, 64 * BATCH]
     results = [process.start(server.address, load.stream, n, n, BATCH).result() for n in counts]
     return counts[-1] / results[-1].seconds
@@ -40,9 +40,9 @@ def measure(server: EmbedderProcess, interactive: LoadProcess, bulk: LoadProcess
     bulk_result, interactive_result = bulk_future.result(), interactive_future.result()
     after: Counter[str] = Counter(OK=server.embed(["a call after the load"]))
     show(texts_per_second, bulk_result, interactive_result)
-    print(f"| interactive p99 with no bulk, ms | {p99(idle.latencies) * 1e3:.0f} |")
+    print(f"| interactive p99 without bulk work, ms | {p99(idle.latencies) * 1e3:.0f} |")
     print(f"| interactive p99 under load, ms | {p99(interactive_result.latencies) * 1e3:.0f} |")
-    print(f"| a batch of bulk, p99 ms | {p99(bulk_result.inference) * 1e3:.0f} |")
+    print(f"| bulk batch, p99 ms | {p99(bulk_result.inference) * 1e3:.0f} |")
     print(f"| resident memory at a quarter and at the end, MiB | {early:.0f}, {late:.0f} |")
     print(f"| afterwards | {dict(after)} |")
 
@@ -56,7 +56,7 @@ def show(texts_per_second: float, bulk: LoadResult, interactive: LoadResult) -> 
     refused = sum(bulk.codes.values()) - bulk.codes["OK"]
     computed = bulk.codes["OK"] * BATCH + interactive.codes["OK"]
     print(
-        f"It computes {texts_per_second:.0f} texts/s in batches of {BATCH}. For {SECONDS:.0f} s it was sent"
+        f"The embedder computes {texts_per_second:.0f} texts/s in batches of {BATCH}. For {SECONDS:.0f} s it was sent"
     )
     print(
         f"{texts_per_second * BULK_LOAD:.0f} texts/s as bulk and"

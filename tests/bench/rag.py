@@ -1,4 +1,4 @@
-"""Measures RAG on SciFact: retrieval, refusals, and its cost beside that of its parts."""
+"""Measures RAG on SciFact: retrieval, refusals, and how much time it adds to its parts."""
 
 import argparse
 import json
@@ -62,7 +62,7 @@ def measure(stack: Stack, client: Any, data: Path, corpus: list[Any]) -> None:
 
 
 def measure_costs(stack: Stack, client: Any, questions: list[str]) -> None:
-    """Compare Retrieve with its call of the embedder alone, and with its Redis commands alone."""
+    """Compare Retrieve with only its call to the embedder, and with only its Redis commands."""
     stub = evaluate.stub_of(stack.gateway)
     embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
     retrieve, embed, raw = [], [], []
@@ -79,12 +79,12 @@ def measure_costs(stack: Stack, client: Any, questions: list[str]) -> None:
     print("| p50 ms | |\n|---|---|")
     print(f"| Retrieve, 8 passages | {whole * 1000:.1f} |")
     print(f"| the embedder alone | {model * 1000:.1f} |")
-    print(f"| its Redis commands alone | {commands_ * 1000:.1f} |")
+    print(f"| only its Redis commands | {commands_ * 1000:.1f} |")
     print(f"| (Retrieve − embedder) / Redis | {(whole - model) / commands_:.2f} |")
 
 
 def measure_speed(stack: Stack, corpus: list[Any]) -> None:
-    """Compare an ingest with embedding the same chunks alone, in two concurrent large batches."""
+    """Compare an ingest with only embedding the same chunks, in two concurrent large batches."""
     ingest_seconds = timed(lambda: evaluate.ingest(stack.gateway, "speed", corpus))
     texts = chunks(stack, "speed")
     embedder = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder)
@@ -99,7 +99,7 @@ def measure_speed(stack: Stack, corpus: list[Any]) -> None:
             list(pool.map(embed, range(0, len(texts), 256)))
 
     alone = timed(embed_all)
-    print("| chunks a second | |\n|---|---|")
+    print("| chunks per second | |\n|---|---|")
     print(
         f"| ingest of {len(corpus)} documents, {len(texts)} chunks | {len(texts) / ingest_seconds:.0f} |"
     )

@@ -1,7 +1,7 @@
 """Measures recall@10 of every metric and engine, with and without filters, on three real datasets.
 
 The vectors come from all-MiniLM-L6-v2. For IP and L2 their norms are log-uniform from .5 to 2.
-Hits as near as the tenth one count.
+Hits that are as near as the tenth one count as found.
 """
 
 import argparse

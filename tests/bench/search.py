@@ -32,7 +32,7 @@ METRICS = {
 
 
 def p50s(calls: list[Callable[[Any], Any]], values: Any) -> list[float]:
-    """Return median times of calls that alternate, so that noise affects all of them alike."""
+    """Return the median times of alternating calls, so that noise affects all of them equally."""
     times: list[list[float]] = [[] for _ in calls]
     for value in values:
         for call, taken in zip(calls, times, strict=True):
@@ -64,7 +64,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def service(redis_url: str) -> Iterator[grpc.Channel]:
-    """Run the search service in a process of its own."""
+    """Run the search service in its own process."""
     address = f"127.0.0.1:{reserve_port()}"
     settings = {"MEMETWIN_REDIS_URL": redis_url, "MEMETWIN_SEARCH_LISTEN": address}
     settings |= {"MEMETWIN_REDIS_PREFIX": PREFIX, "MEMETWIN_LOG_LEVEL": "ERROR"}

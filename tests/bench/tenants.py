@@ -1,4 +1,4 @@
-"""Random lookups in the scopes of tenants that store the same questions: leaks and lost hits."""
+"""Looks for leaks and lost hits in the scopes of tenants that store the same questions."""
 
 import argparse
 import asyncio
@@ -37,7 +37,10 @@ class Lookup:
 
 @dataclass
 class Outcome:
-    """The outcome of lookups; a gateway for the first tenant alone repeats that tenant's."""
+    """The outcome of lookups.
+
+    A second gateway that has only the first tenant repeats that tenant's.
+    """
 
     lookups: int = 0
     denied: int = 0
@@ -57,7 +60,7 @@ class Outcome:
 
 
 class Tenants:
-    """The same questions in the scopes of all tenants; each scope stores one half of them."""
+    """The same questions in the scopes of all tenants. Each scope stores half of them."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
@@ -70,7 +73,7 @@ class Tenants:
         }
 
     def lookups(self, count: int) -> Iterable[Lookup]:
-        """Yield lookups: a third by a vector near the question's, one in ten with another's key."""
+        """Yield lookups: a third by a similar vector, and a tenth with another tenant's key."""
         scopes, random = list(self.stored), self._random
         for _ in range(count):
             scope, question = scopes[random.integers(len(scopes))], int(random.integers(QUESTIONS))
@@ -84,7 +87,7 @@ class Tenants:
 
 
 def keys(folder: Path) -> str:
-    """Write a file of keys, each its tenant's name; return its path."""
+    """Write a file in which each tenant's key is its name; return its path."""
     file = folder / "keys.json"
     file.write_text(
         json.dumps(
@@ -132,7 +135,7 @@ async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> O
             answer = await look_up(stubs[0], one)
             if answer is None:
                 outcome.denied += 1
-                outcome.leaks += one.key == one.scope[0]  # denied in its own scope: as bad
+                outcome.leaks += one.key == one.scope[0]  # a denial in its own scope is just as bad
                 return
             outcome.leaks += answer not in ("", f"{one.scope} {one.question}") or (
                 one.key != one.scope[0]
@@ -141,7 +144,7 @@ async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> O
             outcome.expected_hits += one.question in tenants.stored[one.scope]
             if one.scope[0] == TENANTS[0]:
                 outcome.together += bool(answer)
-                same = await look_up(stubs[1], one)  # a line of its own: += reads before it awaits
+                same = await look_up(stubs[1], one)  # separate: += reads before it awaits
                 outcome.alone += bool(same)
 
         await for_each(tenants.lookups(count), check)
@@ -149,7 +152,7 @@ async def compare(addresses: tuple[str, str], tenants: Tenants, count: int) -> O
 
 
 async def look_up(stub: Any, one: Lookup) -> str | None:
-    """Return the served answer, an empty one for a miss, None for a denial."""
+    """Return the served answer, an empty text for a miss, or None for a denial."""
     question: Any = {"prompt": f"question {one.question}", "mode": cache_pb2.LOOKUP_MODE_EXACT}
     if one.vector:
         question = {"vector": one.vector, "model_digest": DIGEST, "min_similarity": BOUND}

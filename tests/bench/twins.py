@@ -2,8 +2,9 @@
 
 ``python -m tests.bench.twins`` starts the embedder, sends it files and edits by gRPC, and prints
 recall@1 in percent for each kind of edit: for 72 memes, none of which was in the training data, and
-for 200 held-out photographs, each among its own kind. Then it prints whether the required recall is
-reached. The data are in the folder MEMETWIN_TEST_DATA; an argument names another network's folder.
+for 200 held-out photographs. Memes are searched among memes, and photographs among photographs.
+Then it prints whether the required recall is reached. The data are in the folder
+MEMETWIN_TEST_DATA; an argument names another network's folder.
 """
 
 import io
@@ -28,7 +29,7 @@ Encoder = Callable[[list[bytes]], Vectors]  # of picture files
 Recall = dict[str, dict[str, float]]
 REQUIRED_RECALL = {"memes": 99.0, "held-out photos": 97.0}
 BATCH = 32
-HELD_OUT = 4  # training leaves out the first of every four photographs, sorted by name
+HELD_OUT = 4  # the training holds out the first of every four photographs, sorted by name
 
 
 def data_folder() -> Path:

@@ -1,4 +1,4 @@
-"""How well the verifier recognises questions that ask the same, and contradictions."""
+"""Measures how well the verifier recognises questions that ask the same, and contradictions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The cache page in a real browser: numbers and curves, which need a key where keys are set."""
+"""The cache page in a real browser: its numbers and curves, which need a key if keys are set."""
 
 import hashlib
 import json

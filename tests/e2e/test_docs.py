@@ -1,14 +1,14 @@
 """Runs the commands and snippets of the README and of every page below ``docs``.
 
-The blocks of a page run in order, in one folder that looks like the repository's root, so that a
-page tells a story. Comments right above a block change how it is run:
+The blocks of a page run in order, in one folder that looks like the repository's root. Each block
+may build on the ones before it. A comment on the line above a block changes how it is run:
 
 - ``<!-- not run: reason -->`` leaves it out
 - ``<!-- file: name -->`` writes it to a file, which later blocks use
 - ``<!-- language model -->`` runs it against a gateway that has a language model
 
-A ``text`` block right below a block shows what it prints. Each of its lines must be in the output;
-``…`` stands for anything, and any number may stand where the page has another.
+A ``text`` block right below a block shows what it prints. Each of its lines must be in the output.
+``…`` stands for anything, and numbers may differ.
 """
 
 import contextlib
@@ -114,7 +114,7 @@ def with_language_model(stack: Stack, redis_url: str, prefix: str) -> Iterator[S
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of commands that the pages use and this machine may lack."""
+    """A folder with the commands that the pages use and this machine may lack."""
     folder = tmp_path_factory.mktemp("tools")
     if not shutil.which("grpcurl"):
         (folder / "grpcurl").write_text(GRPCURL)
@@ -126,7 +126,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The npm packages that the pages name."""
     if not shutil.which("npm"):
-        leave_out("no Node for the pages' JavaScript")
+        leave_out("Node is not installed, so the pages' JavaScript cannot run")
     folder = tmp_path_factory.mktemp("node")
     words = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder)]
     done = subprocess.run([*words, *NODE], capture_output=True, text=True, check=False)
@@ -178,7 +178,7 @@ def _shell(block: Block, folder: Path, tools: Path, request: pytest.FixtureReque
 
 
 def _write(block: Block, folder: Path) -> None:
-    """Check that a block of data can be read, and write it to its file if it has one."""
+    """Check that a block of data is valid, and write it to its file if it names one."""
     if block.language == "json":
         json.loads(block.text)
     elif block.language == "jsonl":
@@ -191,7 +191,7 @@ def _write(block: Block, folder: Path) -> None:
 
 
 def _compare(block: Block, printed: str, page: Page) -> None:
-    """Compare what a block prints with what the page shows, numbers and white space aside."""
+    """Compare what a block prints with what the page shows, ignoring numbers and white space."""
     for line in block.expected.splitlines():
         pattern = _pattern(line)
         assert re.search(pattern, _plain(printed)), (

@@ -1,4 +1,4 @@
-"""The embedder and search without servers: words as dimensions, collections in memory."""
+"""Fakes of the embedder and search: each word is a dimension, and collections are in memory."""
 
 import re
 import zlib
@@ -87,7 +87,7 @@ class FakeCollection:
 
 
 class FakeSearch(SearchClient):
-    """Searches exactly, by cosine; a hybrid query scores like one by vector."""
+    """Searches exactly, by cosine. A hybrid query scores like a vector query."""
 
     def __init__(self) -> None:
         self.collections: dict[str, FakeCollection] = {}
@@ -165,6 +165,6 @@ def _hit(query: Query, document: Document) -> Hit:
 
 
 def fake_backends() -> tuple[Backends, FakeEmbedder, FakeSearch]:
-    """Both fakes, together and each by its own type."""
+    """Both fakes, together and with their own types."""
     embedder, search = FakeEmbedder(), FakeSearch()
     return Backends(embedder, search), embedder, search

@@ -1,4 +1,4 @@
-"""A semantic cache without Redis, search or embedder: an exact tier in a dictionary."""
+"""A fake semantic cache: an exact tier in a dictionary."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from services.gateway.cache.types import Bound, Decision, Entry, NewEntry, Reque
 
 
 class FakeCache:
-    """What the chat and RAG call of ``SemanticCache``.
+    """The methods of ``SemanticCache`` that chat and RAG call.
 
     Attributes:
         entries: what was stored, by key.
@@ -16,7 +16,7 @@ class FakeCache:
         hangs: makes lookups wait for ever.
         lookups: how many lookups were made.
         purge_counts: how often each scope was purged.
-        next_decision: what the next lookup returns instead of looking.
+        next_decision: what the next lookup returns without looking anything up.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Sampler:
 
 
 class Chat:
-    """Asks the chat, and shows what its parts have seen."""
+    """Sends chat requests, and shows what the service's parts received."""
 
     def __init__(self, *pieces: str, client: LanguageModelClient | None = None) -> None:
         self.cache, self.model, self.leases = FakeCache(), FakeLanguageModel(*pieces), FakeLeases()
@@ -62,12 +62,12 @@ class Chat:
         return answer
 
     async def ask(self, text: str = "Hi?", **options: Any) -> tuple[str, str]:
-        """Return what the cache did and the text of the completion."""
+        """Return the cache's decision and the text of the completion."""
         answer = await self.start(text, **options)
         return answer.decision.kind, completion_text(await answer.completion())
 
     async def stream(self, text: str = "Hi?", **options: Any) -> tuple[str, list[Json]]:
-        """Return what the cache did and the chunks."""
+        """Return the cache's decision and the chunks."""
         answer = await self.start(text, stream=True, **options)
         return answer.decision.kind, [chunk async for chunk in answer.chunks()]
 

@@ -19,7 +19,7 @@ def random_images(count: int, side: int = 24, seed: int = 1) -> ImageDataset:
 
 
 def plain_images(grey: Mapping[str, int], count: int, side: int = 24) -> ImageDataset:
-    """Return plain images of a grey for each label, ``count`` of each."""
+    """Return ``count`` images per label, each in the label's shade of grey."""
     labels = [label for label in grey for _ in range(count)]
     pixels = np.stack([np.full((side, side, 3), grey[label], np.uint8) for label in labels])
     names = [f"{label}/{number}.png" for number, label in enumerate(labels)]

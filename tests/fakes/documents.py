@@ -18,7 +18,7 @@ class FakeDocumentStore(DocumentStore):
         self.chunk_ids: dict[Key, set[str]] = {}
         self.fences: dict[Key, int] = {}
         self.counter: Counter[str] = Counter()
-        self.rivals = 0  # how many of the next leases another writer fences off at once
+        self.rivals = 0  # how many of the next leases another writer takes over immediately
 
     async def epochs(self, collections: Sequence[str]) -> list[int]:
         return [self.counter[name] for name in collections]

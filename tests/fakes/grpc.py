@@ -11,7 +11,7 @@ Answer = Callable[[str, Any], Any]
 
 
 class FakeChannel:
-    """Gives each unary call to ``answer`` with the method's name; records requests and timeouts."""
+    """Passes unary calls to ``answer`` with the method's name; records requests and timeouts."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -33,7 +33,7 @@ class FakeChannel:
 
 
 def rpc_error(code: grpc.StatusCode, reason: str = "") -> grpc.aio.AioRpcError:
-    """An error of a call; with a reason it has details, as the errors of our services do."""
+    """An error of a call. If it has a reason, it has details like the errors of our services."""
     empty = grpc.aio.Metadata()
     if not reason:
         return grpc.aio.AioRpcError(code, empty, empty, "no details")

@@ -21,7 +21,7 @@ class FakeLanguageModel:
         status: the HTTP status of the answers.
         go: while this is cleared, answers stop: streams after their first chunk.
         received: set by every request.
-        choice: what else the choice of a whole completion has.
+        choice: further fields of the choice in a whole completion.
         breaks_off: ends streams before their end.
     """
 

@@ -17,7 +17,7 @@ from services.embedder.models.model import (
     Vectors,
 )
 
-TIMEOUT = 30.0  # only a broken test waits so long
+TIMEOUT = 30.0  # only a broken test waits this long
 
 
 def model_info(
@@ -43,7 +43,7 @@ def model_info(
 
 
 class FakeModel:
-    """A model whose vectors are random numbers that depend on the content alone.
+    """A model whose vectors are random numbers that depend only on the content.
 
     Words are tokens; it reads ``info.max_tokens`` of them. ``noise`` stretches its vectors.
     """
@@ -123,7 +123,7 @@ async def run_ready_tasks() -> None:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until another thread or task has made a condition true that nothing signals."""
+    """Wait until another thread or task makes a condition true, if nothing signals it."""
     async with asyncio.timeout(TIMEOUT):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)

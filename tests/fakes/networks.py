@@ -34,7 +34,7 @@ def tiny_architecture(**changes: Any) -> Architecture:
 
 
 def tiny_network(**changes: Any) -> Network:
-    """Return a network with random, but always the same weights."""
+    """Return a network with random weights, which are always the same."""
     declared = tiny_architecture(**changes)
     torch.manual_seed(3)
     return Network(declared, build(declared))

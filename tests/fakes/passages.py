@@ -1,4 +1,4 @@
-"""Passages and hits for tests of what ranks, cites and quotes them."""
+"""Passages and hits for tests of ranking, citations and quotations."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def passage(text: str, document: str = "d", **more: Any) -> Passage:
 
 
 def hit(text: str, document: str = "d", **more: Any) -> Hit:
-    """A hit of a document that is one chunk."""
+    """A hit in a document with one chunk."""
     place = {
         "document": document,
         "title": "",

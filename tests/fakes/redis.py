@@ -16,7 +16,7 @@ def _id(item: str | tuple[bytes, Any]) -> tuple[int, ...]:
 
 
 class FakeRedis:
-    """Holds values by key; replies bytes, as a client that decodes nothing does.
+    """Holds values by key. It replies with bytes, like a client that decodes nothing.
 
     ``eval`` runs no Lua: it records its call in ``evals`` and returns what ``script`` returns.
     """
@@ -28,7 +28,7 @@ class FakeRedis:
         self.failure: Exception | None = None
 
     def client(self) -> "FakeRedis":
-        """Return a client on a connection of its own."""
+        """Return a client with its own connection."""
         return self
 
     async def initialize(self) -> None:

@@ -13,8 +13,8 @@ class NoisyRuntime:
 
     Args:
         name: of the runtime.
-        noise: share of noise that depends on the text alone.
-        batch_noise: share of noise for each text of the batch.
+        noise: share of noise that depends only on the text.
+        batch_noise: share of noise for each text in the batch.
     """
 
     dtype = "float32"

@@ -1,4 +1,4 @@
-"""Documents, and a search of a list in memory, for tests of the search service."""
+"""Documents, and a search over a list in memory, for tests of the search service."""
 
 from collections.abc import Sequence
 from dataclasses import replace

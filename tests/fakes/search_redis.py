@@ -1,6 +1,6 @@
 """A Redis in memory with vector sets: the commands and scripts that the search service uses.
 
-Vector sets compare every element. ``unreachable`` has ids that an approximate search misses.
+Vector sets compare every element. ``unreachable`` holds ids that an approximate search misses.
 ``commands`` records what ``execute_command`` received; ``query_engine`` answers FT.* commands.
 """
 
@@ -222,7 +222,7 @@ class Pipeline:
 
 
 def _meets(expression: str, attributes: str) -> bool:
-    """Evaluate a filter: but for the dots before attributes, the language is Python's."""
+    """Evaluate a filter. Its language is Python's, except for the dots before attributes."""
     return bool(
         eval(re.sub(r"\.([a-z]\d*)", r'a["\1"]', expression), {"a": json.loads(attributes)})
     )

@@ -8,6 +8,6 @@ T = TypeVar("T")
 
 
 def in_new_thread(call: Callable[[], T]) -> T:
-    """Return what a call returns in a thread of its own."""
+    """Run a call in its own thread, and return what it returns."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()

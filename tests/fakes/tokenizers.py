@@ -1,4 +1,4 @@
-"""A tokenizer of letters, made without downloads."""
+"""A tokenizer of letters that needs no downloads."""
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 

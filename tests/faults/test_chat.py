@@ -1,4 +1,4 @@
-"""The chat while something dies: the cache, or the replica that calls the model for all."""
+"""The chat while something dies: the cache, or the replica that calls the model for everyone."""
 
 import uuid
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ def model() -> Iterator[LanguageModelServer]:
 def replicas(
     stack: Stack, redis_url: str, prefix: str, model: LanguageModelServer
 ) -> Iterator[list[tuple[ServiceProcess, Any]]]:
-    """Three gateways as processes of their own, and a stub of each.
+    """Three gateways, each in its own process, with a stub for each.
 
-    Their answers are fresh for three seconds, and served for a minute more.
+    Answers are fresh for three seconds, and served stale for another minute.
     """
     settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix, "CHAT_LEASE": str(LEASE)}
     settings |= {"CACHE_TTL": "3", "CACHE_STALE": "60"}
@@ -38,7 +38,7 @@ def replicas(
     settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}
     started = [ServiceProcess("gateway", **settings) for _ in range(3)]
     stubs = [(one, chat_pb2_grpc.ChatServiceStub(one.channel)) for one in started]
-    for _, stub in stubs:  # warm: connected to all, and heard by all
+    for _, stub in stubs:  # warm: every gateway has connected to its backends
         wait_until(lambda stub=stub: complete(stub, f"warm {uuid.uuid4()}") == "MISS", 120)
     yield stubs
     for one in started:
@@ -58,7 +58,7 @@ def chat(text: str) -> chat_pb2.Chat:
 
 
 def complete(stub: Any, text: str) -> str:
-    """Ask; return what the cache did."""
+    """Ask a question and return the cache's decision."""
     return kind(send(stub, text), text)
 
 
@@ -68,7 +68,7 @@ def send(stub: Any, text: str) -> Any:
 
 
 def kind(sent: Any, text: str) -> str:
-    """Wait for the reply; return what the cache did."""
+    """Wait for the reply and return the cache's decision."""
     reply = sent.result()
     assert reply.message.content == quote(text)
     return cache_pb2.DecisionKind.Name(reply.decision.kind).rpartition("_")[2]
@@ -82,7 +82,7 @@ def test_a_hundred_callers_of_three_replicas_make_one_call(
     streams = [replicas[one % 3][1].StreamComplete(streamed, timeout=60) for one in range(40)]
     wait_until(lambda: model.calls[text] == 1)
     model.release(text)
-    # A caller that comes late is served from the cache, by whichever tier has the answer first.
+    # A late caller is served from the cache, by whichever tier has the answer first.
     assert {kind(one, text) for one in whole} <= {"MISS", "EXACT", "SEMANTIC"}
     assert {"".join(part.delta for part in one) for one in streams} == {quote(text)}
     assert model.calls[text] == 1

@@ -1,4 +1,4 @@
-"""2,000 streams, each cut at a random byte by the model's server, or left by its caller.
+"""2,000 streams: the model's server cuts each at a random byte, or the caller leaves.
 
 The cuts are drawn from a seed, so that a failure can be repeated.
 """
@@ -32,7 +32,7 @@ def whole(question: str) -> str:
 
 
 class Model:
-    """Streams answers over a raw socket; ``cuts`` says after how many bytes the first call ends."""
+    """Streams answers over a raw socket. ``cuts`` sets after how many bytes the first call ends."""
 
     def __init__(self) -> None:
         self.cuts: dict[str, int] = {}
@@ -65,7 +65,7 @@ class Model:
 
 
 def parts(question: str) -> Iterator[bytes]:
-    """Yield a response as it is written; where only the end of the connection ends it, too."""
+    """Yield the response as it is written, even if only the end of the connection ends it."""
     framed = len(question) % 2 == 0
     how = "Transfer-Encoding: chunked" if framed else "X-Ends: with the connection"
     head = ["HTTP/1.1 200 OK", "Connection: close", "Content-Type: text/event-stream", how]
@@ -90,7 +90,7 @@ class Caller:
     def __init__(self, number: int) -> None:
         self.question = f"{RUN} {number}"
         self.by_model, self.fresh, self.over_http = number & 1, number & 2, number & 4
-        self.namespace = self.question  # of its own, so that no other question's answer is near
+        self.namespace = self.question  # unique, so that no other question is near
         self.leaves = 10**6 if self.by_model else RANDOM.randint(1, len(WORDS))
         self.heard = 0
 
@@ -188,7 +188,7 @@ async def test_no_partial_answer_is_cached(chatting: Stack, model: tuple[Model, 
 
 
 async def run_limited(callers: list[Caller], ask: Any) -> list[Any]:
-    """Let some callers at once do something; return what came of each."""
+    """Run an action for several callers at the same time; return the outcome of each."""
     slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def one_of(caller: Caller) -> Any:
@@ -199,7 +199,7 @@ async def run_limited(callers: list[Caller], ask: Any) -> list[Any]:
 
 
 async def no_open_streams(model: Model) -> None:
-    """Wait until the model has no more to say."""
+    """Wait until the model has finished all answers."""
     async with asyncio.timeout(30):
         while model.open:  # noqa: ASYNC110 - the model counts in this loop, and seldom stands still
             await asyncio.sleep(0.05)

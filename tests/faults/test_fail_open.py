@@ -1,4 +1,4 @@
-"""The chat while search or the embedder is gone, or silent: the model answers."""
+"""The chat while search or the embedder is down or silent: the model answers."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.stack import wait_until
 
 
 class Backends:
-    """A chat on backends of its own, which can be stopped."""
+    """A chat with its own backends, which a test can stop."""
 
     def __init__(self, redis_url: str, prefix: str, model: LanguageModelServer) -> None:
         own = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}open-{uuid.uuid4()}:"}
@@ -29,7 +29,7 @@ class Backends:
         wait_until(lambda: self.ask("warm") == "EXACT", 120)
 
     def ask(self, text: str) -> str:
-        """Return what the cache did; the answer is the model's in any case."""
+        """Return the cache's decision. The answer is always the model's."""
         message = cache_pb2.Message(role="user", content=text)
         request = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message]))
         reply = self._chat.Complete(request, timeout=30)

@@ -1,6 +1,6 @@
 """Unusual, damaged and hostile files: each yields the right vector or a refusal, never a crash.
 
-The embedder runs in a process of its own, so that a crash, a hang or a leak shows.
+The embedder runs in its own process, so that a crash, a hang or a leak is visible.
 """
 
 import os
@@ -61,7 +61,7 @@ def embed(embedder: EmbedderProcess, kind: str, files: Sequence[bytes]) -> Any:
 def embed_each(
     embedder: EmbedderProcess, kind: str, files: Sequence[bytes]
 ) -> Iterator[tuple[grpc.StatusCode, Any]]:
-    """Embed files by a call each, some at the same time; yield codes and vectors in order."""
+    """Embed each file in its own call, several at a time; yield codes and vectors in order."""
     requests = [embedder_pb2.EmbedRequest(inputs=[input_of(kind, data)]) for data in files]
     for first in range(0, len(requests), CONCURRENT_CALLS):
         part = requests[first : first + CONCURRENT_CALLS]
@@ -116,7 +116,7 @@ def test_truncated_images_are_refused_or_whole(embedder: EmbedderProcess) -> Non
 
 
 def damaged(whole: bytes, rng: random.Random) -> bytes:
-    """Truncate, lengthen or change a file at random; half of the changes are near its start."""
+    """Truncate, lengthen or change a file at random. Half of the changes are near its start."""
     data = bytearray(whole)
     match rng.randrange(6):
         case 0:

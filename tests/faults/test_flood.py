@@ -14,7 +14,7 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from tests.embedder_process import EmbedderProcess, request
 
 TEXTS = [f"text number {number} of a flood" for number in range(64)]
-TIMEOUT = 300.0  # nothing may hang, but a busy machine is slow
+TIMEOUT = 300.0  # calls must not hang, but a busy machine is slow
 
 
 def test_a_flood_is_refused_with_retry_delays_and_does_no_harm() -> None:

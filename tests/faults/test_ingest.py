@@ -1,4 +1,7 @@
-"""A service or Redis is killed during an ingest. After the resume nothing is lost or duplicated."""
+"""A service or Redis is killed during an ingest.
+
+After it resumes, nothing is lost or duplicated.
+"""
 
 import os
 import subprocess
@@ -63,7 +66,7 @@ class Processes:
         return channel(f"127.0.0.1:{self.ports[name]}")
 
     def embedded(self) -> float:
-        """Return how many texts the embedder has been sent since its start."""
+        """Return how many texts the embedder has received since it started."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as reply:
             lines = reply.read().decode().splitlines()
         counters = [one for one in lines if one.startswith("memetwin_embed_inputs_total{")]

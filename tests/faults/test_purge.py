@@ -1,4 +1,4 @@
-"""What was purged is gone on every replica at once, and stays gone when anything starts again."""
+"""Purged entries disappear on all replicas at once, and stay away after restarts."""
 
 import uuid
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ def stub(replica: ServiceProcess) -> Any:
 
 
 def hits(replica: ServiceProcess, prompts: list[str]) -> list[str]:
-    """Ask both tiers; return the prompts whose own answers they served."""
+    """Look up in both tiers; return the prompts that got their own answers."""
     found = []
     for prompt in prompts:
         for mode in MODES:

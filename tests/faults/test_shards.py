@@ -1,4 +1,4 @@
-"""A sharded collection on a real cluster: as on one node, and after the loss of a node."""
+"""A sharded collection on a real cluster works as on one node, and after the loss of a node."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The gateway in a process of its own: it shuts down in order, and reports missing backends."""
+"""The gateway in its own process shuts down in order, and reports missing backends."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @pytest.fixture
 def gateway(redis_url: str, prefix: str) -> Iterator[tuple[subprocess.Popen[bytes], grpc.Channel]]:
-    """A gateway whose embedder and search do not run."""
+    """A gateway whose embedder and search are not running."""
     port = reserve_port()
     settings = {
         "MEMETWIN_GATEWAY_LISTEN": f"127.0.0.1:{port}",

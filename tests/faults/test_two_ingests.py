@@ -1,4 +1,7 @@
-"""Two replicas ingest versions of one document at once, or one dies midway. One version wins."""
+"""Two replicas ingest versions of one document at the same time, or one dies midway.
+
+One version wins.
+"""
 
 import json
 import threading
@@ -27,7 +30,7 @@ def other(redis_url: str, prefix: str) -> Iterator[Stack]:
 
 
 def version(number: int) -> str:
-    """Return a version that shares some sections with others and has some of its own."""
+    """Return a version with some sections that others share and some that only it has."""
     parts = [
         f"# Part {part}\n\nIt says {part}.\n" for part in range(number % 5, 60, 1 + number % 3)
     ]

@@ -1,4 +1,4 @@
-"""Deselects tests that need CUDA where there is none; the end of the run reports it."""
+"""Deselects tests that need CUDA if there is none. The end of the run reports it."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tests.conftest import note_left_out
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked ``gpu``: a machine without a GPU, such as CI, is not a failure."""
+    """Deselect tests marked ``gpu``, because a machine without a GPU is not a failure."""
     needing = [item for item in items if item.get_closest_marker("gpu")]
     if needing and not torch.cuda.is_available():
         config.hook.pytest_deselected(items=needing)

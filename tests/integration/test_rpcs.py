@@ -1,4 +1,4 @@
-"""Every rpc of the contract is answered by the running stack, and none with UNIMPLEMENTED."""
+"""The running stack answers every rpc of the contract, and none with UNIMPLEMENTED."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def rpcs() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("name", "method"), list(rpcs()))
 def test_an_rpc_is_implemented(stack: Stack, name: str, method: Any) -> None:
-    """Send an empty request. Whatever the answer, the method must be there."""
+    """Send an empty request. Any answer will do, as long as the method exists."""
     channel: grpc.Channel = getattr(stack, name)
     request = message_factory.GetMessageClass(method.input_type)
     response = message_factory.GetMessageClass(method.output_type)

@@ -1,4 +1,4 @@
-"""The tree of the README is the real one, and no file names a machine."""
+"""The documented tree matches the files, and no file names a machine."""
 
 import re
 from pathlib import Path

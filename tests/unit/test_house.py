@@ -44,7 +44,7 @@ def place(path: Path, node: ast.AST) -> str:
 
 
 def require_none(found: Iterable[str]) -> None:
-    """Fail with the whole list of what breaks a rule."""
+    """Fail with a list of everything that breaks a rule."""
     lines = list(found)
     assert not lines, "\n".join(["", *lines])
 
@@ -106,7 +106,7 @@ def test_every_unit_test_mirrors_a_module() -> None:
 
 @functools.cache
 def identifiers(path: Path) -> list[tuple[ast.AST, str]]:
-    """Return the names that code defines or uses; words of prose are not among them."""
+    """Return the names that code defines or uses, without words of prose."""
     return list(_identifiers(parse(path)))
 
 
@@ -128,7 +128,7 @@ def _identifiers(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 
 def imported_modules(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """Yield the dotted names of everything that is imported from the services."""
+    """Yield the dotted names of everything imported from the services."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("services"):
             yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
@@ -177,7 +177,7 @@ def calls(path: Path) -> Iterator[tuple[ast.Call, str]]:
 
 
 def test_no_unit_test_sleeps() -> None:
-    """``asyncio.sleep(0)`` runs what is ready; any other sleep waits for something by the clock."""
+    """``asyncio.sleep(0)`` lets ready tasks run; any other sleep waits by the clock."""
     require_none(
         place(path, node)
         for path in sources("tests/unit")

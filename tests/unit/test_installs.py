@@ -1,4 +1,4 @@
-"""What each install brings along, by the requirements of what is installed here."""
+"""What each install contains, by the requirements of the packages installed here."""
 
 from importlib.metadata import PackageNotFoundError, requires
 

@@ -1,4 +1,4 @@
-"""Both versions of reflection, over a real server, with messages of the version that is called."""
+"""Both versions of reflection on a real server, each with the messages of its own package."""
 
 import importlib.util
 from typing import Any
@@ -18,7 +18,7 @@ async def ready() -> bool:
 
 
 async def ask(package: str, **question: str) -> Any:
-    """Send one request to a reflection service, with messages of its own package."""
+    """Send one request to a reflection service, with the messages of its package."""
     pool: Any = descriptor_pool.Default()
     request, response = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))

@@ -34,7 +34,7 @@ def command(stack: Stack, key: str, *words: str) -> Result:
 
 @pytest.fixture
 def commands(tmp_path: Path) -> list[list[str]]:
-    """Every command that calls the gateway, each after what it builds on."""
+    """Every command that calls the gateway, each after those that it builds on."""
     pairs = [
         {"a": f"Where is valley {n}?", "b": f"Where is valley {n} now?", "duplicate": n % 2}
         for n in range(80)

@@ -27,7 +27,7 @@ def lines(folder: Path, name: str, rows: list[dict[str, Any]]) -> str:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Forty documents, a question to each, and questions that none answers."""
+    """Forty documents, a question for each, and questions that none of them answers."""
     places = [(animal, number) for number in range(4) for animal in ANIMALS]
     corpus = [
         {

@@ -31,7 +31,7 @@ class Scraped:
         return reply
 
     def samples(self, model: str = "") -> Samples:
-        """Return the samples of a model (the text model) by name, without histogram buckets."""
+        """Return a model's samples by name, without histogram buckets."""
         with urllib.request.urlopen(f"http://{self.process.metrics_address}/metrics") as reply:
             text = reply.read().decode()
         return {
@@ -96,7 +96,7 @@ def test_utilisation_is_the_busy_share_of_demanded_seconds(embedder: Scraped) ->
 
 def test_queued_tokens_and_their_age_show_while_they_wait(embedder: Scraped) -> None:
     def load() -> None:
-        for call in range(4):  # long enough to be scraped more than once
+        for call in range(4):  # long enough for more than one scrape
             embedder.embed([f"{call} {n} {'many words that take time ' * 10}" for n in range(2048)])
 
     loading = threading.Thread(target=load)

@@ -1,4 +1,4 @@
-"""Several models in a real embedder: loaded at the start or lazily, replaced, trusted or not."""
+"""Several models in a real embedder: loaded at startup or lazily, replaced, trusted or not."""
 
 import asyncio
 import json
@@ -167,7 +167,7 @@ async def test_a_model_is_replaced_without_a_failed_request(
     assert new != old
     assert set(digests) == {old, new}
     first = digests.index(new)
-    # Calls that were in flight when the model was replaced may still bring vectors of the old one.
+    # Calls that were in flight when the model was replaced may still return vectors of the old one.
     assert old not in digests[first + CALLERS :]
 
 

@@ -49,7 +49,7 @@ def test_runtimes_agree_with_float32_and_do_not_depend_on_the_batch(exports: Pat
     trials = {trial.dtype: trial for trial in model.info.trials if trial.runtime == "openvino"}
     assert trials["float32"].min_cosine >= MIN_COSINE
     assert trials["float32"].batch_invariance >= MIN_BATCH_INVARIANCE
-    # Where OpenVINO cannot compute in 8 bits, as on some processors, that runtime is left out.
+    # On some processors OpenVINO cannot compute in 8 bits, and that runtime is left out.
     if "int8" in trials:
         assert trials["int8"].mean_cosine >= 0.98
         assert trials["int8"].batch_invariance >= 0.999

@@ -1,4 +1,4 @@
-"""Image networks trained through the command, on images of the size that it keeps."""
+"""Image networks trained with the command, on images of the size that it stores."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of three kinds, each in a sub-folder: patches, stripes, red ones."""
+    """Images of three kinds, each in its own sub-folder: patches, stripes and red images."""
     folder = tmp_path_factory.mktemp("labelled")
     rng = np.random.default_rng(6)
     for number in range(16):
@@ -106,7 +106,7 @@ def test_a_folder_of_images_becomes_a_folder_that_loads(folder: Path, tmp_path: 
 def test_equal_seeds_give_equal_networks(folder: Path, tmp_path: Path) -> None:
     digests = []
     for number, seed in enumerate(("1", "1", "2")):
-        out = tmp_path / str(number) / "net"  # a network has the name of its folder
+        out = tmp_path / str(number) / "net"  # the network is named after its folder
         out.parent.mkdir()
         assert train(folder, out, "--epochs", "2", "--seed", seed).exit_code == 0
         digests.append(Network.load(out).digest)
@@ -182,7 +182,7 @@ def test_sub_folders_are_labels(labelled: Path, tmp_path: Path) -> None:
     assert "supervised: 3 labels, the sub-folders patches, red, stripes" in result.output
     assert "training on 36 images, 12 held out" in result.output
     [accuracy] = re.findall(r"labels of held-out images: ([\d.]+)%", result.output)
-    assert float(accuracy) > 80  # by chance it were 33
+    assert float(accuracy) > 80  # chance would be 33
     train_set, held_out = image_dataset.split(image_dataset.read(labelled)[0], 4)
     assert sorted(set(held_out.labels)) == ["patches", "red", "stripes"]
     found = evaluation.recall_by_label(Network.load(tmp_path / "net"), train_set, held_out)

@@ -21,7 +21,7 @@ STEPS = "Tell me the steps to reset a {}."
 
 
 class Caller:
-    """Calls one gateway for a tenant of its own, or for the given one."""
+    """Calls one gateway for its own tenant, or for the given one."""
 
     def __init__(self, channel: grpc.Channel, tenant: str = "") -> None:
         self._stub = cache_pb2_grpc.CacheServiceStub(channel)

@@ -50,7 +50,7 @@ def question() -> str:
 
 
 def ask(client: openai.OpenAI, text: str, **options: Any) -> tuple[str, Any]:
-    """Return what the cache did and the reply."""
+    """Return the cache's decision and the reply."""
     options.setdefault("model", "parrot")
     options.setdefault("messages", [{"role": "user", "content": text}])
     raw = client.chat.completions.with_raw_response.create(**options)

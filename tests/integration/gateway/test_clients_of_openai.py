@@ -1,4 +1,4 @@
-"""The client libraries that people use, by base URL alone, in front of a real model server."""
+"""Common client libraries work with only a new base URL, in front of a real model server."""
 
 import uuid
 from collections.abc import Iterator

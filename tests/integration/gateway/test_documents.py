@@ -35,7 +35,7 @@ def retrieve(rag: Any, name: str, question: str, **more: Any) -> Any:
 
 
 def embedded_inputs() -> float:
-    """Return how many inputs the embedder, which runs in this process, has been sent."""
+    """Return how many inputs the embedder in this process has received."""
     labels = {"model": "all-MiniLM-L6-v2"}
     return REGISTRY.get_sample_value("memetwin_embed_inputs_total", labels) or 0.0
 

@@ -1,4 +1,4 @@
-"""The cache within its memory limit, on a real Redis."""
+"""The cache stays within its memory limit, on a real Redis."""
 
 import uuid
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SCOPE = cache_pb2.Scope(tenant="eviction")
 
 @pytest.fixture(scope="module")
 def small(redis_url: str, prefix: str) -> Iterator[tuple[Stack, str]]:
-    """A stack with a prefix of its own whose cache has little memory."""
+    """A stack with its own prefix and little memory for its cache."""
     own = f"{prefix}evict:"
     stack = Stack(redis_url, own, cache_memory=LIMIT)
     wait_until_ready(stack)

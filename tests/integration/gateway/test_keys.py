@@ -37,7 +37,7 @@ def guarded(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stac
 
 
 class Cache:
-    """The cache as one key sees it."""
+    """The cache as a caller with one key sees it."""
 
     def __init__(self, stack: Stack, key: str) -> None:
         self._stub = cache_pb2_grpc.CacheServiceStub(stack.gateway)

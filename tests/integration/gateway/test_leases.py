@@ -1,4 +1,4 @@
-"""Leases on a real Redis: what the scripts do."""
+"""The scripts of leases on a real Redis."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def test_only_the_holder_publishes(leases: LeaseStore, name: str) -> None:
 async def test_what_a_former_holder_does_changes_nothing(leases: LeaseStore, name: str) -> None:
     former = await leases.acquire(name)
     assert await leases.publish(name, former, {"chunk": 1})
-    await leases.release(name, former)  # as if its time were over
+    await leases.release(name, former)  # as if it had expired
     token = await leases.acquire(name)
     assert not await leases.renew(name, former)
     assert not await leases.publish(name, former, {"chunk": 2})

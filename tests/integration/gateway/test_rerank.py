@@ -1,4 +1,7 @@
-"""Reranking by a small cross-encoder with random weights, whose order no other ranking has."""
+"""Reranking with a small cross-encoder.
+
+Its random weights give an order that nothing else gives.
+"""
 
 import uuid
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ from tests.stack import Stack, wait_until_ready
 
 @pytest.fixture
 def addresses(redis_url: str, prefix: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """A gateway for all tenants, and one for the first alone."""
+    """A gateway for all tenants, and one for only the first."""
     file = keys(tmp_path)
     stacks = [
         Stack(redis_url, f"{prefix}{place}:", api_keys_file=file) for place in ("together", "alone")

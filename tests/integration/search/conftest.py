@@ -1,4 +1,4 @@
-"""Every test of search runs on each engine that the server has."""
+"""Runs every test of search on each engine that the server has."""
 
 from typing import Any
 

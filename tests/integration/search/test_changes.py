@@ -175,7 +175,7 @@ def test_fields_and_settings_of_a_collection_are_updated(stub: Stub) -> None:
     ids=["l2", "ip", "flat"],
 )
 def test_searches_and_writes_continue_during_a_reindex(stub: Stub, change: Any) -> None:
-    """About 50 searches and some writes a second: none fails or comes short, nothing is lost."""
+    """Searches and writes during a change: none fails or returns too few, and nothing is lost."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(3000, 32)).astype("<f4") * random.uniform(0.5, 2, (3000, 1))
     rows = rows.astype("<f4")

@@ -25,7 +25,10 @@ def value(one: Any) -> search_pb2.FieldValue:
 
 @pytest.fixture(scope="module")
 def filled(stub: Stub) -> Any:
-    """2,000 documents: most have one of a few kinds, some none or two, a hundred their own."""
+    """2,000 documents.
+
+    Most have one of a few kinds, some none or two, and a hundred a unique one.
+    """
     random = np.random.default_rng(0)
     rows = random.normal(size=(2000, 8)).astype("<f4")
     name = create(stub, 8, fields=FIELDS)

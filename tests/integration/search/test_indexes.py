@@ -24,7 +24,7 @@ ROWS = np.random.default_rng(0).normal(size=(400, 32)).astype("<f4")
 
 
 def assert_agrees(stub: Stub, name: str, metric: str, share: float) -> None:
-    """Scores of hits are those in float64, and a share of the nearest documents is found."""
+    """The scores equal those in float64, and a share of the nearest documents is found."""
     near = 0
     for query, hits in zip(ROWS[:30], search(stub, name, ROWS[:30], limit=5), strict=True):
         truth = brute_force(metric, ROWS, query)

@@ -33,5 +33,5 @@ async def test_sampled_queries_are_repeated_exactly(redis_url: str, prefix: str)
     total = REGISTRY.get_sample_value("memetwin_search_recall_sum", labels)
     assert count == 30
     assert total is not None
-    # So poor a graph misses some of the nearest documents.
+    # This graph is so sparse that it misses some of the nearest documents.
     assert total / count < 0.99

@@ -99,7 +99,10 @@ def test_a_caller_that_waits_for_each_receipt_gets_it(stub: Stub) -> None:
 
 
 def test_an_interrupted_stream_can_be_sent_again(stub: Stub) -> None:
-    """Documents with a receipt are stored; sent again from the start, none is lost or doubled."""
+    """Documents with a receipt are stored.
+
+    After a restart from the beginning, none is lost or doubled.
+    """
     name = create(stub, 8)
     rows = np.random.default_rng(0).normal(size=(2000, 8))
     batches = [

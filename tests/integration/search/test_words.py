@@ -123,7 +123,7 @@ def test_hits_of_the_text_alone_have_their_true_similarity(stub: Any) -> None:
 
 
 def test_rankings_are_fused_to_the_requested_depth(stub: Any) -> None:
-    """The second hit of both rankings is the best of all, unless only the first hits are fused."""
+    """The second hit of both rankings is best overall, unless only the first hits are fused."""
     fields = [search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)]
     name = create(stub, 2, fields=fields)
     rows = [

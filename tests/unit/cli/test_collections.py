@@ -1,4 +1,4 @@
-"""Names of collections as the command line takes them."""
+"""Tests how the command line resolves names of collections."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class NotFound(grpc.RpcError):
 
 
 class FakeSearch:
-    """The rpcs that names are resolved by; it lists one collection a page."""
+    """The rpcs that resolve names. It lists one collection per page."""
 
     def __init__(self, *names: str) -> None:
         self._names = sorted(names)

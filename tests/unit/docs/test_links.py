@@ -1,4 +1,4 @@
-"""Links of the documentation lead somewhere."""
+"""The links in the documentation have targets."""
 
 from urllib.parse import unquote
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.pages import ROOT, Page, page, pages
 
-# Pages that the repository's root keeps, which pages link to with anchors.
+# Pages outside ``docs`` that other pages link to with anchors.
 OTHERS = ("CHANGELOG.md", "tests/bench/RESULTS.md")
 
 

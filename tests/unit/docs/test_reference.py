@@ -16,7 +16,7 @@ from services.cli.__main__ import main
 from tests.pages import ROOT, Page, page, pages
 from tools.docs import SERVICES, rendered
 
-# UPPER_SNAKE texts of the code that are no error reasons, with what they are.
+# UPPER_SNAKE texts in the code that are not error reasons, and what they are.
 OTHER_TEXTS = {
     # OpenVINO's properties
     "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "NUM_STREAMS", "PERFORMANCE_HINT",
@@ -28,7 +28,7 @@ OTHER_TEXTS = {
     "MPEG_LAYER_III", "PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8",
 }  # fmt: skip
 CODES = {code.name for code in grpc.StatusCode}
-# Reasons that the code makes of a prefix and one of some names.
+# Reasons that the code builds from a prefix and one of several names.
 COMPUTED = {
     "UNKNOWN_": (
         *("task", "encoding", "priority"),
@@ -78,7 +78,7 @@ def test_every_route_is_documented() -> None:
 
 
 def _routes() -> Iterator[str]:
-    """The paths that calls of Route, Mount and the like are given first."""
+    """The first arguments of Route, Mount and similar calls: their paths."""
     for path in (ROOT / "services/gateway").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and node.args:
@@ -103,7 +103,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 
 def _commands(group: click.Group, name: str) -> dict[str, list[str]]:
-    """The options of each command of the command line's own."""
+    """The options of each command that the command line defines itself."""
     found: dict[str, list[str]] = {}
     for part, command in group.commands.items():
         whole = f"{name} {part}"
@@ -120,7 +120,7 @@ def _options(command: click.Command) -> list[str]:
 
 
 def _plugins() -> dict[str, list[str]]:
-    """The options of each command that joins by an entry point, read without importing torch."""
+    """The options of each command from an entry point, read without importing torch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = {}
     for group, plugins in project["entry-points"].items():
@@ -173,7 +173,7 @@ def _documented() -> dict[str, str]:
 
 
 def _reasons() -> set[str]:
-    """Every UPPER_SNAKE text of the code that may be a reason."""
+    """Every UPPER_SNAKE text in the code that may be a reason."""
     found = {prefix + name.upper() for prefix, names in COMPUTED.items() for name in names}
     for path in (ROOT / "services").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -184,7 +184,7 @@ def _reasons() -> set[str]:
 
 
 def _raised() -> dict[str, set[str]]:
-    """The codes of each reason that is raised where its kind of failure is named."""
+    """The codes of each reason that is raised together with a class of failure."""
     kinds = _failures()
     found: dict[str, set[str]] = {}
     for path in (ROOT / "services").rglob("*.py"):
@@ -216,7 +216,7 @@ def test_figures_are_those_of_the_results() -> None:
 
 
 def _figures(paragraph: str) -> list[str]:
-    """Numbers with a decimal point or a thousands separator; others are often no figures."""
+    """Numbers with a decimal point or a thousands separator. Others are often not figures."""
     text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", paragraph)
     return re.findall(r"(?<![\w.-])\d+(?:,\d{3})+|(?<![\w.,-])\d+\.\d+(?![\w-])", text)
 

@@ -21,7 +21,7 @@ FIELD_WORDS = {
     r"(?<!hugging )\bfaces?\b": "server, or API",
     r"\bdoorkeepers?\b": "authentication",
 }
-# What a native engineer would not write, as patterns, with what to write instead.
+# Patterns of what a native engineer would not write, and what to write instead.
 PHRASES = {
     r"(?<!here )\bis no (?!longer|more)": "is not a",
     r"(?<!here )\bare no (?!longer|more)": "are not",
@@ -85,7 +85,7 @@ def test_blocks_are_run_or_say_why_not(page: Page) -> None:
         if "not run" in block.marks:
             assert len(block.marks["not run"].split()) > 2, f"{place}: the reason is missing"
         elif block.language == "sh":
-            # Those start, stop or install something beside the test's own stack.
+            # These start, stop or install something beside the test's own stack.
             targets = set(re.findall(r"\bmake (?!help|docs)\w+", block.text))
             assert not targets, f"{place}: mark it as not run"
 

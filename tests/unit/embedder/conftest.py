@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _thawed_heap() -> Iterator[None]:
-    """Undo what a registry does to the garbage collector when it has loaded a model."""
+    """Undo what a registry does to the garbage collector after it loads a model."""
     threshold = gc.get_threshold()
     yield
     gc.unfreeze()

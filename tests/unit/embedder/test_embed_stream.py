@@ -80,7 +80,7 @@ async def test_requests_in_flight_are_bounded() -> None:
         async for one in stream(service, texts, max_in_flight=4):
             found.append(one)
     assert found == texts
-    # One more than the queue holds waits for room in it, and one more is being awaited.
+    # Beyond the queue, one request waits for room and one is being awaited.
     assert service.most_in_flight <= 6
 
 

@@ -6,7 +6,7 @@ from services.embedder import garbage_collector
 
 
 class Loop:
-    """An object that refers to itself, so that only the collector frees it."""
+    """An object that refers to itself, so only the collector can free it."""
 
     def __init__(self) -> None:
         self.itself = self

@@ -15,7 +15,7 @@ numbers = itertools.count()
 
 @pytest.fixture
 def info() -> ModelInfo:
-    """A model with two workers and a name, so labels, of its own."""
+    """A model with two workers and a unique name, and so with its own labels."""
     return model_info("text", name=f"metrics {next(numbers)}", workers=2)
 
 

@@ -26,7 +26,7 @@ async def batcher(model: FakeModel) -> AsyncIterator[Batcher]:
 
 
 class CountingPool(ThreadPoolExecutor):
-    """Counts the calls that it is given."""
+    """Counts the calls that it receives."""
 
     calls = 0
 

@@ -18,7 +18,7 @@ TEXT = frozenset({"text"})
 
 
 class Loads:
-    """Loads fake models; each load has a digest of its own, or fails with ``error``."""
+    """Loads fake models. Each load has a new digest, or fails with ``error``."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,7 +44,7 @@ async def loaded(registry: ModelRegistry, name: str) -> RegisteredModel:
 
 
 async def reloaded(registry: ModelRegistry) -> None:
-    """Reload, and wait until the loads that it started have ended."""
+    """Reload, and wait until all loads that this starts have ended."""
     registry.reload()
     while tasks := set(registry._tasks):
         await asyncio.wait(tasks)
@@ -169,7 +169,7 @@ async def test_a_replaced_version_serves_the_calls_that_use_it(tmp_path: Path) -
 
 
 class SelfReferring(FakeModel):
-    """A model that only the collector frees, as torch's modules do."""
+    """A model that only the collector frees, like torch's modules."""
 
     def __init__(self) -> None:
         super().__init__()

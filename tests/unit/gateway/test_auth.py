@@ -29,7 +29,7 @@ def load(folder: Path, *rows: Any) -> ApiKeys:
 
 
 def apart(run: Callable[[], T]) -> T:
-    """Run something as a call of its own."""
+    """Run something as a separate call."""
     return contextvars.copy_context().run(run)
 
 

@@ -17,7 +17,7 @@ from services.gateway.redis_store import (
 
 
 class SortedSet:
-    """The one command of Redis that pages need, over a list of members."""
+    """The only Redis command that pages need, over a list of members."""
 
     def __init__(self, members: list[str]) -> None:
         self._members = sorted(members)

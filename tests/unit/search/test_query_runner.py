@@ -22,7 +22,7 @@ DOCUMENTS = [
 
 
 class Engines:
-    """Two engines that search lists, and count their calls."""
+    """Two engines that search lists and count their calls."""
 
     def __init__(self) -> None:
         self.searches = {

@@ -84,7 +84,7 @@ async def test_four_batches_are_written_at_once_and_the_sender_waits() -> None:
     first = asyncio.ensure_future(anext(stream))
     for _ in range(50):
         await asyncio.sleep(0)
-    # One that is awaited, four in the queue, and one that waits for its place.
+    # One that is awaited, four in the queue, and one that waits for room.
     assert len(sent) == 6
     store.go.set()
     assert [one.id for one in await first] == ["d0"]

@@ -10,7 +10,7 @@ from tests.fakes.search import collection, document, vector
 
 
 def reason(check: Any, *arguments: Any) -> str:
-    """Return why a check fails; empty if it does not."""
+    """Return why a check fails, or an empty text."""
     try:
         check(*arguments)
     except Failure as failure:

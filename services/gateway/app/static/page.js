@@ -136,11 +136,11 @@ addEventListener("drop", (event) => {
 const ORIGIN = {
   "hit-exact": "from the cache, the same question",
   "hit-semantic": "from the cache, a question that means the same",
-  miss: "written now",
+  miss: "new answer",
 };
 
 function answerNodes({ body, headers }, seconds) {
-  const origin = ORIGIN[headers.get("X-Memetwin-Cache")] || "written now";
+  const origin = ORIGIN[headers.get("X-Memetwin-Cache")] || "new answer";
   const nodes = [];
   if (body.refusal) {
     const best = body.refusal.best_score.toFixed(2);

@@ -10,7 +10,7 @@ from services.embedder.batching.scheduler import EMPTY_BATCH, Batch, Scheduler
 from services.errors import Overloaded
 from tests.fakes.models import TIMEOUT, model_info, number, wait_until
 
-HUGE = 10**9  # a batch of so many tokens takes days at the assumed speed
+HUGE = 10**9  # a batch with this many tokens takes days at the assumed speed
 
 
 def scheduler(

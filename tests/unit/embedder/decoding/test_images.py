@@ -7,11 +7,11 @@ from services.errors import InvalidArgument
 from tests.media_files import INVALID_IMAGES, on_white, saved, scene, valid_images
 
 TOO_LARGE = {"huge PNG", "wide PNG", "decompression bomb", "JPEG of many scans", "too many bytes"}
-DAMAGED_AND_TOO_LARGE = {"huge GIF", "huge BMP"}  # Pillow decides what it notices first
+DAMAGED_AND_TOO_LARGE = {"huge GIF", "huge BMP"}  # which error comes first depends on Pillow
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Mean difference of the pixels' channels, of 255."""
+    """The mean difference of the pixels' channels, from 0 to 255."""
     pixels = [np.asarray(on_white(image), np.float32) for image in (one, other)]
     return float(np.abs(pixels[0] - pixels[1]).mean())
 
@@ -23,7 +23,7 @@ def test_the_first_frame_is_decoded_upright(name: str) -> None:
     assert found.mode in ("RGB", "RGBA")
     assert found.size == expected.size
     assert difference(found, expected) < 8
-    # Of another orientation the difference is far larger.
+    # With another orientation, the difference is far larger.
     assert difference(found, expected.transpose(Image.Transpose.ROTATE_180)) > 40
 
 

@@ -11,7 +11,7 @@ from tests.fakes.tokenizers import letter_tokenizer
 
 
 class FakeCrossEncoder:
-    """Scores a pair by the number of letters that its texts have in common."""
+    """Scores a pair by the number of letters that both texts have."""
 
     device = torch.device("cpu")
     max_seq_length = 10

@@ -1,4 +1,4 @@
-"""What the CUDA runtime does without a GPU: shapes, padding, and the cast transformer."""
+"""The parts of the CUDA runtime that need no GPU: shapes, padding, and the cast transformer."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from services.embedder.models.runtimes import TokenIds
 
 
 class SumRunner:
-    """A runner whose vector is the sum of a row's tokens, and their number."""
+    """A runner whose vector is the sum and the number of a row's tokens."""
 
     def __init__(self, rows: int, length: int) -> None:
         self.ids = torch.full((rows, length), 999)

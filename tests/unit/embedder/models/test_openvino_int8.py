@@ -52,7 +52,7 @@ def dequantised(product: Any) -> Floats:
 
 
 def assert_close(found: Floats, expected: Floats) -> None:
-    """Check that a matrix is as near to another as 8 bits for each row allow."""
+    """Check that two matrices are as close as 8 bits per row allow."""
     tolerance = np.abs(expected).max(1, keepdims=True) / 127 / 2 + 1e-5
     assert (np.abs(found - expected) <= tolerance).all()
 

@@ -10,7 +10,7 @@ from services.embedder.models.runtimes import TorchRuntime, pad_batch, write_pad
 
 
 class Sums(torch.nn.Module):
-    """A model whose vector is the sum of the attended token ids, and their number."""
+    """A model whose vector is the sum and the number of the attended token ids."""
 
     device = "cpu"
 

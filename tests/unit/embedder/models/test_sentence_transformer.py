@@ -41,7 +41,7 @@ class FakeSentenceTransformer:
 
 
 class SumRuntime:
-    """A runtime whose vector is the sum of the token ids, and their number."""
+    """A runtime whose vector is the sum and the number of the token ids."""
 
     name, dtype, workers, batch_tokens = "sum", "int8", 3, 384
 

@@ -14,7 +14,7 @@ from tests.fakes.networks import tiny_network
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the command trains, instead of training it."""
+    """Records what the command would train."""
     given: list[tuple[Any, ...]] = []
 
     def train_images(job: TrainingJob, architecture: Path, *, labelled: bool | None) -> str:

@@ -54,7 +54,7 @@ def test_labelled_pairs_are_ranked_by_their_cosine() -> None:
     others = [TextPair("aa", "bb", False), TextPair("cc", "dd", False)]
     wrong = [TextPair("aa", "aaa", False), TextPair("cc", "ccc", False)]
     assert loss(MATCHING + wrong) > loss(MATCHING + others) + 0.5
-    assert loss(others) >= 0  # without a matching pair there is nothing to rank
+    assert loss(others) >= 0  # without a matching pair, there is nothing to rank
 
 
 def test_the_loss_has_gradients() -> None:

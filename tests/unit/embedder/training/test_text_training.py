@@ -24,7 +24,7 @@ class WordModel:
 
 
 def pairs(*texts: str) -> list[TextPair]:
-    """``a:b`` are texts that match, ``a!b`` texts that do not."""
+    """``a:b`` stands for texts that match, and ``a!b`` for texts that do not."""
     return [TextPair(text[:2], text[3:], text[2] == ":") for text in texts]
 
 

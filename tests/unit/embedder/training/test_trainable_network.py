@@ -33,7 +33,7 @@ def test_the_folded_network_computes_the_same_vectors(network: TrainableNetwork)
     pixels = images.permute(0, 2, 3, 1).numpy().astype(np.uint8)
     folded = network.network()
     assert list(folded.weights()) == ["0.weight", "0.bias", "6.weight", "6.bias"]
-    # Where the processor has bfloat16 instructions, training computes with them.
+    # If the processor has bfloat16 instructions, training uses them.
     assert np.abs(folded.encode(pixels) - expected).max() < 0.05
     assert np.abs(expected).max() > 0.2
 

@@ -15,7 +15,7 @@ TEXT, IMAGE = embedder_pb2.MODALITY_TEXT, embedder_pb2.MODALITY_IMAGE
 
 
 def client(*replies: Any) -> tuple[EmbedderClient, Any]:
-    """A client whose calls get these replies in turn; an exception is raised."""
+    """A client whose calls get these replies in order; an exception is raised."""
     pending = list(replies)
 
     def answer(method: str, request: Any) -> Any:

@@ -17,7 +17,7 @@ SPEC = CollectionSpec("c", 3, "digest", {"year": "number"}, metric="l2", index_t
 
 
 class Server:
-    """Replies by method, one after the other; an exception is raised. Records the methods."""
+    """Replies by method, in order; an exception is raised. Records the methods."""
 
     def __init__(self, **replies: list[Any]) -> None:
         self.replies = replies

@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def fill(count: int) -> tuple[FakeCacheStore, FakeSearch, int]:
-    """A store and a search with so many entries, and the bytes that they take."""
+    """A store and a search with this many entries, and their size in bytes."""
     store, search, total = FakeCacheStore(), FakeSearch(), 0
     await search.ensure(CollectionSpec(NAME, 4, "digest", FIELDS))
     for number in range(count):

@@ -5,7 +5,7 @@ def test_bytes_count_the_record_and_the_vector_in_search() -> None:
     base = estimate_bytes(b"", "")
     assert base > 1000  # keys, lists and links of the index
     assert estimate_bytes(b"x" * 100, "") == base + 100
-    # 3 bytes of vector are 4 of base64; search holds float32 twice, which is 4 times float16.
+    # 3 bytes of a vector take 4 in base64. Search holds float32 twice, which is 4 times float16.
     assert estimate_bytes(b"", "x" * 400) == base + 400 / 4 * 3 * 4
 
 

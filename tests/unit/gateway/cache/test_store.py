@@ -14,7 +14,7 @@ from tests.fakes.redis import FakeRedis
 
 
 class CountingRedis(FakeRedis):
-    """Counts MGETs; the first ``lost`` of them find their connection closed."""
+    """Counts MGETs. The first ``lost`` of them find their connection closed."""
 
     def __init__(self, lost: int = 0) -> None:
         super().__init__()

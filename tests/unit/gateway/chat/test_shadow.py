@@ -18,7 +18,7 @@ HIT = Decision("semantic", trial=TRIAL)
 
 
 class FakeErrorBudget:
-    """Samples a fixed share of the hits, and records what it is told."""
+    """Samples a fixed share of the hits, and records what it receives."""
 
     def __init__(self) -> None:
         self.rate, self.fails = 1.0, False
@@ -46,7 +46,7 @@ class Shadow:
         self.sampler = ShadowSampler(fail_open, budget, self.model.client)
 
     async def settle(self) -> None:
-        """Wait for the requests that are under way."""
+        """Wait for the requests in progress."""
         await asyncio.gather(*self.sampler._tasks)
 
 

@@ -28,7 +28,7 @@ class Doubler:
 async def submit_in_order(
     batcher: CoalescingBatcher[int, int], *requests: list[int]
 ) -> list[asyncio.Task[list[int]]]:
-    """Submit one request after the other: the first is sent before the others arrive."""
+    """Submit requests one after another. The first is sent before the others arrive."""
     tasks = []
     for items in requests:
         tasks.append(asyncio.create_task(batcher.submit(items)))

@@ -16,7 +16,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Parts(httpx.AsyncByteStream):
-    """A response body that arrives in parts, and may break off."""
+    """A response body that arrives in parts and may be cut off."""
 
     def __init__(self, *parts: bytes, error: httpx.HTTPError | None = None) -> None:
         self._parts, self._error = parts, error

@@ -28,7 +28,10 @@ async def post(chat: Chat, headers: dict[str, str] | None = None, **body: Any) -
 
 
 def events(reply: httpx.Response) -> list[Any]:
-    """Return the data of server-sent events; the last one is ``[DONE]`` if the stream is whole."""
+    """Return the data of server-sent events.
+
+    The last one is ``[DONE]`` if the stream is complete.
+    """
     lines = [line.removeprefix("data: ") for line in reply.text.split("\n\n") if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 

@@ -18,7 +18,10 @@ UNANSWERABLE = [LabelledQuestion(f"What costs thing{n}?", False) for n in range(
 
 
 class World:
-    """Abstention on fakes, which refuses below a cosine of 0.4; documents of forty otters."""
+    """Abstention with fakes.
+
+    It refuses below a cosine of 0.4. The documents describe forty otters.
+    """
 
     def __init__(self) -> None:
         redis: Any = FakeRedis()

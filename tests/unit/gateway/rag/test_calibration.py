@@ -18,7 +18,7 @@ def test_probabilities_are_those_of_even_numbers_of_both_kinds() -> None:
     calibration = fit(yes, no)
     assert calibration.min_score == pytest.approx(0.5, abs=0.03)
     assert calibration.middle == pytest.approx(0.5, abs=0.01)
-    for score in (0.4, 0.5, 0.6):  # two normal curves make a logistic one of slope 20
+    for score in (0.4, 0.5, 0.6):  # two normal distributions give a logistic curve with slope 20
         true = 1 / (1 + np.exp(-20 * (score - 0.5)))
         assert calibration.probability(score) == pytest.approx(true, abs=0.1)
 

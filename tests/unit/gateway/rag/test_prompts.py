@@ -23,7 +23,7 @@ def build(passages: list[Passage], budget: int = 100_000, **more: Any) -> Prompt
 
 
 def quoted(prompt: Prompt) -> list[dict[str, str]]:
-    """Read the prompt's passages back as strictly as can be; fail if anything else is in it."""
+    """Parse the passages of a prompt strictly; fail if it contains anything else."""
     [key] = re.findall(r"key ([0-9a-f]{16})\b", prompt.messages[0]["content"])
     lines = prompt.messages[-1]["content"].split("\n")
     count = len(prompt.passages)

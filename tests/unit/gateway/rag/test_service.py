@@ -30,7 +30,7 @@ QUESTION = Question("Where does the otter swim?", ["c"])
 
 
 class FakeWriter:
-    """Cites the first passage; records what it is given."""
+    """Cites the first passage, and records what it receives."""
 
     def __init__(self) -> None:
         self.requests: list[WriteRequest] = []
@@ -47,7 +47,7 @@ class FakeWriter:
 
 
 class World:
-    """A service on fakes, with two documents in the collection c."""
+    """A service with fakes and two documents in the collection c."""
 
     def __init__(self) -> None:
         redis: Any = FakeRedis()

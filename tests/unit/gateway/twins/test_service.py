@@ -15,7 +15,7 @@ COLLECTIONS = {"twins-image-digest-cosine", "twins-image-digest-ip", "twins-imag
 
 @dataclass
 class World:
-    """A service on fakes; a picture file is the text that it shows."""
+    """A service with fakes. A picture file is the text that it shows."""
 
     twins: TwinService
     embedder: FakeEmbedder

@@ -146,7 +146,7 @@ async def test_without_redis_calls_are_unavailable(redis: VectorRedis, catalog: 
 
 
 class LostNode(VectorRedis):
-    """A cluster that has lost the keys which contain ``lost``."""
+    """A cluster that has lost the keys that contain ``lost``."""
 
     lost = "{c}:record"
 

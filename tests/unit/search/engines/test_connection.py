@@ -10,7 +10,7 @@ from tests.fakes.search_redis import VectorRedis
 
 
 class Cluster(RedisCluster):
-    """A cluster of which the nodes in ``lost`` do not answer."""
+    """A cluster in which the nodes in ``lost`` do not answer."""
 
     def __init__(self, *lost: str) -> None:
         self.lost = lost

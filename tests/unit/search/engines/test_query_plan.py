@@ -106,7 +106,7 @@ def test_a_text_query_may_lack_hits_if_the_filter_dropped_some() -> None:
 
 
 def test_a_full_scan_may_lack_hits_if_rounding_can_reorder_the_last_one() -> None:
-    """13 candidates are fetched of a page of 3; cosines in float32 are off by up to 5e-7."""
+    """13 candidates are fetched for a page of 3. Cosines in float32 are off by up to 5e-7."""
     one = prepared({"metric": "l2"}, exact=True)
     cosine = 0.1
     one.candidates = [(str(number), cosine) for number in range(13)]

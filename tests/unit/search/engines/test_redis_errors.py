@@ -48,7 +48,7 @@ async def test_the_deadline_of_the_call_ends_the_wait() -> None:
 
 
 class Flaky:
-    """Fails with each of the failures in turn, then succeeds."""
+    """Raises the failures in order, then succeeds."""
 
     def __init__(self, *failures: Failure) -> None:
         self.failures = list(failures)
@@ -64,7 +64,7 @@ class Flaky:
 
 @pytest.fixture
 def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The delays before retries, none of which passes."""
+    """Records the delays before retries, without waiting."""
     found: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -23,7 +23,7 @@ async def record(
     documents: DocumentStore,
     store: ShardedDocumentStore,
 ) -> Record:
-    """A collection of 20 documents, in shards or not."""
+    """A collection of 20 documents, sharded or not."""
     vector_sets = VectorSetEngine(redis, catalog, documents)
     one = collection(shards=request.param)
     engine = ShardedEngine(vector_sets, catalog, store) if one.is_sharded else vector_sets

@@ -24,7 +24,7 @@ DOCUMENTS = [document(f"d{at}", at, 0, fields={"n": float(at)}) for at in range(
 
 
 class Shards(VectorSetEngine):
-    """Vector sets of which some shards are silent, away or changing."""
+    """Vector sets, some of whose shards are silent, unreachable or changing."""
 
     silent: str = ""
     away: str = ""

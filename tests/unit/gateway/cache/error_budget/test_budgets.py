@@ -26,7 +26,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Replica:
-    """The budgets of one replica; ``later`` holds its work in the background."""
+    """The budgets of one replica. ``later`` holds its background work."""
 
     def __init__(self, redis: FakeRedis) -> None:
         self.later: list[Callable[[], Awaitable[None]]] = []

@@ -164,5 +164,5 @@ def test_wrong_hits_stay_within_the_budget(rate: float, min_hits: int) -> None:
             if rng.random() >= share:
                 continue
         budget.add([Observation(features, correct, served, 1 / share, probability)])
-    assert wrong <= rate * hits + 2 * np.sqrt(rate * hits)  # by chance a few more
+    assert wrong <= rate * hits + 2 * np.sqrt(rate * hits)  # a few more by chance
     assert hits > min_hits

@@ -8,7 +8,10 @@ from services.gateway.rag.ingest.ordered_map import ordered_map
 
 
 class Work:
-    """Doubles each number when allowed. Records which numbers are begun, ended and cancelled."""
+    """Doubles each number when allowed.
+
+    Records which numbers it started, finished and cancelled.
+    """
 
     def __init__(self) -> None:
         self.begun: list[int] = []

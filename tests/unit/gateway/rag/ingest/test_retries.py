@@ -10,7 +10,7 @@ BASES = [0.05 * 2**n for n in range(5)]
 
 
 class Flaky:
-    """Raises its failures one by one, then returns 7."""
+    """Raises its failures in order, then returns 7."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)

@@ -7,7 +7,7 @@ from services.gateway.rag.ingest.ttl_value import TTL, TtlValue
 
 
 class Counter:
-    """Loads 1, then 2 and so on. ``now`` is the time of its clock."""
+    """Loads 1, then 2, and so on. ``now`` is the time of its clock."""
 
     def __init__(self) -> None:
         self.loads = 0

@@ -83,7 +83,7 @@ async def test_a_lost_fence_leaves_the_document_to_the_other_writer(world: World
         await world.write(HERON)
     assert world.store.records["c", "a"] == earlier
     assert (await world.store.get_with_state("c", "a"))[1] is False
-    assert await world.write(HERON) == 0  # its chunks were in search already
+    assert await world.write(HERON) == 0  # its chunks were already in search
     assert (await world.store.get_with_state("c", "a"))[1] is True
 
 

@@ -1,4 +1,4 @@
-"""FT.SEARCH commands, and replies of a Query Engine as they were on the wire (RESP2)."""
+"""FT.SEARCH commands, and recorded replies of a Query Engine (RESP2)."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ SQUARED = (
     "$3\r\nd:3\r\n*2\r\n$8\r\ndistance\r\n$15\r\n0.0100000044331\r\n"
     "$3\r\nd:2\r\n*2\r\n$8\r\ndistance\r\n$13\r\n1.80999994278\r\n"
 )
-# BM25 scores, the document's fields included; d:2 has expired since.
+# BM25 scores with the documents' fields. d:2 has expired since.
 TEXT = (
     "*7\r\n:2\r\n"
     "$3\r\nd:1\r\n$18\r\n1.3365865943176911\r\n*2\r\n$1\r\nf\r\n$2\r\n{}\r\n"
@@ -49,7 +49,7 @@ def parsed(reply: str) -> Any:
 
 
 def command(options: dict[str, Any] | None = None, **query: Any) -> SearchCommand:
-    """A query to a collection whose documents have the keys ``d:<id>``."""
+    """A query of a collection whose documents have the keys ``d:<id>``."""
     settings = {"fields": FIELDS, "engine": "query_engine"} | (options or {})
     collection = with_index_defaults(Collection("c", 4, **settings), "query_engine")
     record = Record(collection, index=Index(max_norm=2.0, scale=1.0))

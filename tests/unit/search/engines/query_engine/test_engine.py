@@ -1,4 +1,4 @@
-"""The engine against replies of a Query Engine as they were on the wire (RESP2)."""
+"""The engine with recorded replies of a Query Engine (RESP2)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.fakes.search import collection, document
 from tests.fakes.search_redis import VectorRedis
 
 COLLECTION = collection(engine="query_engine", fields={"n": "number"})
-# Parts of FT.INFO after the write of five documents, one of them with a vector of a wrong length.
+# Parts of FT.INFO after five documents were written, one of them with a vector of the wrong length.
 INFO = (
     "*12\r\n+index_name\r\n+ix\r\n+num_docs\r\n:4\r\n"
     "+hash_indexing_failures\r\n:1\r\n+total_index_memory_sz_mb\r\n$8\r\n0.015625\r\n"
@@ -34,7 +34,7 @@ def parsed(reply: str) -> Any:
 
 @pytest.fixture
 def server(redis: VectorRedis) -> dict[str, Any]:
-    """The reply to each FT command by its name; an exception is raised."""
+    """The reply to each FT command, by its name; an exception is raised."""
     replies: dict[str, Any] = {"FT.CREATE": b"OK", "FT.INFO": parsed(INFO), "FT.DROPINDEX": b"OK"}
 
     def answer(name: str, *words: Any) -> Any:

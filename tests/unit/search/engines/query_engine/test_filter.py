@@ -71,7 +71,7 @@ def test_expired_documents_never_match() -> None:
 
 
 def test_empty_groups_follow_logic() -> None:
-    """An empty all_of holds for every document, an empty any_of for none."""
+    """An empty all_of matches every document, and an empty any_of none."""
     every = compile_filter(ConditionGroup("all_of", ()), FIELDS, expiring=False)
     none = compile_filter(ConditionGroup("any_of", ()), FIELDS, expiring=False)
     assert "@h:{all}" in every
@@ -97,7 +97,7 @@ def test_numbers_become_ranges(op: str, values: tuple[float, ...], range_: str) 
 
 
 def test_a_negation_needs_a_value_only_where_the_condition_does() -> None:
-    """A document without the field meets "none of year = 1", but not "year != 1"."""
+    """A document without the field matches "none of year = 1", but not "year != 1"."""
     year = NumberCondition("year", "eq", (1.0,))
     negated = compile_filter(ConditionGroup("none_of", (year,)), FIELDS, expiring=False)
     unequal = compile_filter(NumberCondition("year", "ne", (1.0,)), FIELDS, expiring=False)

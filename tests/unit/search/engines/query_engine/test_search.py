@@ -18,7 +18,7 @@ QUERY = Query(COLLECTION, vector=vector(1, 0), return_fields=frozenset())
 
 
 class Server:
-    """Answers FT.SEARCH with each of the replies in turn."""
+    """Answers FT.SEARCH with the replies in order."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix.encode()

@@ -1,4 +1,4 @@
-"""Expressions are evaluated as Python, which they are but for the dots before attributes."""
+"""Expressions are evaluated as Python, which they are except for the dots before attributes."""
 
 import json
 import math
