@@ -49,6 +49,7 @@ from services.gateway.openai.chat import ChatRoutes
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
 from services.gateway.rag.abstention import Abstention
+from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.extractive import ExtractiveWriter
 from services.gateway.rag.generator import LanguageModelWriter
 from services.gateway.rag.ingest.parser_pool import ParserPool
@@ -229,8 +230,14 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
         writer = LanguageModelWriter(
             common.language_model, max_prompt_tokens=settings.rag_prompt_tokens
         )
-    service = RagService(backends, documents, cache.cache, writer, abstention)
-    common.stack.push_async_callback(service.settle)
+    service = RagService(
+        backends,
+        AnswerCache(cache.cache, documents, cache.usage),
+        writer,
+        abstention,
+        Singleflight(LeaseStore(common.redis, settings.redis_prefix, settings.chat_lease)),
+    )
+    common.stack.push_async_callback(service.close)
     parsers = ParserPool()
     common.stack.push_async_callback(parsers.close)
     ingest = IngestService(documents, backends, parsers)

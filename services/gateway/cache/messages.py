@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from memetwin.gateway.v1 import cache_pb2, chat_pb2
+from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2
 from services.errors import InvalidArgument
 from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import CalibratedBound
@@ -91,7 +91,9 @@ def history_from_messages(messages: Iterable[cache_pb2.Message]) -> list[tuple[s
     return [(message.role, message.content) for message in messages]
 
 
-def bound_from_message(request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache) -> Bound:
+def bound_from_message(
+    request: cache_pb2.LookupEntryRequest | chat_pb2.ChatCache | rag_pb2.CacheControl,
+) -> Bound:
     """Read the conditions for a cached answer; without any, the API key's error rate applies.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,6 +182,20 @@ class Decision:
     trial: Trial | None = None
 
 
+def text_in_context(prompt: str, history: Sequence[tuple[str, str]]) -> str:
+    """Return a prompt after the user's last messages.
+
+    A prompt such as "And in Paris?" means nothing without them.
+
+    Args:
+        prompt: the prompt.
+        history: the earlier messages as pairs of role and content.
+    """
+    messages = [text for role, text in history if role.startswith("user")]
+    before = "\n".join(messages[-CONTEXT_MESSAGES:])[-CONTEXT_CHARACTERS:]
+    return f"{before}\n{prompt}" if before else prompt
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt in its scope and context."""
@@ -191,13 +206,8 @@ class Request:
 
     @property
     def embedding_text(self) -> str:
-        """The text to embed: the prompt after the user's last messages.
-
-        A prompt such as "And in Paris?" means nothing without them.
-        """
-        messages = [text for role, text in self.context.history if role.startswith("user")]
-        before = "\n".join(messages[-CONTEXT_MESSAGES:])[-CONTEXT_CHARACTERS:]
-        return f"{before}\n{self.prompt}" if before else self.prompt
+        """The text to embed."""
+        return text_in_context(self.prompt, self.context.history)
 
     def validate(self) -> None:
         """Check the prompt.

@@ -58,7 +58,7 @@ class Abstention:
     ) -> None:
         self._store = store
         self._backends = backends
-        self._min_score = min_score
+        self.min_score = min_score
 
     async def calibrations(
         self, collections: Sequence[str], digest: str
@@ -115,7 +115,7 @@ class Abstention:
 
     def _decide(self, hits: Sequence[Hit], calibration: Calibration | None) -> RefusalDecision:
         best = retrieval.best_similarity([hits])
-        min_score = calibration.min_score if calibration else self._min_score
+        min_score = calibration.min_score if calibration else self.min_score
         relevance = calibration.probability(best) if calibration else None
         return RefusalDecision(best < min_score, best, min_score, relevance)
 

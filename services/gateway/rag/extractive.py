@@ -24,15 +24,18 @@ class ExtractiveWriter:
     def __init__(self, embedder: EmbedderClient) -> None:
         self._embedder = embedder
 
+    def author(self, model: str) -> str:
+        """Return the name of the extractive writer."""
+        return "extractive"
+
     async def write(
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:
         """Yield the best sentences in the order of their passages, then the Draft."""
         candidates = list(islice(_candidates(passages), MAX_SENTENCES))
         texts = [f"{passage.title}: {span.of(passage.text)}" for passage, span in candidates]
-        question = await self._embedder.embed_queries([request.question])
         rows = (await self._embedder.embed_documents(texts)).rows
-        scores = rows @ question.rows[0]
+        scores = rows @ request.vector
         ranked = sorted(range(len(candidates)), key=lambda number: -float(scores[number]))
         min_score = _MIN_RELATIVE_SCORE * scores[ranked[0]]
         best = [number for number in ranked if scores[number] >= min_score][:MAX_QUOTES]

@@ -36,6 +36,11 @@ class LanguageModelWriter:
         self._max_prompt_tokens = max_prompt_tokens
         self._estimator = prompts.TokenEstimator()
 
+    def author(self, model: str) -> str:
+        """Return a name for the model, the prompt's wording and its size."""
+        resolved = self._client.model(model)
+        return f"model:{resolved}:{self._max_prompt_tokens}:{prompts.template_digest()}"
+
     async def write(
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:

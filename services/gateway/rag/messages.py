@@ -1,9 +1,10 @@
 """Translates RagService's messages of questions and answers to plain data and back."""
 
+from dataclasses import replace
+
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
 from services.gateway.backends import fields
 from services.gateway.cache import messages
-from services.gateway.cache.types import Bound
 from services.gateway.rag.abstention import CalibrationReport, LabelledQuestion
 from services.gateway.rag.types import (
     DEFAULT_LIMIT,
@@ -30,6 +31,7 @@ def read_question(
         "filter_key": request.filter.SerializeToString(deterministic=True),
         "diversity": request.diversity,
         "rerank": request.rerank,
+        "history": messages.history_from_messages(request.history),
     }
     if isinstance(request, rag_pb2.RetrieveRequest):
         return Question(**common)  # type: ignore[arg-type]
@@ -37,15 +39,12 @@ def read_question(
     return Question(
         **common,  # type: ignore[arg-type]
         scope=messages.scope_from_message(request.scope),
-        history=messages.history_from_messages(request.history),
         model=request.model,
         max_prompt_tokens=request.max_prompt_tokens,
         no_cache=control.no_cache,
         no_store=control.no_store,
-        bound=Bound(
-            min_similarity=messages.validate_cosine(control.min_similarity)
-            if control.HasField("min_similarity")
-            else None,
+        bound=replace(
+            messages.bound_from_message(control),
             max_age=control.max_age if control.HasField("max_age") else None,
         ),
     )

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 from services.gateway.rag.merging import merge_adjacent
 from services.gateway.rag.redundancy import diversify, without_duplicates
-from services.gateway.rag.types import Passage
+from services.gateway.rag.types import Passage, Question
 
 # Hits per requested passage, since adjacent chunks are merged and duplicates are dropped.
 HITS_PER_PASSAGE = 3
@@ -35,6 +36,35 @@ class ScoreWeights:
     def score(self, similarity: float, text_score: float) -> float:
         """Return the score."""
         return self.similarity * similarity + self.text * text_score + self.offset
+
+
+@dataclass(frozen=True)
+class QuestionVectors:
+    """The vectors of a question.
+
+    Attributes:
+        search: searches documents.
+        in_context: the vector of the question after the user's last messages, as the cache stores
+            it.
+    """
+
+    search: Vectors
+    in_context: Vectors
+
+
+async def embed_question(embedder: EmbedderClient, question: Question) -> QuestionVectors:
+    """Embed a question alone and after the user's last messages, and search with the mean of both.
+
+    The messages say what "And in Paris?" asks about. The question alone keeps them from outweighing
+    a question about something else.
+    """
+    if question.text_in_context == question.text:
+        vectors = await embedder.embed_queries([question.text])
+        return QuestionVectors(vectors, vectors)
+    vectors = await embedder.embed_queries([question.text, question.text_in_context])
+    mean = vectors.rows.mean(0, keepdims=True)
+    mean /= np.linalg.norm(mean) or 1.0
+    return QuestionVectors(replace(vectors, rows=mean), replace(vectors, rows=vectors.rows[1:]))
 
 
 def build_queries(

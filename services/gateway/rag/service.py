@@ -1,24 +1,20 @@
 """Answers questions from documents: ``RagService.stream`` answers one, step by step."""
 
 import asyncio
-import json
-import logging
+import secrets
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from services.errors import FailedPrecondition, NotFound
+from services.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import Hit, Query, Vectors
-from services.gateway.cache.service import SemanticCache
-from services.gateway.cache.types import Context, Decision, NewEntry, Request
-from services.gateway.rag import reranking, retrieval
+from services.gateway.cache.types import Decision, Request
+from services.gateway.coalescing.singleflight import Item, Singleflight
+from services.gateway.rag import answer_items, reranking, retrieval
 from services.gateway.rag.abstention import Abstention
-from services.gateway.rag.ingest.segmentation import Span
-from services.gateway.rag.ingest.store import DocumentStore
+from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.types import (
     Answer,
-    Citation,
     Draft,
     Event,
     Passage,
@@ -30,46 +26,62 @@ from services.gateway.rag.types import (
     WriteRequest,
 )
 
-log = logging.getLogger(__name__)
+MAX_ATTEMPTS = 3
 
 
-@dataclass
-class _SearchResult:
-    """The hits of one search in the cache and in the documents, and the decision on a refusal."""
+@dataclass(frozen=True)
+class _Search:
+    """The outcome of one search of the cache and the documents.
 
+    Attributes:
+        vectors: the question's vectors.
+        cached: hits of the cache's semantic tier.
+        chunks: hits in each collection of documents.
+        refusal: whether to refuse the question.
+    """
+
+    vectors: retrieval.QuestionVectors
     cached: list[Hit]
     chunks: list[list[Hit]]
     refusal: RefusalDecision
 
 
 class RagService:
-    """Retrieves passages, and answers questions from them."""
+    """Retrieves passages, and answers questions from them.
+
+    Args:
+        backends: the embedder and search.
+        cache: looks up and stores answers.
+        writer: writes answers that the cache does not have.
+        abstention: decides which questions are refused.
+        singleflight: lets concurrent equal questions share one answer.
+    """
 
     def __init__(
         self,
         backends: Backends,
-        documents: DocumentStore,
-        cache: SemanticCache,
+        cache: AnswerCache,
         writer: Writer,
         abstention: Abstention,
+        singleflight: Singleflight,
     ) -> None:
         self._backends = backends
-        self._documents = documents
         self._cache = cache
         self._writer = writer
         self._abstention = abstention
-        self._cache_writes: set[asyncio.Task[Any]] = set()
+        self._singleflight = singleflight
+
+    async def close(self) -> None:
+        """Cancel the answers under way."""
+        await self._singleflight.close()
 
     async def retrieve(self, question: Question) -> tuple[list[Passage], RefusalDecision, Timings]:
         """Return the best passages for a question, and whether the question would be refused."""
         question.validate()
         timings = Timings()
-        with timings.stage("embed"):
-            vectors = await self._backends.embedder.embed_queries([question.text])
-        with timings.stage("search"):
-            result = await self._search(question, vectors)
-        passages = await self._rank(question, result.chunks, timings)
-        return passages, result.refusal, timings.finished()
+        found = await self._search(question, None, timings)
+        passages = await self._rank(question, found.chunks, timings)
+        return passages, found.refusal, timings.finished()
 
     async def ask(self, question: Question) -> Answer:
         """Answer a question from the cache or from documents."""
@@ -82,89 +94,116 @@ class RagService:
         """Yield the events of an answer; with ``streamed`` the text comes in pieces."""
         question.validate()
         timings = Timings()
-        request = await self._cache_request(question)
+        author = self._writer.author(question.model)
+        request = await self._cache.request(question, author, self._abstention.min_score)
         with timings.stage("cache"):
-            decision = await self._get_cached(request, question)
-        if not decision.entry:
-            with timings.stage("embed"):
-                vectors = await self._backends.embedder.embed_queries([question.text])
-            with timings.stage("search"):
-                cache_query = await self._cache_query(request, question, vectors)
-                result = await self._search(question, vectors, cache_query)
-            with timings.stage("cache"):
-                decision = await self._choose_cached(request, question, result.cached, vectors)
+            decision = await self._cache.get(request, question)
         if decision.entry:
+            self._cache.record(question.scope, decision, timings.elapsed)
             yield decision.entry.response
-            yield _cached_answer(decision, timings)
+            yield answer_items.cached_answer(decision, timings.finished())
             return
-        passages = await self._rank(question, result.chunks, timings)
-        if result.refusal.refused or not passages:
-            yield Answer("", [], passages, decision, timings.finished(), refusal=result.refusal)
+        is_recorded = False
+        async for item in self._items(question, request, streamed):
+            if "decision" in item:
+                decision = answer_items.read_decision(item)
+                if not is_recorded:
+                    self._cache.record(question.scope, decision, timings.elapsed)
+                is_recorded = True
+            elif "passages" in item:
+                yield Retrieved(answer_items.read_passages(item))
+            elif "delta" in item:
+                yield item["delta"]
+            elif decision.entry:
+                yield decision.entry.response
+                yield answer_items.cached_answer(decision, timings.finished())
+            else:
+                yield answer_items.read_answer(item, decision, timings)
+
+    async def _items(
+        self, question: Question, request: Request, streamed: bool
+    ) -> AsyncIterator[Item]:
+        """Yield the items of an answer, which concurrent equal questions share.
+
+        If the leader is lost, a caller that was sent nothing follows the next leader. An answer
+        that nobody stores is not shared, and its caller's leaving ends it.
+        """
+        if question.no_store:
+            async for item in self._answer(question, request, streamed, None):
+                yield item
             return
-        yield Retrieved(passages)
+        purge_count = await self._cache.purge_count(question.scope)
+        name = secrets.token_hex(8)
+        if not question.no_cache:
+            name = await self._cache.shared_name(request, question, purge_count)
+        for attempt in range(MAX_ATTEMPTS):
+            is_sent = False
+            call = self._singleflight.do(
+                name, lambda: self._answer(question, request, streamed, purge_count)
+            )
+            try:
+                async for item in call.follow():
+                    is_sent = is_sent or (streamed and "decision" not in item)
+                    yield item
+            except Aborted:
+                if is_sent or attempt == MAX_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    async def _answer(
+        self, question: Question, request: Request, streamed: bool, purge_count: int | None
+    ) -> AsyncIterator[Item]:
+        """Answer a question that the exact tier did not have before, and store the answer."""
+        timings = Timings()
+        with timings.stage("cache"):  # an earlier leader may just have stored the answer
+            decision = await self._cache.get(request, question)
+        if not decision.entry:
+            found = await self._search(question, request, timings)
+            with timings.stage("cache"):
+                decision = await self._cache.choose(
+                    request, question, found.cached, found.vectors.in_context
+                )
+        yield answer_items.write_decision(decision)
+        if decision.entry:
+            yield {"done": {}}
+            return
+        passages = await self._rank(question, found.chunks, timings)
+        if found.refusal.refused or not passages:
+            refusal = Answer("", [], passages, decision, timings, refusal=found.refusal)
+            yield answer_items.write_answer(refusal)
+            return
+        yield answer_items.write_passages(passages)
+        write = _write_request(question, found.vectors, streamed)
         with timings.stage("generate"):
-            async for piece in self._writer.write(_write_request(question, streamed), passages):
+            async for piece in self._writer.write(write, passages):
                 if isinstance(piece, str):
-                    yield piece
+                    yield {"delta": piece}
                 else:
                     draft = piece
         answer = _written_answer(draft, decision, timings)
+        yield answer_items.write_answer(answer)
         if draft.complete and not question.no_store:
-            self._put_in_background(request, vectors, answer)
-        yield answer
-
-    async def settle(self) -> None:
-        """Wait for the cache writes in the background."""
-        if self._cache_writes:
-            await asyncio.wait(self._cache_writes)
-
-    async def _cache_request(self, question: Question) -> Request:
-        """Return the cache request of a question; a change of any of its collections changes it."""
-        epochs = await self._documents.epochs(question.collections)
-        parameters = {
-            "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
-            "filter": question.filter_key.hex(),
-            "limit": str(question.limit),
-            "diversity": str(question.diversity),
-            "rerank": str(question.rerank),
-            "prompt_tokens": str(question.max_prompt_tokens),
-        }
-        context = Context(
-            model=f"rag:{question.model}", parameters=parameters, history=question.history
-        )
-        return Request(question.scope, context, question.text)
-
-    async def _get_cached(self, request: Request, question: Question) -> Decision:
-        """Look a question up in the cache's exact tier."""
-        if question.no_cache:
-            return Decision("miss")
-        return await self._cache.get(request, question.bound)
-
-    async def _cache_query(
-        self, request: Request, question: Question, vectors: Vectors
-    ) -> Query | None:
-        """Return the query of the cache's semantic tier, to be searched with the documents."""
-        if question.no_cache:
-            return None
-        return await self._cache.semantic_query(request, vectors, question.bound)
-
-    async def _choose_cached(
-        self, request: Request, question: Question, hits: list[Hit], vectors: Vectors
-    ) -> Decision:
-        """Choose an answer from the hits of the cache's semantic tier."""
-        if question.no_cache:
-            return Decision("miss")
-        return await self._cache.choose(request, hits, question.bound, vectors)
+            await self._cache.put(request, answer, found.vectors.in_context, purge_count)
 
     async def _search(
-        self, question: Question, vectors: Vectors, cache_query: Query | None = None
-    ) -> _SearchResult:
-        """Search the cache's semantic tier and the documents in one call; decide on a refusal."""
-        (cached, chunks), calibrations = await asyncio.gather(
-            self._search_all(question, vectors, cache_query),
-            self._abstention.calibrations(question.collections, vectors.digest),
-        )
-        return _SearchResult(cached, chunks, self._abstention.decide(chunks, calibrations))
+        self, question: Question, request: Request | None, timings: Timings
+    ) -> _Search:
+        """Search the documents, with a ``request`` also the cache; decide on a refusal."""
+        with timings.stage("embed"):
+            vectors = await retrieval.embed_question(self._backends.embedder, question)
+        with timings.stage("search"):
+            cache_query = None
+            if request is not None:
+                cache_query = await self._cache.semantic_query(
+                    request, question, vectors.in_context
+                )
+            (cached, chunks), calibrations = await asyncio.gather(
+                self._search_all(question, vectors.search, cache_query),
+                self._abstention.calibrations(question.collections, vectors.search.digest),
+            )
+        refusal = self._abstention.decide(chunks, calibrations)
+        return _Search(vectors, cached, chunks, refusal)
 
     async def _search_all(
         self, question: Question, vectors: Vectors, cache_query: Query | None
@@ -172,7 +211,7 @@ class RagService:
         """Return the hits of the cache's query, and the chunks that match in each collection."""
         queries = retrieval.build_queries(
             question.collections,
-            question.text if question.hybrid else "",
+            question.text_in_context if question.hybrid else "",
             vectors,
             reranking.depth(question.limit) if question.rerank else question.limit,
             filter=question.filter,
@@ -184,14 +223,14 @@ class RagService:
             cached, *chunks = await self._backends.search.search(
                 [cache_query, *queries], vectors.digest
             )
-        except NotFound:  # usually the cache has no collection for this model yet
+        except (NotFound, FailedPrecondition, InvalidArgument) as failure:
+            if failure.reason == "TEXT_NOT_INDEXED" and question.hybrid:
+                by_vector = replace(question, hybrid=False)
+                return await self._search_all(by_vector, vectors, cache_query)
             if cache_query is None:
                 raise
+            # Usually the cache has no collection for this model yet.
             return await self._search_all(question, vectors, None)
-        except FailedPrecondition as failure:
-            if failure.reason != "TEXT_NOT_INDEXED":
-                raise
-            return await self._search_all(replace(question, hybrid=False), vectors, cache_query)
         return cached, chunks
 
     async def _rank(
@@ -203,52 +242,22 @@ class RagService:
         if question.rerank:
             with timings.stage("rerank"):
                 ranked = await reranking.rerank(
-                    self._backends.embedder, question.text, ranked, question.limit
+                    self._backends.embedder, question.text_in_context, ranked, question.limit
                 )
         with timings.stage("rank"):
             return retrieval.select(ranked, question.limit, question.diversity)
 
-    def _put_in_background(self, request: Request, vectors: Vectors, answer: Answer) -> None:
-        detail = {
-            "citations": [asdict(citation) for citation in answer.citations],
-            "passages": [asdict(passage) for passage in answer.passages],
-            "model": answer.model,
-            "unsupported": [asdict(span) for span in answer.unsupported],
-        }
-        cites = sorted({f"documents/{citation.document}" for citation in answer.citations})
-        task = asyncio.create_task(
-            self._cache.put(
-                request,
-                NewEntry(answer.text, cites=cites, usage=answer.usage, detail=detail),
-                vectors=vectors,
-            )
-        )
-        self._cache_writes.add(task)
-        task.add_done_callback(self._finish_put)
 
-    def _finish_put(self, task: asyncio.Task[Any]) -> None:
-        self._cache_writes.discard(task)
-        if not task.cancelled() and task.exception():
-            log.warning("an answer could not be cached", exc_info=task.exception())
-
-
-def _write_request(question: Question, streamed: bool) -> WriteRequest:
+def _write_request(
+    question: Question, vectors: retrieval.QuestionVectors, streamed: bool
+) -> WriteRequest:
     return WriteRequest(
-        question.text, question.history, question.model, question.max_prompt_tokens, streamed
-    )
-
-
-def _cached_answer(decision: Decision, timings: Timings) -> Answer:
-    entry = decision.entry
-    assert entry is not None  # noqa: S101 - the caller has checked
-    return Answer(
-        entry.response,
-        [Citation(**citation) for citation in entry.detail["citations"]],
-        [Passage(**passage) for passage in entry.detail["passages"]],
-        decision,
-        timings.finished(),
-        model=entry.detail["model"],
-        unsupported=[Span(**span) for span in entry.detail["unsupported"]],
+        question.text,
+        vectors.search.rows[0],
+        question.history,
+        question.model,
+        question.max_prompt_tokens,
+        streamed,
     )
 
 
@@ -258,7 +267,7 @@ def _written_answer(draft: Draft, decision: Decision, timings: Timings) -> Answe
         draft.citations,
         draft.passages,
         decision,
-        timings.finished(),
+        timings,
         model=draft.model,
         usage=draft.usage,
         unsupported=draft.unsupported,

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import Bound, Decision, Scope
+from services.gateway.cache.types import (
+    MAX_PROMPT_BYTES,
+    Bound,
+    Decision,
+    Scope,
+    text_in_context,
+)
 from services.gateway.rag.ingest.segmentation import Span
 from services.gateway.rag.ingest.types import check_collection
 
@@ -51,10 +57,22 @@ class Question:
     rerank: bool = False
     max_prompt_tokens: int = 0
 
+    @property
+    def text_in_context(self) -> str:
+        """The question after the user's last messages."""
+        return text_in_context(self.text, self.history)
+
     def validate(self) -> None:
         """Raise InvalidArgument if a field is out of range."""
         if not self.text.strip():
             raise InvalidArgument("EMPTY_QUESTION", "The question is empty.", field="question")
+        if len(self.text.encode()) > MAX_PROMPT_BYTES:
+            raise InvalidArgument(
+                "QUESTION_TOO_LONG",
+                f"The question is longer than {MAX_PROMPT_BYTES} bytes. Send a shorter question.",
+                field="question",
+                limit=MAX_PROMPT_BYTES,
+            )
         if not 0 < self.limit <= MAX_LIMIT:
             raise InvalidArgument("BAD_LIMIT", f"limit must be 1 to {MAX_LIMIT}.", field="limit")
         if not 0 <= self.diversity <= 1:
@@ -150,9 +168,15 @@ class RefusalDecision:
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """A question for a writer; its fields mean what they mean in ``Question``."""
+    """A question for a writer; most fields mean what they mean in ``Question``.
+
+    Attributes:
+        vector: the unit vector that the passages were found by, float32 [dimensions].
+        streamed: whether a caller waits for the pieces of the text.
+    """
 
     question: str
+    vector: NDArray[np.float32] = field(compare=False, repr=False)
     history: Sequence[tuple[str, str]] = ()
     model: str = ""
     max_prompt_tokens: int = 0
@@ -184,6 +208,10 @@ class Draft:
 class Writer(Protocol):
     """Writes answers from passages."""
 
+    def author(self, model: str) -> str:
+        """Return a name for the writer of answers by ``model`` that changes with its settings."""
+        ...
+
     def write(
         self, request: WriteRequest, passages: Sequence[Passage]
     ) -> AsyncIterator[str | Draft]:
@@ -209,9 +237,14 @@ class Timings:
     total: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
     def finished(self) -> "Timings":
         """Return these timings with the time since the start as ``total``."""
-        return replace(self, total=time.perf_counter() - self.started)
+        return replace(self, total=self.elapsed)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

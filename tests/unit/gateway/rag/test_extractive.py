@@ -4,11 +4,14 @@ from tests.fakes.backends import FakeEmbedder
 from tests.fakes.passages import passage
 
 
+async def write_request(embedder: FakeEmbedder, question: str) -> WriteRequest:
+    return WriteRequest(question, (await embedder.embed_queries([question])).rows[0])
+
+
 async def write(question: str, *passages: Passage) -> Draft:
-    *pieces, draft = [
-        piece
-        async for piece in ExtractiveWriter(FakeEmbedder()).write(WriteRequest(question), passages)
-    ]
+    embedder = FakeEmbedder()
+    request = await write_request(embedder, question)
+    *pieces, draft = [piece async for piece in ExtractiveWriter(embedder).write(request, passages)]
     assert isinstance(draft, Draft)
     assert pieces == [draft.text]
     return draft
@@ -49,7 +52,9 @@ async def test_only_the_first_sentences_are_embedded() -> None:
     embedder = FakeEmbedder()
     texts = " ".join(f"Sentence {number}." for number in range(2 * MAX_SENTENCES))
     writer = ExtractiveWriter(embedder)
-    async for _ in writer.write(WriteRequest("sentence"), [passage(texts, title="T")]):
+    async for _ in writer.write(
+        await write_request(embedder, "sentence"), [passage(texts, title="T")]
+    ):
         pass
     assert len(embedder.embedded) == MAX_SENTENCES
     assert embedder.embedded[0] == "T: Sentence 0."

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.errors import (
@@ -50,7 +51,7 @@ class FakeModel(LanguageModelClient):
 
 async def write(client: FakeModel, **more: Any) -> tuple[list[str], Draft]:
     writer = LanguageModelWriter(client, max_prompt_tokens=8192)
-    request = WriteRequest("Where does the otter swim?", **more)
+    request = WriteRequest("Where does the otter swim?", np.zeros(1, np.float32), **more)
     *pieces, draft = [piece async for piece in writer.write(request, PASSAGES)]
     assert isinstance(draft, Draft)
     return [piece for piece in pieces if isinstance(piece, str)], draft
@@ -100,7 +101,7 @@ async def test_the_budget_bounds_the_prompt_and_counts_teach_its_size() -> None:
     many = [passage(f"Otter {number}. " + "word " * 100, str(number)) for number in range(8)]
 
     async def used() -> int:
-        request = WriteRequest("Which?", max_prompt_tokens=2500)
+        request = WriteRequest("Which?", np.zeros(1, np.float32), max_prompt_tokens=2500)
         *_, draft = [piece async for piece in writer.write(request, many)]
         assert isinstance(draft, Draft)
         return len(draft.passages)
@@ -134,3 +135,11 @@ async def test_a_failure_keeps_its_cause() -> None:
     with pytest.raises(Unavailable) as caught:
         await write(FakeModel(failure=failure))
     assert caught.value.__cause__ is cause
+
+
+def test_the_author_is_the_model_with_its_prompt() -> None:
+    writer = LanguageModelWriter(FakeModel(), max_prompt_tokens=100)
+    larger = LanguageModelWriter(FakeModel(), max_prompt_tokens=200)
+    assert writer.author("") == writer.author("configured")
+    names = {writer.author(""), writer.author("other"), larger.author(""), "extractive"}
+    assert len(names) == 4

@@ -13,11 +13,13 @@ from services.gateway.rag.retrieval import (
     MAX_TEXT_CHARACTERS,
     best_similarity,
     build_queries,
+    embed_question,
     nearest_chunk_queries,
     rank,
     select,
 )
-from services.gateway.rag.types import Passage
+from services.gateway.rag.types import Passage, Question
+from tests.fakes.backends import DIMENSIONS, FakeEmbedder
 
 SOURCE = "One is here. Two is there.\n\nThree is gone. Four stays."
 
@@ -157,3 +159,24 @@ def test_the_nearest_chunk_is_queried_for_each_question() -> None:
 
 def test_the_nearest_hit_of_all_collections_counts() -> None:
     assert best_similarity([[hit(0, 12, 0, 0.3)], [hit(0, 12, 0, 0.7)], []]) == 0.7
+
+
+async def test_a_question_alone_is_embedded_once() -> None:
+    embedder = FakeEmbedder()
+    vectors = await embed_question(embedder, Question("And the otter?", ["c"]))
+    assert vectors.search is vectors.in_context
+    assert vectors.search.rows.shape == (1, DIMENSIONS)
+
+
+async def test_a_follow_up_question_is_embedded_with_and_without_its_context() -> None:
+    embedder = FakeEmbedder()
+    history = [("user", "Where does the heron wait?"), ("assistant", "There.")]
+    question = Question("And the otter?", ["c"], history=history)
+    both = await embedder.embed_queries([question.text, question.text_in_context])
+    assert question.text_in_context == "Where does the heron wait?\nAnd the otter?"
+    vectors = await embed_question(embedder, question)
+    assert (vectors.in_context.rows == both.rows[1:]).all()
+    assert np.linalg.norm(vectors.search.rows[0]) == pytest.approx(1)
+    assert (both.rows @ vectors.search.rows[0]).tolist() == pytest.approx(
+        [np.sqrt((1 + both.rows[0] @ both.rows[1]) / 2)] * 2, abs=1e-6
+    )

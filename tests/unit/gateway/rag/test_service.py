@@ -1,211 +1,242 @@
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from services.errors import FailedPrecondition, NotFound
+from services.errors import Aborted, FailedPrecondition, NotFound, Unavailable
 from services.gateway.backends.types import CollectionSpec, Document
-from services.gateway.rag.abstention import Abstention
-from services.gateway.rag.service import RagService
-from services.gateway.rag.store import CalibrationStore
-from services.gateway.rag.types import (
-    Answer,
-    Citation,
-    Draft,
-    Passage,
-    Question,
-    Retrieved,
-    WriteRequest,
-)
-from tests.fakes.backends import DIMENSIONS, fake_backends
-from tests.fakes.cache import FakeCache
-from tests.fakes.documents import FakeDocumentStore
-from tests.fakes.passages import hit
-from tests.fakes.redis import FakeRedis
+from services.gateway.cache.types import Bound
+from services.gateway.rag.service import MAX_ATTEMPTS, RagService
+from services.gateway.rag.types import Answer, Retrieved
+from tests.fakes.backends import DIMENSIONS
+from tests.fakes.rag import HERON, OTTER, QUESTION, Rag, two_documents
 
-OTTER, HERON = "The otter swims in the river.", "The heron waits."
-QUESTION = Question("Where does the otter swim?", ["c"])
-
-
-class FakeWriter:
-    """Cites the first passage, and records what it receives."""
-
-    def __init__(self) -> None:
-        self.requests: list[WriteRequest] = []
-        self.complete = True
-
-    async def write(
-        self, request: WriteRequest, passages: Sequence[Passage]
-    ) -> AsyncIterator[str | Draft]:
-        self.requests.append(request)
-        yield "It swims "
-        yield "[1]."
-        citation = Citation(0, 13, passages[0].document, "v", passages[0].chunk, 0, 3, "The")
-        yield Draft("It swims [1].", [citation], list(passages), "model", complete=self.complete)
-
-
-class World:
-    """A service with fakes and two documents in the collection c."""
-
-    def __init__(self) -> None:
-        redis: Any = FakeRedis()
-        self.both, self.embedder, self.search = fake_backends()
-        self.documents = FakeDocumentStore()
-        self.cache = FakeCache()
-        cache: Any = self.cache
-        self.writer = FakeWriter()
-        abstention = Abstention(
-            CalibrationStore(redis, "test:", self.documents), self.both, min_score=0.3
-        )
-        self.rag = RagService(self.both, self.documents, cache, self.writer, abstention)
-
-    async def add(self, collection: str, **texts: str) -> None:
-        await self.search.ensure(CollectionSpec(f"documents-{collection}", DIMENSIONS, "digest"))
-        rows = (await self.embedder.embed_documents(list(texts.values()))).rows
-        documents = [
-            Document(f"{key}#0", row, {}, text, hit(text, key).payload)
-            for (key, text), row in zip(texts.items(), rows, strict=True)
-        ]
-        await self.search.upsert(f"documents-{collection}", documents, "digest")
-
-    async def ask(self, **changes: Any) -> Answer:
-        answer = await self.rag.ask(replace(QUESTION, **changes))
-        await self.rag.settle()
-        return answer
+HISTORY = [("user", "Where does the heron wait?"), ("assistant", "In the otter.")]
 
 
 @pytest.fixture
-async def world() -> World:
-    one = World()
-    await one.add("c", otter=OTTER, heron=HERON)
-    return one
+async def rag() -> Rag:
+    return await two_documents()
 
 
-async def test_the_best_passages_are_retrieved(world: World) -> None:
-    passages, refusal, timings = await world.rag.retrieve(QUESTION)
+async def test_the_best_passages_are_retrieved(rag: Rag) -> None:
+    passages, refusal, timings = await rag.service.retrieve(QUESTION)
     assert [one.text for one in passages] == [OTTER, HERON]
     assert (refusal.refused, refusal.best_score) == (False, passages[0].similarity)
     assert timings.total > 0
-    limited, _, _ = await world.rag.retrieve(replace(QUESTION, limit=1))
+    limited, _, _ = await rag.service.retrieve(replace(QUESTION, limit=1))
     assert [one.text for one in limited] == [OTTER]
 
 
-async def test_several_collections_are_searched(world: World) -> None:
-    await world.add("d", swimmer="Where does the lynx swim?")
-    passages, _, _ = await world.rag.retrieve(replace(QUESTION, collections=["c", "d"]))
+async def test_several_collections_are_searched(rag: Rag) -> None:
+    await rag.add("d", swimmer="Where does the lynx swim?")
+    passages, _, _ = await rag.service.retrieve(replace(QUESTION, collections=["c", "d"]))
     assert {one.document for one in passages} == {"otter", "heron", "swimmer"}
 
 
-async def test_the_events_of_an_answer(world: World) -> None:
-    events = [event async for event in world.rag.stream(QUESTION, streamed=True)]
+async def test_the_events_of_an_answer(rag: Rag) -> None:
+    events = [event async for event in rag.service.stream(QUESTION, streamed=True)]
     assert isinstance(events[0], Retrieved)
     assert [one.document for one in events[0].passages] == ["otter", "heron"]
     assert events[1:3] == ["It swims ", "[1]."]
     final = events[3]
     assert isinstance(final, Answer)
     assert (final.text, final.model, final.decision.kind) == ("It swims [1].", "model", "miss")
-    assert world.writer.requests == [WriteRequest(QUESTION.text, [], "", 0, True)]
+    [request] = rag.writer.requests
+    assert (request.question, request.streamed) == (QUESTION.text, True)
+    assert (request.vector == (await rag.embedder.embed_queries([QUESTION.text])).rows[0]).all()
 
 
-async def test_an_answer_is_served_again_from_the_cache(world: World) -> None:
-    first = await world.ask()
-    again = await world.ask()
+async def test_an_answer_is_served_again_from_the_cache(rag: Rag) -> None:
+    first = await rag.ask()
+    again = await rag.ask()
     assert (first.decision.kind, again.decision.kind) == ("miss", "exact")
     assert (again.text, again.model) == (first.text, first.model)
     assert [asdict(one) for one in again.citations] == [asdict(one) for one in first.citations]
     assert [one.text for one in again.passages] == [one.text for one in first.passages]
-    assert len(world.writer.requests) == 1
-    json.dumps(next(iter(world.cache.entries.values())).detail)  # as the store does
+    assert len(rag.writer.requests) == 1
+    json.dumps(next(iter(rag.cache.entries.values())).detail)  # as the store does
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"limit": 3},
-        {"diversity": 0.5},
-        {"rerank": True},
-        {"model": "named"},
-        {"max_prompt_tokens": 9},
-        {"filter_key": b"x"},
-        {"history": [("user", "Hello.")]},
-    ],
-)
-async def test_what_changes_the_answer_is_part_of_the_key(
-    world: World, change: dict[str, Any]
-) -> None:
-    await world.ask()
-    assert (await world.ask(**change)).decision.kind == "miss"
-
-
-async def test_a_change_of_the_documents_invalidates_answers(world: World) -> None:
-    await world.ask()
-    world.documents.counter["c"] += 1
-    assert (await world.ask()).decision.kind == "miss"
-
-
-async def test_a_similar_question_is_answered_by_the_semantic_tier(world: World) -> None:
-    await world.ask()
-    [(key, entry)] = world.cache.entries.items()
-    await world.search.ensure(CollectionSpec("cache", DIMENSIONS, "digest"))
-    row = (await world.embedder.embed_queries([entry.prompt])).rows[0]
-    await world.search.upsert("cache", [Document(key, row)], "digest")
-    answer = await world.ask(text="Where does the otter swim today?")
+async def test_a_similar_question_is_answered_by_the_semantic_tier(rag: Rag) -> None:
+    await rag.ask()
+    [(key, entry)] = rag.cache.entries.items()
+    await rag.search.ensure(CollectionSpec("cache", DIMENSIONS, "digest"))
+    row = (await rag.embedder.embed_queries([entry.prompt])).rows[0]
+    await rag.search.upsert("cache", [Document(key, row)], "digest")
+    answer = await rag.ask(text="Where does the otter swim today?")
     assert (answer.decision.kind, answer.text) == ("semantic", "It swims [1].")
-    assert len(world.writer.requests) == 1
+    assert len(rag.writer.requests) == 1
 
 
-async def test_the_cache_is_bypassed_on_request(world: World) -> None:
-    await world.ask(no_store=True)
-    assert world.cache.entries == {}
-    await world.ask()
-    assert (await world.ask(no_cache=True)).decision.kind == "miss"
-    assert len(world.writer.requests) == 3
-
-
-async def test_an_incomplete_answer_is_not_cached(world: World) -> None:
-    world.writer.complete = False
-    await world.ask()
-    assert world.cache.entries == {}
-
-
-async def test_a_failed_cache_write_is_logged(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(*words: Any, **options: Any) -> None:
-        raise NotFound("GONE", "It is gone.")
-
-    monkeypatch.setattr(world.cache, "put", fail)
-    assert (await world.ask()).text
-    assert [record.message for record in caplog.records] == ["an answer could not be cached"]
-
-
-async def test_a_question_that_nothing_answers_is_refused(world: World) -> None:
-    answer = await world.ask(text="Boiling point of tungsten?")
+async def test_a_question_that_nothing_answers_is_refused(rag: Rag) -> None:
+    answer = await rag.ask(text="Boiling point of tungsten?")
     assert answer.refusal is not None
     assert (answer.refusal.refused, answer.text, answer.citations) == (True, "", [])
-    assert world.writer.requests == []
-    assert world.cache.entries == {}
+    assert rag.writer.requests == []
+    assert rag.cache.entries == {}
 
 
-async def test_a_collection_without_a_text_index_is_searched_by_vector(world: World) -> None:
-    world.search.failures = [FailedPrecondition("TEXT_NOT_INDEXED", "No text is indexed.")]
-    passages, _, _ = await world.rag.retrieve(QUESTION)
+async def test_a_collection_without_a_text_index_is_searched_by_vector(rag: Rag) -> None:
+    rag.search.failures = [FailedPrecondition("TEXT_NOT_INDEXED", "No text is indexed.")]
+    passages, _, _ = await rag.service.retrieve(QUESTION)
     assert [one.text for one in passages] == [OTTER, HERON]
-    world.search.failures = [FailedPrecondition("MODEL_DIFFERS", "The model differs.")]
+    rag.search.failures = [FailedPrecondition("MODEL_DIFFERS", "The model differs.")]
     with pytest.raises(FailedPrecondition):
-        await world.rag.retrieve(QUESTION)
+        await rag.service.retrieve(QUESTION)
 
 
-async def test_an_unknown_collection_is_not_found(world: World) -> None:
+async def test_an_unknown_collection_is_not_found(rag: Rag) -> None:
     with pytest.raises(NotFound):
-        await world.ask(collections=["unknown"])
+        await rag.ask(collections=["unknown"])
 
 
-async def test_passages_are_reranked_on_request(world: World) -> None:
-    plain, _, _ = await world.rag.retrieve(QUESTION)
-    reranked, _, timings = await world.rag.retrieve(replace(QUESTION, rerank=True))
+async def test_passages_are_reranked_on_request(rag: Rag) -> None:
+    plain, _, _ = await rag.service.retrieve(QUESTION)
+    reranked, _, timings = await rag.service.retrieve(replace(QUESTION, rerank=True))
     assert [one.score for one in reranked] == [len(one.text) for one in reranked]
     assert {one.text for one in reranked} == {one.text for one in plain}
     assert timings.rerank > 0
+
+
+async def test_a_follow_up_question_is_searched_with_the_questions_before(rag: Rag) -> None:
+    plain, _, _ = await rag.service.retrieve(replace(QUESTION, text="And the otter?"))
+    after, _, _ = await rag.service.retrieve(replace(QUESTION, text="And where?", history=HISTORY))
+    assert (plain[0].document, after[0].document) == ("otter", "heron")
+
+
+async def test_a_question_about_something_else_is_found_despite_its_history(rag: Rag) -> None:
+    passages, _, _ = await rag.service.retrieve(replace(QUESTION, history=HISTORY))
+    assert passages[0].document == "otter"
+
+
+async def test_a_follow_up_question_is_stored_by_its_context(
+    rag: Rag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[Any] = []
+    put = rag.cache.put
+
+    async def watched(request: Any, new: Any, **options: Any) -> None:
+        stored.append((request.embedding_text, options["vectors"]))
+        await put(request, new, **options)
+
+    monkeypatch.setattr(rag.cache, "put", watched)
+    await rag.ask(text="And the otter?", history=HISTORY)
+    [(text, vectors)] = stored
+    assert text == "Where does the heron wait?\nAnd the otter?"
+    assert (vectors.rows == (await rag.embedder.embed_queries([text])).rows).all()
+
+
+async def test_concurrent_questions_share_one_answer(rag: Rag) -> None:
+    rag.writer.released.clear()
+    other = rag.replica()
+    asking = [asyncio.create_task(one.ask(QUESTION)) for one in (rag.service, other) * 5]
+    await rag.shared()
+    rag.writer.released.set()
+    answers = await asyncio.gather(*asking)
+    assert len(rag.writer.requests) == 1
+    assert {one.text for one in answers} == {"It swims [1]."}
+    assert all(one.citations == answers[0].citations for one in answers)
+    assert all(one.passages == answers[0].passages for one in answers)
+    assert {one.timings.total > 0 for one in answers} == {True}
+    assert rag.usage.kinds == ["miss"] * 10
+    assert len(rag.cache.entries) == 1
+
+
+async def test_followers_of_a_stream_get_the_same_events(rag: Rag) -> None:
+    rag.writer.released.clear()
+    other = rag.replica()
+
+    async def events(service: RagService) -> list[Any]:
+        return [event async for event in service.stream(QUESTION, streamed=True)]
+
+    reading = [asyncio.create_task(events(one)) for one in (rag.service, rag.service, other)]
+    await rag.shared()
+    rag.writer.released.set()
+    for retrieved, *pieces, answer in await asyncio.gather(*reading):
+        assert [one.document for one in retrieved.passages] == ["otter", "heron"]
+        assert pieces == ["It swims ", "[1]."]
+        assert (answer.text, answer.model, answer.decision.kind) == (
+            "It swims [1].",
+            "model",
+            "miss",
+        )
+        assert answer.usage == {"completion_tokens": 5}
+    assert len(rag.writer.requests) == 1
+
+
+async def test_followers_share_a_refusal_and_a_failure(rag: Rag) -> None:
+    other = rag.replica()
+    rag.writer.failure = Unavailable("NO_ANSWER", "The model does not answer.")
+    rag.writer.released.clear()
+    asking = [asyncio.create_task(one.ask(QUESTION)) for one in (rag.service, other)]
+    await rag.shared()
+    rag.writer.released.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert [getattr(one, "reason", one) for one in results] == ["NO_ANSWER"] * 2
+    tungsten = replace(QUESTION, text="Boiling point of tungsten?")
+    answers = await asyncio.gather(*(one.ask(tungsten) for one in (rag.service, other)))
+    assert all(one.refusal and one.refusal.refused for one in answers)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (Bound(), Bound(min_similarity=0.9)),
+        (Bound(min_similarity=0.8), Bound(min_similarity=0.9)),
+        (Bound(max_error_rate=0.1), Bound(max_error_rate=0.2)),
+    ],
+)
+async def test_questions_with_different_bounds_share_nothing(
+    rag: Rag, bounds: tuple[Bound, Bound]
+) -> None:
+    rag.writer.released.clear()
+    asking = []
+    for bound in bounds:
+        rag.leases.leader = ""  # the leases of this fake have no names
+        asking.append(asyncio.create_task(rag.service.ask(replace(QUESTION, bound=bound))))
+        await rag.writer.begun.acquire()
+    rag.writer.released.set()
+    await asyncio.gather(*asking)
+    assert len(rag.writer.requests) == 2
+
+
+async def test_a_caller_who_leaves_ends_an_answer_that_nobody_shares(rag: Rag) -> None:
+    rag.writer.released.clear()
+    asking = asyncio.create_task(rag.service.ask(replace(QUESTION, no_store=True)))
+    await rag.writer.begun.acquire()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert rag.writer.ended == 1
+
+
+async def test_a_shared_answer_is_stored_although_its_callers_leave(rag: Rag) -> None:
+    rag.writer.released.clear()
+    asking = asyncio.create_task(rag.service.ask(QUESTION))
+    await rag.under_way()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    rag.writer.released.set()
+    await rag.leases.wait_for(lambda: not rag.leases.leader)
+    assert len(rag.cache.entries) == 1
+
+
+async def test_a_question_follows_the_next_leader_when_its_leader_is_lost(rag: Rag) -> None:
+    rag.writer.failure = Aborted("LEADER_LOST", "The leader is lost.")
+    with pytest.raises(Aborted):
+        await rag.ask()
+    assert len(rag.writer.requests) == MAX_ATTEMPTS
+    with pytest.raises(Aborted):
+        [event async for event in rag.service.stream(QUESTION, streamed=True)]
+    assert len(rag.writer.requests) == MAX_ATTEMPTS + 1
+
+
+async def test_closing_ends_the_answers_under_way(rag: Rag) -> None:
+    rag.writer.released.clear()
+    asking = asyncio.create_task(rag.service.ask(QUESTION))
+    await rag.under_way()
+    await rag.service.close()
+    assert rag.writer.ended == 1
+    asking.cancel()

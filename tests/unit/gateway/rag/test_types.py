@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidArgument
+from services.gateway.cache.types import MAX_PROMPT_BYTES
 from services.gateway.rag.types import MAX_COLLECTIONS, MAX_LIMIT, Question, Timings
 
 
@@ -12,6 +13,7 @@ from services.gateway.rag.types import MAX_COLLECTIONS, MAX_LIMIT, Question, Tim
     ("change", "reason"),
     [
         ({"text": " \n"}, "EMPTY_QUESTION"),
+        ({"text": "é" * (MAX_PROMPT_BYTES // 2 + 1)}, "QUESTION_TOO_LONG"),
         ({"limit": 0}, "BAD_LIMIT"),
         ({"limit": MAX_LIMIT + 1}, "BAD_LIMIT"),
         ({"diversity": 1.1}, "BAD_DIVERSITY"),

@@ -571,6 +571,7 @@ class RetrieveRequest(_message.Message):
     ADDITIONAL_COLLECTIONS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to search."""
     question: _builtins.str
@@ -593,6 +594,12 @@ class RetrieveRequest(_message.Message):
     def additional_collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """additional_collections are also searched."""
 
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[_cache_pb2.Message]:
+        """history of the conversation before the question. The user's last messages are searched for together with the
+        question.
+        """
+
     def __init__(
         self,
         *,
@@ -603,10 +610,11 @@ class RetrieveRequest(_message.Message):
         additional_collections: _abc.Iterable[_builtins.str] | None = ...,
         diversity: _builtins.float = ...,
         rerank: _builtins.bool = ...,
+        history: _abc.Iterable[_cache_pb2.Message] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "limit", b"limit", "question", b"question", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "question", b"question", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -704,6 +712,7 @@ class CacheControl(_message.Message):
     NO_STORE_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
     no_cache: _builtins.bool
     """no_cache calls the language model even if the cache has an answer. The new answer replaces the cached one."""
     no_store: _builtins.bool
@@ -712,6 +721,10 @@ class CacheControl(_message.Message):
     """max_age is the maximum age of a cached answer in seconds."""
     min_similarity: _builtins.float
     """min_similarity is the minimum cosine similarity of a semantic hit."""
+    max_error_rate: _builtins.float
+    """max_error_rate is the maximum share of wrong answers among semantic hits, in (0, 1). min_similarity takes precedence
+    over it. Without either, the bound of the API key applies.
+    """
     def __init__(
         self,
         *,
@@ -719,17 +732,22 @@ class CacheControl(_message.Message):
         no_store: _builtins.bool = ...,
         max_age: _builtins.float | None = ...,
         min_similarity: _builtins.float | None = ...,
+        max_error_rate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_min_similarity", b"_min_similarity", "max_age", b"max_age", "min_similarity", b"min_similarity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_max_error_rate", b"_max_error_rate", "_min_similarity", b"_min_similarity", "max_age", b"max_age", "max_error_rate", b"max_error_rate", "min_similarity", b"min_similarity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_min_similarity", b"_min_similarity", "max_age", b"max_age", "min_similarity", b"min_similarity", "no_cache", b"no_cache", "no_store", b"no_store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age", b"_max_age", "_max_error_rate", b"_max_error_rate", "_min_similarity", b"_min_similarity", "max_age", b"max_age", "max_error_rate", b"max_error_rate", "min_similarity", b"min_similarity", "no_cache", b"no_cache", "no_store", b"no_store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_age: _TypeAlias = _typing.Literal["max_age"]  # noqa: Y015
     _WhichOneofArgType__max_age: _TypeAlias = _typing.Literal["_max_age", b"_max_age"]  # noqa: Y015
+    _WhichOneofReturnType__max_error_rate: _TypeAlias = _typing.Literal["max_error_rate"]  # noqa: Y015
+    _WhichOneofArgType__max_error_rate: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate"]  # noqa: Y015
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age) -> _WhichOneofReturnType__max_age | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_rate) -> _WhichOneofReturnType__max_error_rate | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
 
