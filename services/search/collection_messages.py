@@ -70,7 +70,7 @@ def read_declared_fields(messages: Sequence[search_pb2.Field], path: str) -> dic
 
 
 def read_reindex(message: search_pb2.ReindexRequest) -> dict[str, Any]:
-    """Read what to change of an index, by attributes of Collection. Raises InvalidArgument."""
+    """Read the changes to an index, by attributes of Collection. Raises InvalidArgument."""
     changes = _read_index(message) if message.WhichOneof("index") else {}
     if message.metric:
         changes["metric"] = read_enum(_METRICS, message.metric, "metric")

@@ -1,7 +1,7 @@
 """The typed filter tree and its meaning, in plain Python.
 
 A condition on a missing field is false and its negation is true, at any depth. Each engine compiles
-the tree to its own query language; ``holds`` defines the result that they must agree with.
+the tree to its own query language; ``holds`` defines the correct result.
 """
 
 import math
@@ -35,7 +35,7 @@ class GeoPoint:
     lon: float
 
     def is_on_earth(self) -> bool:
-        """Say whether latitude and longitude are in range."""
+        """Return whether latitude and longitude are in range."""
         return abs(self.lat) <= 90 and abs(self.lon) <= 180  # noqa: PLR2004
 
     def unit_vector(self) -> tuple[float, float, float]:
@@ -117,7 +117,7 @@ def check_filter(condition: Condition, fields: Mapping[str, str], path: str) -> 
     Args:
         condition: the filter.
         fields: type of each declared field.
-        path: where the filter stands in the request.
+        path: path of the filter in the request.
 
     Raises:
         InvalidArgument: the filter is not valid.
@@ -167,7 +167,7 @@ def _check(condition: Condition, fields: Mapping[str, str], path: str) -> None:
 
 
 def _problem(condition: LeafCondition) -> str:
-    """Return what is wrong with a condition; empty if nothing is."""
+    """Return the problem of a condition; empty for a valid condition."""
     if isinstance(condition, NumberCondition):
         count = _OPERATOR_VALUES[condition.op]
         if not condition.values or (count and len(condition.values) != count):
@@ -188,7 +188,7 @@ def _circle_problem(circle: GeoCondition) -> str:
 
 
 def holds(condition: Condition, fields: Mapping[str, Value]) -> bool:
-    """Say whether a document with these fields meets the condition."""
+    """Return whether a document with these fields matches the condition."""
     if isinstance(condition, ConditionGroup):
         outcomes = [holds(member, fields) for member in condition.members]
         if condition.kind == "all_of":

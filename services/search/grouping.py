@@ -1,8 +1,8 @@
-"""Groups hits by the value of a field, whatever engine finds them.
+"""Groups hits by the value of a field, for every engine.
 
-First come the groups: the search requests more and more hits until they have enough distinct
-values; the best hit of each group ranks the group. Then one more search, filtered by each value,
-finds the hits that groups still lack.
+The search requests more and more hits until it has enough distinct values. The best hit of each
+group ranks the group. One more search for each incomplete group, filtered by its value, finds the
+missing hits.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

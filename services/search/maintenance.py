@@ -1,4 +1,4 @@
-"""Does periodically what no call waits for, such as the deletion of expired documents."""
+"""Does periodic work in the background, such as the deletion of expired documents."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from services.search.validation import MAX_PAGE_SIZE
 
 log = logging.getLogger(__name__)
 
-# Prefix of the names of collections that the service itself creates for a while.
+# Prefix of the names of the service's temporary collections.
 TEMPORARY_PREFIX = ".tune-"
 INTERVAL_SECONDS = 10.0
 _MAX_TEMPORARY_SECONDS = 3600
@@ -43,8 +43,8 @@ class Maintenance:
     async def run_once(self) -> None:
         """Maintain every collection.
 
-        This removes what deleted collections have left, deletes expired documents and forgotten
-        temporary collections, and resumes interrupted changes.
+        This finishes interrupted deletions and changes, and deletes expired documents and abandoned
+        temporary collections.
         """
         await self._catalog.purge_deleted()
         after = ""

@@ -54,13 +54,13 @@ class MetricTransform(Protocol):
         ...
 
     def needs_rescoring(self, query_norm: float) -> bool:
-        """Say whether float32 cosines are too imprecise for scores within about 1e-6."""
+        """Return whether float32 cosines are too imprecise for scores within about 1e-6."""
         ...
 
 
 @dataclass(frozen=True)
 class CosineTransform:
-    """Normalises vectors, nothing else."""
+    """Only normalises vectors."""
 
     max_norm: float = math.inf
 
@@ -95,7 +95,7 @@ class InnerProductTransform:
         return _to_float32(np.hstack([wide, rest[:, None]]))
 
     def transform_query(self, vector: Float32Array) -> Float32Array:
-        """Add a zero; a zero vector becomes the new axis, since every direction scores 0."""
+        """Add a zero. A zero vector becomes the new axis, because every direction scores 0."""
         return _unit(np.append(vector.astype(np.float64), 0.0 if vector.any() else 1.0))
 
     def inverse(self, cosine: float, query_norm: float) -> tuple[float, float]:
@@ -139,7 +139,7 @@ class EuclideanTransform:
         return 1 / (1 + distance), distance
 
     def needs_rescoring(self, query_norm: float) -> bool:
-        """Return True: the root of a small difference of squares is never precise."""
+        """Return True, because the root of a small difference of squares is never precise."""
         return True
 
 

@@ -114,7 +114,7 @@ def read_query(message: search_pb2.Query, collection: Collection, path: str) -> 
 
 
 def _read_by(message: search_pb2.Query, collection: Collection, path: str) -> dict[str, Any]:
-    """Read what a query searches by, as arguments of Query."""
+    """Read the criterion of a query, as arguments of Query."""
     by = message.WhichOneof("by")
     if by == "document_id":
         check_id(message.document_id, f"{path}.document_id")

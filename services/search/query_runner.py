@@ -1,4 +1,4 @@
-"""Runs queries: grouping and hybrid fusion above the engines, one search for each engine."""
+"""Runs queries: one search for each engine, then hybrid fusion and grouping."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class QueryRunner:
         return results
 
     async def _add_documents(self, query: Query, result: Result) -> None:
-        """Read the documents of a hybrid query's page, rather than of all hits that were fused."""
+        """Read the documents of a hybrid query's page."""
         record = await self._catalog.get(query.collection.name)
         ids = [hit.id for hit in result.hits]
         documents = await self._documents.get(record, ids) if ids else []

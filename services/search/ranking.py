@@ -18,7 +18,7 @@ from services.search.validation import MAX_HITS
 def split_hybrid(query: Query) -> tuple[Query, Query]:
     """Return the vector query and the text query that a hybrid query consists of.
 
-    They read of the documents only what ranks them; ``add_documents`` adds the rest.
+    They read only the parts of documents that rank them. ``add_documents`` adds the rest.
     """
     both = replace(
         query,
@@ -55,7 +55,7 @@ def fuse(query: Query, by_vector: Result, by_text: Result) -> Result:
 
 
 def needs_documents(query: Query) -> bool:
-    """Say whether a hybrid query returns more of its hits than ``split_hybrid`` has read."""
+    """Return whether a hybrid query returns more of its hits than ``split_hybrid`` has read."""
     return bool(query.fusion) and (query.return_text or query.return_fields != frozenset())
 
 
@@ -74,7 +74,7 @@ def add_documents(query: Query, result: Result, documents: Sequence[Document | N
 
 
 def _add_similarities(hits: Sequence[Hit], query: Query) -> None:
-    """Compute the similarities of hits that the text query alone has found."""
+    """Compute the similarities of hits that only the text query has found."""
     if not hits or query.vector is None:
         return
     vectors = np.frombuffer(b"".join(hit.vector for hit in hits), "<f4").reshape(len(hits), -1)

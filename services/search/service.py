@@ -1,4 +1,4 @@
-"""Collections and their documents: what the service does, whatever the engine."""
+"""The operations on collections and their documents, the same for every engine."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -51,7 +51,7 @@ class SearchService:
         self.maintenance = Maintenance(self._catalog, self.updates, self._engine_of)
 
     async def ready(self) -> bool:
-        """Say whether Redis answers and has an engine; after an outage, probe it again."""
+        """Return whether Redis answers and has an engine. Probe it again after an outage."""
         try:
             async with redis_errors():
                 await ping(self._redis)
@@ -121,7 +121,7 @@ class SearchService:
                 continue
             try:
                 found.append(await self.describe(name))
-            except NotFound:  # deleted meanwhile
+            except NotFound:  # another request has deleted it
                 continue
         return found, names[size - 1] if len(names) > size else ""
 
@@ -155,7 +155,7 @@ class SearchService:
                 return count
 
     async def assign_alias(self, alias: str, name: str) -> str:
-        """Point an alias to a collection; return the name it pointed to before, if any.
+        """Point an alias at a collection. Return its previous target, or an empty string.
 
         Raises:
             NotFound: there is no such collection.
@@ -216,7 +216,7 @@ class SearchService:
                 return
 
     async def sample_ids(self, name: str, count: int, seed: int) -> list[str]:
-        """Return random ids of documents, all of them if there are no more than ``count``."""
+        """Return up to ``count`` random ids of documents."""
         return await self._documents.sample_ids(await self._catalog.read(name), count, seed)
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
@@ -228,7 +228,7 @@ class SearchService:
     async def delete_matching(
         self, name: str, condition: Condition, *, force: bool
     ) -> tuple[int, list[str]]:
-        """Delete the documents that meet a condition; return their number.
+        """Delete the documents that match a condition; return their number.
 
         Without ``force`` nothing is deleted, and the ids of some documents are returned too.
         """

@@ -24,7 +24,7 @@ def stems(text: str) -> list[str]:
     """Return the English stems of a text in order, without stop words.
 
     The algorithm is Porter 2 (https://snowballstem.org/algorithms/english/stemmer.html). Every stem
-    consists of a-z and 0-9, so that it can stand in a key or in a query as it is.
+    consists of a-z and 0-9, so keys and queries need no escaping.
     """
     if not hasattr(_thread_local, "stemmer"):
         _thread_local.stemmer = Stemmer.Stemmer("english")
@@ -36,7 +36,7 @@ def stems(text: str) -> list[str]:
 
 
 def encode_term(term: str) -> str:
-    """Encode any text as letters and digits, which leaves a query nothing to escape.
+    """Encode any text as letters and digits, which need no escaping in a query.
 
     Up to 32 bytes become ``x`` and their hexadecimal digits, more become ``s`` and their SHA-256.
     """

@@ -13,17 +13,17 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of documents with comparable vectors; ``index_defaults`` fills in what is 0 or empty.
+    """A set of documents with comparable vectors; ``index_defaults`` replaces unset values.
 
     Attributes:
         metric: ``cosine``, ``ip`` or ``l2``.
-        index: ``flat``, ``hnsw`` or ``svs_vamana``. The Query Engine alone has ``svs_vamana``.
+        index: ``flat``, ``hnsw`` or ``svs_vamana``. Only the Query Engine has ``svs_vamana``.
         quantization: ``none``, ``q8`` or ``binary``.
         fields: type of each declared field: ``number``, ``tag``, ``text`` or ``geo``.
         engine: ``vector_sets`` or ``query_engine``.
         index_text: full-text queries can find the documents.
-        vector_type: ``float32``, ``float16``, ``bfloat16`` or ``int8``. The Query Engine alone has
-            types other than ``float32``.
+        vector_type: ``float32``, ``float16``, ``bfloat16`` or ``int8``. Only the Query Engine
+            has types other than ``float32``.
         svs: options of SVS-VAMANA by their names in FT.CREATE.
         reduced_dimensions: dimensions that vector sets project vectors to at random; 0 for all.
         shards: number of vector sets that share the documents; 0 and 1 mean one.
@@ -48,7 +48,7 @@ class Collection:
 
     @property
     def is_sharded(self) -> bool:
-        """Say whether the documents lie in shards, each of which is a collection of its own."""
+        """Return whether the documents are distributed over shards."""
         return self.shards > 1 and "#" not in self.name
 
     @property
@@ -61,7 +61,7 @@ class Collection:
         return "cosine" if is_native else self.metric
 
     def accepts_documents_of(self, other: "Collection") -> bool:
-        """Say whether documents that were checked for another collection also fit this one.
+        """Return whether documents that were checked for another collection also fit this one.
 
         Their vectors must be checked again, since another metric may refuse them.
         """

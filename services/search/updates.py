@@ -77,13 +77,13 @@ class Updates:
                 return
 
     async def finish_added_fields(self, record: Record) -> None:
-        """Finish the declaration of fields that this or another process has begun, if any."""
+        """Finish an unfinished declaration of fields, which any process may have begun."""
         target = record.target
         while record.target and record.target == target and not record.building:
             try:
                 await self._engine_of(record.collection).add_fields(record)
                 await self._catalog.update(record, collection=record.target, target=None)
-            except Aborted:  # the record has changed meanwhile
+            except Aborted:  # the record has changed
                 pass
             record = await self._catalog.read(record.collection.name)
 
@@ -102,7 +102,7 @@ class Updates:
             if outcome == "updated":
                 return len(updates)
             await self._catalog.read(name)
-            # Random delays, so that concurrent writers of a document do not collide again.
+            # Random delays keep concurrent writers of a document from colliding again.
             await asyncio.sleep(random.uniform(0, attempt * _BACKOFF_SECONDS))  # noqa: S311
         raise collection_changing(name)
 

@@ -1,4 +1,4 @@
-"""Writes documents as they arrive: several batches at once, one receipt for each, in order."""
+"""Writes the documents of a stream in concurrent batches, and returns receipts in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ class Receipt:
     failure: Failure | None = None
 
 
-# The id of a document, and the document or why it cannot be written.
+# The id of a document, and the document or the reason why it cannot be written.
 Item = tuple[str, Document | Failure]
 Write = Callable[[Sequence[Document]], Awaitable[list[bool]]]
 _WriteTask = asyncio.Task[list[Receipt]]

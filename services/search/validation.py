@@ -1,6 +1,6 @@
 """Checks collections, documents and the sizes of requests.
 
-``path`` is always the path of the checked value in the request, as google.rpc.BadRequest has it.
+``path`` is the path of the checked value in the request, as in google.rpc.BadRequest.
 """
 
 import re
@@ -233,7 +233,7 @@ def check_document(document: Document, collection: Collection, path: str) -> Non
 
 
 def check_unique(key: str, seen: set[str], path: str) -> None:
-    """Raise InvalidArgument if ``seen`` contains the id, else add it."""
+    """Raise InvalidArgument if ``seen`` contains the id, and add it otherwise."""
     if key in seen:
         raise InvalidArgument(
             "DUPLICATE_ID", "The request contains this id more than once.", field=path, id=key

@@ -22,7 +22,7 @@ class AliasStore:
         self._delete = redis.register_script(scripts.DELETE_ALIAS)
 
     async def assign(self, alias: str, record: Record) -> str:
-        """Point an alias to a collection; return the name it pointed to before, if any.
+        """Point an alias at a collection. Return its previous target, or an empty string.
 
         Raises:
             AlreadyExists: a collection has this name.
@@ -61,7 +61,7 @@ class AliasStore:
         return str(name.decode())
 
     async def by_collection(self) -> dict[str, list[str]]:
-        """Return the sorted aliases of every collection that has any."""
+        """Return the sorted aliases of each collection that has aliases."""
         async with redis_errors():
             found = await self._redis.hgetall(self._aliases)
         aliases: dict[str, list[str]] = {}

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 _MAX_ATTEMPTS = 20
 _PURGE_BATCH = 500
-# Hash tags of slots in the three thirds of a cluster, so that the names survive the loss of a node.
+# Hash tags of slots in three different thirds of a cluster: the names survive the loss of a node.
 _CLUSTER_COPIES = ("{a}", "{b}", "{c}")
 _MAX_SHARDS_TRIED = 8
 
@@ -118,10 +118,10 @@ class Catalog:
         return updated if replaced else None
 
     async def delete(self, record: Record) -> bool:
-        """Delete a collection unless its record has changed; say whether it was deleted.
+        """Delete a collection unless its record has changed; return whether it was deleted.
 
-        The record goes first, so that nothing more is written; ``purge_deleted`` removes the rest,
-        even if this process dies.
+        The record is deleted first, which stops all writes. If this process dies, ``purge_deleted``
+        removes the rest.
         """
         name, entry = record.collection.name, f"{record.collection.name}:{record.created_ns}"
         async with redis_errors():
@@ -170,7 +170,7 @@ class Catalog:
         return results
 
     async def _read_from_shard(self, name: str, failure: Unavailable) -> Record:
-        """Return the record of an unreachable collection as one of its shards has it."""
+        """Return the record of an unreachable collection from one of its shards."""
         can_have_shards = len(self._names) > 1 and "#" not in name
         for number in range(_MAX_SHARDS_TRIED if can_have_shards else 0):
             try:
@@ -223,7 +223,7 @@ class Catalog:
 
 
 def collection_changing(name: str) -> Aborted:
-    """Return the failure of an operation that a change of the collection has overtaken."""
+    """Return the failure of an operation whose collection has changed."""
     return Aborted(
         "COLLECTION_CHANGING",
         "The collection is being updated by another request; try again.",

@@ -1,4 +1,4 @@
-"""Connects to Redis, be it one server, a sentinel's master or a cluster."""
+"""Connects to Redis: one server, a sentinel's master or a cluster."""
 
 import contextlib
 from typing import Any
@@ -25,7 +25,7 @@ def connect(url: str) -> Client:
 
 
 async def any_node(redis: Client) -> dict[str, Any]:
-    """Return the arguments with which a cluster client asks any one node; none for one server."""
+    """Return the arguments that send a command to any node of a cluster."""
     if not isinstance(redis, RedisCluster):
         return {}
     await redis.initialize()
@@ -33,7 +33,7 @@ async def any_node(redis: Client) -> dict[str, Any]:
 
 
 async def ping(redis: Client) -> None:
-    """Check that Redis answers; of a cluster, that at least one node does.
+    """Check that Redis, or at least one node of a cluster, answers.
 
     Raises:
         redis.exceptions.RedisError: nothing answers.

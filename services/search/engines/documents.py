@@ -51,7 +51,7 @@ class DocumentStore:
         return [document_id.decode() for document_id in found]
 
     async def sample_ids(self, record: Record, count: int, seed: int) -> list[str]:
-        """Return random ids, all of them if there are no more than ``count``."""
+        """Return up to ``count`` random ids."""
         key = self._catalog.keys(record).ids
         async with redis_errors():
             total = await self._redis.zcard(key)

@@ -27,21 +27,21 @@ class IndexStatus:
 
 @dataclass(frozen=True)
 class FieldsWrite:
-    """A document as it was read, and all the fields that it is to have."""
+    """A document as it was read, and all its new fields."""
 
     document: Document
     fields: dict[str, Value]
 
 
 class Engine(Protocol):
-    """Writes, finds and deletes documents; callers check all arguments before.
+    """Writes, finds and deletes documents. Callers check all arguments first.
 
     Every method raises NotFound if the collection does not exist, Unavailable if Redis is
     unreachable, and Overloaded if it has no memory left.
     """
 
     async def create(self, record: Record) -> None:
-        """Create what a new collection needs besides its record.
+        """Create the index of a new collection.
 
         Raises:
             FailedPrecondition: the server does not support the index.
@@ -49,7 +49,7 @@ class Engine(Protocol):
         ...
 
     async def drop(self, record: Record) -> None:
-        """Remove what the catalog does not remove together with the record."""
+        """Remove those parts of a collection that the catalog does not remove."""
         ...
 
     async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
         ...
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:

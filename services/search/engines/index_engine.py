@@ -1,4 +1,4 @@
-"""What the engines with one index for each collection have in common."""
+"""The common parts of the engines that have one index for each collection."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,7 +18,7 @@ class IndexSearch(Protocol):
         ...
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
         ...
 
 
@@ -42,7 +42,7 @@ class IndexEngine:
         return await self._documents.delete(name, ids)
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
         return await self._index_search.matching_ids(name, condition)
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:

@@ -1,7 +1,7 @@
 """The names of a collection's keys in Redis.
 
 All keys of collection ``c`` lie in one hash slot. ``t`` is the time at which the collection was
-created, so that keys of a deleted collection never pass for those of a new one with its name:
+created, so that a new collection never uses the keys of a deleted one with the same name:
 
 - ``{c}:record``               hash: version, record as JSON
 - ``{c}:lease``                lease of the process that reindexes
@@ -31,7 +31,7 @@ def record_key(prefix: str, name: str) -> str:
 
 
 class Keys:
-    """The keys of one collection, ``vectors`` and ``newest_vectors`` those of its indexes."""
+    """The keys of one collection."""
 
     def __init__(self, prefix: str, record: Record) -> None:
         name = record.collection.name

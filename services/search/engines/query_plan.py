@@ -1,4 +1,4 @@
-"""The plan of one query: how many candidates an engine fetches, and how they become hits."""
+"""Plans one query: how many candidates an engine fetches, and how they become hits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ FILTERING_EXTRA = 100
 
 @dataclass
 class QueryPlan:
-    """One query on its way through an engine.
+    """The state of one query in an engine.
 
     Attributes:
         transform: transform of the index that answers.
@@ -89,13 +89,13 @@ class QueryPlan:
         if self.rescore:
             self.count *= QUANTIZED_OVERSAMPLING if is_quantized else 1
             self.count += RESCORING_EXTRA
-        if is_quantized and query.exact:  # the stored vectors alone are exact
+        if is_quantized and query.exact:  # only the stored vectors are exact
             self.count = max(self.count, document_count)
         self.ef = max(query.ef or collection.ef_runtime, self.count)
 
     @property
     def page_end(self) -> int:
-        """The number of hits up to the end of the page, the document searched by included."""
+        """The number of hits up to the end of the page, including the query's own document."""
         return self.query.page_end + bool(self.query.document_id)
 
     @property
@@ -120,13 +120,13 @@ class QueryPlan:
         return self.ef if self.query.condition and not self.full_scan else self.count
 
     def is_incomplete(self, document_count: int) -> bool:
-        """Say whether an approximate search found fewer candidates than requested and available."""
+        """Return whether an approximate search found too few of the available candidates."""
         if self.query.text or self.full_scan:
             return False
         return len(self.candidates) < min(self.requested, document_count)
 
     def filter_candidates(self) -> None:
-        """Drop candidates whose document does not meet the query's condition."""
+        """Drop candidates whose document does not match the query's condition."""
         condition = self.query.condition
         if condition:
             fields = [load_fields(document["f"]) for document in self.documents]
@@ -135,7 +135,7 @@ class QueryPlan:
             self.documents = [self.documents[at] for at in matching]
 
     def may_lack_hits(self) -> bool:
-        """Say whether more candidates are needed to fill or to order the page.
+        """Return whether more candidates are needed to fill or to order the page.
 
         A text query may have lost candidates to its filter. A full scan orders candidates by
         float32 cosines, so one that it did not return can be nearer than the last hit.
@@ -180,7 +180,7 @@ class QueryPlan:
             )
 
     def result(self, took: float) -> Result:
-        """Return the ordered page, without the document searched by; ``took`` is seconds."""
+        """Return the page of hits without the query's own document; ``took`` is in seconds."""
         query, ids = self.query, [document_id for document_id, _ in self.candidates]
         order = list(range(len(ids)))
         if query.text:

@@ -1,4 +1,4 @@
-"""The record that the catalog keeps of a collection."""
+"""The record of a collection in the catalog."""
 
 import json
 import time
@@ -29,7 +29,7 @@ class Record:
 
     Attributes:
         created_ns: nanoseconds since 1970 at which the collection was created.
-        version: number that every update increases.
+        version: a number that increases with every update.
         index: the index that answers queries.
         building: the index that a reindex is building, if one is running.
         target: the collection after the running change; None if the collection stays as it is.
@@ -53,7 +53,7 @@ class Record:
 
     @property
     def newest_index(self) -> Index:
-        """The index that is being built, else the one that answers."""
+        """The index that is being built, or the one that answers if none is."""
         return self.building or self.index
 
     @property

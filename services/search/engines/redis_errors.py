@@ -30,7 +30,7 @@ _MAX_LOGGED_LENGTH = 500
 async def redis_errors() -> AsyncIterator[None]:
     """Turn errors of Redis into failures; the text of an error goes to the log only.
 
-    The body can take until the caller's deadline, up to REDIS_TIMEOUT.
+    The body has until the caller's deadline, but at most REDIS_TIMEOUT.
 
     Raises:
         Unavailable: Redis is unreachable or does not answer in time.
@@ -65,7 +65,7 @@ async def redis_errors() -> AsyncIterator[None]:
 def retry_reads(
     read: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Decorate a call that changes nothing, so that it is retried when Redis was unavailable.
+    """Decorate a read, so that it is retried when Redis is unavailable.
 
     A pooled connection was broken, or the master has just changed: the next attempt gets another
     connection. A call that has waited for long is not retried.

@@ -32,13 +32,13 @@ from services.search.validation import check_vector
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30
-# Few at a time, because Redis answers no other client while a script runs.
+# Batches are small, because Redis answers no other client while a script runs.
 _COPY_BATCH = 32
 _POLL_SECONDS = 0.1
 
 
 class IndexBuilder(Protocol):
-    """What an engine does for a reindex; ``copy`` is its script that fills the new index."""
+    """The engine's part in a reindex; ``copy`` is the script that fills the new index."""
 
     copy: Any
 
@@ -53,11 +53,11 @@ class IndexBuilder(Protocol):
         ...
 
     def needs_copy(self, record: Record) -> bool:
-        """Say whether the newest index reads other vectors than those of the documents."""
+        """Return whether the newest index needs vectors that differ from the documents' vectors."""
         ...
 
     async def is_complete(self, record: Record, index: Index) -> bool:
-        """Say whether the index contains every document."""
+        """Return whether the index contains every document."""
         ...
 
     async def drop_index(self, record: Record, index: Index) -> None:
@@ -66,7 +66,7 @@ class IndexBuilder(Protocol):
 
 
 class Reindexer:
-    """Keeps the indexes of one engine able to store what is written, and replaces them."""
+    """Replaces the indexes of one engine, on request or when they cannot store a vector."""
 
     def __init__(
         self, redis: Client, catalog: Catalog, documents: DocumentStore, builder: IndexBuilder
@@ -85,7 +85,7 @@ class Reindexer:
         Args:
             name: the collection.
             vectors: vectors of the documents, float32 [n, dimensions].
-            stems: stems of the documents' texts; none for an engine that ranks texts itself.
+            stems: stems of the documents' texts; empty for an engine that ranks texts itself.
             expiring: a document has a TTL.
         """
         while True:
@@ -114,7 +114,7 @@ class Reindexer:
                 await self._catalog.read(name)
 
     async def resume(self, record: Record) -> None:
-        """Finish a reindex whose process died, if there is one."""
+        """Finish an interrupted reindex."""
         if record.building:
             await self._build(record.collection.name, record.target, record.building.max_norm)
 
@@ -140,7 +140,7 @@ class Reindexer:
     ) -> None:
         """Wait for the running reindex, or start one that outlives the caller."""
         if name not in self._running:
-            # In an empty context, because the caller's deadline does not apply to the reindex.
+            # The context is empty, because the caller's deadline does not apply to the reindex.
             task = asyncio.create_task(
                 self._build_with_lease(name, target, max_norm), context=contextvars.Context()
             )
@@ -176,7 +176,7 @@ class Reindexer:
     async def _build_index(
         self, record: Record, target: Collection | None, max_norm: float
     ) -> None:
-        # A change that has begun is finished before another one.
+        # A change that has begun is finished before the next one starts.
         target = record.target or target
         building = await self._plan_index(record, target, max_norm)
         started = await self._catalog.update(record, building=building, target=target)
@@ -201,7 +201,7 @@ class Reindexer:
         """Return the index to build, with a transform for the stored and the announced vectors."""
         generation = record.newest_index.generation + 1
         if target is None:
-            # At least HEADROOM more each time, so that reindexes stay rare.
+            # The norm grows by at least HEADROOM each time, which keeps reindexes rare.
             larger = max(max_norm, metric_transforms.HEADROOM * record.index.max_norm)
             return Index(generation, larger, record.index.scale)
         norms = [np.zeros(0)]
@@ -277,7 +277,7 @@ class Reindexer:
 
 
 def _fits_target(vectors: Vector, record: Record) -> bool:
-    """Say whether the index being built can store vectors. Raises InvalidArgument if none can."""
+    """Return whether the new index can store vectors. Raises InvalidArgument if none can."""
     for vector in vectors:
         check_vector(vector, record.newest_collection, "documents.vector")
     return metric_transforms.largest_norm(vectors) <= record.newest_transform.max_norm

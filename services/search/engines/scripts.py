@@ -53,7 +53,7 @@ end
 # ARGV: version, options as in _ADD for both sets, key prefix of the stems, average length, then for
 # each document: id, transformed vector, transformed vector for the set being built or '',
 # attributes, expiry in ms or 0, vector, fields, text, payload, stems. Returns for each document 1
-# if it is new, else 0.
+# if it is new, and 0 otherwise.
 UPSERT = f"""{_WRITING}{_CHECK_VERSION}{_ADD}{_TERMS}
 local created, prefix, average = {{}}, ARGV[10], tonumber(ARGV[11])
 local at = 12
@@ -159,7 +159,7 @@ return 'updated'
 
 # Writes documents for the Query Engine. ARGV: version, then for each document: id, expiry in ms or
 # 0, number of arguments that follow, hash fields and values. Returns for each document 1 if it is
-# new, else 0.
+# new, and 0 otherwise.
 UPSERT_HASHES = f"""{_WRITING}{_CHECK_VERSION}
 local created, at = {{}}, 2
 for number = 6, #KEYS do

@@ -29,7 +29,7 @@ class Server:
 
     @property
     def supports_background_search(self) -> bool:
-        """Say whether VSIM can safely run on a background thread of this version."""
+        """Return whether VSIM can safely run on a background thread of this version."""
         return _is_fixed(self.version)
 
     def require_vectors(self) -> None:
@@ -61,7 +61,7 @@ async def probe(redis: Client) -> Server:
         node = await any_node(redis)
         info: dict[str, Any] = await redis.info("server", **node)
         names = ("VSIM", "FT.SEARCH", "FT.HYBRID")
-        # As one word, because redis-py's parser of COMMAND INFO fails on unknown commands.
+        # One word, because redis-py's parser of COMMAND INFO fails on unknown commands.
         replies = await redis.execute_command("COMMAND INFO", *names, **node)
     has = dict(zip(names, (reply is not None for reply in replies), strict=True))
     version = str(info["redis_version"])
@@ -70,7 +70,7 @@ async def probe(redis: Client) -> Server:
 
 
 async def _settings(redis: Client) -> Mapping[str | bytes, str | bytes]:
-    """Return the persistence settings; none if the server hides them, as many hosted ones do."""
+    """Return the persistence settings, or no settings if the server hides them."""
     try:
         async with asyncio.timeout(REDIS_TIMEOUT):
             names = ("appendonly", "appendfsync", "maxmemory-policy")

@@ -1,4 +1,4 @@
-"""Reads documents of any collection, in shards or not."""
+"""Reads documents of all collections, with and without shards."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -36,10 +36,10 @@ class ShardedDocumentStore:
         return sorted(ids, key=str.encode)[:count]
 
     async def sample_ids(self, record: Record, count: int, seed: int) -> list[str]:
-        """Return random ids, all of them if there are no more than ``count``."""
+        """Return up to ``count`` random ids."""
         if not record.collection.is_sharded:
             return await self._documents.sample_ids(record, count, seed)
-        # The hash distributes documents evenly, so every shard contributes as many.
+        # The hash distributes documents evenly, so every shard contributes the same number.
         share = -(-count // record.collection.shards)
         ids = [
             document_id

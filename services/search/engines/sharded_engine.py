@@ -1,8 +1,8 @@
 """The engine of collections whose vector sets are spread over the nodes of a cluster.
 
-A write reaches every shard that it concerns, all or nothing in each. A search asks all shards at
-once and merges their hits by score; a shard that does not answer makes the result partial. The
-statistics that rank texts are those of the shard.
+A write is all or nothing within each shard. A search asks all shards at once and merges their hits
+by score. A shard that does not answer makes the result partial. Each shard ranks texts by its own
+statistics.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class ShardedEngine:
         return sum(await scatter(collection, ids, str, delete))
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
         collection = (await self._catalog.get(name)).collection
         found = await asyncio.gather(
             *(self._engine.matching_ids(shard, condition) for shard in shard_names(collection))
@@ -106,7 +106,7 @@ class ShardedEngine:
         return sorted((document_id for ids in found for document_id in ids), key=str.encode)
 
     async def search(self, queries: Sequence[Query]) -> list[Result]:
-        """Ask every shard at once and merge what they find."""
+        """Search all shards at once and merge their results."""
         shard_queries = [await self._shard_query(query) for query in queries]
         shards = {name for query in shard_queries for name in shard_names(query.collection)}
         tasks = {
@@ -170,7 +170,7 @@ class ShardedEngine:
             await self._engine.maintain(shard)
 
     async def _shard_query(self, query: Query) -> Query:
-        """Return the query that every shard receives: the first hits, by vector."""
+        """Return the query that every shard receives."""
         ef = query.ef or query.collection.ef_runtime
         shard_query = replace(query, offset=0, limit=query.page_end, ef=ef)
         if not query.document_id:
@@ -202,7 +202,7 @@ class ShardedEngine:
 
 
 def _answer(task: "asyncio.Task[dict[int, Result]]") -> ShardAnswer:
-    """Return the results of a shard, or why it has none; raise any failure but an outage."""
+    """Return the results of a shard, or its outage as a failure. Raise all other failures."""
     if not task.done():
         return Unavailable("SHARD_TIMEOUT", "The shard did not answer in time.")
     error = task.exception()

@@ -1,7 +1,7 @@
 """Names the shards of a collection, routes documents to them, and merges their results.
 
-A collection ``c`` of n shards consists of n collections ``c#000``, ``c#001``, …, each in a hash
-slot of its own. The CRC-32 of a document's id selects its shard.
+A collection ``c`` of n shards consists of n collections ``c#000``, ``c#001``, …, each in its own
+hash slot. The CRC-32 of a document's id selects its shard.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ class SearchCommand:
         self._count = min(self._count * _RETRY_FACTOR, MAX_RESULTS)
 
     def may_lack_hits(self) -> bool:
-        """Say whether the filter left too few candidates, and the server may have more."""
+        """Return whether the filter left too few candidates, and the server may have more."""
         plan = self.plan
         is_full = plan.fetched == self._count
         return self._is_loose and is_full and len(plan.candidates) < plan.page_end
@@ -84,7 +84,7 @@ class SearchCommand:
         return command
 
     def read(self, reply: Sequence[Any]) -> None:
-        """Read ids, scores and hash fields; drop candidates that do not meet the filter."""
+        """Read ids, scores and hash fields; drop candidates that do not match the filter."""
         plan, names = self.plan, self._returned_fields()
         has_scores = bool(plan.query.text)
         row_length = 1 + has_scores + bool(names)
@@ -94,7 +94,7 @@ class SearchCommand:
         for row in rows:
             document = read_pairs(row[-1] or ()) if names else {}
             if names and not document:
-                continue  # deleted or expired meanwhile
+                continue  # the document was deleted or has expired
             score = float(row[1]) if has_scores else float(document.get(_DISTANCE, 0.0))
             plan.candidates.append((self._keys.document_id(row[0]), score))
             plan.documents.append({name: document.get(name, b"") for name in names})

@@ -1,7 +1,8 @@
 """The engine over the Redis Query Engine (FT.CREATE, FT.SEARCH).
 
-A document is a hash with its vector as it came and what the index reads: fields to filter by, stems
-to rank texts by and, if the index stores vectors in another encoding, those as ``i<n>``.
+A document is a hash with its original vector and the data that the index reads: the fields to
+filter by, the stems to rank texts by and, if the index encodes vectors differently, the encoded
+vector as ``i<n>``.
 Commands: https://redis.io/docs/latest/commands/ft.search/
 """
 
@@ -149,16 +150,16 @@ class QueryEngine(IndexEngine):
                 raise
 
     def needs_copy(self, record: Record) -> bool:
-        """Say whether the newest index reads a hash field of its own."""
+        """Return whether the newest index reads a separate hash field."""
         field = vector_field(record.newest_collection, record.newest_index)
         return field != DOCUMENT_FIELD
 
     async def is_complete(self, record: Record, index: Index) -> bool:
-        """Say whether an index contains every document."""
+        """Return whether an index contains every document."""
         return is_index_complete(await self._info(record, index))
 
     async def drop_index(self, record: Record, index: Index) -> None:
-        """Drop an index, and the hash field of vectors that it alone reads."""
+        """Drop an index and the hash field of vectors that only this index reads."""
         keys = self._catalog.keys(record)
         async with redis_errors():
             with contextlib.suppress(exceptions.ResponseError):  # there is no such index
@@ -214,7 +215,7 @@ def _upsert_arguments(record: Record, documents: Sequence[Document], vectors: Ve
 
 
 def is_index_complete(info: dict[str, Any]) -> bool:
-    """Say whether a reply of FT.INFO describes an index that contains every document."""
+    """Return whether a reply of FT.INFO describes an index that contains every document."""
     return float(info.get("percent_indexed", 0)) >= 1 and not int(info.get("indexing", 0))
 
 

@@ -80,16 +80,16 @@ def hash_field_types(number: int, field_type: str) -> list[str]:
 
 
 def is_loose(condition: Condition | None) -> bool:
-    """Say whether the query lets through more than the condition, since circles become boxes."""
+    """Return whether the query matches more than the condition, because circles become boxes."""
     if isinstance(condition, ConditionGroup):
         return any(is_loose(member) for member in condition.members)
     return isinstance(condition, GeoCondition)
 
 
 def compile_filter(condition: Condition | None, declared: FieldTypes, *, expiring: bool) -> str:
-    """Return the query of a checked condition; empty if every document meets it.
+    """Return the query of a checked condition; empty if every document matches it.
 
-    With ``expiring``, documents that have expired never meet it.
+    With ``expiring``, expired documents never match it.
     """
     parts = []
     if condition:
@@ -129,7 +129,7 @@ def _compile_group(group: ConditionGroup, numbers: Mapping[str, int], *, negate:
     parts = [_compile(member, numbers, negate=negate_members) for member in group.members]
     if not parts:
         return _leaf(ALL if is_conjunction else NONE)
-    # The most nested first: the server's parser keeps what precedes it on a stack.
+    # The most deeply nested member comes first, because the parser stacks what precedes it.
     parts.sort(key=lambda part: -part.count("("))
     return "(" + (" " if is_conjunction else " | ").join(parts) + ")"
 

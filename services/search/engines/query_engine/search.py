@@ -1,7 +1,7 @@
-"""Answers queries with the Query Engine, all of them in one round trip.
+"""Answers queries with the Query Engine in one round trip.
 
 A query whose filter the Query Engine cannot express exactly (it has boxes for circles) is sent
-again with more candidates until enough of them meet the filter.
+again with more candidates until enough of them match the filter.
 """
 
 import time
@@ -28,7 +28,7 @@ class QueryEngineSearch:
         self._documents = documents
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
 
         async def find(record: Record) -> list[str] | None:
             query = Query(
@@ -63,7 +63,7 @@ class QueryEngineSearch:
         return SearchCommand(query, record, self._catalog.keys(record))
 
     async def _execute(self, commands: Sequence[SearchCommand]) -> bool:
-        """Find the hits; return False if a collection has changed meanwhile."""
+        """Find the hits; return False if a collection has changed."""
         await self._read_query_vectors(commands)
         pending = commands
         while pending:
@@ -91,7 +91,7 @@ class QueryEngineSearch:
         async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command.arguments())
-            # The versions last: an index that was dropped meanwhile has given no or a wrong reply.
+            # The versions come last, because an index that was just dropped gives a wrong reply.
             for record in records.values():
                 pipe.hget(self._catalog.keys(record).record, "version")
             replies = await pipe.execute(raise_on_error=False)

@@ -1,7 +1,7 @@
 """Encodes vectors as the indexes of the Query Engine store them.
 
 A float32 index in the collection's own metric reads the documents' vectors, hash field ``v``. Any
-other index has a hash field of its own, ``i<n>`` for the n-th generation.
+other index has a separate hash field, ``i<n>`` for the n-th generation.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """The engine over Redis 8 vector sets (VADD, VSIM).
 
-A document is a hash with its vector as it came. The vector set holds the transformed vector and the
-attributes to filter by; one script writes both. Commands:
+A document is a hash with its original vector. The vector set holds the transformed vector and the
+attributes to filter by. One script writes both. Commands:
 https://redis.io/docs/latest/develop/data-types/vector-sets/
 """
 
@@ -29,7 +29,7 @@ from services.search.types import Collection, Document, Vector
 _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 # A search of a flat index always scans it, so its graph is as thin as VADD allows.
 _FLAT_M, _FLAT_EF = 4, 4
-# Few at a time, because Redis answers no other client while a script runs.
+# Batches are small, because Redis answers no other client while a script runs.
 _UPDATE_BATCH = 64
 
 
@@ -46,7 +46,7 @@ class VectorSetEngine(IndexEngine):
         self.copy = redis.register_script(scripts.COPY)
 
     def allow_background_search(self, allowed: bool) -> None:
-        """Say whether Redis can run searches on background threads."""
+        """Set whether Redis can run searches on background threads."""
         self._search.background = allowed
 
     async def create(self, record: Record) -> None:
@@ -92,7 +92,7 @@ class VectorSetEngine(IndexEngine):
         return str(outcome.decode())
 
     async def add_fields(self, record: Record) -> None:
-        """Give every element attributes which say that the new fields have no value."""
+        """Mark the new fields as missing in the attributes of every element."""
         after = ""
         while ids := await self._documents.list_ids(record, after, _UPDATE_BATCH):
             after = ids[-1]

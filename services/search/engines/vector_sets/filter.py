@@ -56,9 +56,9 @@ def dump_attributes(fields: Mapping[str, Value], declared: FieldTypes, expires_a
 
 
 def compile_filter(condition: Condition | None, declared: FieldTypes, *, expiring: bool) -> str:
-    """Return the expression of a checked condition; empty if every document meets it.
+    """Return the expression of a checked condition; empty if every document matches it.
 
-    With ``expiring``, documents that have expired never meet it.
+    With ``expiring``, expired documents never match it.
     """
     parts = []
     if condition:

@@ -32,7 +32,7 @@ _MAX_ATTEMPTS = 20
 
 
 class VectorSetSearch:
-    """Answers queries; with ``background`` Redis can search on threads of its own."""
+    """Answers queries; with ``background`` Redis searches on background threads."""
 
     def __init__(self, redis: Client, catalog: Catalog) -> None:
         self._redis = redis
@@ -54,7 +54,7 @@ class VectorSetSearch:
         raise collection_changing(queries[0].collection.name)
 
     async def matching_ids(self, name: str, condition: Condition | None) -> list[str]:
-        """Return the sorted ids of all documents that meet a condition."""
+        """Return the sorted ids of all documents that match a condition."""
 
         async def find(record: Record) -> list[str] | None:
             keys = self._catalog.keys(record)
@@ -74,7 +74,7 @@ class VectorSetSearch:
     def _scan_command(
         self, record: Record, keys: Keys, condition: Condition | None, count: int
     ) -> list[Any]:
-        """Return the command that lists every element which meets a condition, up to a count."""
+        """Return the command that lists every element which matches a condition, up to a count."""
         any_vector = np.zeros(record.collection.dimensions, np.float32)
         any_vector[0] = 1.0
         vector = record.transform.transform_query(any_vector)
@@ -108,7 +108,7 @@ class VectorSetSearch:
                 raise query_document_not_found(plan.query.document_id)
 
     async def _execute(self, plans: Sequence[QueryPlan]) -> bool:
-        """Find, read and score the hits; return False if a collection has changed meanwhile."""
+        """Find, read and score the hits; return False if a collection has changed."""
         for plan in plans:
             plan.prepare(self._document_counts.get(plan.record.collection.name, 0))
         pending = list(plans)
@@ -139,7 +139,7 @@ class VectorSetSearch:
                 command = self._command(plan)
                 plan.explain(command)
                 pipe.execute_command(*command)
-            # The versions last: an index that was dropped meanwhile has given an empty reply.
+            # The versions come last, because an index that was just dropped gives an empty reply.
             for record in records.values():
                 keys = self._catalog.keys(record)
                 pipe.hget(keys.record, "version")

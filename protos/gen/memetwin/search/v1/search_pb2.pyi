@@ -28,11 +28,11 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
     """METRIC_UNSPECIFIED is COSINE."""
     METRIC_COSINE: _Metric.ValueType  # 1
-    """METRIC_COSINE has the cosine in [-1, 1] as similarity and 1 - cosine as distance."""
+    """METRIC_COSINE: the similarity is the cosine, in [-1, 1], and the distance is 1 - cosine."""
     METRIC_IP: _Metric.ValueType  # 2
-    """METRIC_IP has the inner product as similarity and its negative as distance."""
+    """METRIC_IP: the similarity is the inner product, and the distance is its negative."""
     METRIC_L2: _Metric.ValueType  # 3
-    """METRIC_L2 has the Euclidean distance d (not squared) as distance and 1 / (1 + d) as similarity."""
+    """METRIC_L2: the distance is the Euclidean distance d (not squared), and the similarity is 1 / (1 + d)."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """Metric is the distance metric of a collection."""
@@ -40,11 +40,11 @@ class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
 """METRIC_UNSPECIFIED is COSINE."""
 METRIC_COSINE: Metric.ValueType  # 1
-"""METRIC_COSINE has the cosine in [-1, 1] as similarity and 1 - cosine as distance."""
+"""METRIC_COSINE: the similarity is the cosine, in [-1, 1], and the distance is 1 - cosine."""
 METRIC_IP: Metric.ValueType  # 2
-"""METRIC_IP has the inner product as similarity and its negative as distance."""
+"""METRIC_IP: the similarity is the inner product, and the distance is its negative."""
 METRIC_L2: Metric.ValueType  # 3
-"""METRIC_L2 has the Euclidean distance d (not squared) as distance and 1 / (1 + d) as similarity."""
+"""METRIC_L2: the distance is the Euclidean distance d (not squared), and the similarity is 1 / (1 + d)."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _FieldType:
@@ -58,7 +58,7 @@ class _FieldTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FieldType.V
     FIELD_TYPE_NUMBER: _FieldType.ValueType  # 1
     """FIELD_TYPE_NUMBER is a double."""
     FIELD_TYPE_TAG: _FieldType.ValueType  # 2
-    """FIELD_TYPE_TAG is one or several strings. They are compared as a whole and case-sensitively."""
+    """FIELD_TYPE_TAG is one or more strings. They are compared as a whole and case-sensitively."""
     FIELD_TYPE_TEXT: _FieldType.ValueType  # 3
     """FIELD_TYPE_TEXT is a string that is searched by its words."""
     FIELD_TYPE_GEO: _FieldType.ValueType  # 4
@@ -72,7 +72,7 @@ FIELD_TYPE_UNSPECIFIED: FieldType.ValueType  # 0
 FIELD_TYPE_NUMBER: FieldType.ValueType  # 1
 """FIELD_TYPE_NUMBER is a double."""
 FIELD_TYPE_TAG: FieldType.ValueType  # 2
-"""FIELD_TYPE_TAG is one or several strings. They are compared as a whole and case-sensitively."""
+"""FIELD_TYPE_TAG is one or more strings. They are compared as a whole and case-sensitively."""
 FIELD_TYPE_TEXT: FieldType.ValueType  # 3
 """FIELD_TYPE_TEXT is a string that is searched by its words."""
 FIELD_TYPE_GEO: FieldType.ValueType  # 4
@@ -88,13 +88,13 @@ class _VectorTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorType
     VECTOR_TYPE_UNSPECIFIED: _VectorType.ValueType  # 0
     """VECTOR_TYPE_UNSPECIFIED is FLOAT32."""
     VECTOR_TYPE_FLOAT32: _VectorType.ValueType  # 1
-    """VECTOR_TYPE_FLOAT32 is four bytes a number."""
+    """VECTOR_TYPE_FLOAT32 is four bytes per number."""
     VECTOR_TYPE_FLOAT16: _VectorType.ValueType  # 2
-    """VECTOR_TYPE_FLOAT16 is two bytes a number, IEEE half precision."""
+    """VECTOR_TYPE_FLOAT16 is two bytes per number, IEEE half precision."""
     VECTOR_TYPE_BFLOAT16: _VectorType.ValueType  # 3
-    """VECTOR_TYPE_BFLOAT16 is two bytes a number, the upper half of a float32."""
+    """VECTOR_TYPE_BFLOAT16 is two bytes per number, the upper half of a float32."""
     VECTOR_TYPE_INT8: _VectorType.ValueType  # 4
-    """VECTOR_TYPE_INT8 is one byte a number."""
+    """VECTOR_TYPE_INT8 is one byte per number."""
 
 class VectorType(_VectorType, metaclass=_VectorTypeEnumTypeWrapper):
     """VectorType is the type of the vectors in an index."""
@@ -102,13 +102,13 @@ class VectorType(_VectorType, metaclass=_VectorTypeEnumTypeWrapper):
 VECTOR_TYPE_UNSPECIFIED: VectorType.ValueType  # 0
 """VECTOR_TYPE_UNSPECIFIED is FLOAT32."""
 VECTOR_TYPE_FLOAT32: VectorType.ValueType  # 1
-"""VECTOR_TYPE_FLOAT32 is four bytes a number."""
+"""VECTOR_TYPE_FLOAT32 is four bytes per number."""
 VECTOR_TYPE_FLOAT16: VectorType.ValueType  # 2
-"""VECTOR_TYPE_FLOAT16 is two bytes a number, IEEE half precision."""
+"""VECTOR_TYPE_FLOAT16 is two bytes per number, IEEE half precision."""
 VECTOR_TYPE_BFLOAT16: VectorType.ValueType  # 3
-"""VECTOR_TYPE_BFLOAT16 is two bytes a number, the upper half of a float32."""
+"""VECTOR_TYPE_BFLOAT16 is two bytes per number, the upper half of a float32."""
 VECTOR_TYPE_INT8: VectorType.ValueType  # 4
-"""VECTOR_TYPE_INT8 is one byte a number."""
+"""VECTOR_TYPE_INT8 is one byte per number."""
 Global___VectorType: _TypeAlias = VectorType  # noqa: Y015
 
 class _Quantization:
@@ -122,9 +122,9 @@ class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantiza
     QUANTIZATION_NONE: _Quantization.ValueType  # 1
     """QUANTIZATION_NONE does not compress vectors. Exact search requires it."""
     QUANTIZATION_Q8: _Quantization.ValueType  # 2
-    """QUANTIZATION_Q8 stores one byte a number."""
+    """QUANTIZATION_Q8 stores one byte per number."""
     QUANTIZATION_BINARY: _Quantization.ValueType  # 3
-    """QUANTIZATION_BINARY stores one bit a number."""
+    """QUANTIZATION_BINARY stores one bit per number."""
 
 class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
     """Quantization is the compression of the vectors in an index."""
@@ -134,9 +134,9 @@ QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
 QUANTIZATION_NONE: Quantization.ValueType  # 1
 """QUANTIZATION_NONE does not compress vectors. Exact search requires it."""
 QUANTIZATION_Q8: Quantization.ValueType  # 2
-"""QUANTIZATION_Q8 stores one byte a number."""
+"""QUANTIZATION_Q8 stores one byte per number."""
 QUANTIZATION_BINARY: Quantization.ValueType  # 3
-"""QUANTIZATION_BINARY stores one bit a number."""
+"""QUANTIZATION_BINARY stores one bit per number."""
 Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
 
 class _Engine:
@@ -206,7 +206,7 @@ class _NumberOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Number
     NUMBER_OPERATOR_EQ: _NumberOperator.ValueType  # 1
     """NUMBER_OPERATOR_EQ means equal to the value."""
     NUMBER_OPERATOR_NE: _NumberOperator.ValueType  # 2
-    """NUMBER_OPERATOR_NE means that the field has a value and differs from this one."""
+    """NUMBER_OPERATOR_NE means that the field has a value that differs from the given value."""
     NUMBER_OPERATOR_LT: _NumberOperator.ValueType  # 3
     """NUMBER_OPERATOR_LT means less than the value."""
     NUMBER_OPERATOR_LE: _NumberOperator.ValueType  # 4
@@ -228,7 +228,7 @@ NUMBER_OPERATOR_UNSPECIFIED: NumberOperator.ValueType  # 0
 NUMBER_OPERATOR_EQ: NumberOperator.ValueType  # 1
 """NUMBER_OPERATOR_EQ means equal to the value."""
 NUMBER_OPERATOR_NE: NumberOperator.ValueType  # 2
-"""NUMBER_OPERATOR_NE means that the field has a value and differs from this one."""
+"""NUMBER_OPERATOR_NE means that the field has a value that differs from the given value."""
 NUMBER_OPERATOR_LT: NumberOperator.ValueType  # 3
 """NUMBER_OPERATOR_LT means less than the value."""
 NUMBER_OPERATOR_LE: NumberOperator.ValueType  # 4
@@ -1586,7 +1586,7 @@ class DeleteDocumentsRequest(_message.Message):
     """force deletes the documents that match the filter. Without it they are only counted."""
     @_builtins.property
     def ids(self) -> Global___Ids:
-        """ids to delete. There is at least one."""
+        """ids to delete. At least one is required."""
 
     @_builtins.property
     def filter(self) -> Global___Filter:
@@ -1764,7 +1764,7 @@ Global___NumberCondition: _TypeAlias = NumberCondition  # noqa: Y015
 
 @_typing.final
 class TagCondition(_message.Message):
-    """TagCondition is true when a TAG field has one of the tags."""
+    """TagCondition is true when a TAG field has at least one of the tags."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2089,7 +2089,7 @@ class SearchRequest(_message.Message):
     """model_digest of the model that made the vectors. It must equal the collection's digest if both are set."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
-        """queries to answer. There is at least one."""
+        """queries to answer. At least one is required."""
 
     def __init__(
         self,

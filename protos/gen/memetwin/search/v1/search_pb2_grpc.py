@@ -164,7 +164,7 @@ class SearchServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCollection(self, request, context):
-        """UpdateCollection adds fields and changes settings. Searches continue to work meanwhile.
+        """UpdateCollection adds fields and changes settings. Searches continue to work during the change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

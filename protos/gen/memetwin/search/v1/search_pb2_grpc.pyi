@@ -44,7 +44,7 @@ class SearchServiceStub:
     ListCollections: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListCollectionsRequest, _search_pb2.ListCollectionsResponse]
     """ListCollections lists collections in order of name."""
     UpdateCollection: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpdateCollectionRequest, _search_pb2.UpdateCollectionResponse]
-    """UpdateCollection adds fields and changes settings. Searches continue to work meanwhile."""
+    """UpdateCollection adds fields and changes settings. Searches continue to work during the change."""
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]
     """DeleteCollection deletes a collection, its aliases and all its documents."""
     AssignAlias: _grpc.UnaryUnaryMultiCallable[_search_pb2.AssignAliasRequest, _search_pb2.AssignAliasResponse]
@@ -96,7 +96,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     ListCollections: _aio.UnaryUnaryMultiCallable[_search_pb2.ListCollectionsRequest, _search_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """ListCollections lists collections in order of name."""
     UpdateCollection: _aio.UnaryUnaryMultiCallable[_search_pb2.UpdateCollectionRequest, _search_pb2.UpdateCollectionResponse]  # type: ignore[assignment]
-    """UpdateCollection adds fields and changes settings. Searches continue to work meanwhile."""
+    """UpdateCollection adds fields and changes settings. Searches continue to work during the change."""
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteCollectionRequest, _search_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """DeleteCollection deletes a collection, its aliases and all its documents."""
     AssignAlias: _aio.UnaryUnaryMultiCallable[_search_pb2.AssignAliasRequest, _search_pb2.AssignAliasResponse]  # type: ignore[assignment]
@@ -169,7 +169,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.UpdateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.UpdateCollectionResponse, _abc.Awaitable[_search_pb2.UpdateCollectionResponse]]:
-        """UpdateCollection adds fields and changes settings. Searches continue to work meanwhile."""
+        """UpdateCollection adds fields and changes settings. Searches continue to work during the change."""
 
     @_abc_1.abstractmethod
     def DeleteCollection(
