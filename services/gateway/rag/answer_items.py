@@ -86,7 +86,7 @@ def write_detail(answer: Answer) -> dict[str, Any]:
         "citations": [vars(citation) for citation in answer.citations],
         "passages": [vars(passage) for passage in answer.passages],
         "model": answer.model,
-        "unsupported": [vars(span) for span in answer.unsupported],
+        "unsupported": [{"start": one.start, "end": one.end} for one in answer.unsupported],
     }
 
 
