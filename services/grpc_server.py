@@ -5,14 +5,14 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from services import health, interceptor, reflection, telemetry
-from services.grpc_channel import MESSAGE_LIMITS
+from services.grpc_channel import MESSAGE_LIMIT, MESSAGE_LIMITS
 from services.interceptor import Authenticate
 from services.settings import CommonSettings
 
@@ -41,6 +41,8 @@ class ServiceSpec:
         components: returns whether each component of the service can do its work; health reports
             them as ``name/component``.
         reload: reads changed files again; called on SIGHUP.
+        max_request_bytes: limits of the messages of a request, by method; the limit of every other
+            method has the name "".
     """
 
     name: str
@@ -49,6 +51,12 @@ class ServiceSpec:
     authenticate: Authenticate = None
     components: Callable[[], Mapping[str, bool]] = dict
     reload: Callable[[], None] | None = None
+    max_request_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def request_limit(self, method: str) -> int:
+        """Return how many bytes a request message of a method may have."""
+        limits = self.max_request_bytes
+        return limits.get(method, limits.get("", MESSAGE_LIMIT))
 
 
 class Companion(Protocol):
@@ -70,17 +78,22 @@ class HandlerRegistry:
     and wrap the handler again for every call.
     """
 
-    def __init__(self, server: grpc.aio.Server, authenticate: Mapping[str, Authenticate]) -> None:
-        self._server, self._authenticate = server, authenticate
+    def __init__(self, server: grpc.aio.Server, specs: Mapping[str, ServiceSpec]) -> None:
+        self._server, self._specs = server, specs
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Do nothing: ``add_registered_method_handlers`` gets the same handlers."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Add the handlers of a service to the server, wrapped by ``interceptor``."""
-        authenticate = self._authenticate.get(service)
+        spec = self._specs.get(service)
         wrapped: Any = {
-            name: interceptor.wrap_handler(f"/{service}/{name}", handler, authenticate)
+            name: interceptor.wrap_handler(
+                f"/{service}/{name}",
+                handler,
+                spec.authenticate if spec else None,
+                spec.request_limit(name) if spec else MESSAGE_LIMIT,
+            )
             for name, handler in handlers.items()
         }
         generic = grpc.method_handlers_generic_handler(service, wrapped)
@@ -117,9 +130,7 @@ class Server:
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],
         )
-        registry: Any = HandlerRegistry(
-            self._server, {spec.name: spec.authenticate for spec in specs}
-        )
+        registry: Any = HandlerRegistry(self._server, {spec.name: spec for spec in specs})
         for spec in specs:
             spec.register(registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)

@@ -5,20 +5,22 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 
 from services import deadlines, error_details, telemetry
-from services.errors import Failure
+from services.errors import Failure, InvalidArgument
 
 log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str], None] | None
 
 
-def wrap_handler(method: str, handler: Any, authenticate: Authenticate = None) -> Any:
+def wrap_handler(
+    method: str, handler: Any, authenticate: Authenticate = None, max_request_bytes: int = 2**31
+) -> Any:
     """Return a handler that gives each call a deadline, returns its error, and measures it.
 
     Args:
@@ -27,6 +29,7 @@ def wrap_handler(method: str, handler: Any, authenticate: Authenticate = None) -
             comes from an async generator.
         authenticate: checks the ``authorization`` header of a call and raises a Failure to refuse
             it; None admits every caller.
+        max_request_bytes: a call with a larger request message fails before the message is parsed.
     """
     rpc = _Rpc(method, authenticate)
     if handler.response_streaming:
@@ -43,7 +46,46 @@ def wrap_handler(method: str, handler: Any, authenticate: Authenticate = None) -
             if handler.request_streaming
             else grpc.unary_unary_rpc_method_handler
         )
-    return make(wrapped, handler.request_deserializer, handler.response_serializer)
+    deserializer = _bounded(handler.request_deserializer, max_request_bytes)
+    return make(wrapped, deserializer, handler.response_serializer)
+
+
+class _TooLarge:
+    """Stands in for a request message that is too large to be parsed."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.failure = InvalidArgument(
+            "REQUEST_TOO_LARGE",
+            f"The request message has {size} bytes. Send at most {limit}.",
+            size=size,
+            limit=limit,
+        )
+
+
+def _bounded(deserialize: Any, limit: int) -> Any:
+    """Return a deserializer that does not parse too large messages.
+
+    A message of many empty elements takes a hundred times its size in memory, and seconds to parse.
+    """
+
+    def read(data: bytes) -> Any:
+        if len(data) > limit:
+            return _TooLarge(len(data), limit)
+        return deserialize(data) if deserialize else data
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    """Return a request message or a stream of them. Raise InvalidArgument for one too large."""
+    if isinstance(request, _TooLarge):
+        raise request.failure
+    return _checked_stream(request) if hasattr(request, "__aiter__") else request
+
+
+async def _checked_stream(requests: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
 
 
 def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
@@ -52,10 +94,10 @@ def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
         try:
             timeout = rpc.begin(context)
             if timeout is None:
-                response = await behaviour(request, context)
+                response = await behaviour(_checked(request), context)
             else:
                 async with asyncio.timeout(timeout):
-                    response = await behaviour(request, context)
+                    response = await behaviour(_checked(request), context)
         except BaseException as error:
             await rpc.abort(error, context, started)
             raise
@@ -73,7 +115,7 @@ def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
         try:
             async with (
                 asyncio.timeout(rpc.begin(context)),
-                contextlib.aclosing(behaviour(request, context)) as responses,
+                contextlib.aclosing(behaviour(_checked(request), context)) as responses,
             ):
                 async for response in responses:
                     await context.write(response)

@@ -65,7 +65,17 @@ from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
 from services.gateway.twins.servicer import TwinServicer
 from services.gateway.twins.store import TwinStore
+from services.grpc_channel import MESSAGE_LIMIT
 from services.grpc_server import ServiceSpec
+
+# A message of many empty elements is expensive to parse, so that each service reads only as much as
+# its largest useful request needs. See ``ServiceSpec.max_request_bytes``.
+MAX_REQUEST_BYTES = {
+    "Cache": {"": 8 * 2**20},
+    "Chat": {"": 4 * 2**20},
+    "Rag": {"": 8 * 2**20, "IngestDocuments": MESSAGE_LIMIT},
+    "Twin": {"": 24 * 2**20},
+}
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,7 @@ class Common:
             functools.partial(add, servicer),
             is_ready or self.is_ready,
             functools.partial(self.keys.authenticate, name.lower()),
+            max_request_bytes=MAX_REQUEST_BYTES[name],
         )
 
 

@@ -7,6 +7,7 @@ NAMES = (
     *("search", "recall", "filters", "hybrid", "rag"),
     *("embedder", "encodings", "overload"),
     *("cache", "latency", "verifier", "budget", "tenants", "twins"),
+    "largest_inputs",
 )
 
 

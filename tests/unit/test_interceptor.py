@@ -1,8 +1,9 @@
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -22,7 +23,11 @@ async def ready() -> bool:
 
 @asynccontextmanager
 async def served(
-    behaviour: Any, authenticate: Callable[[str], None] | None = None, *, stream: bool = False
+    behaviour: Any,
+    authenticate: Callable[[str], None] | None = None,
+    *,
+    stream: bool = False,
+    limits: Mapping[str, int] = MappingProxyType({}),
 ) -> AsyncIterator[tuple[Any, str]]:
     """Serve one method; yield its callable and its name."""
     service = f"test.Service{next(_numbers)}"
@@ -33,7 +38,7 @@ async def served(
     def register(server: Any) -> None:
         server.add_registered_method_handlers(service, {"Call": make(behaviour)})
 
-    spec = ServiceSpec(service, register, ready, authenticate)
+    spec = ServiceSpec(service, register, ready, authenticate, max_request_bytes=limits)
     async with (
         grpc_server.Server([spec], "127.0.0.1:0") as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
@@ -71,6 +76,42 @@ async def test_a_response_passes_and_is_counted() -> None:
     async with served(echo) as (call, method):
         assert await call(b"hello", timeout=10) == b"hello"
     assert count(method, "OK") == 1
+
+
+async def test_a_message_above_the_limit_of_its_method_is_refused() -> None:
+    for limits in ({"Call": 4}, {"": 4}, {"": 2, "Call": 4}):
+        async with served(echo, limits=limits) as (call, _):
+            assert await call(b"four") == b"four"
+            error = await error_of(call(b"fives"))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    info = error_details_pb2.ErrorInfo()
+    status: Any = rpc_status.from_call(cast(grpc.Call, error))
+    assert status.details[0].Unpack(info)
+    assert (info.reason, dict(info.metadata)) == ("REQUEST_TOO_LARGE", {"size": "5", "limit": "4"})
+
+
+async def test_a_stream_ends_at_a_message_above_the_limit() -> None:
+    received: list[bytes] = []
+
+    async def collect_all(requests: Any, context: Any) -> bytes:
+        async for request in requests:
+            received.append(request)
+        return b""
+
+    def register(server: Any) -> None:
+        handler: Any = grpc.stream_unary_rpc_method_handler(collect_all)
+        server.add_registered_method_handlers("test.Stream", {"Call": handler})
+
+    spec = ServiceSpec("test.Stream", register, ready, max_request_bytes={"": 4})
+    async with (
+        grpc_server.Server([spec], "127.0.0.1:0") as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        call: Any = channel.stream_unary("/test.Stream/Call")
+        assert await call(iter([b"one", b"two"])) == b""
+        error = await error_of(call(iter([b"three"])))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert received == [b"one", b"two"]
 
 
 async def test_a_failure_becomes_a_status_with_details() -> None:
