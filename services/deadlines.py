@@ -1,4 +1,4 @@
-"""The deadline of the current call, for everything that runs as a part of the call."""
+"""The deadline of the current call, which applies to everything that runs as part of the call."""
 
 import contextlib
 import contextvars
@@ -14,14 +14,14 @@ LONG_CALLS = (
     *("Calibrate", "CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream"),
     *("MeasureRecall", "TuneIndex", "ExportCollection", "ImportCollection"),
 )
-# A health Watch or a reflection stream may last as long as its caller likes.
+# A health Watch or a reflection stream may last as long as its caller wants.
 _UNLIMITED = ("/grpc.health.", "/grpc.reflection.")
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
 
 
 def default_timeout(method: str) -> float | None:
-    """Return the timeout in seconds of a call that brings no deadline; None means no limit.
+    """Return the timeout in seconds of a call that has no deadline; None means no limit.
 
     Args:
         method: full method name, for example ``/memetwin.search.v1.SearchService/Search``.
@@ -61,7 +61,7 @@ def time_left(margin: float = 0.01) -> float | None:
     """Return the timeout in seconds for an outgoing call, so that it ends before its caller's call.
 
     Args:
-        margin: seconds to keep for passing the response on.
+        margin: seconds to reserve for forwarding the response.
 
     Returns:
         The seconds until the deadline, less the margin; None outside of a call.

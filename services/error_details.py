@@ -17,8 +17,8 @@ from services.errors import DOMAIN, KINDS, Failure, InvalidArgument, Unavailable
 _KINDS_BY_CODE = {kind.code: kind for kind in KINDS}
 _KINDS_BY_NAME = {kind.code.name: kind for kind in KINDS}
 PUSHBACK = "grpc-retry-pushback-ms"
-# What gRPC itself says of a message over a channel's limit, with RESOURCE_EXHAUSTED. A retry sends
-# the same message again, so it cannot help.
+# gRPC's own message for a message over a channel's limit, sent with RESOURCE_EXHAUSTED. A retry
+# would send the same message, so it cannot help.
 _TOO_LARGE = "message larger than max"
 
 
@@ -77,9 +77,9 @@ def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
 
     Args:
         error: the error of the call.
-        peer: the name of the service. An error without our details (of a refused connection, of a
-            proxy) becomes UNAVAILABLE with this name in its metadata. If a message was too large,
-            it becomes INVALID_ARGUMENT.
+        peer: the name of the service. An error without our details, such as a refused connection or
+            a proxy's error, becomes UNAVAILABLE with this name in its metadata. If a message was
+            too large, it becomes INVALID_ARGUMENT.
     """
     status = rpc_status.from_call(cast(grpc.Call, error))
     if status is None and _TOO_LARGE in (error.details() or ""):
@@ -91,7 +91,7 @@ def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
     if status is None or error.code() not in _KINDS_BY_CODE:
         return Unavailable(
             "NEIGHBOUR_UNAVAILABLE",
-            f"The {peer} service does not answer; try again.",
+            f"The {peer} service does not answer. Try again.",
             retry_after=1.0,
             peer=peer,
         )

@@ -26,7 +26,7 @@ class Failure(Exception):
 
     Args:
         reason: UPPER_SNAKE code for programs (google.rpc.ErrorInfo.reason).
-        message: says to people what is wrong and what to do; it never contains secrets.
+        message: tells people what is wrong and what to do; it never contains secrets.
         field: path of the invalid request field, for example ``inputs[3].image``.
         retry_after: seconds after which a retry may succeed.
         metadata: the dynamic parts of the message, for programs.

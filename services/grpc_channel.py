@@ -9,9 +9,9 @@ MESSAGE_LIMITS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
 ]
-# gRPC retries a call that fails with UNAVAILABLE as long as the server has sent no response
-# headers; this includes streams (gRFC A6). The server may have executed the failed attempt, so that
-# a call can run more than once.
+# gRPC retries a call that fails with UNAVAILABLE if the server has not sent response headers. This
+# includes streams (gRFC A6). The server may have executed the failed attempt, so a call can run
+# more than once.
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [

@@ -63,19 +63,19 @@ class Companion(Protocol):
     """A server of another protocol in the same process, which stops together with this one."""
 
     def report_stopping(self) -> None:
-        """Report that the process is not ready any more. Everything is still served."""
+        """Report that the process is no longer ready. Calls are still served."""
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, let running calls end for ``grace`` seconds, and cut the others."""
+        """Refuse new calls, give running calls ``grace`` seconds to end, and cut off the rest."""
 
 
 class HandlerRegistry:
     """Stands in for a server where generated code registers a servicer; wraps each handler.
 
-    The server gets generic handlers only. For each handler that is registered by method, grpc.aio
-    keeps a task and waits for all of those tasks with every call: with the thirty methods of the
-    gateway that is a quarter of the cost of a call. A ``grpc.aio.ServerInterceptor`` would look up
-    and wrap the handler again for every call.
+    The server gets only generic handlers. For each method that is registered separately, grpc.aio
+    keeps a task, and every call wakes all of these tasks. With the gateway's thirty methods, that
+    is a quarter of the cost of a call. A ``grpc.aio.ServerInterceptor`` would look up and wrap the
+    handler again for every call.
     """
 
     def __init__(self, server: grpc.aio.Server, specs: Mapping[str, ServiceSpec]) -> None:

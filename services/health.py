@@ -1,7 +1,7 @@
 """Serves ``grpc.health.v1.Health`` (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
 
-The asyncio servicer of ``grpc_health`` lacks ``List`` and never ends a ``Watch``, which would delay
-every shutdown until its grace period is over.
+The asyncio servicer of ``grpc_health`` lacks ``List`` and never ends a ``Watch``. That would delay
+every shutdown until the end of its grace period.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             self._set(service, _Response.SERVING if serving else _Response.NOT_SERVING)
 
     def shut_down(self) -> None:
-        """Set every service to NOT_SERVING for good."""
+        """Set every service to NOT_SERVING permanently."""
         self._shutting_down = True
         for service in self._statuses:
             self._set(service, _Response.NOT_SERVING)
@@ -51,14 +51,15 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         if request.service not in self._statuses:
             raise NotFound(
                 "UNKNOWN_SERVICE",
-                f"This server has no service {request.service!r}. Call List for the names it has.",
+                f"This server has no service {request.service!r}. Call List for the names of its"
+                " services.",
                 field="service",
             )
         return _response(self._statuses[request.service])
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return the status of every service."""
-        # Older versions of grpc_health, which have no such message, do not register this method.
+        # Older versions of grpc_health do not have this message and do not register this method.
         messages: Any = health_pb2
         statuses = {name: _response(status) for name, status in self._statuses.items()}
         return messages.HealthListResponse(statuses=statuses)
@@ -69,7 +70,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         """Send the status of a service now and after each change, until the server stops."""
         last_status = None
         while not self._closed:
-            changed = self._changed  # taken before the status is read, so that no change is missed
+            changed = self._changed  # taken before the status is read, so no change is missed
             status = self._statuses.get(request.service, _Response.SERVICE_UNKNOWN)
             if status != last_status:
                 yield _response(status)

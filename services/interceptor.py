@@ -109,7 +109,8 @@ def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
 
 def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
     # The wrapper writes the responses itself. In a generator, a timeout around ``yield`` would
-    # cancel the task while gRPC's code runs, where nothing turns the cancellation into a status.
+    # cancel the task while gRPC's code runs, and nothing there turns the cancellation into a
+    # status.
     async def call(request: Any, context: Any) -> None:
         started = time.monotonic()
         try:
@@ -138,8 +139,8 @@ class _Rpc:
     def begin(self, context: Any) -> float | None:
         """Set the deadline of a call and authenticate its caller.
 
-        Return the timeout in seconds that the wrapper must enforce. It is None for a call that
-        brings a deadline of its own, because gRPC itself ends such a call.
+        Return the timeout in seconds that the wrapper must enforce. It is None for a call with its
+        own deadline, because gRPC itself ends such a call.
         """
         remaining = context.time_remaining()
         timeout = self._default_timeout if remaining is None else remaining

@@ -1,13 +1,13 @@
-"""Authenticates callers by API keys; a key decides the tenant and the rights of its caller.
+"""Authenticates callers by API keys. A key determines its caller's tenant and rights.
 
 The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects:
 
-- ``sha256``: the SHA-256 of the key in hexadecimal; the file never has the key itself.
+- ``sha256``: the SHA-256 of the key in hexadecimal. The file never contains the key itself.
 - ``tenant``: the tenant that the key belongs to.
 - ``rights``: a list of ``cache``, ``chat``, ``rag`` and ``twin``; a key without it has all rights.
-- ``max_error_rate``: the bound, in (0, 1), for calls with this key that name none themselves.
+- ``max_error_rate``: the bound, in (0, 1), for calls with this key that name no bound.
 
-Without a file nobody is authenticated, and callers name their tenant themselves.
+Without a file, callers are not authenticated and name their tenant themselves.
 """
 
 import contextvars
@@ -28,7 +28,7 @@ class Caller:
     """The owner of an API key.
 
     Attributes:
-        tenant: whom the key belongs to.
+        tenant: the tenant that the key belongs to.
         rights: what the key may be used for, of ``RIGHTS``.
         key_name: the first eight digits of the key's hash, for logs and records.
         max_error_rate: the bound for calls that name none, or None.
@@ -44,14 +44,14 @@ _caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller"
 
 
 class ApiKeys:
-    """The known keys, by the SHA-256 of each; without keys everybody has all rights."""
+    """The known keys, by their SHA-256. Without keys, every caller has all rights."""
 
     def __init__(self, callers: Mapping[str, Caller]) -> None:
         self._callers = callers
 
     @classmethod
     def load(cls, file: str) -> "ApiKeys":
-        """Read a file of keys; an empty name means that there are no keys.
+        """Read a file of keys. An empty name means that there are no keys.
 
         Raises:
             SettingError: the file cannot be read or is not valid.
@@ -77,7 +77,7 @@ class ApiKeys:
             authorization: the ``Authorization`` header: ``Bearer KEY``.
 
         Raises:
-            Unauthenticated: the header has no known key.
+            Unauthenticated: the header contains no known key.
             PermissionDenied: the key lacks the right.
         """
         if not self._callers:
@@ -87,7 +87,7 @@ class ApiKeys:
         if scheme.lower() != "bearer" or caller is None:
             raise Unauthenticated(
                 "UNKNOWN_API_KEY",
-                "The call has no valid API key; send the header Authorization: Bearer KEY.",
+                "The call has no valid API key. Send the header Authorization: Bearer KEY.",
             )
         if right not in caller.rights:
             raise PermissionDenied(
@@ -100,7 +100,7 @@ def current_tenant(requested: str) -> str:
     """Return the tenant of the current call: that of the key, or the requested one without keys.
 
     Raises:
-        PermissionDenied: the key belongs to another tenant than the requested one.
+        PermissionDenied: the key does not belong to the requested tenant.
     """
     caller = _caller.get()
     if caller is None:
@@ -108,7 +108,7 @@ def current_tenant(requested: str) -> str:
     if requested not in ("", caller.tenant):
         raise PermissionDenied(
             "OTHER_TENANT",
-            "This API key belongs to another tenant; leave the tenant empty.",
+            "This API key belongs to another tenant. Leave the tenant empty.",
             field="scope.tenant",
         )
     return caller.tenant

@@ -11,7 +11,7 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """Return JSON data as bytes; equal data gives equal bytes, whatever the order of its keys."""
+    """Return JSON data as bytes. Equal data gives equal bytes, regardless of the order of keys."""
     return _ENCODER.encode(value).encode()
 
 

@@ -1,7 +1,7 @@
 """The client of the embedder: texts and images in, arrays out.
 
-Every call ends by the deadline of the request it is part of, and raises the embedder's Failure, or
-Unavailable if the embedder is unreachable.
+Every call ends by the deadline of the request that it is part of. It raises the embedder's Failure,
+or Unavailable if the embedder is unreachable.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class EmbedderClient:
         return await self._embed(_text_inputs(texts), task=embedder_pb2.TASK_QUERY)
 
     async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
-        """Embed documents as unit vectors; with ``bulk`` interactive calls go first."""
+        """Embed documents as unit vectors. With ``bulk``, interactive calls have priority."""
         priority = embedder_pb2.PRIORITY_BULK if bulk else embedder_pb2.PRIORITY_INTERACTIVE
         return await self._embed(
             _text_inputs(texts), task=embedder_pb2.TASK_DOCUMENT, priority=priority
@@ -50,7 +50,7 @@ class EmbedderClient:
         )
 
     async def embed_text_as_image(self, text: str) -> Vectors | None:
-        """Embed a text with the image model, not normalised; None if that model reads no texts."""
+        """Embed a text with the image model, not normalised; None if it cannot read texts."""
         model = await self._image_model()
         if embedder_pb2.MODALITY_TEXT not in model.modalities:
             return None
@@ -59,12 +59,12 @@ class EmbedderClient:
     async def embed_with_usage(
         self, texts: Sequence[str], model: str, dimensions: int
     ) -> tuple[Vectors, int]:
-        """Embed texts with a named model, cut to ``dimensions``; return the token count too."""
+        """Embed texts with a named model, cut to ``dimensions``; also return the token count."""
         reply = await self._call_embed(_text_inputs(texts), model=model, dimensions=dimensions)
         return _vectors(reply, len(texts)), sum(reply.tokens)
 
     async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return how well each text answers a query, by a cross-encoder: float64 scores [n].
+        """Score with a cross-encoder how well each text answers a query: float64 scores [n].
 
         Raises:
             FailedPrecondition: the embedder serves no cross-encoder.
@@ -94,7 +94,7 @@ class EmbedderClient:
         if not model.ready:
             raise Unavailable(
                 "MODEL_LOADING",
-                "The embedder is still loading its text model; try again.",
+                "The embedder is still loading its text model. Try again.",
                 retry_after=1.0,
             )
         return TextModel(model.digest, model.dimensions, model.max_tokens)
@@ -114,7 +114,7 @@ class EmbedderClient:
                 return model
         raise Unavailable(
             "NO_PICTURE_MODEL",
-            "The embedder has no image model ready; try again.",
+            "The embedder has no image model ready. Try again.",
             field="image",
             retry_after=2.0,
         )

@@ -1,4 +1,4 @@
-"""What the clients of both services share: translating errors, and health checks."""
+"""The common parts of both services' clients: error translation and health checks."""
 
 import contextlib
 from collections.abc import AsyncIterator

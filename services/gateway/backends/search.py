@@ -1,6 +1,6 @@
 """The client of search: plain data in and out.
 
-Every call ends by the deadline of the request it is part of, and raises search's Failure, or
+Every call ends by the deadline of the request that it is part of. It raises search's Failure, or
 Unavailable if search is unreachable.
 """
 
@@ -33,7 +33,7 @@ class SearchClient:
         return await is_serving(self._channel, "memetwin.search.v1.SearchService")
 
     async def ensure(self, spec: CollectionSpec) -> None:
-        """Create a collection unless one of this name exists."""
+        """Create a collection unless one with this name exists."""
         collection = search_pb2.Collection(
             name=spec.name,
             dimensions=spec.dimensions,
@@ -71,7 +71,7 @@ class SearchClient:
                 await self._stub.UpdateCollection(request, timeout=deadlines.time_left())
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
-        """Write documents whose vectors the model ``digest`` computed: all or none of them.
+        """Write all or none of the documents, whose vectors the model ``digest`` computed.
 
         Raises:
             NotFound: the collection does not exist.
@@ -91,7 +91,7 @@ class SearchClient:
             await self.upsert(spec.name, documents, spec.model_digest)
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        """Delete documents by id; it is no error if one, or the collection, does not exist."""
+        """Delete documents by id; documents or collections that do not exist are ignored."""
         if not ids:
             return
         request = search_pb2.DeleteDocumentsRequest(
@@ -102,7 +102,7 @@ class SearchClient:
                 await self._stub.DeleteDocuments(request, timeout=deadlines.time_left())
 
     async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors, float32 [dimensions], of those documents that exist, by their ids."""
+        """Return the vectors, float32 [dimensions], of the documents that exist, by id."""
         if not ids:
             return {}
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids, return_vector=True)
@@ -114,7 +114,7 @@ class SearchClient:
         return {one.id: np.frombuffer(one.vector, "<f4") for one in reply.documents}
 
     async def missing(self, collection: str, ids: Sequence[str]) -> list[str]:
-        """Return the ids of those documents that do not exist."""
+        """Return the ids of the documents that do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
         try:
             async with rpc_errors("search"):

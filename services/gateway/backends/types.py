@@ -43,7 +43,7 @@ class CollectionSpec:
     Attributes:
         name: the collection's name.
         dimensions: length of its vectors.
-        model_digest: the model that computes its vectors; search rejects those of another.
+        model_digest: the model that computes its vectors; search rejects vectors of other models.
         fields: the type (number, tag or geo) of each declared field, by its name.
         metric: one of ``METRICS``.
         index_text: whether the documents' texts are indexed for text and hybrid queries.
@@ -80,7 +80,7 @@ class Query:
         tags: values that these tag fields must have, in addition to ``filter``.
         filter: a Filter message as the caller sent it, or None.
         with_text: whether hits carry their text and fields.
-        text: makes the query a hybrid one, by vector and by text; empty for the vector alone.
+        text: makes the query a hybrid of vector and text; empty for only the vector.
         depth: how many hits of each kind a hybrid query fuses.
         with_vector: whether hits carry their vectors.
         ef: how many candidates HNSW examines; 0 means the collection's own setting.
@@ -103,8 +103,8 @@ class Hit:
     """A document that a query matched.
 
     Attributes:
-        score: what hits are ranked by: the fused score of a hybrid query, else the similarity.
-        vector: float32 [dimensions] if the query asked for it.
+        score: ranks the hits: the fused score of a hybrid query, or the similarity of others.
+        vector: float32 [dimensions] if the query requested it.
     """
 
     id: str

@@ -98,7 +98,7 @@ class CacheAdmin:
         return [PurgeRecord(**record) for record in records], next_token
 
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
-        """Delete entries, from the store first: an entry that is not there is never served."""
+        """Delete entries, first from the store. An entry that is not there is never served."""
         await self._store.delete([entry.id for entry in entries])
         partition = await self._scopes.partition(scope)
         for digest in {entry.digest for entry in entries}:

@@ -1,4 +1,4 @@
-"""Finds the loosest bounds that keep a precision, on labelled pairs that a caller sends."""
+"""Finds the loosest bounds that reach a precision on a caller's labelled pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _REJECTED = -2.0  # below every bound
 
 @dataclass(frozen=True)
 class CalibratedBound:
-    """A bound, and its performance on pairs that did not choose it.
+    """A bound, and its performance on pairs that it was not chosen on.
 
     Attributes:
         bound: minimum score to serve at; None if no bound reaches the precision.
         precision: share of the served pairs that ask the same.
-        recall: share of the pairs that ask the same which are served.
+        recall: share served of the pairs that ask the same.
         curve: bounds with their precisions and hit ratios.
     """
 
@@ -124,7 +124,7 @@ def _curve(scores: NDArray[Any], same: NDArray[Any]) -> list[tuple[float, float,
 
 
 def lowest_bound(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float | None:
-    """Return the lowest bound on the scores at which the precision holds, or None."""
+    """Return the lowest bound on the scores that reaches the precision, or None."""
     bounds, served, correct = served_at(scores, same)
     reached = np.flatnonzero((correct >= precision * served) & (bounds > _REJECTED))
     return float(bounds[reached[-1]]) if len(reached) else None
@@ -133,7 +133,7 @@ def lowest_bound(scores: NDArray[Any], same: NDArray[Any], precision: float) -> 
 def served_at(
     scores: NDArray[Any], same: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return the distinct scores, falling, and the pairs that each would serve as a bound.
+    """Return the distinct scores in falling order, and how many pairs each would serve as a bound.
 
     Returns:
         The bounds, how many pairs each serves, and how many of those ask the same.
@@ -161,7 +161,7 @@ def _validate(
     if any({pair.same for pair in half} != {True, False} for half in halves):
         raise InvalidArgument(
             "TOO_FEW_PAIRS",
-            "There are too few pairs of one label. Send more of both: one half chooses the bound"
-            " and the other measures it.",
+            "There are too few pairs with one of the labels. Send more of both: the bound is"
+            " chosen on one half and measured on the other.",
             field="pairs",
         )

@@ -5,8 +5,8 @@ L. Cherkasova, HP Laboratories TR HPL-98-69R1, 1998: the priority of an entry is
 so new and recently used entries rank above entries whose hits are long past. The entry with the
 lowest priority is evicted first. Entries that are expensive, popular or small stay.
 
-Keys, under the prefix that every script gets. They keep the names of the first version, so that
-live data survives an update:
+Keys, under the prefix that every script gets. They keep the names of the first version, so existing
+data remains readable:
 
 - ``worth``     sorted set of entry ids by GDSF priority
 - ``weights``   hash by entry id: bytes, cost, hits, partition and model digest
@@ -24,7 +24,7 @@ _OVERHEAD = 2_700
 # A prompt token costs about a quarter of a completion token.
 _PROMPT_TOKEN_COST = 0.25
 _BYTES_PER_TOKEN = 4
-# A script deletes at most this many entries, because Redis serves no other command meanwhile.
+# A script deletes at most this many entries, because Redis runs no other command meanwhile.
 BATCH_SIZE = 500
 
 _COMMON = """
@@ -79,7 +79,7 @@ return redis.call('INCRBY', prefix .. 'bytes', ARGV[7] - (old and old[1] or 0))
 # Arguments: ids.
 DELETE = _COMMON + "for _, id in ipairs(ARGV) do delete(id) end"
 
-# Arguments: ids, each followed by its new hits.
+# Arguments: ids, each followed by its number of new hits.
 RECORD_HITS = (
     _COMMON
     + """
@@ -118,7 +118,7 @@ return count
 
 
 def estimate_bytes(record: bytes, vector: str) -> int:
-    """Return about how many bytes of Redis an entry takes: its record, and its vector in search.
+    """Estimate the bytes that an entry takes in Redis: its record, and its vector in search.
 
     ``vector`` is base64 of float16. Search holds the vector twice, as float32.
     """

@@ -7,9 +7,9 @@ from services.gateway.backends.types import Query, Vectors
 COLLECTIONS_PER_MODEL = 32
 # The nearest entry may contradict the question, so the next nearest are candidates too.
 SIMILARITY_CANDIDATES = 4
-# Under an error budget the answers around the nearest one count for or against it.
+# Under an error budget, the answers near the nearest one count for or against it.
 BUDGET_CANDIDATES = 8
-# A small `ef` finds the near prompts that may answer: `tests/bench/latency.py` shows it.
+# A small `ef` suffices to find the near prompts, as `tests/bench/latency.py` shows.
 EF = 64
 FIELDS = {"partition": "tag", "fingerprint": "tag"}
 

@@ -22,7 +22,7 @@ def distinct_texts(pairs: Iterable[LabelledPair]) -> list[str]:
 def split_in_halves(
     pairs: Sequence[LabelledPair],
 ) -> tuple[list[LabelledPair], list[LabelledPair]]:
-    """Split pairs in two halves; connected questions stay together.
+    """Split pairs into two halves; connected questions stay together.
 
     A hash of the component's representative chooses the half, so the split is the same everywhere.
     """

@@ -1,4 +1,4 @@
-"""Partition names and entry ids: keyed hashes of scopes, which nobody can guess or forge.
+"""Partition names and entry ids: keyed hashes of scopes, which no caller can guess or forge.
 
 Redis key, under the prefix of the settings: ``gateway:secret`` holds the 32 random bytes that key
 the hashes. The first replica that needs the secret creates it.

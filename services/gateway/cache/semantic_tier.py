@@ -15,8 +15,8 @@ from services.gateway.cache.types import Bound, Decision, Entry, Request
 from services.gateway.cache.verifier.model import probability_from_cosine
 
 # The prompts of one conversation are near each other because of the messages before them: "And on
-# my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words, and
-# this probability.
+# my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words and at
+# least this probability.
 CONVERSATION_MIN_PROBABILITY = 0.8
 
 
@@ -92,7 +92,7 @@ class SemanticTier:
     async def _explain_miss(
         self, request: Request, vectors: Vectors | None, bound: Bound
     ) -> Decision:
-        """Explain by the nearest prompt of any context why no entry of this context may answer."""
+        """Explain why no entry of this context may answer, by the nearest prompt of any context."""
         hits = await self._nearest_in_scope(request, vectors) if vectors else []
         entry = await self._read(hits[0].id) if hits else None
         if entry is None:

@@ -1,7 +1,7 @@
 """The semantic cache: an exact tier in Redis, and a semantic tier in a search collection.
 
-No lookup crosses a scope. A keyed hash of tenant, user and namespace, the partition, is part of
-every entry id and a condition of every semantic query. The same holds for the fingerprint of the
+A lookup never crosses a scope. A keyed hash of tenant, user and namespace, the partition, is part
+of every entry id and a condition of every semantic query. The same holds for the fingerprint of the
 context (model, parameters, system prompt, tools, response format, history).
 """
 

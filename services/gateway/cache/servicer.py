@@ -1,4 +1,4 @@
-"""CacheService over gRPC: it reads messages, calls the cache and writes messages."""
+"""CacheService over gRPC: reads messages, calls the cache and writes messages."""
 
 import time
 from collections.abc import AsyncIterator
@@ -101,7 +101,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     async def PurgeEntries(
         self, request: cache_pb2.PurgeEntriesRequest, context: Any
     ) -> cache_pb2.PurgeEntriesResponse:
-        """Count the entries that meet a filter, or delete them."""
+        """Count the entries that match a filter, or delete them."""
         purge = messages.purge_request_from_message(request)
         count, sample = await self._admin.purge(messages.scope_from_message(request.scope), purge)
         return cache_pb2.PurgeEntriesResponse(
@@ -132,7 +132,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     async def Calibrate(
         self, request_iterator: AsyncIterator[cache_pb2.CalibrateRequest], context: Any
     ) -> cache_pb2.CalibrateResponse:
-        """Find the bounds that keep a precision."""
+        """Find the bounds that reach a precision."""
         pairs, precision = [], 0.0
         async for request in request_iterator:
             precision = precision or request.precision

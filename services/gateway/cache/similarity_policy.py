@@ -50,7 +50,7 @@ class SimilarityPolicy:
         return Decision("semantic", entry, similarity, probability)
 
     def is_near_enough(self, similarity: float, probability: float, bound: Bound) -> bool:
-        """Return whether a similarity, or the probability from it, meets a bound."""
+        """Return whether a similarity, or the probability derived from it, meets a bound."""
         if bound.max_error_rate is not None:
             return 1 - probability <= bound.max_error_rate
         if bound.min_similarity is not None:

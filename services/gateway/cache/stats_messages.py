@@ -64,7 +64,7 @@ def _saved_usage(counts: Counts) -> cache_pb2.Usage:
 
 
 def _latencies(counts: Counts, *, buckets: bool) -> list[cache_pb2.Latency]:
-    """Write the latency of every kind that occurred, with its histogram if asked for."""
+    """Write the latency of every kind that occurred, with its histogram if requested."""
     latencies = []
     for kind in (kind for kind in KINDS if round(counts.get(kind, 0))):
         histogram = [

@@ -89,7 +89,7 @@ class Entry:
         usage: tokens that the response used, by kind.
         detail: plain data that belongs to the response.
         vector: the prompt's packed unit vector, see ``vectors.pack``.
-        digest: digest of the model that made ``vector``.
+        digest: digest of the model that computed ``vector``.
         seconds: how long it took to generate the response.
     """
 

@@ -70,7 +70,7 @@ class UsageRecorder:
             self._task = asyncio.create_task(self._flush_periodically())
 
     async def record_feedback(self, scope: Scope, *, correct: bool) -> None:
-        """Count that a caller judged an answer."""
+        """Count a caller's judgement of an answer."""
         counts = {"right" if correct else "wrong": 1}
         for whole_tenant in (False, True):
             partition = await self._partition(scope, whole_tenant)

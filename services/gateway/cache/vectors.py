@@ -18,7 +18,7 @@ def from_caller(vector: NDArray[np.float32], digest: str) -> Vectors:
 
     Args:
         vector: float32 [dimensions].
-        digest: digest of the model that made the vector.
+        digest: digest of the model that computed the vector.
 
     Raises:
         InvalidArgument: the vector or the digest is empty, or the digest is malformed.

@@ -66,7 +66,7 @@ def _context(body: Json, messages: list[Json]) -> Context:
         if name not in _NOT_PARAMETERS and value is not None
     }
     if extras := _extras(messages[-1]):
-        parameters["messages"] = extras  # no field of the body has this name here
+        parameters["messages"] = extras  # not a field name of the body
     # The system messages before the conversation. Later ones keep their place in the history.
     system = list(takewhile(_is_system, messages))
     return Context(

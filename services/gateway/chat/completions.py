@@ -1,4 +1,4 @@
-"""Completions and their chunks: joined, cut and judged, as OpenAI's API has them."""
+"""Joins chunks into completions, cuts completions into chunks, and checks both (OpenAI's API)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -24,9 +24,9 @@ def is_text_delta(chunk: Json) -> bool:
 
 
 def join(chunks: Sequence[Json]) -> Json | None:
-    """Return the completion that a stream of chunks makes up.
+    """Return the completion that a stream of chunks amounts to.
 
-    Returns None for a stream without a finish reason, or that is more than one choice of text.
+    Returns None for a stream without a finish reason, or with more than one choice of text.
     """
     reasons = [
         choice.get("finish_reason") for chunk in chunks for choice in chunk.get("choices") or []

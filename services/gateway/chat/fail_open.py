@@ -88,8 +88,8 @@ class FailOpenCache:
             request: what the completion answers.
             completion: the completion.
             pieces: the texts of the chunks in which the completion was streamed, if it was.
-            purge_count: of the scope before the completion was requested. A completion is not
-                stored if that is unknown, or if the scope has been purged since.
+            purge_count: the scope's purge count before the completion was requested. A completion
+                is not stored if that is unknown, or if the scope has been purged since.
             seconds: how long the language model took.
         """
         if (
@@ -114,6 +114,6 @@ class FailOpenCache:
 
 
 def _usable(decision: Decision) -> Decision | None:
-    """Return the decision unless its entry was stored by another service than the chat."""
+    """Return the decision, unless a service other than the chat stored its entry."""
     has_completion = decision.entry is None or "completion" in decision.entry.detail
     return decision if has_completion else None

@@ -1,4 +1,4 @@
-"""Chat completions through the cache: the story reads top to bottom in ``ChatService.complete``."""
+"""Chat completions through the cache; ``ChatService.complete`` reads from top to bottom."""
 
 import secrets
 import time
@@ -22,12 +22,12 @@ MAX_ATTEMPTS = 3
 
 @dataclass
 class ChatAnswer:
-    """An answer under way.
+    """An answer in progress.
 
     Attributes:
-        request: what is answered.
+        request: the request to answer.
         decision: what the cache decided.
-        items: what makes up the answer: any number of ``{"chunk": …}``, then ``{"done": …,
+        items: the parts of the answer: any number of ``{"chunk": …}``, then ``{"done": …,
             "pieces": […]}`` with the completion and the texts of its chunks. The completion of a
             stream that is more than text is ``{}``.
     """
@@ -60,13 +60,13 @@ class ChatAnswer:
 
 
 class ChatService:
-    """Answers chat requests from the cache, or else by the language model.
+    """Answers chat requests from the cache or with the language model.
 
     Args:
         cache: looks up and stores completions.
         usage: records every lookup.
-        language_model: answers what the cache does not.
-        singleflight: lets concurrent equal requests share one call of the language model.
+        language_model: answers the requests that the cache does not.
+        singleflight: lets concurrent equal requests share one call to the language model.
         shadow_sampler: checks a sample of the hits.
         max_temperature: sampling temperature above which a request bypasses the cache.
     """
@@ -118,23 +118,23 @@ class ChatService:
             return _from_entry(decision.entry)
         if decision.kind == "bypass" or controls.no_store:
             return self._generate(request)
-        if controls.no_cache:  # a call of its own, stored even if its caller leaves
+        if controls.no_cache:  # a separate call, stored even if its caller leaves
             name = secrets.token_hex(8)
             return self._singleflight.do(name, lambda: self._generate_and_store(request)).follow()
         return self._share(request)
 
     def _refresh(self, request: ChatRequest, entry: Entry) -> None:
-        """Have one of all replicas replace a stale entry; nobody waits for it."""
+        """Replace a stale entry in the background, on one of the replicas."""
         self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
 
     async def close(self) -> None:
-        """Cancel the calls that are under way."""
+        """Cancel the calls in progress."""
         await self._singleflight.close()
 
     async def _share(self, request: ChatRequest) -> AsyncIterator[Item]:
         """Follow the one call that concurrent equal requests share.
 
-        If the leader is lost, a caller that was sent nothing follows the next leader.
+        If the leader is lost, a caller that has received nothing follows the next leader.
         """
         name = await self._cache.key(request)
         for attempt in range(MAX_ATTEMPTS):
@@ -155,7 +155,7 @@ class ChatService:
                 return
 
     async def _lead(self, request: ChatRequest) -> AsyncIterator[Item]:
-        """Answer for all followers; an earlier leader may just have stored the answer."""
+        """Answer for all followers, unless an earlier leader has already stored the answer."""
         decision = await self._cache.lookup_exact(request)
         items = _from_entry(decision.entry) if decision.entry else self._generate_and_store(request)
         async for item in items:
@@ -185,7 +185,7 @@ class ChatService:
             return
         chunks: list[Json] = []
         body = request.body
-        if request.cache_request:  # followers and later callers may want the usage
+        if request.cache_request:  # followers and later callers may need the usage
             body = {**body, "stream_options": {"include_usage": True}}
         async for chunk in self._language_model.stream(body):
             chunks.append(chunk)

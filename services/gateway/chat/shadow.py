@@ -1,6 +1,6 @@
 """Shadow requests: a sample of the semantic hits is also answered by the language model.
 
-The comparison of both answers teaches the cache's error budget. No caller waits for it.
+The comparison of both answers teaches the cache's error budget. No caller waits for the comparison.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class ShadowSampler:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Cancel the shadow requests that are under way."""
+        """Cancel the shadow requests in progress."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

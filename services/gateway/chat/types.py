@@ -1,4 +1,4 @@
-"""The chat's plain data: a request as OpenAI's API has it, and what its caller wants cached."""
+"""The chat's plain data: a request of OpenAI's API, and how its caller wants it cached."""
 
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ class ChatRequest:
 
     Attributes:
         body: the request as OpenAI's API has it.
-        cache_request: what the cache is asked for; None if the request bypasses the cache.
+        cache_request: the request to the cache; None if the request bypasses the cache.
         controls: how the caller wants the cache to be used.
     """
 

@@ -1,6 +1,6 @@
-"""Joins requests that arrive while a call is under way into one batch for the next call.
+"""Combines requests that arrive while a call is in progress into one batch for the next call.
 
-One caller alone waits for one call. Many callers share the cost of each call, and no caller waits
+A single caller waits for one call. Many callers share the cost of each call, and no caller waits
 for a timer.
 """
 
@@ -14,7 +14,7 @@ from services.errors import Aborted, Overloaded, Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# These failures say nothing about an item, so they end the whole batch.
+# These failures are not about an item, so they end the whole batch.
 _BATCH_FAILURES = (Aborted, Overloaded, Unavailable)
 
 
@@ -30,11 +30,11 @@ class CoalescingBatcher(Generic[Item, Result]):
     Args:
         call: sends one batch and returns one result per item, in order.
         max_weight: largest total weight of a batch. A single request may exceed it.
-        max_concurrent: largest number of calls under way at once.
+        max_concurrent: largest number of concurrent calls.
         weigh: returns the weight of an item; every item weighs 1 by default.
 
-    Aborted, Overloaded and Unavailable fail every request of a batch. After any other failure the
-    batcher sends each request alone, so that one caller's bad item fails that caller only.
+    Aborted, Overloaded and Unavailable fail every request of a batch. After any other failure, the
+    batcher sends each request separately, so one caller's bad item fails only that caller.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CoalescingBatcher(Generic[Item, Result]):
         return await request.results
 
     def close(self) -> None:
-        """Cancel the calls under way and every request that still waits."""
+        """Cancel the calls in progress and every waiting request."""
         for task in self._tasks:
             task.cancel()
         for request in self._queue:

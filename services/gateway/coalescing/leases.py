@@ -1,4 +1,4 @@
-"""Leases in Redis: which replica does a piece of work, and the items it has published so far.
+"""Leases in Redis: which replica does a piece of work, and the items that it has published so far.
 
 Keys, under the prefix of the settings: ``lease:<name>`` holds the leader's fencing token until the
 leader releases it or stops renewing it. ``flight:<name>`` is a Redis stream of the published items,
@@ -37,7 +37,7 @@ return redis.call('DEL', KEYS[1])
 
 @dataclass(frozen=True)
 class Published:
-    """What a read of the published items returns.
+    """The result of reading the published items.
 
     Attributes:
         items: pairs of the publisher's token and its item, in order.
@@ -57,7 +57,7 @@ class LeaseStore:
 
     Args:
         redis: the client.
-        prefix: what every key begins with.
+        prefix: the prefix of every key.
         seconds: how long a lease lasts after it was acquired or renewed.
     """
 

@@ -1,6 +1,6 @@
 """Singleflight: concurrent callers of the same work, on all replicas, share one execution.
 
-As golang.org/x/sync/singleflight, but for work that yields items, and across processes. In a
+Like golang.org/x/sync/singleflight, but for work that yields items, and across processes. In a
 process, callers share a ``SharedCall``. Across processes, the replica that holds the lease is the
 leader: it does the work and publishes each item to Redis. The others are followers, which replay
 the published items. A leader that dies loses its lease, and a follower takes over. Without Redis
@@ -37,7 +37,7 @@ class SharedCall:
 
     @property
     def has_items(self) -> bool:
-        """Return whether any follower may have been given an item."""
+        """Return whether any follower may have received an item."""
         return bool(self._items)
 
     def add(self, item: Item) -> None:
@@ -72,7 +72,7 @@ class SharedCall:
 
 
 class Singleflight:
-    """The work under way in this process, by name."""
+    """The work in progress in this process, by name."""
 
     def __init__(self, leases: LeaseStore) -> None:
         self._leases = leases
@@ -83,9 +83,9 @@ class Singleflight:
         """Return the call of this name, and start it if there is none.
 
         Args:
-            name: what identifies the work on all replicas.
-            work: yields items, the last of which has ``done``. It may go on after that; until it
-                returns, nobody else starts the work of this name.
+            name: identifies the work on all replicas.
+            work: yields items, the last of which has ``done``. It may continue after that. Until it
+                returns, nobody else starts work with this name.
         """
         call = self._calls.get(name)
         if call is None:
@@ -96,7 +96,7 @@ class Singleflight:
         return call
 
     async def close(self) -> None:
-        """Cancel all work; other replicas take it over."""
+        """Cancel all work. Other replicas take it over."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -132,7 +132,10 @@ class Singleflight:
             return
 
     async def _lead(self, name: str, token: str, call: SharedCall, work: Work) -> None:
-        """Do the work and publish its items; without a token this process works for itself."""
+        """Do the work and publish its items.
+
+        Without a token, this process works only for itself.
+        """
         renewing = asyncio.create_task(self._renew(name, token))
         try:
             async for item in work():
@@ -183,6 +186,6 @@ class Singleflight:
 def _leader_lost() -> Aborted:
     return Aborted(
         "LEADER_LOST",
-        "The replica that was writing this answer is gone; send the request again.",
+        "The replica that was writing this answer is gone. Send the request again.",
         retry_after=0.1,
     )

@@ -9,11 +9,11 @@ CACHE_HEADER = {
 
 
 def cache_headers(kind: str, age: float | None) -> dict[str, str]:
-    """Return the headers that say what the cache did.
+    """Return the headers that report the cache's decision.
 
     Args:
         kind: the kind of the cache's decision.
-        age: seconds since the served entry was stored; None if none was served.
+        age: seconds since the served entry was stored; None if no entry was served.
     """
     headers = {"X-Memetwin-Cache": CACHE_HEADER[kind]}
     if age is not None:

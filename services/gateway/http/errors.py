@@ -19,7 +19,7 @@ _STATUS = {
     "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "ALREADY_EXISTS": 409, "ABORTED": 409,
     "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
-# Reasons whose HTTP status says more than that of their code.
+# Reasons with a more specific HTTP status than that of their code.
 _STATUS_OF_REASON = {"BODY_TOO_LARGE": 413}
 _OPENAI_TYPES = {
     401: "authentication_error",
@@ -44,7 +44,7 @@ def error_response(failure: Failure) -> Response:
 def openai_error_response(failure: Failure) -> Response:
     """Return the response for a failure, in the shape of OpenAI's API.
 
-    A refusal of the language model server keeps its own status.
+    An error of the language model server keeps its own status.
     """
     upstream = upstream_error(failure)
     status = upstream.status if upstream else _status(failure)
@@ -54,11 +54,11 @@ def openai_error_response(failure: Failure) -> Response:
 def openai_error(failure: Failure, status: int | None = None) -> dict[str, Any]:
     """Return a failure in the shape of OpenAI's API.
 
-    A refusal of the language model server keeps its own message, type, parameter and code.
+    An error of the language model server keeps its own message, type, parameter and code.
 
     Args:
         failure: the failure.
-        status: the HTTP status that decides the type; None for that of the failure.
+        status: the HTTP status that determines the type; None for the failure's own.
     """
     upstream = upstream_error(failure)
     if upstream:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 # Seconds to wait for the first event before the headers are sent. A failure within this time still
-# gets an HTTP status of its own.
+# gets its own HTTP status.
 FIRST_EVENT_WAIT = 1.0
 # A line that starts with a colon is a comment (WHATWG HTML, section 9.2.6).
 KEEPALIVE = ": keep-alive\n\n"

@@ -25,7 +25,7 @@ _FRAMING = frozenset({"transfer-encoding", "content-length"})
 class LanguageModelClient:
     """Sends chat completions to an OpenAI-compatible server.
 
-    It follows redirects and retries nothing. A request may take until the deadline of the call that
+    It follows redirects and does not retry. A request may take until the deadline of the call that
     it is part of.
 
     Args:
@@ -57,7 +57,7 @@ class LanguageModelClient:
         if not self._base_url:
             raise FailedPrecondition(
                 "NO_LANGUAGE_MODEL",
-                "No language model is configured; set MEMETWIN_LLM_BASE_URL.",
+                "No language model is configured. Set MEMETWIN_LLM_BASE_URL.",
             )
 
     def model(self, requested: str) -> str:
@@ -103,7 +103,7 @@ class LanguageModelClient:
             raise unavailable()
 
     async def models(self) -> list[Json]:
-        """Return the models that the server lists, or none if there is no server.
+        """Return the models that the server lists, or nothing if there is no server.
 
         Raises:
             Failure: the server refuses the request; see ``errors.refused``.
@@ -140,8 +140,9 @@ class LanguageModelClient:
 async def _event_data(response: httpx.Response) -> AsyncIterator[bytes]:
     """Yield the data of each server-sent event (WHATWG HTML, section 9.2.6).
 
-    These servers send one ``data`` line per event. Lines end with LF or CRLF:
-    ``httpx.Response.aiter_lines`` also splits at U+2028 and the like, which JSON strings may hold.
+    These servers send one ``data`` line per event. Lines end with LF or CRLF.
+    ``httpx.Response.aiter_lines`` would also split at characters such as U+2028, which JSON strings
+    may contain.
     """
     rest = bytearray()
     async for part in response.aiter_bytes():
@@ -168,7 +169,7 @@ async def _answer(response: httpx.Response) -> Json:
 
 
 async def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    """Return a body up to about ``limit`` bytes, and whether that is the whole body."""
+    """Return a body up to about ``limit`` bytes, and whether it is complete."""
     data = bytearray()
     async for part in response.aiter_bytes():
         data += part

@@ -1,7 +1,7 @@
-"""Failures of the language model server, as failures of ours.
+"""Converts failures of the language model server to our failures.
 
-A refusal keeps the server's own HTTP status and error fields in its metadata, so that a caller of
-OpenAI's API sees them wherever the failure is raised: in this process or on another replica.
+The failure keeps the server's HTTP status and error fields in its metadata. Callers of OpenAI's API
+therefore see them even if another replica raises the failure.
 """
 
 import logging
@@ -22,8 +22,8 @@ _KINDS: dict[int, type[Failure]] = {
     422: InvalidArgument,
     429: Overloaded,
 }
-# The fields of an error and the bytes of each that callers get. All travel in gRPC trailers, of
-# which clients accept 8 KiB by default.
+# The error fields that callers get, and the maximum bytes of each. They are sent in gRPC trailers.
+# By default, clients accept 8 KiB of trailers.
 _FIELDS = {"message": 2048, "type": 128, "param": 128, "code": 128}
 _LOGGED_BYTES = 1024
 # Bytes of an error response that are read.
@@ -34,7 +34,7 @@ _SERVER_ERROR = 500
 
 @dataclass(frozen=True)
 class UpstreamError:
-    """What the language model server answered: its HTTP status and OpenAI's error fields."""
+    """The language model server's error: its HTTP status and OpenAI's error fields."""
 
     status: int
     message: str = ""
@@ -49,7 +49,7 @@ def refused(status: int, body: bytes, retry_after: str = "") -> Failure:
     Args:
         status: the HTTP status of the response.
         body: the response's body; only the fields of an OpenAI error are passed on.
-        retry_after: the ``Retry-After`` header. Only the form in seconds is used.
+        retry_after: the ``Retry-After`` header. Only the form in seconds is supported.
     """
     log.warning(
         "language model server refused a request",
@@ -68,7 +68,7 @@ def refused(status: int, body: bytes, retry_after: str = "") -> Failure:
 
 
 def upstream_error(failure: Failure) -> UpstreamError | None:
-    """Return what the language model server answered, or None for any other failure."""
+    """Return the language model server's error, or None for any other failure."""
     if failure.reason != REFUSED or "status" not in failure.metadata:
         return None
     fields = {name: failure.metadata.get(f"upstream_{name}") for name in _FIELDS}
@@ -77,10 +77,10 @@ def upstream_error(failure: Failure) -> UpstreamError | None:
 
 
 def unavailable() -> Unavailable:
-    """Return the failure for a server that does not answer, or whose answer breaks off."""
+    """Return the failure for a server that does not answer, or whose answer is cut off."""
     return Unavailable(
         UNAVAILABLE,
-        "The language model server did not answer, or its answer broke off. Try again.",
+        "The language model server did not answer, or its answer was cut off. Try again.",
         retry_after=2.0,
     )
 

@@ -1,7 +1,7 @@
 """The plain data that OpenAI-compatible servers exchange, and readers of it.
 
 A completion is the whole reply to a request, a chunk is one event of a stream
-(https://platform.openai.com/docs/api-reference/chat). The readers accept both where they can.
+(https://platform.openai.com/docs/api-reference/chat). Most readers accept both.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def finish_reason(reply: Json) -> str:
 
 
 def token_usage(reply: Json) -> dict[str, int]:
-    """Return the tokens of the prompt and of the completion, as far as the server reports them."""
+    """Return the tokens of the prompt and of the completion, if the server reports them."""
     counts = reply.get("usage") or {}
     names = ("prompt_tokens", "completion_tokens")
     return {name: int(counts[name]) for name in names if counts.get(name) is not None}

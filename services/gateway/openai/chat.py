@@ -61,7 +61,8 @@ async def _events(chunks: AsyncIterator[Json]) -> AsyncIterator[str]:
 
 
 def _failure_event(failure: Failure) -> str:
-    # The request was valid, since the stream has begun: whatever ends it is the server's error.
+    # The stream has begun, so the request was valid. Whatever ends the stream is the server's
+    # error.
     return _event(openai_error(failure, 503))
 
 

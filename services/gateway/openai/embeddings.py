@@ -47,7 +47,10 @@ class EmbeddingRoutes:
 
 
 def read_inputs(body: Json) -> list[str]:
-    """Return the texts to embed. Raises InvalidArgument for none, too many or an empty one."""
+    """Return the texts to embed.
+
+    Raises InvalidArgument if there are none or too many, or if one is empty.
+    """
     value = body.get("input")
     texts = [value] if isinstance(value, str) else value
     if (
@@ -64,7 +67,7 @@ def read_inputs(body: Json) -> list[str]:
 
 
 def read_dimensions(body: Json) -> int:
-    """Return how many dimensions are requested, 0 for all. Raises InvalidArgument."""
+    """Return the requested number of dimensions, or 0 for all. Raises InvalidArgument."""
     dimensions = body.get("dimensions") or 0
     if not isinstance(dimensions, int) or dimensions < 0:
         raise InvalidArgument(
@@ -74,7 +77,7 @@ def read_dimensions(body: Json) -> int:
 
 
 def encode(vector: Any, *, as_base64: bool) -> str | list[float]:
-    """Return a float vector as OpenAI's API has it: a list, or base64 of little-endian float32."""
+    """Return a float vector in OpenAI's format: a list, or base64 of little-endian float32."""
     if as_base64:
         return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
     numbers: list[float] = vector.tolist()

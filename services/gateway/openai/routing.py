@@ -1,4 +1,4 @@
-"""What the routes of OpenAI's API share: their deadline, and failures in OpenAI's shape."""
+"""The common parts of OpenAI's routes: their deadline, and failures in OpenAI's shape."""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +14,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def openai_route(path: str, handler: Handler, method: str) -> Route:
-    """Return a route whose failures are answered in the shape of OpenAI's API."""
+    """Return a route that reports failures in the shape of OpenAI's API."""
 
     async def endpoint(request: Request) -> Response:
         try:

@@ -47,7 +47,7 @@ class CalibrationReport:
 
 
 class Abstention:
-    """Decides on refusals by calibrations; ``min_score`` holds for collections without one."""
+    """Decides on refusals by calibrations. ``min_score`` applies to collections without one."""
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ def halves(scores: Sequence[float]) -> tuple[Scores, Scores]:
 def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
     """Return the threshold with the smallest sum of both error rates.
 
-    Of several such thresholds, return the median.
+    If there are several, return their median.
     """
     values = np.unique(np.concatenate([answerable, unanswerable]))
     cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values

@@ -74,7 +74,10 @@ def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
 
 
 def _statements(text: str) -> list[Span]:
-    """Return the sentences of an answer; marks after a full stop belong to that sentence."""
+    """Return the sentences of an answer.
+
+    Marks after a full stop belong to the sentence before them.
+    """
     spans: list[Span] = []
     for span in sentences(text):
         start = span.start

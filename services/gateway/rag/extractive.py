@@ -54,7 +54,7 @@ class ExtractiveWriter:
 
 
 def _candidates(passages: Sequence[Passage]) -> Iterator[tuple[Passage, Span]]:
-    """Yield the sentences of passages; of sentences with the same words only the first."""
+    """Yield the sentences of passages, without repetitions of the same words."""
     known: set[str] = set()
     for passage in passages:
         for span in sentences(passage.text):

@@ -1,4 +1,4 @@
-"""Writes answers by a language model."""
+"""Writes answers with a language model."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from services.gateway.rag.types import Draft, Passage, WriteRequest
 
 @dataclass
 class _Reply:
-    """The server's metadata of an answer."""
+    """The server's metadata for an answer."""
 
     model: str
     usage: dict[str, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class _Reply:
 
 
 class LanguageModelWriter:
-    """Writes answers by a language model, with prompts of at most ``max_prompt_tokens``."""
+    """Writes answers with a language model, from prompts of at most ``max_prompt_tokens``."""
 
     def __init__(self, client: LanguageModelClient, *, max_prompt_tokens: int) -> None:
         self._client = client

@@ -1,7 +1,7 @@
 """The error budgets of tenants, kept up to date with the observations of all replicas.
 
-An observation is appended to the store. A replica reads the others' observations at once
-after it appends one. Otherwise it reads them in the background when a lookup needs the budget, at
+An observation is appended to the store. After it appends one, a replica immediately reads the
+others' observations. Otherwise it reads them in the background when a lookup needs the budget, at
 most once a second.
 """
 
@@ -45,7 +45,7 @@ class _TenantState:
 
 
 class TenantBudgets:
-    """Holds the budgets of the most recent tenants; ``run_later`` starts work in the background."""
+    """Holds the budgets of the most recent tenants. ``run_later`` starts background work."""
 
     def __init__(
         self,

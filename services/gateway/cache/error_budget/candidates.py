@@ -19,9 +19,8 @@ from services.gateway.cache.verifier.model import (
 )
 from services.gateway.digests import digest
 
-# The cosine from which two answers may count as the same. The answers of one model
-# vary by that much in wording. A higher value would teach the budget that correct answers are
-# wrong.
+# The cosine from which two answers may count as the same. The wording of one model's answers varies
+# by that much. A higher value would teach the budget that correct answers are wrong.
 SAME_ANSWER = 0.9
 
 
@@ -80,7 +79,7 @@ def answer_id(text: str) -> str:
 
 
 def same_answer(one: str, other: str, vectors: NDArray[np.float32] | None = None) -> bool:
-    """Return whether two answers surely mean the same.
+    """Return whether two answers certainly mean the same.
 
     ``vectors`` are the answers' unit vectors, float32 [2, dimensions], if known.
     """

@@ -1,4 +1,4 @@
-"""Decides lookups by error budgets, and reports their outcomes back to the budgets."""
+"""Decides lookups with error budgets, and reports the outcomes to the budgets."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ class BudgetLookup:
 
     Attributes:
         request: the prompt in its scope and context.
-        question: the prompt as the verifier takes it.
+        question: the prompt as the verifier's input.
         entry_id: id of the entry that would answer the request exactly.
         min_probability: minimum probability of the verifier, set in a conversation.
     """
@@ -70,7 +70,7 @@ class ErrorBudgetController:
     async def choose(
         self, lookup: BudgetLookup, hits: Sequence[Hit], bound: Bound
     ) -> Decision | None:
-        """Decide on the hits, from near to far; return None if no entry may be considered."""
+        """Decide on the hits, from near to far; return None if no entry is eligible."""
         near = await self._read_entries(hits, bound)
         if not near:
             return None
@@ -120,7 +120,7 @@ class ErrorBudgetController:
             await self._budgets.add(trial.tenant, observation)
 
     async def shadow_rate(self, trial: Trial) -> float:
-        """Return the share of a tenant's hits to check by shadow requests."""
+        """Return the share of a tenant's hits to check with shadow requests."""
         return (await self._budgets.get(trial.tenant)).shadow_rate()
 
     async def counters(self, tenant: str) -> dict[str, float]:
@@ -130,7 +130,7 @@ class ErrorBudgetController:
         return {"checked_wrong": wrong, "checked": checked}
 
     async def close(self) -> None:
-        """Cancel the work in the background; its observations are lost."""
+        """Cancel the background work; its observations are lost."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -39,7 +39,7 @@ class Feedback:
             NotFound: the scope has no such entry.
         """
         entry = await self._admin.get(scope, entry_id)
-        if prompt == entry.prompt:  # an exact hit was not a budget's decision
+        if prompt == entry.prompt:  # no error budget decides on an exact hit
             self._controller.record_decision(entry_id, Decision("exact", entry))
         elif prompt:
             with contextlib.suppress(Failure):

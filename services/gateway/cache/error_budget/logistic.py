@@ -1,4 +1,4 @@
-"""Logistic regression with a Gaussian prior on the weights; pure numpy."""
+"""Logistic regression with a Gaussian prior on the weights, in pure NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray

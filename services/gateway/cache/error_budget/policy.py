@@ -21,11 +21,11 @@ from services.gateway.cache.error_budget.types import MAX_OBSERVATIONS, Observat
 from services.gateway.cache.types import CandidateFeatures
 
 MIN_PROBABILITY = 0.5
-# Tuned on other shuffles, and on half of the intents, than tests/bench/budget.py measures with.
+# Tuned on half of the intents, and on shuffles other than those in tests/bench/budget.py.
 SAFETY_FACTOR = 0.75  # the share of the error rate that the policy aims at
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
-HALF_LIFE = 200  # served answers after which an observation counts half in the error control
+HALF_LIFE = 200  # served answers after which an observation has half its weight in the control
 PRIOR_OUTCOMES = 2.0  # correct and wrong outcomes of each answer before any observation
 MIN_SHADOW_RATE = 0.03  # the minimum share of hits to check
 FULL_SHADOW_HITS = 10.0  # after this many checked hits, half of the hits are checked
@@ -47,7 +47,7 @@ class ErrorBudget:
         self._outcomes = np.zeros((2, 2, 0))
         # Falling probabilities, and the expected share of wrong hits with each as the bound.
         self._error_curve = np.zeros((2, 0))
-        self._excess = 1.0  # wrong hits over expected wrong hits, lately
+        self._excess = 1.0  # recent wrong hits over expected wrong hits
 
     def features(
         self, candidates: Sequence[tuple[float, str]], log_odds: float
@@ -95,7 +95,7 @@ class ErrorBudget:
         return max(MIN_PROBABILITY, float(min(upper, max(likely, np.nextafter(lower, 1)))))
 
     def shadow_rate(self) -> float:
-        """Return the share of hits to check by a shadow request."""
+        """Return the share of hits to check with a shadow request."""
         checked = float(self._labels[:, 1].sum())
         return max(MIN_SHADOW_RATE, FULL_SHADOW_HITS / (FULL_SHADOW_HITS + checked))
 
@@ -105,7 +105,7 @@ class ErrorBudget:
         return int((1 - served[:, 0]).sum()), len(served)
 
     def add(self, observations: Sequence[Observation]) -> None:
-        """Learn from observations; those with another number of features are ignored."""
+        """Learn from observations. Those with another number of features are ignored."""
         usable = [one for one in observations if len(one.features.values) == len(_PRIOR_MEAN)]
         if not usable:
             return
@@ -155,8 +155,8 @@ class ErrorBudget:
     def _update_error_curve(self) -> None:
         """Estimate the share of wrong hits at every bound.
 
-        The estimate joins the model's own with the counted one. If more hits were wrong lately
-        than expected, the estimate grows in that proportion.
+        It combines the model's own estimate with the counts. If recently more hits were wrong than
+        expected, the estimate grows in that proportion.
         """
         correct, served, weight, before, _ = self._labels.T
         likely = self._model.probabilities(self._rows)

@@ -1,8 +1,8 @@
 """Observations in Redis, which the budgets of all replicas learn from.
 
 Key, under the prefix of the settings: ``observations:<tenant>`` is a stream of a tenant's latest
-observations. Its records keep the field names of the first version, so that live data survives an
-update.
+observations. Its records keep the field names of the first version, so existing data remains
+readable.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class ObservationStore:
         return as_bytes(stream_id).decode()
 
     async def read_after(self, tenant: str, stream_id: str) -> tuple[list[Observation], str]:
-        """Return the observations after a stream id (all for an empty one), and the last id."""
+        """Return the observations after a stream id, or all for an empty id; and the last id."""
         start = f"({stream_id}" if stream_id else "-"
         async with redis_errors():
             items = await self._redis.xrange(self._prefix + tenant, start)

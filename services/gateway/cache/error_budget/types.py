@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.gateway.cache.types import CandidateFeatures
 
-MAX_OBSERVATIONS = 4096  # the latest ones of a tenant count
+MAX_OBSERVATIONS = 4096  # only the latest ones of a tenant count
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Observation:
     """A candidate whose outcome is known.
 
     Attributes:
-        features: what the budget knew of the candidate.
+        features: the features of the candidate.
         correct: whether the cached answer was correct.
         served: whether it was served; otherwise the lookup missed and the model answered.
         weight: how many similar decisions the observation stands for, at least 1.

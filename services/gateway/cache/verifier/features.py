@@ -16,7 +16,7 @@ from services.gateway.cache.verifier.vocabulary import ANTONYMS
 
 
 def contradiction(one: LexicalText, other: LexicalText) -> str:
-    """Return ``number``, ``negation`` or ``opposite`` if two texts differ in that, else ""."""
+    """Return ``number``, ``negation`` or ``opposite`` if two texts differ in one, or ""."""
     if one.numbers != other.numbers:
         return "number"
     if one.negations != other.negations:

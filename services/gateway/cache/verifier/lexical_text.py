@@ -40,7 +40,10 @@ class LexicalText:
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """The numbers, as digits. Numerals count, except "one": it is a pronoun as often."""
+        """The numbers, as digits.
+
+        Numerals count, except "one", which is just as often a pronoun.
+        """
         digits = {number.replace(",", "") for number in _NUMBER.findall(self.raw)}
         return frozenset(
             digits | {NUMERALS[word] for word in {*self.words} & NUMERALS.keys() - {"one"}}

@@ -2,8 +2,8 @@
 
 A ``Verifier`` adds the scores of boosted trees over lexical features and of small networks over
 those features and the two questions' vectors. A logistic curve turns the sum into the probability
-that both ask the same. It needs only numpy. ``memetwin cache train`` makes its weights; their card
-is ``weights/README.md``.
+that both ask the same. It needs only numpy. ``memetwin cache train`` creates its weights; their
+card is ``weights/README.md``.
 """
 
 import functools
@@ -23,19 +23,20 @@ from services.gateway.cache.verifier.trees import Array, Trees
 
 WEIGHTS = Path(__file__).parent / "weights" / "verifier.npz"
 # From this cosine on, questions less likely the same than MIN_PROBABILITY are rejected. Questions
-# that contradict each other are rejected below MIN_PROBABILITY_IF_CONTRADICTED at every cosine. Of
-# multiples of .1 these values let the fewest opposites through that keep 95 % of the duplicates,
-# both at a cosine of .85, on the calibration part and opposites made of its questions. A caller
-# with a bound below NEAR also wants distant questions. There, only contradictions count.
+# that contradict each other are rejected below MIN_PROBABILITY_IF_CONTRADICTED at every cosine.
+# Among multiples of .1 that keep 95 % of the duplicates, these values let the fewest opposites
+# through. Both are measured at a cosine of .85, on the calibration part and on opposites generated
+# from it. A caller with a bound below NEAR also wants distant questions. There, only contradictions
+# count.
 NEAR = 0.8
 MIN_PROBABILITY, MIN_PROBABILITY_IF_CONTRADICTED = 0.3, 0.7
-# The logistic curve over the cosine alone, for lookups by vector, which have no words. It was
+# The logistic curve over only the cosine, for lookups by vector, which have no words. It was
 # fitted to 10,000 pairs of Quora questions; `tests/bench/cache.py` fits it again.
 _SLOPE, _MIDDLE = 10.91, 0.816
 # The vectors' differences and products are scaled to about one.
 INTERACTION_SCALE = 20.0
 
-# The ways other than float32 in which the embedder may compute a model's vectors.
+# The computations other than float32 that the embedder may use for a model's vectors.
 _RUNTIMES = (
     "openvino bfloat16", "openvino int8", "torch bfloat16", "cuda float16", "cuda bfloat16",
 )  # fmt: skip
@@ -59,7 +60,7 @@ class Question:
 class Verifier:
     """Estimates how likely two questions ask the same.
 
-    ``arrays`` are those of the weights' file. The file calls features ``signs``.
+    ``arrays`` are the arrays in the weights file. The file calls features ``signs``.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -86,7 +87,7 @@ class Verifier:
             return cls({name: arrays[name] for name in arrays.files})
 
     def probability(self, one: Question, other: Question, similarity: float) -> float:
-        """Return the probability, in (0, 1), that two questions of this cosine ask the same.
+        """Return the probability, in (0, 1), that two questions with this cosine ask the same.
 
         The networks know the vectors of one model. For other vectors only the trees decide.
         """
@@ -124,7 +125,7 @@ class Verifier:
 
 
 def probability_from_cosine(similarity: float) -> float:
-    """Return the probability that questions of this cosine ask the same, from the cosine alone."""
+    """Return the probability that two questions ask the same, from only their cosine."""
     return _logistic(_SLOPE * (similarity - _MIDDLE))
 
 
@@ -132,7 +133,7 @@ def _runtime_digests(digest: str) -> frozenset[str]:
     """Return the digests that a model's vectors have in every runtime.
 
     The embedder derives them the same way (``embedder.models.sentence_transformer``). The vectors
-    of two runtimes have cosines above .99, so the networks may take them all.
+    of two runtimes have cosines above .99, so the networks accept all of them.
     """
     derived = (hashlib.sha256(f"{digest} {name}".encode()).hexdigest() for name in _RUNTIMES)
     return frozenset({digest, *derived})

@@ -92,7 +92,7 @@ class BatchedBackends:
             return declared
 
     async def embed(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
-        """Embed texts. Return each one's vector, float32 [dimensions], and model digest."""
+        """Embed texts. Return the vector, float32 [dimensions], and the model digest of each."""
         return await self._rows.submit(texts)
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:

@@ -17,7 +17,7 @@ from services.gateway.backends.types import TextModel
 from services.gateway.rag.ingest.parsers.extract import SECTION_SEPARATOR, Block, Extract, trim
 from services.gateway.rag.ingest.segmentation import Span, lines, sentences
 
-# The limit for models that read more, since people read and cite chunks.
+# The limit for models that read more, because people read and cite chunks.
 MAX_CHUNK_TOKENS = 256
 SPECIAL_TOKENS = 2
 MAX_LEAD_CHARACTERS = 300
@@ -29,7 +29,7 @@ MAX_TOKEN_CHARACTERS = 64
 MAX_GAP_CHARACTERS = 200
 _TOKENIZE_CHARACTERS = 2**16
 _TOKENIZE_TEXTS = 256
-# The work on a short part, as so many characters of a long one.
+# The work on a part, in characters, besides that on its text.
 _PART_OVERHEAD = 2**7
 _CHUNKS_AT_ONCE = 128
 
@@ -130,7 +130,7 @@ class _Group:
 async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chunk]:
     """Return the chunks of an extract in order. Together they cover all blocks.
 
-    It pauses again and again, so that a large document does not hold up the event loop.
+    It pauses regularly, so that a large document does not block the event loop.
     """
     text, blocks = extract.text, extract.blocks
     limit = min((await tokenizer.text_model()).max_tokens, MAX_CHUNK_TOKENS) - SPECIAL_TOKENS
@@ -221,10 +221,10 @@ def _units(text: str, block: Block, starts: Sequence[int], max_tokens: int) -> l
 
 
 def _dense(starts: Sequence[int], length: int) -> Sequence[int]:
-    """Return the offsets of tokens, with more where a token is longer than it may be.
+    """Return the offsets of tokens, and divide tokens that are too long.
 
-    Models read long words, and signs that they do not know, as one token or none. The limit in
-    tokens would not limit the length of a chunk of them.
+    Models read long words and unknown characters as one token or none. The limit in tokens would
+    not limit the length of such a chunk.
     """
     edges = [*starts, length] if starts and not starts[0] else [0, *starts, length]
     if max(map(sub, edges[1:], edges)) <= MAX_TOKEN_CHARACTERS:

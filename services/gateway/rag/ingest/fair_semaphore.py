@@ -16,8 +16,8 @@ class _Waiter:
 class FairSemaphore:
     """Hands out ``capacity`` units.
 
-    Each caller has a queue of its own. The callers with a queue take turns, and a turn is one
-    acquisition (round-robin scheduling).
+    Each caller has its own queue. Callers with waiting requests take turns of one acquisition each
+    (round-robin scheduling).
     """
 
     def __init__(self, capacity: int) -> None:
@@ -40,7 +40,7 @@ class FairSemaphore:
         return waiter.weight
 
     def release(self, units: int) -> None:
-        """Give back units that ``acquire`` returned."""
+        """Release units that ``acquire`` returned."""
         self._free += units
         self._grant()
 

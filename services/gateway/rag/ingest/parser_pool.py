@@ -1,8 +1,8 @@
-"""Parses documents in a few processes, which callers take in turn.
+"""Parses documents in a few processes, which callers use in turn.
 
-A document first gets a little processor time and memory in the quick lane, which is enough for
-almost all. Only a document that needs more, or is large, goes to the slow lane. So documents that
-take long, or attack a parser, hold up each other and nobody else.
+A document first gets a little processor time and memory in the quick lane. That is enough for
+almost all documents. Only a document that needs more, or is large, goes to the slow lane. So
+documents that take long, or attack a parser, delay only each other.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ class Lane:
         cpu_seconds: processor time that a document may take, plus
             ``cpu_seconds_per_mib`` for each MiB of it.
         max_bytes: the size of the largest document.
-        reuse: whether a process parses several documents. A fresh one has its whole memory free.
+        reuse: whether a process parses several documents. A new process has all its memory
+            available.
     """
 
     processes: int
@@ -47,7 +48,7 @@ SLOW = Lane(processes=1, memory=192 * 2**20, cpu_seconds=5.0, cpu_seconds_per_mi
 
 
 class ParserPool:
-    """Parses documents in processes of two lanes. They start when they are needed."""
+    """Parses documents in processes of two lanes. The processes start on demand."""
 
     def __init__(self, quick: Lane = QUICK, slow: Lane = SLOW, worker: str = WORKER) -> None:
         self._quick = _Processes(quick, worker)
@@ -57,7 +58,7 @@ class ParserPool:
         """Parse a document.
 
         Args:
-            caller: who sends it; callers take turns.
+            caller: identifies the sender; callers take turns.
             media_type: one of ``MEDIA_TYPES``.
             content: the file.
 

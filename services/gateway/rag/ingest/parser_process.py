@@ -1,4 +1,4 @@
-"""Runs one parser process, which can be killed, and speaks with it through pipes."""
+"""Runs one parser process, which can be killed, and communicates with it through pipes."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class Job:
 
 
 class ParserProcess:
-    """A parser process. It parses one document after the other."""
+    """A parser process. It parses one document at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -47,7 +47,8 @@ class ParserProcess:
     async def start(cls, memory: int, worker: str = WORKER) -> "ParserProcess":
         """Start a process that may use ``memory`` bytes. Raises Unavailable if that fails.
 
-        The process gets the import path and no other environment, since that holds secrets.
+        The process gets the import path and no other environment variables, because they hold
+        secrets.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -107,7 +108,7 @@ class ParserProcess:
     async def _exchange(self, job: Job) -> Extract:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
-            raise EOFError  # never so, since the process has pipes
+            raise EOFError  # cannot happen, because the process has pipes
         request = {"media_type": job.media_type, "cpu_seconds": job.cpu_seconds}
         stdin.write(frames.json_frame(frames.REQUEST, request))
         stdin.write(frames.HEADER.pack(frames.CONTENT, len(job.content)))
@@ -122,7 +123,7 @@ class ParserProcess:
                 return extract
 
     async def _ended(self) -> LimitExceeded:
-        """End the process, which speaks no more, and return why it did that."""
+        """End the process, which has stopped responding, and return the reason."""
         # kill() would compete with asyncio for the exit status of a process that has ended.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_SECONDS):

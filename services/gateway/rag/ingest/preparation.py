@@ -19,7 +19,7 @@ _CHUNKS_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class PreparedDocument:
-    """A document that is parsed and chunked.
+    """A parsed and chunked document.
 
     Attributes:
         stored: the document's record for the store.

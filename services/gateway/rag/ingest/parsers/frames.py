@@ -2,7 +2,8 @@
 
 A request is a REQUEST frame (JSON) and a CONTENT frame. A reply is the frames of an extract, which
 end with an END frame, or one FAILURE frame (JSON). The frames of an extract are small, so that the
-gateway reads them without a pause. They carry no pickles, since the process reads untrusted files.
+gateway reads them without a pause. They carry no pickles, because the process reads untrusted
+files.
 """
 
 import json

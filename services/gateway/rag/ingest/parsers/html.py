@@ -20,11 +20,11 @@ _SPACE = re.compile(r"\s+")
 # The HTML standard's algorithm takes time quadratic in the depth of a page.
 MAX_DEPTH = 5_000
 _TAG = re.compile(rb"<(?:(!--)|(/?)([a-z][a-z0-9]*))")
-# What ends a comment or an element whose content has no tags.
+# The end of a comment, or of an element whose content has no tags.
 _RAW_ENDS = {b"!--": b"-->"} | {
     name: b"</" + name for name in b"script style textarea title xmp noscript iframe".split()
 }
-# Elements without an end tag, and those whose end tag is often left out.
+# Elements without an end tag, and elements whose end tag is often omitted.
 _UNNESTED = frozenset(
     b"""area base body br col colgroup dd dt embed head hr html img input li link meta optgroup
     option p param rb rp rt rtc source tbody td tfoot th thead tr track wbr""".split()

@@ -25,7 +25,7 @@ from services.gateway.rag.ingest.parsers.extract import (
 if TYPE_CHECKING:  # the parsers' processes do not load it
     from services.gateway.backends.types import Value
 
-# The parser needs some 70 bytes of memory for each character of a window.
+# The parser needs about 70 bytes of memory per character of a window.
 WINDOW_CHARACTERS = 2**17
 MAX_WINDOW_CHARACTERS = 2**20
 FRONT_MATTER_CHARACTERS = 2**16
@@ -73,7 +73,7 @@ def _blocks(text: str, start: int) -> tuple[list[Block], str]:
 
 
 def _windows(text: str, start: int) -> Iterator[tuple[list[Token], list[int]]]:
-    """Yield the tokens of one window of the text after the other, and the offsets of its lines.
+    """Yield the tokens of each window of the text, and the offsets of its lines.
 
     The memory of the parser grows with what it reads, so it reads windows. The end of a window may
     cut its last block, so the next window begins with that block. A larger window reads a block

@@ -1,7 +1,7 @@
 """A parser process: reads documents from standard input, writes extracts to standard output.
 
-It limits its own memory and processor time, so that a document that exceeds them ends this process
-and nothing else. ``python -m services.gateway.rag.ingest.parsers.worker MEMORY_BYTES``
+It limits its own memory and processor time, so a document that exceeds them ends only this process.
+``python -m services.gateway.rag.ingest.parsers.worker MEMORY_BYTES``
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from services.gateway.rag.ingest.parsers.extract import OUT_OF_MEMORY, Extract, 
 Parse = Callable[[str, bytes], Extract]
 # Address space of the interpreter and its libraries, which a limit of the memory includes.
 _BASE_BYTES = 48 * 2**20
-# The gateway goes first when the processors are busy.
+# The gateway has priority when the processors are busy.
 _NICENESS = 5
 
 
 def main(parse: Parse, memory: int) -> None:
     """Parse documents until standard input ends, or until one exceeds the memory."""
     requests = sys.stdin.buffer
-    # What a library prints must not get into the replies.
+    # The output of libraries must not get into the replies.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as replies:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.nice(_NICENESS)
@@ -50,7 +50,7 @@ def _answer(request: dict[str, Any], requests: BinaryIO, parse: Parse, replies: 
         replies.write(frames.failure_frame(_out_of_memory()))
         replies.flush()
         return False
-    except Exception as error:  # the parsers' libraries raise what they like
+    except Exception as error:  # the parsers' libraries may raise anything
         traceback.print_tb(error.__traceback__)  # its message may quote the document
         replies.write(frames.failure_frame(_unexpected(error)))
     replies.flush()
@@ -71,13 +71,13 @@ def _unexpected(error: Exception) -> ParseError:
 
 
 def _limit_processor_time(seconds: float) -> None:
-    """Let the system kill this process after so many more seconds of processor time."""
+    """Let the system kill this process after this many more seconds of processor time."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime + seconds))
 
 
 def _limit(kind: int, value: int) -> None:
-    """Lower a soft limit of this process, where the system has it."""
+    """Lower a soft limit of this process, if the system has it."""
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
