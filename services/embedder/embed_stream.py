@@ -11,9 +11,9 @@ from services.errors import Failure
 async def embed_in_order(
     requests: AsyncIterator[EmbedRequest], service: EmbeddingService, max_in_flight: int = 8
 ) -> AsyncIterator[EmbedResult | Failure]:
-    """Embed requests, up to ``max_in_flight`` at a time; yield a result or failure for each.
+    """Embed requests, up to ``max_in_flight`` at a time; yield a result or a failure for each.
 
-    A request that fails does not end the stream. Closing the iterator cancels what is in flight.
+    A failed request does not end the stream. Closing the iterator cancels requests in flight.
     """
     tasks: asyncio.Queue[asyncio.Task[EmbedResult] | None] = asyncio.Queue(max_in_flight)
 

@@ -15,8 +15,8 @@ class EncodedVectors:
     """Vectors as bytes, row-major and little-endian.
 
     Attributes:
-        scale: float [dimensions] for INT8, else empty: value = code * scale + offset.
-        offset: float [dimensions] for INT8, else empty.
+        scale: float [dimensions] for INT8: value = code * scale + offset. Empty otherwise.
+        offset: float [dimensions] for INT8. Empty otherwise.
     """
 
     data: bytes
@@ -44,7 +44,7 @@ def truncate_dimensions(vectors: Vectors, dimensions: int, *, normalize: bool) -
     """Keep the first ``dimensions`` of vectors, float32 [n, d]; 0 keeps all.
 
     Truncation is that of Matryoshka embeddings (https://arxiv.org/abs/2205.13147): if the whole
-    vectors have unit length, so do the truncated ones. ``normalize`` asks for unit length always.
+    vectors have unit length, so do the truncated ones. ``normalize`` scales all to unit length.
     """
     if dimensions and dimensions < vectors.shape[1]:
         unit_length = np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)

@@ -1,7 +1,7 @@
 """Keeps Python's garbage collector away from loaded models.
 
-Models and their libraries are a million objects that stay. Scanning them again and again took a
-tenth of the processor time of a busy service.
+Models and their libraries are a million objects that stay. Repeated scans of them took a
+tenth of a busy service's processor time.
 """
 
 import contextlib

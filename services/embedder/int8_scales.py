@@ -38,7 +38,7 @@ class Int8Scales:
     def for_model(cls, model: Model, cache_folder: Path | None) -> "Int8Scales":
         """Read a model's calibration vectors from ``cache_folder``, or compute and store them.
 
-        Failing to store them is not an error. A model that makes no vectors has none.
+        A failure to store them is only logged. A model without vectors has no calibration vectors.
         """
         modalities = sorted(model.info.modalities & SAMPLES.keys())
         if not modalities:
@@ -69,7 +69,7 @@ def _rounded_up(largest: float) -> float:
 
 
 def _embed(model: Model, contents: list[Content]) -> Vectors:
-    """Embed one input at a time; speed does not matter, because a model is calibrated once."""
+    """Embed one input at a time. A model is calibrated only once, so speed does not matter."""
     return np.vstack([model.encode(model.prepare([content], "")) for content in contents])
 
 

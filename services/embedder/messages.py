@@ -163,7 +163,7 @@ def _timings(timings: Timings) -> embedder_pb2.Timings:
 
 
 def _modalities(names: Collection[str]) -> list[embedder_pb2.Modality.ValueType]:
-    """Return modalities as enum values; ``pair`` is none, because a pair cannot be embedded."""
+    """Return modalities as enum values. A pair cannot be embedded, so ``pair`` is left out."""
     modalities = sorted(set(names) - {"pair"})
     return [embedder_pb2.Modality.Value(f"MODALITY_{name.upper()}") for name in modalities]
 

@@ -17,8 +17,8 @@ class ModelVersion:
     Args:
         model: the model that computes.
         scales: the scales of its INT8 codes.
-        max_queue_tokens: tokens that its queue holds.
-        fingerprint: state of the files it was loaded from.
+        max_queue_tokens: how many tokens its queue holds.
+        fingerprint: the state of the files that it was loaded from.
     """
 
     def __init__(

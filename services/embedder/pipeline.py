@@ -36,8 +36,8 @@ class Pipeline:
     async def run(self, pool: ThreadPoolExecutor) -> tuple[list[PreparedInput], Computed]:
         """Return the preprocessed inputs and their vectors, in the order of ``indices``.
 
-        ``pool`` preprocesses many inputs in parts; the first part is computed while the last is
-        still being preprocessed.
+        ``pool`` preprocesses many inputs in parts. The model computes the first parts while the
+        last are still preprocessed.
 
         Raises:
             InvalidArgument: an input cannot be decoded, or is too long and may not be truncated.
@@ -84,7 +84,7 @@ class Pipeline:
     def _checked(
         self, prepared: list[PreparedInput], indices: Sequence[int]
     ) -> list[PreparedInput]:
-        """Return the inputs, or raise if one was truncated against the request's wish."""
+        """Return the inputs, or raise if the request forbids truncation and one was truncated."""
         self.preprocess_seconds = time.perf_counter() - self._started_at
         if not self.request.truncate:
             requests.reject_truncated(zip(indices, prepared, strict=True), self.model.info)

@@ -27,7 +27,7 @@ class ModelSpec:
     Attributes:
         name: the name in requests: a folder, or a name that ``load`` knows.
         default_for: modalities for which an empty name in a request selects this model.
-        load: loads the model anew.
+        load: loads a new copy of the model.
         lazy: load the model at its first request instead of at startup.
     """
 
@@ -39,7 +39,7 @@ class ModelSpec:
 
 @dataclass
 class RegisteredModel:
-    """A model and its state: without a version it is loading, not yet requested, or failed.
+    """A model and its state. Without a version it is loading, not yet requested, or failed.
 
     Attributes:
         load_requested: whether the first load was started.
@@ -55,7 +55,7 @@ class RegisteredModel:
 
     @property
     def model(self) -> Model | None:
-        """The model, if it is loaded."""
+        """The model, or None if it is not loaded."""
         return self.version.model if self.version else None
 
     @property
@@ -74,7 +74,7 @@ class RegisteredModel:
         if self.failed:
             raise Unavailable(
                 "MODEL_FAILED",
-                f"The model {self.spec.name} failed to load; the embedder's log says why.",
+                f"The model {self.spec.name} failed to load. The embedder's log says why.",
                 model=self.spec.name,
             )
         raise Unavailable(
@@ -103,7 +103,7 @@ class ModelRegistry:
         self._models = {spec.name: RegisteredModel(spec) for spec in specs}
         self._max_queue_tokens, self._cache_folder = max_queue_tokens, cache_folder
         self._load_lock = asyncio.Lock()
-        # Loading has a thread of its own: threads that libraries start in it inherit its priority.
+        # Loading has its own thread, so that threads which libraries start inherit its priority.
         self._loader = ThreadPoolExecutor(1, "load", initializer=lower_priority)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -246,7 +246,7 @@ async def _retire(version: ModelVersion) -> None:
 
 
 def _fingerprint(name: str) -> str:
-    """Return a digest of the sizes and times of a folder's files; empty if it is no folder."""
+    """Return a digest of the sizes and times of a folder's files, or "" for another name."""
     folder, digest = Path(name).resolve(), hashlib.sha256(name.encode())
     if not folder.is_dir():
         return ""

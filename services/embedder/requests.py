@@ -1,4 +1,4 @@
-"""What a caller asks the embedder for, and the checks that run before any model sees it."""
+"""The requests to the embedder, and the checks that run before a model sees them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def validate_modalities(request: EmbedRequest, info: ModelInfo) -> None:
             raise InvalidArgument(
                 "MIXED_MODALITIES",
                 f"The inputs have several modalities, and {info.name} takes only"
-                f" {', '.join(sorted(info.modalities))}. Send one modality a request.",
+                f" {', '.join(sorted(info.modalities))}. Send one modality per request.",
                 field=field,
             )
         raise wrong_modality(info, modality(value), field)

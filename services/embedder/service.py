@@ -24,7 +24,7 @@ from services.embedder.vector_cache import CachedVector, VectorCache, cache_keys
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds spent in each stage, as the slowest input of a request saw them."""
+    """Seconds spent in each stage, measured for the slowest input of a request."""
 
     queue: float
     preprocess: float
@@ -36,7 +36,7 @@ class EmbedResult:
     """An embedded batch.
 
     Attributes:
-        tokens: of each input.
+        tokens: how many tokens each input has.
         truncated: whether each input was truncated.
         cached_inputs: how many inputs were answered from the vector cache.
     """

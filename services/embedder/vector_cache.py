@@ -16,7 +16,7 @@ _ENTRY_OVERHEAD = 512
 
 @dataclass(frozen=True)
 class CachedVector:
-    """An input's vector, float32 [d], as the model computed it: not truncated, not normalised."""
+    """An input's vector, float32 [d], exactly as the model computed it."""
 
     vector: Vectors
     tokens: int

@@ -1,7 +1,7 @@
 """Joins the inputs of concurrent calls into batches while the model computes earlier batches.
 
-Each model has one queue, and one worker thread for each batch that it computes at a time. There is
-no timer: an idle worker takes the queued inputs of similar length, up to the model's token budget
+Each model has one queue, and one worker thread for each batch that it computes at a time. No timer
+runs: an idle worker takes the queued inputs of similar length, up to the model's token budget
 for a batch. It does not wait for the event loop, which may be busy with the calls of the previous
 batch. Inputs of calls that were cancelled or are past their deadline are dropped, equal inputs in a
 batch are computed once, and calls that the queue cannot hold are refused. ``scheduler`` decides the
@@ -98,13 +98,13 @@ class Batcher:
         bulk: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - the queue enforces it
     ) -> Computed:
-        """Compute the vectors of ``count`` inputs; the first while the last are preprocessed.
+        """Compute the vectors of ``count`` inputs while later inputs are still preprocessed.
 
-        The first part decides whether the call is admitted. Later parts wait for room, so that a
-        call may have more tokens than the queue holds.
+        The first part decides whether the call is admitted. Later parts wait for room, so a call
+        may have more tokens than the queue holds.
 
         Raises:
-            Overloaded: the queue is full; with the seconds after which to try again.
+            Overloaded: the queue is full. It carries the seconds after which to retry.
             DeadlineExceeded: ``timeout`` seconds passed before the vectors were computed.
         """
         job, first = self._new_job(count, timeout), 0
@@ -142,7 +142,7 @@ class Batcher:
         self._scheduler.put(entries, bulk=bulk)
 
     def _run_worker(self) -> None:
-        """Compute one batch after another, in a thread of its own."""
+        """Compute one batch after another. Each worker thread runs this."""
         lower_priority()
         while (batch := self._scheduler.next_batch()).entries:
             started_at = time.monotonic()
@@ -197,7 +197,7 @@ def _deliver(entry: Entry, outcome: Vectors | Exception, started_at: float, seco
     if isinstance(outcome, Exception):
         job.done.set_exception(
             Failure(
-                "INFERENCE_FAILED", "The model failed on this input; the embedder's log says why."
+                "INFERENCE_FAILED", "The model failed on this input. The embedder's log says why."
             )
         )
         return

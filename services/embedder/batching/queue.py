@@ -63,7 +63,7 @@ class Entry:
 class LengthBucketQueue:
     """A first-in, first-out queue for each length bucket. Not thread-safe.
 
-    ``tokens`` and ``inputs`` count what is queued.
+    ``tokens`` and ``inputs`` are the totals of the queue.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class LengthBucketQueue:
 
     @property
     def oldest_enqueued_at(self) -> float:
-        """When the oldest input was queued, on the monotonic clock; infinity if there is none."""
+        """When the oldest input was queued, on the monotonic clock; infinity for an empty queue."""
         heads = (bucket[0].enqueued_at for bucket in self._buckets.values())
         return min(heads, default=float("inf"))
 
@@ -89,9 +89,9 @@ class LengthBucketQueue:
         Entries whose job is over are dropped on the way.
 
         Args:
-            max_inputs: how many inputs to take at most.
-            max_tokens: how many tokens the batch has at most, padding included. A single input may
-                have more.
+            max_inputs: maximum number of inputs to take.
+            max_tokens: maximum tokens of the batch, including padding. A single input may have
+                more.
         """
         now = time.monotonic()
         for bucket in list(self._buckets):

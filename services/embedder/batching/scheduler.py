@@ -15,8 +15,8 @@ from services.errors import Overloaded
 
 MAX_BATCH_INPUTS = 256
 # Idle workers share the queued inputs equally. A single idle worker leaves inputs for the workers
-# that will soon be idle too, so that none computes a last large batch alone. Batches smaller than
-# these would be inefficient.
+# that will soon be idle too, so that no worker computes a large last batch by itself. Smaller
+# batches would be inefficient.
 MIN_BATCH_SEVERAL_IDLE = 4
 MIN_BATCH_ONE_IDLE = 16
 # A call that would spend more than this share of its timeout in the queue is refused.
@@ -42,12 +42,12 @@ class Scheduler:
     """The two queues of one model. Thread-safe.
 
     Args:
-        info: the model's.
+        info: describes the model.
         max_queue_tokens: tokens that the queues hold together.
     """
 
     def __init__(self, info: ModelInfo, max_queue_tokens: int) -> None:
-        self._card, self._max_queue_tokens = info, max_queue_tokens
+        self._info, self._max_queue_tokens = info, max_queue_tokens
         self._interactive, self._bulk = LengthBucketQueue(), LengthBucketQueue()
         self._mixed_batches = self._bulk_workers = self._idle_workers = 0
         self._last_interactive_at = 0.0
@@ -69,10 +69,10 @@ class Scheduler:
     def check_admission(self, tokens: int, *, bulk: bool, timeout: float | None) -> None:
         """Refuse inputs for which the queue has no room, or which would be computed too late.
 
-        Bulk may fill half of the queue. An interactive input waits for interactive inputs alone.
+        Bulk may fill half of the queue. Interactive inputs wait only for interactive inputs.
 
         Raises:
-            Overloaded: with the seconds after which to try again.
+            Overloaded: it carries the seconds after which to retry.
         """
         queued = self.queue_tokens
         ahead = queued if bulk else self._interactive.tokens
@@ -80,7 +80,7 @@ class Scheduler:
         if queued and (too_late or queued + tokens > self._capacity(bulk=bulk)):
             raise Overloaded(
                 "QUEUE_FULL",
-                "The model's queue is full. Try again after the retry delay.",
+                "The model's queue is full. Retry after the delay in RetryInfo.",
                 retry_after=max(_MIN_RETRY_SECONDS, self._seconds_for(queued)),
                 queue_tokens=queued,
             )
@@ -97,7 +97,7 @@ class Scheduler:
                 queue.put(entry)
             if not bulk:
                 self._last_interactive_at = time.monotonic()
-            self._changed.notify(min(len(entries), self._card.workers))
+            self._changed.notify(min(len(entries), self._info.workers))
 
     def next_batch(self) -> Batch:
         """Wait for a batch; an empty one means that the scheduler is closed."""
@@ -120,7 +120,7 @@ class Scheduler:
             self._tokens_per_second += _SPEED_SMOOTHING * (speed - self._tokens_per_second)
 
     def close(self) -> None:
-        """Make ``next_batch`` return once the queues hold nothing that may run."""
+        """Make ``next_batch`` return an empty batch once no queued input may run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -140,23 +140,23 @@ class Scheduler:
         if self._idle_workers > 1:
             smallest, shares = MIN_BATCH_SEVERAL_IDLE, self._idle_workers
         else:
-            smallest, shares = MIN_BATCH_ONE_IDLE, self._card.workers
+            smallest, shares = MIN_BATCH_ONE_IDLE, self._info.workers
         share = max(smallest, -(-queue.inputs // shares))
-        entries = queue.take(min(MAX_BATCH_INPUTS, share), self._card.batch_tokens)
+        entries = queue.take(min(MAX_BATCH_INPUTS, share), self._info.batch_tokens)
         return Batch(entries, bulk) if entries else EMPTY_BATCH
 
     def _may_run_bulk(self) -> bool:
-        """Return whether another worker stays free, or no interactive input came lately."""
+        """Return whether another worker stays free, or whether interactive inputs have ceased."""
         quiet = time.monotonic() - self._last_interactive_at > self._batch_seconds()
-        return quiet or self._card.workers == 1 or self._bulk_workers < self._card.workers - 1
+        return quiet or self._info.workers == 1 or self._bulk_workers < self._info.workers - 1
 
     def _capacity(self, *, bulk: bool) -> int:
         return self._max_queue_tokens // 2 if bulk else self._max_queue_tokens
 
     def _batch_seconds(self) -> float:
         """Return about how long one worker takes for a full batch."""
-        return self._card.batch_tokens / self._tokens_per_second
+        return self._info.batch_tokens / self._tokens_per_second
 
     def _seconds_for(self, tokens: int) -> float:
         """Return about how long all workers together take for ``tokens``."""
-        return tokens / self._tokens_per_second / self._card.workers
+        return tokens / self._tokens_per_second / self._info.workers

@@ -19,7 +19,7 @@ from services.embedder.models.network import ARCHITECTURE_FILE, SHIPPED_FOLDER, 
 from services.embedder.models.runtimes import best_device
 
 DEFAULT_IMAGE_MODEL = "memetwin-convnet"
-# An image takes up as much of a batch as a text of so many tokens.
+# An image takes up as much of a batch as a text of this many tokens.
 _IMAGE_COST = 128
 
 
@@ -55,7 +55,7 @@ class ConvNetModel:
 
     @staticmethod
     def matches(name: str) -> bool:
-        """Say whether a name is that of the shipped network, or of a trained one's folder."""
+        """Return whether a name is the shipped network's, or the folder of a trained one."""
         return name == DEFAULT_IMAGE_MODEL or (Path(name) / ARCHITECTURE_FILE).is_file()
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
@@ -74,5 +74,5 @@ class ConvNetModel:
         return self._network.encode(np.stack([item.payload for item in batch]))
 
     def tokenize(self, text: str) -> Tokens:
-        """Raise TypeError: the model takes no text."""
+        """Raise TypeError, because the model takes no text."""
         raise TypeError("this model takes images only")

@@ -65,7 +65,7 @@ class CrossEncoderModel:
 
     @staticmethod
     def matches(name: str) -> bool:
-        """Say whether a name is that of a cross-encoder, in a folder or on the Hub."""
+        """Return whether a name is that of a cross-encoder, in a folder or on the Hub."""
         try:
             config = PretrainedConfig.get_config_dict(name)[0]
         except OSError:
@@ -96,7 +96,7 @@ class CrossEncoderModel:
         return np.asarray(scores.cpu().numpy(), np.float32).reshape(len(batch), 1)
 
     def tokenize(self, text: str) -> Tokens:
-        """Raise TypeError: the model takes pairs only."""
+        """Raise TypeError, because the model takes only pairs."""
         raise TypeError("a cross-encoder takes pairs of texts only")
 
     def _prepared(self, pair: tuple[str, str], count: int) -> PreparedInput:

@@ -17,14 +17,14 @@ class ModelLoadError(Exception):
 
 @dataclass(frozen=True)
 class RuntimeTrial:
-    """How a runtime did on the sample of texts when a model was loaded.
+    """The measurements of a runtime on the sample of texts when a model was loaded.
 
     Attributes:
         runtime: for example ``openvino``.
         dtype: the data type that it computes in.
         mean_cosine: mean cosine between its vectors and those of float32 torch.
         min_cosine: the smallest such cosine.
-        batch_invariance: the smallest cosine between a text's vector alone and in a batch.
+        batch_invariance: the smallest cosine between a text's vectors by itself and in a batch.
         top1_hits: queries of the sample whose nearest passage is their own.
         texts_per_second: throughput on the sample, in process.
     """
@@ -40,12 +40,12 @@ class RuntimeTrial:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the embedder knows of a loaded model.
+    """The description of a loaded model.
 
     Attributes:
         modalities: ``text``, ``image``, ``audio``; ``pair`` is a query with a text.
         dimensions: length of its vectors.
-        max_tokens: tokens that it reads of a text; 0 if it takes no text.
+        max_tokens: how many tokens of a text it reads; 0 if it takes no text.
         digest: sha256 (hex) of the weights and the configuration.
         workers: threads that may call ``encode`` at the same time.
         batch_tokens: the batch size that suits it, in tokens with padding.
@@ -71,8 +71,8 @@ class PreparedInput(NamedTuple):
     Attributes:
         payload: what the model computes: token ids, pixels, features.
         cost: tokens that it takes up in a batch.
-        tokens: tokens that it has.
-        truncated: whether some of the input was cut off.
+        tokens: how many tokens it has.
+        truncated: whether a part of the input was cut off.
         key: equal keys mean equal vectors.
     """
 
@@ -135,7 +135,7 @@ class Model(Protocol):
         ...
 
     def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
-        """Compute vectors, float32 [n, dimensions]; a row depends on its own input alone."""
+        """Compute vectors, float32 [n, dimensions]; a row depends only on its own input."""
         ...
 
     def tokenize(self, text: str) -> Tokens:

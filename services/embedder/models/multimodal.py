@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from services.embedder.models.model import AudioClip, Content, PreparedInput, Vectors
 
-# An image or a clip takes up as much of a batch as a text of so many tokens.
+# An image or a clip takes up as much of a batch as a text of this many tokens.
 _MEDIA_COST = 128
 
 
@@ -35,7 +35,7 @@ class MultimodalRuntime:
     def compute(self, payloads: Sequence[Any]) -> Vectors:
         """Compute the vectors of texts and of what ``prepare`` returned, float32 [n, dimensions].
 
-        A model's modules take a batch of one modality only, so each modality is a batch of its own.
+        A model's modules take one modality per batch, so each modality becomes its own batch.
         """
         rows_of: dict[str, list[int]] = {}
         for row, payload in enumerate(payloads):
@@ -49,7 +49,7 @@ class MultimodalRuntime:
         return vectors
 
     def _resample(self, clip: AudioClip) -> tuple[Any, bool]:
-        """Resample a clip to the model's rate and cut it; say whether it was cut.
+        """Resample a clip to the model's rate and cut it; return whether it was cut.
 
         The feature extractor would cut a longer clip itself, and some cut at a random position.
         """

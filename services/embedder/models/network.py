@@ -71,7 +71,7 @@ class Network:
             architecture = architectures.parse(text.decode())
         except UnicodeDecodeError as error:
             raise ValueError(f"{folder / ARCHITECTURE_FILE} is not valid UTF-8") from error
-        with torch.device("meta"):  # names and shapes alone: only checked tensors take memory
+        with torch.device("meta"):  # only names and shapes; checked tensors take memory
             layers = build(architecture)
         expected = layers.state_dict()
         max_bytes = _MAX_HEADER_BYTES + 4 * sum(tensor.numel() for tensor in expected.values())
@@ -103,7 +103,7 @@ class Network:
             batch: uint8 [n, side, side, 3].
 
         Returns:
-            float32 [n, dimensions], not normalised. A row depends on its own image alone.
+            float32 [n, dimensions], not normalised. A row depends only on its own image.
 
         Raises:
             ValueError: the batch has another shape or dtype.

@@ -110,7 +110,7 @@ def _matrix(product: Any) -> Matrix:
 
 
 def _add_bias(product: Any) -> tuple[Any, Matrix] | None:
-    """Return the Add node that alone uses a product and adds a constant, and that constant."""
+    """Return the Add node that is a product's only user and adds a constant, and that constant."""
     users = [user.get_node() for user in product.output(0).get_target_inputs()]
     if len(users) != 1 or users[0].get_type_name() != "Add":
         return None

@@ -23,7 +23,7 @@ def load_errors(name: str) -> Iterator[None]:
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise ModelLoadError(
-                f"{name} contains code of its own, which the embedder does not run. If you trust"
+                f"{name} contains its own code, which the embedder does not run. If you trust"
                 " that code, add the model to MEMETWIN_TRUSTED_MODELS."
             ) from error
         raise ModelLoadError(f"{name} cannot be loaded: {error}") from error

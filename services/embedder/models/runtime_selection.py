@@ -26,11 +26,11 @@ from services.embedder.models.runtimes import Runtime, TorchRuntime
 
 log = logging.getLogger(__name__)
 
-# The mode ``auto`` requires this mean cosine to float32 torch, and as many top-1 hits.
+# The mode ``auto`` requires this mean cosine to float32 torch, and at least as many top-1 hits.
 MIN_MEAN_COSINE = 0.99
 # The mode ``exact`` requires this cosine of every text.
 MIN_COSINE = 0.9999
-# Both modes require this cosine between each text's vectors alone and in a batch.
+# Both modes require this cosine between each text's vectors by itself and in a batch.
 MIN_BATCH_INVARIANCE = 0.9995
 # Incremented when a runtime's vectors or its speed change.
 VERSION = 3
@@ -103,7 +103,7 @@ def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) 
 def select(
     factories: RuntimeFactories, sample: Sample, *, exact: bool, record: Path
 ) -> SelectedRuntime:
-    """Select the fastest runtime that agrees with the reference; else the reference.
+    """Select the fastest runtime that agrees with the reference, or the reference itself.
 
     Args:
         factories: of the runtimes, the reference first; a runtime that fails is left out.
@@ -129,7 +129,7 @@ def select(
 
 
 def agrees(trial: RuntimeTrial, reference: RuntimeTrial, *, exact: bool) -> bool:
-    """Say whether a runtime's vectors may be served instead of the reference's."""
+    """Return whether a runtime's vectors may be served instead of the reference's."""
     if trial.batch_invariance < MIN_BATCH_INVARIANCE:
         return False
     if exact:
@@ -145,7 +145,7 @@ def _has_fast_bfloat16(device: str) -> bool:
 
 
 def _machine(factories: RuntimeFactories) -> str:
-    """Describe what trials depend on besides the model: hardware, versions, runtimes."""
+    """Describe what the trials depend on besides the model: hardware, versions and runtimes."""
     parts: list[Any] = [VERSION, platform.machine(), platform.processor(), available_cores()]
     parts += [torch.__version__, *factories]
     if torch.cuda.is_available():
@@ -159,8 +159,8 @@ def _processor_digest() -> str:
     return hashlib.sha256("".join(described[:2]).encode()).hexdigest()[:16]
 
 
-# Names that files of earlier versions have: without them an upgrade would try the runtimes again,
-# and another choice would change the digest of the model.
+# Files of earlier versions have these names. If they could not be read, an upgrade would run the
+# trials again, and another choice of runtime would change the model's digest.
 _STORED_NAMES = {
     "least_cosine": "min_cosine",
     "independence": "batch_invariance",

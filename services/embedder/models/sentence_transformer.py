@@ -71,8 +71,8 @@ class SentenceTransformerModel:
             # A GPU computes one batch while the next is copied to it.
             workers=2 if model.device.type == "cuda" else 1,
         )
-        # Exactly one of the two computes. Nothing else refers to the model, so that its memory is
-        # freed where another runtime than torch computes.
+        # Exactly one of these two computes vectors. Nothing else refers to the model, so its memory
+        # is freed if a runtime other than torch is selected.
         self._multimodal: MultimodalRuntime | None = None
         self._runtime: Runtime | None = None
         if modalities == {"text"}:
@@ -110,7 +110,7 @@ class SentenceTransformerModel:
         cut = [text[: self._max_tokens * MAX_CHARACTERS_PER_TOKEN] for text in texts]
         tokenizer = self._truncating_tokenizer.get()
         # A batch call releases the interpreter's lock, and then waits to get it back: for a single
-        # text that takes longer than tokenising it.
+        # text, that takes longer than tokenising it.
         encodings = iter(
             tokenizer.encode_batch_fast(cut) if len(cut) > 1 else map(tokenizer.encode, cut)
         )
@@ -143,8 +143,8 @@ class SentenceTransformerModel:
     def _select_runtime(self, model: SentenceTransformer, options: RuntimeOptions) -> Runtime:
         """Select a runtime, and describe it in ``info``.
 
-        Vectors that differ from those of float32 torch belong to a digest of their own, so that
-        they are never compared with vectors of the model's digest.
+        Vectors that differ from those of float32 torch get their own digest, so that they are never
+        compared with vectors of the model's digest.
         """
         digest = self._info.digest
         pad_token = int(getattr(model.tokenizer, "pad_token_id", 0) or 0)

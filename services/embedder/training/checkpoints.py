@@ -28,7 +28,7 @@ class Checkpoint:
         self._last_save, self._save_seconds = time.monotonic(), 0.0
 
     def load(self) -> dict[str, Any] | None:
-        """Return the saved state, or None if there is none.
+        """Return the saved state, or None if no state is saved.
 
         Raises:
             ValueError: the file is damaged, or belongs to a training with other options or data.
@@ -54,7 +54,7 @@ class Checkpoint:
         return state
 
     def due(self) -> bool:
-        """Say whether to save now; saving takes at most a twentieth of the time."""
+        """Return whether to save now. Saving takes at most a twentieth of the time."""
         return time.monotonic() - self._last_save >= self._save_seconds / _MAX_SHARE
 
     def save(self, state: Mapping[str, Any]) -> None:

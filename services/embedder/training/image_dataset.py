@@ -60,7 +60,7 @@ def read(
             there are several sub-folders and every image lies in one.
 
     Returns:
-        The images, and for each unreadable file a message that says what is wrong with it.
+        The images, and a message for each file that cannot be read.
 
     Raises:
         ValueError: ``labelled`` is true, but not every image lies in one of several sub-folders.

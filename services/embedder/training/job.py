@@ -38,7 +38,7 @@ class TrainingJob:
         )
 
     def identity(self) -> dict[str, str]:
-        """Return what a checkpoint of this job must have been made with."""
+        """Return the inputs and options that a checkpoint of this job must match."""
         return {"options": self.options()}
 
 

@@ -7,7 +7,7 @@ from services.embedder.training.trainer import Progress
 
 
 def no_figures(noun: str, held_out: int) -> str:
-    """Say why the card has no figures: ``held_out`` of ``noun`` are too few to evaluate."""
+    """Explain why the card has no figures: ``held_out`` of ``noun`` are too few to evaluate."""
     reason = f"Too few {noun} were held out ({held_out})" if held_out else "Nothing was held out"
     return f"## Figures\n\n{reason}, so the model was not evaluated and its quality is unknown.\n"
 

@@ -3,7 +3,7 @@
 The losses are those of sentence-transformers. MultipleNegativesRankingLoss ranks the other text of
 a pair above all others of the batch, in both directions. Where pairs are labelled, CoSENTLoss ranks
 matching pairs above the others. The trainer of sentence-transformers is not used: it needs
-`accelerate` and `datasets`, a hundred megabytes of packages, and has checkpoints of its own.
+`accelerate` and `datasets`, a hundred megabytes of packages, and writes its own checkpoints.
 """
 
 from collections import deque

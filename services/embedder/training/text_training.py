@@ -44,7 +44,7 @@ _LABELLED = ", and matching pairs above the others (CoSENTLoss)"
 
 @dataclass(frozen=True)
 class PairMetrics:
-    """How well a model tells matching texts.
+    """How well a model recognises matching texts.
 
     Attributes:
         recall: of the first texts as queries among all held-out second texts.
@@ -148,7 +148,7 @@ def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
 
 
 def _same_text(pairs: Sequence[TextPair], matches: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Say which second texts equal the query, bool [matching pairs, pairs]."""
+    """Return which second texts equal the query, bool [matching pairs, pairs]."""
     queries, documents = (
         np.array(texts) for texts in zip(*((p.a, p.b) for p in pairs), strict=True)
     )

@@ -54,7 +54,7 @@ class TrainableNetwork(nn.Module):
 
 
 def unit_norm_loss(vectors: Tensor) -> Tensor:
-    """Penalise norms other than 1, so that inner product and L2 rank as well as cosine."""
+    """Penalise norms other than 1, so that inner product and L2 rank as cosine does."""
     loss: Tensor = (vectors.norm(dim=1) - 1).square().mean()
     return _UNIT_NORM_WEIGHT * loss
 

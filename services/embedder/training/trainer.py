@@ -92,7 +92,7 @@ class Progress:
 
 
 class Trainer:
-    """Minimises an objective; resumes from a checkpoint, if there is one.
+    """Minimises an objective, and resumes from a checkpoint if one exists.
 
     Raises:
         ValueError: the checkpoint is damaged, or belongs to another training.
