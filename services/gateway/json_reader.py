@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any
 
-MAX_VALUES = 100_000
+MAX_VALUES = 50_000
 MAX_DEPTH = 64
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(set(range(256)) - _STEPS.keys())

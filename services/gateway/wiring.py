@@ -71,10 +71,15 @@ from services.grpc_server import ServiceSpec
 # A message of many empty elements is expensive to parse, so that each service reads only as much as
 # its largest useful request needs. See ``ServiceSpec.max_request_bytes``.
 MAX_REQUEST_BYTES = {
-    "Cache": {"": 8 * 2**20},
+    "Cache": {
+        "": 2**20,
+        "LookupEntry": 4 * 2**20,
+        "CreateEntry": 8 * 2**20,
+        "Calibrate": 4 * 2**20,
+    },
     "Chat": {"": 4 * 2**20},
-    "Rag": {"": 8 * 2**20, "IngestDocuments": MESSAGE_LIMIT},
-    "Twin": {"": 24 * 2**20},
+    "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": MESSAGE_LIMIT},
+    "Twin": {"": 2**20, "FindTwin": 24 * 2**20, "AddTwin": 24 * 2**20},
 }
 
 

@@ -38,13 +38,13 @@ def chat_bodies(shape: Shape) -> Iterator[Body]:
         message = {"role": "user", "content": text}
         body = {"model": "m", "messages": [message], "stream": stream}
         yield Body(f"one message{', streamed' * stream}", _json(body))
-    message = {"role": "user", "content": shape.text(limit // 20_000 - 40)}
-    yield Body("20,000 messages", _json({"model": "m", "messages": [message] * 20_000}))
+    message = {"role": "user", "content": shape.text(limit // 16_000 - 40)}
+    yield Body("16,000 messages", _json({"model": "m", "messages": [message] * 16_000}))
     tools = [
-        {"type": "function", "function": {"name": f"f{n}", "parameters": {}}} for n in range(15_000)
+        {"type": "function", "function": {"name": f"f{n}", "parameters": {}}} for n in range(9_000)
     ]
     one = {"role": "user", "content": "Which tool?"}
-    yield Body("15,000 tools", _json({"model": "m", "messages": [one], "tools": tools}))
+    yield Body("9,000 tools", _json({"model": "m", "messages": [one], "tools": tools}))
     yield from _hostile(chat.BODY_BYTES)
 
 
@@ -127,7 +127,7 @@ def _hostile(size: int) -> Iterator[Body]:
     yield Body("names", b"{%s}" % b",".join(b'"%07d":1' % n for n in range(size // 12)))
     yield Body("quotation marks", b'{"a":"' + rb"\"" * (size // 2 - 10) + b'"}')
     yield Body("surrogates", b'{"a":"' + rb"\ud83d\ude42" * (size // 12 - 10) + b'"}')
-    yield Body("legal values", start + b",".join([b"[]"] * 49_000) + b"]}")
+    yield Body("legal values", start + b",".join([b"[]"] * 24_000) + b"]}")
     yield Body("too large", b" " * (size + 1))
 
 

@@ -33,7 +33,9 @@ from tests.embedder_process import EmbedderProcess
 from tests.service_process import ServiceProcess
 
 PREFIX = "bench-largest:"
-MIN_SECONDS, TIMEOUT = 2.0, 300.0
+MIN_SECONDS = 2.0
+# A call that takes longer is ended: its effect on others has been seen by then.
+TIMEOUT = 15.0
 HEALTH_P99, HEALTH_WORST, HIT_FACTOR, MEMORY = 0.05, 0.5, 4.0, 512 * MIB
 LARGE = 64 * 1024
 # Status codes that say that something is broken, not that an input is refused.
@@ -226,8 +228,10 @@ class Bench:
         headers = {"Content-Type": body.media_type, "Accept": body.accept}
         try:
             reply = self.http.request(method, path, content=body.content, headers=headers)
-        except httpx.TransportError as error:
-            return f"{type(error).__name__}"
+        except httpx.ReadTimeout:
+            return "DEADLINE_EXCEEDED"
+        except httpx.TransportError as error:  # the gateway may refuse a body before its end
+            return type(error).__name__
         return str(reply.status_code)
 
 

@@ -159,6 +159,7 @@ def collection(name: str) -> search_pb2.Collection:
 
 
 Rule = Any
+LABELS = {"same", "answerable"}
 # By "Message.field", else by the field's name. A callable gets the Fill; any other value is set.
 RULES: dict[str, Rule] = {
     # names of what exists
@@ -240,30 +241,30 @@ RULES: dict[str, Rule] = {
     "response": Text(4 * MIB),
     "LookupEntryRequest.vector": None,
     "CreateEntryRequest.vector": None,
-    "parameters": Many(100_000, 4 * MIB),
+    "parameters": Many(10_000),
     "parameters[]": Text(1_000),
     "system_prompt": Text(),
-    "tools": Many(100_000),
+    "tools": Many(10_000),
     "tools[]": Text(),
     "response_format": Text(),
-    "history": Many(100_000),
+    "history": Many(10_000),
     "role": "user",
     "content": Text(),
-    "cites": Many(100_000),
+    "cites": Many(10_000),
     "cites[]": Text(1_000),
     "usage": lambda fill: cache_pb2.Usage(prompt_tokens=1),
-    "PurgeFilter.cites": Many(100_000),
+    "PurgeFilter.cites": Many(10_000),
     "PurgeFilter.cites[]": Text(1_000),
     "context_fingerprint": "",
     "prompt_contains": Text(32_768),
     "PurgeEntriesRequest.filter": "recurse",
-    "pairs": Many(25_000),
+    "pairs": Many(12_500),
     "CalibrateRequest.precision": 0.9,
     "one": Text(32_768),
     "other": Text(32_768),
     # chat
-    "messages": Many(100_000),
-    "further": lambda fill: json.dumps({"metadata": {_word(n): str(n) for n in range(90_000)}}),
+    "messages": Many(10_000),
+    "further": lambda fill: json.dumps({"metadata": {_word(n): str(n) for n in range(40_000)}}),
     # RAG
     "question": Text(),
     "limit": 1000,
@@ -388,6 +389,8 @@ def _set_many(message: Any, one: Any, rule: Many, fill: Fill) -> None:
             each.number = number
             if "id" in one.message_type.fields_by_name:
                 element.id = f"largest-{number}"
+            for label in LABELS.intersection(one.message_type.fields_by_name):
+                setattr(element, label, number % 2 == 1)
             target.add().CopyFrom(element)
         return
     of_element = RULES.get(f"{message.DESCRIPTOR.name}.{one.name}[]", RULES.get(f"{one.name}[]"))

@@ -7,6 +7,7 @@ from memetwin.gateway.v1 import cache_pb2, chat_pb2
 from services.errors import InvalidArgument
 from services.gateway.cache.messages import (
     bound_from_message,
+    check_count,
     decision_to_message,
     scope_from_message,
 )
@@ -33,6 +34,7 @@ def read_chat(message: chat_pb2.Chat) -> tuple[Json, CacheControls]:
         body = read_object(message.further.encode() or b"{}", name="further")
     except ValueError as error:
         raise InvalidArgument("BAD_JSON", str(error), field="further") from error
+    check_count(message.messages, "messages")
     if message.messages:
         body["messages"] = [
             {"role": each.role, "content": each.content} for each in message.messages

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import httpx
+import orjson
 
 from services import deadlines
 from services.errors import FailedPrecondition
@@ -126,8 +128,12 @@ class LanguageModelClient:
         seconds = deadlines.time_left() or deadlines.LONG_DEADLINE
         timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
         url = self._base_url + path
+        content = _encode(body) if body else None
+        headers = {"Content-Type": "application/json"} if body else {}
         try:
-            async with self._client.stream(method, url, json=body, timeout=timeout) as response:
+            async with self._client.stream(
+                method, url, content=content, headers=headers, timeout=timeout
+            ) as response:
                 if response.is_error:
                     retry_after = response.headers.get("retry-after", "")
                     text, _ = await _read(response, MAX_BODY_BYTES)
@@ -135,6 +141,14 @@ class LanguageModelClient:
                 yield response
         except httpx.HTTPError as error:
             raise unavailable() from error
+
+
+def _encode(body: Json) -> bytes:
+    """Return a request body as JSON. For a large one, orjson takes a tenth of json's time."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(body, ensure_ascii=False).encode()
 
 
 async def _event_data(response: httpx.Response) -> AsyncIterator[bytes]:

@@ -216,3 +216,14 @@ async def test_an_error_response_without_end_is_read_in_part() -> None:
     with pytest.raises(Unavailable) as caught:
         await client(lambda _: httpx.Response(500, stream=Endless())).complete(BODY)
     assert caught.value.reason == "LANGUAGE_MODEL_REFUSED"
+
+
+async def test_numbers_of_any_size_are_sent() -> None:
+    received: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        received.append(request.content)
+        return httpx.Response(200, json={})
+
+    await client(answer).complete({"seed": 2**70, "text": "ü"})
+    assert json.loads(received[0]) == {"seed": 2**70, "text": "ü"}
