@@ -38,8 +38,9 @@ class Processes:
         self._redis = redis
         self.ports = {name: reserve_port() for name in SERVICES}
         self.metrics = f"127.0.0.1:{reserve_port()}"
+        self.http = f"127.0.0.1:{reserve_port()}"
         self._settings = {
-            "MEMETWIN_HTTP_LISTEN": f"127.0.0.1:{reserve_port()}",
+            "MEMETWIN_HTTP_LISTEN": self.http,
             "MEMETWIN_REDIS_URL": redis.url,
         }
         for name, port in self.ports.items():

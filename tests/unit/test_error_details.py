@@ -1,5 +1,7 @@
 import json
+from typing import Any
 
+import grpc
 import pytest
 from google.rpc import error_details_pb2
 
@@ -40,3 +42,33 @@ def test_details_are_left_out_where_they_do_not_apply() -> None:
     details = error_details.to_status(InvalidArgument("R", "M")).details
     assert len(details) == 1
     assert details[0].Is(error_details_pb2.ErrorInfo.DESCRIPTOR)
+
+
+@pytest.mark.parametrize("limit", ["receive", "send"])
+async def test_a_message_over_a_limit_of_grpc_is_not_worth_a_retry(limit: str) -> None:
+    """A real server and channel, since the text of the error is gRPC's own."""
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    options = [(f"grpc.max_{limit}_message_length", 100)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        echo: Any = channel.unary_unary("/test/Echo")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await echo(bytes(1000))
+    await server.stop(None)
+    failure = error_details.from_rpc(caught.value, "embedder")
+    assert type(failure) is InvalidArgument
+    assert (failure.reason, failure.metadata) == ("MESSAGE_TOO_LARGE", {"peer": "embedder"})
+
+
+def test_other_errors_without_details_are_worth_a_retry() -> None:
+    none = grpc.aio.Metadata()
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    error = grpc.aio.AioRpcError(code, none, none, "A proxy is busy.")
+    assert error_details.from_rpc(error, "embedder").reason == "NEIGHBOUR_UNAVAILABLE"

@@ -24,7 +24,7 @@ MAX_LEAD_CHARACTERS = 300
 OVERLAP_TOKENS = 32
 # A tokenizer reads a block in parts of this size, so that no call and no pause of the event loop
 # grows with the document.
-MAX_PART_CHARACTERS = 2**13
+MAX_PART_CHARACTERS = 2**12
 MAX_TOKEN_CHARACTERS = 64
 MAX_GAP_CHARACTERS = 200
 _TOKENIZE_CHARACTERS = 2**16
@@ -243,11 +243,13 @@ def _cut(part: Span, offset: int, starts: Sequence[int], max_tokens: int) -> lis
     """
     first = bisect_left(starts, part.start - offset)
     last = bisect_left(starts, part.end - offset)
+    if last - first <= max_tokens:
+        return [_Unit(part, max(1, last - first))]
     units = []
     start = part.start
-    for at in range(first, max(last, first + 1), max_tokens):
+    for at in range(first, last, max_tokens):
         end = part.end if at + max_tokens >= last else offset + starts[at + max_tokens]
-        units.append(_Unit(Span(start, end), max(1, min(max_tokens, last - at))))
+        units.append(_Unit(Span(start, end), min(max_tokens, last - at)))
         start = end
     return units
 

@@ -1,19 +1,23 @@
-"""Runs one parser process, which can be killed, and communicates with it through pipes."""
+"""Runs one parser process, which can be killed, and speaks with it through pipes."""
 
 import asyncio
 import contextlib
 import os
 import signal
+import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 
 from services.errors import Unavailable
 from services.gateway.rag.ingest.parsers import frames
-from services.gateway.rag.ingest.parsers.extract import OUT_OF_MEMORY, Extract, ParseError
+from services.gateway.rag.ingest.parsers.extract import Extract, ParseError
 
 WORKER = "services.gateway.rag.ingest.parsers.worker"
 _BUFFER_BYTES = 2**20
 _EXIT_SECONDS = 2.0
+# Failures that may come from a lack of memory, whatever a library makes of it.
+_LIMITS = ("PARSER_OUT_OF_MEMORY", "PARSER_FAILED")
 _WALL_PER_CPU_SECOND = 5.0
 _WALL_EXTRA_SECONDS = 10.0
 
@@ -39,36 +43,36 @@ class Job:
 class ParserProcess:
     """A parser process. It parses one document at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self._process = process
-        self._killed = False
+        self._reader, self._writer = reader, writer
 
     @classmethod
     async def start(cls, memory: int, worker: str = WORKER) -> "ParserProcess":
-        """Start a process that may use ``memory`` bytes. Raises Unavailable if that fails.
-
-        The process gets the import path and no other environment variables, because they hold
-        secrets.
-        """
+        """Start a process that may use ``memory`` bytes. Raises Unavailable if that fails."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", worker, str(memory)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={"PYTHONPATH": os.pathsep.join(sys.path)},
-                limit=_BUFFER_BYTES,
-                start_new_session=True,  # a terminal's Ctrl-C is for the gateway
-            )
+            ours, its = socket.socketpair()
+            with its:
+                reader, writer = await asyncio.open_connection(sock=ours, limit=_BUFFER_BYTES)
+                try:
+                    return cls(_spawn(its, memory, worker), reader, writer)
+                except OSError:
+                    writer.close()
+                    raise
         except OSError as error:
             raise Unavailable(
                 "PARSER_UNAVAILABLE", "No parser can be started. Retry later.", retry_after=1.0
             ) from error
-        return cls(process)
 
     @property
     def alive(self) -> bool:
         """Whether the process can parse another document."""
-        return self._process.returncode is None and not self._killed
+        return not self._writer.is_closing() and self._process.poll() is None
 
     async def parse(self, job: Job) -> Extract:
         """Parse a document. Kill the process if the document exceeds a limit or the caller leaves.
@@ -81,14 +85,14 @@ class ParserProcess:
             async with asyncio.timeout(job.wall_seconds):
                 return await self._exchange(job)
         except ParseError as error:
-            if error.reason != OUT_OF_MEMORY:
+            if error.reason not in _LIMITS:
                 raise
             await self.end()
             raise LimitExceeded(error.reason, error.message) from None
         except TimeoutError:
             await self.end()
             raise _timed_out() from None
-        except (EOFError, ConnectionError, RuntimeError, ValueError):  # uvloop: RuntimeError
+        except (EOFError, ConnectionError, ValueError):
             raise await self._ended() from None
         except asyncio.CancelledError:
             self.kill()
@@ -96,46 +100,54 @@ class ParserProcess:
 
     def kill(self) -> None:
         """Kill the process."""
-        self._killed = True
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
+        self._writer.close()
 
     async def end(self) -> None:
         """Kill the process and wait for its end."""
         self.kill()
-        await self._process.wait()
+        await asyncio.to_thread(self._process.wait)
 
     async def _exchange(self, job: Job) -> Extract:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise EOFError  # cannot happen, because the process has pipes
         request = {"media_type": job.media_type, "cpu_seconds": job.cpu_seconds}
-        stdin.write(frames.json_frame(frames.REQUEST, request))
-        stdin.write(frames.HEADER.pack(frames.CONTENT, len(job.content)))
-        stdin.write(job.content)
-        await stdin.drain()
+        self._writer.write(frames.json_frame(frames.REQUEST, request))
+        self._writer.write(frames.HEADER.pack(frames.CONTENT, len(job.content)))
+        self._writer.write(job.content)
+        await self._writer.drain()
         reader = frames.ExtractReader()
         while True:
-            kind, length = frames.HEADER.unpack(await stdout.readexactly(frames.HEADER.size))
+            kind, length = frames.HEADER.unpack(await self._reader.readexactly(frames.HEADER.size))
             if length > frames.MAX_FRAME_BYTES:
                 raise ValueError("the frame is too long")
-            if extract := reader.read(kind, await stdout.readexactly(length)):
+            if extract := reader.read(kind, await self._reader.readexactly(length)):
                 return extract
 
     async def _ended(self) -> LimitExceeded:
-        """End the process, which has stopped responding, and return the reason."""
-        # kill() would compete with asyncio for the exit status of a process that has ended.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_EXIT_SECONDS):
-                await self._process.wait()
-        if self.alive:
-            await self.end()
+        """End the process, which speaks no more or nonsense, and return the reason."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, _EXIT_SECONDS)
+        await self.end()
         if self._process.returncode == -signal.SIGXCPU:
             return _timed_out()
         return LimitExceeded(
             "PARSER_CRASHED",
             "The parser crashed on the document, or ran out of memory. Export or split it.",
         )
+
+
+def _spawn(connection: socket.socket, memory: int, worker: str) -> "subprocess.Popen[bytes]":
+    """Start a process that reads and writes a socket.
+
+    It gets the import path and no other environment variables, because they hold secrets. ``Popen`` starts it
+    by vfork. The event loop's own way would fork, which runs the fork handlers of gRPC.
+    """
+    return subprocess.Popen(  # noqa: S603 - fixed arguments
+        [sys.executable, "-m", worker, str(memory)],
+        stdin=connection.fileno(),
+        stdout=connection.fileno(),
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,  # a terminal's Ctrl-C is for the gateway
+    )
 
 
 def _timed_out() -> LimitExceeded:

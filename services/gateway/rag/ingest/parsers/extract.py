@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # the parsers' processes do not load it
     from services.gateway.backends.types import Value
 
 SECTION_SEPARATOR = " › "
-OUT_OF_MEMORY = "PARSER_OUT_OF_MEMORY"
 MAX_BLOCKS = 250_000
 MAX_TEXT_BYTES = 32 * 2**20
 MAX_HEADING_CHARACTERS = 500

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from services.gateway.rag.ingest.parsers import files, frames
-from services.gateway.rag.ingest.parsers.extract import OUT_OF_MEMORY, Extract, ParseError
+from services.gateway.rag.ingest.parsers.extract import Extract, ParseError
 
 Parse = Callable[[str, bytes], Extract]
 # Address space of the interpreter and its libraries, which a limit of the memory includes.
@@ -53,20 +53,22 @@ def _answer(request: dict[str, Any], requests: BinaryIO, parse: Parse, replies: 
     except Exception as error:  # the parsers' libraries may raise anything
         traceback.print_tb(error.__traceback__)  # its message may quote the document
         replies.write(frames.failure_frame(_unexpected(error)))
+        replies.flush()
+        return False
     replies.flush()
     return True
 
 
 def _out_of_memory() -> ParseError:
     return ParseError(
-        OUT_OF_MEMORY, "Parsing the document takes too much memory. Split or simplify it."
+        "PARSER_OUT_OF_MEMORY", "Parsing the document takes too much memory. Split or simplify it."
     )
 
 
 def _unexpected(error: Exception) -> ParseError:
     return ParseError(
         "PARSER_FAILED",
-        f"The parser failed on the document ({type(error).__name__}). Export it again.",
+        f"The parser failed on the document ({type(error).__name__}). Export or split it.",
     )
 
 

@@ -1,7 +1,9 @@
+import asyncio
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +12,7 @@ from services.gateway.rag.ingest import chunking
 from services.gateway.rag.ingest.chunking import OVERLAP_TOKENS, Chunk
 from services.gateway.rag.ingest.parsers import markdown, plain
 from services.gateway.rag.ingest.parsers.extract import Block, Extract
+from tests.operations import count_calls
 
 LIMIT = 100
 ROOM = LIMIT - chunking.SPECIAL_TOKENS
@@ -18,7 +21,13 @@ ROOM = LIMIT - chunking.SPECIAL_TOKENS
 class WordTokenizer:
     """Tokenizes into words and punctuation marks. Its model reads a hundred tokens."""
 
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.call_sizes: list[int] = []
+
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        self.texts += texts
+        self.call_sizes.append(sum(map(len, texts)))
         return [[match.start() for match in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
 
     async def text_model(self) -> TextModel:
@@ -95,8 +104,76 @@ async def test_a_sentence_over_the_limit_is_cut_between_tokens() -> None:
     assert all(0 < tokens(chunk.embedded_text(extract)) <= ROOM for chunk in found)
 
 
+async def test_a_long_block_is_tokenized_in_parts_and_cut_at_lines() -> None:
+    """A table of megabytes without a blank line, such as a CSV file."""
+    rows = [f"{number},{number},{number}" for number in range(20_000)]
+    extract = plain.parse("\n".join(rows).encode())
+    tokenizer = WordTokenizer()
+    found = await chunking.split(extract, "", tokenizer)
+    assert max(map(len, tokenizer.texts)) <= chunking.MAX_PART_CHARACTERS
+    assert max(tokenizer.call_sizes) <= 2**16 + chunking.MAX_PART_CHARACTERS
+    for chunk in found:
+        assert set(chunk.span.of(extract.text).split("\n")) <= set(rows)
+        assert tokens(chunk.span.of(extract.text)) <= ROOM
+
+
+async def test_a_long_paragraph_is_cut_after_sentences() -> None:
+    text = " ".join(sentence(number) for number in range(400))
+    extract = Extract(text, [Block(0, len(text))])
+    for chunk in await split(extract):
+        assert chunk.span.of(text).startswith("This ")
+        assert chunk.span.of(text).endswith(".")
+
+
+@pytest.mark.parametrize("text", ["x" * 50_000, "\u200b" * 50_000, "\u200b\n\n" * 5_000 + "x"])
+async def test_text_of_few_tokens_makes_no_long_chunks(text: str) -> None:
+    """A tokenizer may read a long word as one token, and some signs as none."""
+    extract = plain.parse(text.encode())
+    found = await split(extract)
+    assert len(found) > 5
+    limit = ROOM * chunking.MAX_TOKEN_CHARACTERS
+    assert max(len(chunk.embedded_text(extract)) for chunk in found) <= limit
+    covered = {place for one in found for place in range(one.span.start, one.span.end)}
+    assert all(text[place].isspace() for place in set(range(len(text))) - covered)
+
+
+async def test_a_wide_gap_is_not_kept() -> None:
+    text = "# A\n\nOne.\n\n# B" + "\n" * 1000 + "# C\n"
+    found = await split(markdown.parse(text.encode()))
+    assert [chunk.gap for chunk in found] == ["\n\n", None, None]
+
+
+@pytest.mark.parametrize(
+    "unit", ["J. ", "a\n", "# A\n\n", "\u200b\n\n", "a,b\n\n", "- a\n", "Word one. ", "x"]
+)
+def test_the_work_grows_with_the_length(unit: str) -> None:
+    def work(count: int) -> int:
+        extract = markdown.parse((unit * count).encode())
+        return count_calls(lambda: asyncio.run(split(extract, "Title")))
+
+    small = work(5_000)
+    assert work(20_000) <= 4.5 * small
+
+
+async def test_other_tasks_run_meanwhile() -> None:
+    extract = plain.parse(b"One sentence. \n\n" * 5_000)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    chunks = await split(extract)
+    counting.cancel()
+    assert turns > len(extract.blocks) / 64
+    assert turns > len(chunks) / 128
+
+
 @settings(deadline=None)
-@given(st.text(alphabet="ab .\n?!#é🐈`|-", max_size=900))
+@given(st.text(alphabet="abJN. 5\n?!#é🐈`|-。", max_size=900))
 async def test_all_blocks_are_covered(text: str) -> None:
     extract = markdown.parse(text.encode())
     found = await split(extract, "Title")

@@ -1,4 +1,9 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.gateway.rag.ingest.parsers import markdown
 from services.gateway.rag.ingest.parsers.extract import Extract
@@ -93,3 +98,60 @@ def test_an_invalid_front_matter_is_ignored(front: str) -> None:
 
 def test_the_first_heading_is_the_title() -> None:
     assert markdown.parse(b"Intro.\n\n# Title *here*\n").title == "Title *here*"
+
+
+@pytest.mark.parametrize("character", ["\f", "\v", "\x85", "\u2028", "\u2029", "\x1c", "\r"])
+def test_every_text_is_in_a_block_of_its_section(character: str) -> None:
+    """Only LF and CR end a line of CommonMark."""
+    text = f"# Guide\n\nOne{character}two.\n\n## Setup\n\nRun it.\n\n## Secret\n\nIt is 4711.\n"
+    assert blocks(markdown.parse(text.encode())) == [
+        ("Guide", "# Guide"),
+        ("Guide", f"One{character}two."),
+        ("Guide › Setup", "## Setup"),
+        ("Guide › Setup", "Run it."),
+        ("Guide › Secret", "## Secret"),
+        ("Guide › Secret", "It is 4711."),
+    ]
+
+
+PIECES = [
+    *("# H\n", "para\n", "\n", "- a\n", "  b\n", "    code\n", "```\n", "| a | b |\n", "|---|\n"),
+    *("> q\n", "1. x\n", "<div>\n", "---\n", "===\n", "[r]: /u\n", '"t"\n', "\r", "\r\n", "\f\n"),
+    *("w\u2028v\n", "2) y\n", "* z\n", "~~~~\n", "<b>x\n", "\t- c\n", "end", " ", "<!--\n"),
+]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from([8, 16, 32]))
+def test_windows_change_nothing(pieces: list[str], window: int) -> None:
+    content = "".join(pieces).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markdown, "WINDOW_CHARACTERS", 2**30)
+        whole = markdown.parse(content)
+        patch.setattr(markdown, "WINDOW_CHARACTERS", window)
+        assert markdown.parse(content) == whole
+
+
+def test_a_block_larger_than_a_window_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markdown, "WINDOW_CHARACTERS", 16)
+    monkeypatch.setattr(markdown, "MAX_WINDOW_CHARACTERS", 64)
+    text = "- item\n" * 100
+    found = markdown.parse(text.encode()).blocks
+    assert len(found) > 1
+    assert all(text[one.start : one.end].startswith("- item") for one in found)
+    assert sum(one.end - one.start + 1 for one in found) == len(text)
+
+
+def test_the_parser_reads_no_more_than_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    parse = markdown._PARSER.parse
+
+    def record(text: str) -> Any:
+        sizes.append(len(text))
+        return parse(text)
+
+    monkeypatch.setattr(markdown, "_PARSER", SimpleNamespace(parse=record))
+    text = "# Head\n\nSome words.\n\n" * 10_000
+    assert len(markdown.parse(text.encode()).blocks) == 20_000
+    assert max(sizes) <= markdown.WINDOW_CHARACTERS
+    assert sum(sizes) < 1.01 * len(text)

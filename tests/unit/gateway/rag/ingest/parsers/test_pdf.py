@@ -2,6 +2,7 @@ import pytest
 
 from services.gateway.rag.ingest.parsers import pdf
 from services.gateway.rag.ingest.parsers.extract import ParseError
+from tests.attacks import pdf_of_many_pages
 from tests.pdf import pdf as write_pdf
 
 
@@ -13,6 +14,19 @@ def test_blocks_have_page_numbers() -> None:
         (3, "Three."),
     ]
     assert extract.warnings == ["1 of 3 pages have no text. memetwin does not read scanned pages."]
+
+
+def test_a_pdf_of_too_many_pages_is_refused() -> None:
+    with pytest.raises(ParseError) as caught:
+        pdf.parse(pdf_of_many_pages(pdf.MAX_PAGES + 1))
+    assert caught.value.reason == "DOCUMENT_TOO_COMPLEX"
+
+
+def test_a_pdf_of_too_much_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "MAX_TEXT_BYTES", 5)
+    with pytest.raises(ParseError) as caught:
+        pdf.parse(write_pdf([["One."], ["Two."]]))
+    assert caught.value.reason == "TOO_LARGE"
 
 
 def test_a_broken_pdf_is_refused() -> None:
