@@ -138,8 +138,8 @@ class ParserProcess:
 def _spawn(connection: socket.socket, memory: int, worker: str) -> "subprocess.Popen[bytes]":
     """Start a process that reads and writes a socket.
 
-    It gets the import path and no other environment variables, because they hold secrets. ``Popen`` starts it
-    by vfork. The event loop's own way would fork, which runs the fork handlers of gRPC.
+    The process gets the import path and no other environment variables, because they hold secrets.
+    ``Popen`` uses vfork. The event loop would use fork, which runs the fork handlers of gRPC.
     """
     return subprocess.Popen(  # noqa: S603 - fixed arguments
         [sys.executable, "-m", worker, str(memory)],
