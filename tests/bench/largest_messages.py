@@ -159,7 +159,8 @@ def collection(name: str) -> search_pb2.Collection:
 
 
 Rule = Any
-LABELS = {"same", "answerable"}
+# Fields whose values differ between the elements of a repeated field.
+LABELS, DISTINCT = {"same", "answerable"}, {"one", "other", "question"}
 # By "Message.field", else by the field's name. A callable gets the Fill; any other value is set.
 RULES: dict[str, Rule] = {
     # names of what exists
@@ -391,6 +392,9 @@ def _set_many(message: Any, one: Any, rule: Many, fill: Fill) -> None:
                 element.id = f"largest-{number}"
             for label in LABELS.intersection(one.message_type.fields_by_name):
                 setattr(element, label, number % 2 == 1)
+            for text in DISTINCT.intersection(one.message_type.fields_by_name):
+                old = getattr(element, text)
+                setattr(element, text, f"{number:06} {old[7:]}")
             target.add().CopyFrom(element)
         return
     of_element = RULES.get(f"{message.DESCRIPTOR.name}.{one.name}[]", RULES.get(f"{one.name}[]"))
