@@ -147,9 +147,10 @@ class LanguageModelServer:
 
 
 def question_of(body: Json) -> str:
-    """Return the text of a request's last message."""
+    """Return the text of a request's last message; of a prompt with passages only the question."""
     content = body["messages"][-1]["content"]
-    return str(content if isinstance(content, str) else content[0].get("text", ""))
+    text = str(content if isinstance(content, str) else content[0].get("text", ""))
+    return text.rpartition("from the passages above: ")[2]
 
 
 @contextlib.contextmanager
