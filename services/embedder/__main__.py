@@ -77,7 +77,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
 
 
 async def main() -> None:
-    """Serve until the process is told to stop."""
+    """Serve until the process is asked to stop."""
     settings = from_env(Settings, os.environ)
     await grpc_server.run(wire(settings), settings.listen, settings)
 

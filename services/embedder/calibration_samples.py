@@ -1,4 +1,7 @@
-"""Inputs of each modality that calibrate a model's INT8 scale; the same on every machine."""
+"""Inputs of each modality that calibrate a model's INT8 scale.
+
+They are the same on every machine.
+"""
 
 import json
 from collections.abc import Callable

@@ -6,7 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Added to the niceness of the process: the event loop runs first, bulk preprocessing last.
+# Added to the niceness of the process. The event loop has the highest priority, bulk preprocessing
+# the lowest.
 INFERENCE_NICENESS, BULK_PREPROCESSING_NICENESS = 5, 10
 _MAX_NICENESS = 19
 _CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -16,7 +17,7 @@ def lower_priority(niceness: int = INFERENCE_NICENESS) -> None:
     """Lower the priority of the calling thread, and of the threads that it starts.
 
     The event loop can then accept calls and send responses while models keep every core busy.
-    Only Linux has priorities for threads; elsewhere this does nothing. See setpriority(2).
+    Only Linux has thread priorities. Elsewhere this does nothing. See setpriority(2).
     """
     if sys.platform == "linux":
         process = os.getpriority(os.PRIO_PROCESS, os.getpid())
@@ -33,7 +34,7 @@ def preprocessing_pool(*, bulk: bool) -> ThreadPoolExecutor:
 
 
 def available_cores() -> int:
-    """Return how many cores the process may use, by its affinity and its cgroup quota."""
+    """Return how many cores the affinity and the cgroup quota let the process use."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:

@@ -34,7 +34,7 @@ def validate_dimensions(dimensions: int, max_dimensions: int) -> None:
     if not 0 <= dimensions <= max_dimensions:
         raise InvalidArgument(
             "BAD_DIMENSIONS",
-            f"dimensions is {dimensions}; it must be 0 (keep all) to {max_dimensions}.",
+            f"dimensions is {dimensions}. It must be 0 (keep all) to {max_dimensions}.",
             field="dimensions",
             max_dimensions=max_dimensions,
         )
@@ -59,9 +59,9 @@ def truncate_dimensions(vectors: Vectors, dimensions: int, *, normalize: bool) -
 def encode(vectors: Vectors, encoding: str, scale: float) -> EncodedVectors:
     """Encode vectors, float32 [n, d], as ``float32``, ``float16``, ``int8`` or ``binary``.
 
-    INT8 codes are multiples of ``scale`` around zero, with the same scale for all dimensions, so
-    that codes compare as the vectors do, by cosine, inner product or distance. Values beyond
-    ±127 codes are clipped.
+    INT8 codes are multiples of ``scale`` around zero, with the same scale for all dimensions. Codes
+    therefore compare like the vectors, by cosine, inner product or distance. Values beyond ±127
+    codes are clipped.
     """
     dimensions = vectors.shape[1]
     if encoding == "float16":

@@ -8,8 +8,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-# New objects after which the collector scans the youngest generation. A call makes many objects
-# that die with it, and passes Python's default of 700 before its batch is answered.
+# New objects after which the collector scans the youngest generation. A call creates many
+# short-lived objects, and exceeds Python's default of 700 before its batch is answered.
 _THRESHOLD = 20_000
 
 

@@ -1,8 +1,8 @@
-"""The scale of each model's INT8 codes, the same in every response.
+"""The scale of each model's INT8 codes, which is the same in every response.
 
 Each model embeds the calibration samples once, and the vectors are stored under the model's
-digest. The scale for any number of dimensions follows from them, so that two responses, restarts
-or replicas produce the same bytes for the same vector.
+digest. The scale for any number of dimensions follows from them. So the same vector gets the same
+bytes in all responses, after restarts and on all replicas.
 """
 
 import logging
@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 # Raise it when a calibration sample changes.
 _SAMPLES_VERSION = 1
-# Codes reach this much farther than the calibration vectors, so that few values are clipped.
+# The range of codes exceeds that of the calibration vectors by this factor, so that few values are
+# clipped.
 _HEADROOM = 1.25
-# The range is rounded up to one of two steps per power of two, so that the last digits of a
-# machine's arithmetic do not change the scale.
+# The range is rounded up to one of two steps per power of two, so that rounding differences between
+# machines do not change the scale.
 _STEPS_PER_DOUBLING = 2
 
 
@@ -53,7 +54,7 @@ class Int8Scales:
         return cls(vectors)
 
     def scale(self, dimensions: int, *, normalize: bool) -> float:
-        """Return the value of one INT8 step, for vectors truncated and normalised like this."""
+        """Return the value of one INT8 step, for vectors with this truncation and normalisation."""
         key = dimensions, normalize
         if key not in self._scales:
             vectors = encodings.truncate_dimensions(self._vectors, dimensions, normalize=normalize)

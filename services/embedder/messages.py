@@ -79,7 +79,7 @@ def embed_response(result: EmbedResult) -> embedder_pb2.EmbedResponse:
 
 
 def embed_stream_response(outcome: EmbedResult | Failure) -> embedder_pb2.EmbedStreamResponse:
-    """Write an item of a stream: an embedded batch, or why it failed."""
+    """Write an item of a stream: an embedded batch, or the error of one."""
     if isinstance(outcome, Failure):
         error = embedder_pb2.Error(
             code=outcome.code.value[0], reason=outcome.reason, message=outcome.message
@@ -113,7 +113,7 @@ def tokenize_response(
 
 
 def model(registered: RegisteredModel) -> embedder_pb2.Model:
-    """Describe a model; one that is not loaded has only its name and its default modalities."""
+    """Describe a model. If it is not loaded, only its name and its default modalities are known."""
     message = embedder_pb2.Model(
         name=registered.spec.name, default_for=_modalities(registered.spec.default_for)
     )
@@ -132,7 +132,7 @@ def _enum_name(names: Mapping[Any, str], number: int, field: str) -> str:
     if number not in names:
         raise InvalidArgument(
             f"UNKNOWN_{field.upper()}",
-            f"{field} has the unknown value {number}; use a value that the API defines.",
+            f"{field} has the unknown value {number}. Use a value that the API defines.",
             field=field,
             value=number,
         )
@@ -152,7 +152,7 @@ def _input(message: embedder_pb2.Input, field: str) -> Input:
     if content == "audio":
         return AudioFile(message.audio)
     raise InvalidArgument(
-        "EMPTY_INPUT", "The input has no content: set text, image or audio.", field=field
+        "EMPTY_INPUT", "The input has no content. Set text, image or audio.", field=field
     )
 
 

@@ -76,7 +76,7 @@ class BatchEntry(Protocol):
 class Utilisation:
     """Busy divided by demanded worker-seconds of one model. Not thread-safe.
 
-    One pending input demands one worker; more inputs demand more workers, up to all of them.
+    Each pending input demands one worker, up to the number of workers.
     """
 
     def __init__(self, info: ModelInfo) -> None:
@@ -122,7 +122,10 @@ class Utilisation:
 
 
 class ModelMetrics:
-    """The metrics of one model; ``queue_age`` returns the seconds of the oldest queued input."""
+    """The metrics of one model.
+
+    ``queue_age`` returns the age of the oldest queued input in seconds.
+    """
 
     def __init__(self, info: ModelInfo, queue_age: Callable[[], float]) -> None:
         self.queue_tokens = QUEUE_TOKENS.labels(info.name)
@@ -154,6 +157,7 @@ class ModelMetrics:
         self._inference_seconds.observe(seconds)
         self._tokens.inc(sum(costs))
         self._batch_fill.observe(sum(costs) / (max(costs) * len(costs)))
-        # The inputs of one call share a time; observing each of hundreds would be slow.
+        # The inputs of one call share one observation, because observing each of hundreds would be
+        # slow.
         for queue_time in set(queue_times):
             self._queue_seconds.observe(queue_time)

@@ -12,10 +12,10 @@ from services.embedder.models.model import Model
 
 
 class ModelVersion:
-    """A loaded model behind its batcher. A call holds it open by ``with``.
+    """A loaded model behind its batcher. A call holds it open with ``with``.
 
     Args:
-        model: the model that computes.
+        model: the loaded model.
         scales: the scales of its INT8 codes.
         max_queue_tokens: how many tokens its queue holds.
         fingerprint: the state of the files that it was loaded from.
@@ -35,7 +35,7 @@ class ModelVersion:
         await self.batcher.__aenter__()
 
     async def close(self) -> None:
-        """Stop the workers; queued inputs are not computed."""
+        """Stop the workers without computing queued inputs."""
         await self.batcher.__aexit__(None, None, None)
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""Preprocesses and computes the inputs of a request; for many inputs the two overlap."""
+"""Preprocesses and computes the inputs of a request. For many inputs, the two overlap."""
 
 import asyncio
 import time
@@ -13,7 +13,8 @@ from services.embedder.decoding import audio, images
 from services.embedder.models.model import Content, Model, PreparedInput
 from services.embedder.requests import AudioFile, EmbedRequest, Input
 
-# Texts of fewer characters are tokenised on the event loop: a thread hand-over would take longer.
+# Texts with fewer characters are tokenised on the event loop, because handing them to a thread
+# would take longer.
 _MAX_INLINE_CHARACTERS = 2_000
 _INPUTS_PER_PART = 64
 

@@ -42,8 +42,8 @@ class RegisteredModel:
     """A model and its state. Without a version it is loading, not yet requested, or failed.
 
     Attributes:
-        load_requested: whether the first load was started.
-        load_finished: set once the first load has succeeded or failed.
+        load_requested: whether the first load has started.
+        load_finished: set when the first load has succeeded or failed.
         failed: whether a load has failed.
     """
 
@@ -90,7 +90,7 @@ class ModelRegistry:
 
     Args:
         specs: the models, in the order in which they are loaded.
-        max_queue_tokens: tokens that each model's queue holds.
+        max_queue_tokens: maximum number of tokens in each model's queue.
         cache_folder: where INT8 calibration vectors are stored; None stores nothing.
     """
 
@@ -135,7 +135,7 @@ class ModelRegistry:
         return [self._models[name] for name in sorted(self._models)]
 
     def find(self, name: str, modality: str = "text") -> RegisteredModel:
-        """Return the model of this name, or the default model of a modality if it is empty.
+        """Return the model with this name, or the default model of a modality if the name is empty.
 
         Raises:
             NotFound: there is no such model.
@@ -175,7 +175,7 @@ class ModelRegistry:
         return registered.current_version()
 
     def reload(self) -> None:
-        """Start loading the models that failed, or whose files have changed since their load."""
+        """Start loading the models that failed, or whose files have changed meanwhile."""
         for registered in self._models.values():
             if registered.load_finished.is_set():
                 self._start(self._load_if_changed(registered))
@@ -185,7 +185,7 @@ class ModelRegistry:
             return self._models[name]
         raise NotFound(
             "MODEL_NOT_FOUND",
-            f"There is no model of this name. The models are {', '.join(sorted(self._models))}.",
+            f"There is no model with this name. The models are {', '.join(sorted(self._models))}.",
             field="model",
             model=name,
         )
@@ -207,10 +207,10 @@ class ModelRegistry:
                 await self._load(registered, fingerprint)
 
     async def _load(self, registered: RegisteredModel, fingerprint: str) -> None:
-        """Load a model and replace its version; a failure leaves the old version in place."""
+        """Load a model and replace its version. A failure leaves the old version in place."""
         name = registered.spec.name
         try:
-            with garbage_collector.paused():  # a load makes a million objects that stay
+            with garbage_collector.paused():  # a load creates a million permanent objects
                 version = await self._new_version(registered.spec, fingerprint)
                 garbage_collector.freeze()
             previous, registered.version = registered.version, version

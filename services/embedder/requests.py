@@ -12,7 +12,7 @@ MAX_TEXT_BYTES = 4 * 2**20
 
 
 class AudioFile(bytes):
-    """The bytes of an audio file. Plain ``bytes`` are those of an image file."""
+    """The bytes of an audio file. Plain ``bytes`` stand for an image file."""
 
 
 Input = str | bytes
@@ -29,8 +29,8 @@ class EmbedRequest:
         dimensions: leading dimensions to keep (Matryoshka); 0 keeps all.
         encoding: ``float32``, ``float16``, ``int8`` or ``binary``.
         normalize: scale every vector to unit length.
-        truncate: cut inputs that are longer than the model reads instead of failing.
-        bulk: let interactive requests go first.
+        truncate: cut inputs that are too long for the model instead of failing.
+        bulk: give interactive requests priority.
         no_store: keep the vectors out of the vector cache.
     """
 
@@ -72,7 +72,7 @@ def modality(value: Input) -> str:
 
 
 def validate(request: EmbedRequest) -> None:
-    """Check what does not depend on the model.
+    """Check everything that does not depend on the model.
 
     Raises:
         InvalidArgument: there are no inputs or too many, or a text is empty or too large.
@@ -84,7 +84,7 @@ def validate(request: EmbedRequest) -> None:
 
 
 def validate_rerank(request: RerankRequest) -> None:
-    """Check what does not depend on the model.
+    """Check everything that does not depend on the model.
 
     Raises:
         InvalidArgument: there are no texts or too many, or the query or a text is empty or too
@@ -104,7 +104,7 @@ def validate_count(batch: Sequence[Input], field: str) -> None:
     """
     if not batch:
         raise InvalidArgument(
-            "EMPTY_BATCH", f"{field} is empty: send at least one item.", field=field
+            "EMPTY_BATCH", f"{field} is empty. Send at least one item.", field=field
         )
     if len(batch) > MAX_INPUTS:
         raise InvalidArgument(
@@ -148,10 +148,10 @@ def wrong_modality(info: ModelInfo, wanted: str, field: str) -> InvalidArgument:
 
 
 def reject_truncated(inputs: Iterable[tuple[int, Truncatable]], info: ModelInfo) -> None:
-    """Check that no input was truncated; each comes with its index in the request.
+    """Check that no input was truncated. Each comes with its index in the request.
 
     Raises:
-        InvalidArgument: an input is longer than the model reads.
+        InvalidArgument: an input is too long for the model.
     """
     for index, value in inputs:
         if value.truncated:

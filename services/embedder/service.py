@@ -52,7 +52,7 @@ class EmbedResult:
 
 @dataclass(frozen=True)
 class RerankResult:
-    """A score for each text, in the order of the request; higher is a better answer."""
+    """A score for each text, in the order of the request. Higher scores are better answers."""
 
     info: ModelInfo
     scores: list[float]
@@ -61,7 +61,7 @@ class RerankResult:
 
 
 class EmbeddingService:
-    """Serves the models of a registry; ``cache_bytes`` bounds the vector cache (0 disables it)."""
+    """Serves the models of a registry. ``cache_bytes`` limits the vector cache (0 disables it)."""
 
     def __init__(self, registry: ModelRegistry, cache_bytes: int = 0) -> None:
         self._registry = registry
@@ -121,7 +121,7 @@ class EmbeddingService:
         )
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
-        """Score texts by a cross-encoder, which reads each text together with the query.
+        """Score texts with a cross-encoder, which reads each text together with the query.
 
         Raises:
             InvalidArgument: the request is not valid, or the model is not a cross-encoder.
@@ -173,7 +173,7 @@ class EmbeddingService:
             return model.info, tokens
 
     def _keys(self, info: ModelInfo, request: EmbedRequest) -> Sequence[Hashable]:
-        """Return keys that are equal for equal inputs; without a cache, the inputs themselves."""
+        """Return keys that are equal for equal inputs, or without a cache the inputs themselves."""
         if self._cache is None:
             return request.inputs
         return cache_keys(info.digest, request.task, request.inputs)

@@ -28,7 +28,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
     async def EmbedStream(
         self, request_iterator: AsyncIterator[embedder_pb2.EmbedStreamRequest], context: Any
     ) -> AsyncIterator[embedder_pb2.EmbedStreamResponse]:
-        """Embed the batches of a stream; a batch that fails yields its error in its place."""
+        """Embed the batches of a stream. A batch that fails yields its error in its place."""
         requests = (messages.embed_request(item.request) async for item in request_iterator)
         async for outcome in embed_in_order(requests, self._service):
             yield messages.embed_stream_response(outcome)
@@ -54,7 +54,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         if request.page_size < 0:
             raise InvalidArgument(
                 "BAD_PAGE_SIZE",
-                f"page_size is {request.page_size}; it must not be negative.",
+                f"page_size is {request.page_size}. It must not be negative.",
                 field="page_size",
             )
         size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)

@@ -29,9 +29,9 @@ class CachedVector:
 
 
 class VectorCache:
-    """An LRU cache of vectors, bounded in bytes. Not thread-safe.
+    """An LRU cache of vectors with a limit in bytes. Not thread-safe.
 
-    It stores whole vectors: requests for fewer dimensions share the entry.
+    It stores full vectors, so requests for fewer dimensions share the entry.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -62,7 +62,7 @@ class VectorCache:
 
 
 def cache_keys(model_digest: str, task: str, inputs: Sequence[Input]) -> list[Hashable]:
-    """Return a key for each input; equal keys mean the same model, task and content."""
+    """Return a key for each input. Equal keys mean the same model, task and content."""
     return [(model_digest, task, _content_digest(value)) for value in inputs]
 
 

@@ -1,4 +1,4 @@
-"""Joins the inputs of concurrent calls into batches while the model computes earlier batches.
+"""Combines the inputs of concurrent calls into batches while the model computes earlier batches.
 
 Each model has one queue, and one worker thread for each batch that it computes at a time. No timer
 runs: an idle worker takes the queued inputs of similar length, up to the model's token budget
@@ -34,7 +34,7 @@ Outcomes = list[Vectors | Exception]
 
 @dataclass(frozen=True)
 class Computed:
-    """Vectors, float32 [n, d], and the seconds that the slowest input was queued and computed."""
+    """Vectors, float32 [n, d], and the queue and inference seconds of the slowest input."""
 
     vectors: Vectors
     queue: float
@@ -114,7 +114,7 @@ class Batcher:
                 if not first:
                     tokens = sum(item.cost for item in items)
                     self._scheduler.check_admission(tokens, bulk=bulk, timeout=timeout)
-                # Workers make room in their own threads, and do not signal the event loop.
+                # Workers make room in their own threads and do not signal the event loop.
                 while self._scheduler.is_full(bulk=bulk) and not job.done.done():  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_SECONDS)
                 if not job.done.done():
@@ -157,7 +157,7 @@ class Batcher:
     def _deliver(
         self, entries: list[Entry], outcomes: Outcomes, started_at: float, seconds: float
     ) -> None:
-        """Hand each outcome to its job; runs on the event loop."""
+        """Deliver each outcome to its job, on the event loop."""
         for entry, outcome in zip(entries, outcomes, strict=True):
             _deliver(entry, outcome, started_at, seconds)
         self.metrics.queue_tokens.set(self._scheduler.queue_tokens)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from services.embedder.models.model import PreparedInput, Vectors
 from services.errors import DeadlineExceeded
 
-# Inputs whose costs, in tokens, differ by less than this share a bucket.
+# Inputs share a bucket if their costs, in tokens, differ by less than this.
 _BUCKET_WIDTH = 4
 
 
@@ -18,8 +18,8 @@ class Job:
 
     Attributes:
         vectors: float32 [n, d], filled as batches finish.
-        remaining: inputs that are not computed yet.
-        deadline: on the monotonic clock.
+        remaining: number of inputs that are not computed yet.
+        deadline: deadline on the monotonic clock.
         queue_seconds: longest time that an input was queued.
         inference_seconds: longest time that a batch with one of the inputs took.
     """
@@ -32,7 +32,7 @@ class Job:
     inference_seconds: float = 0.0
 
     def is_over(self, now: float) -> bool:
-        """Return whether the job needs no more vectors; a job past its deadline fails.
+        """Return whether the job needs no more vectors. A job past its deadline fails.
 
         Any thread may call it.
         """
@@ -86,7 +86,7 @@ class LengthBucketQueue:
     def take(self, max_inputs: int, max_tokens: int) -> list[Entry]:
         """Remove and return the oldest input and the inputs nearest to it in length.
 
-        Entries whose job is over are dropped on the way.
+        It drops entries whose job is over.
 
         Args:
             max_inputs: maximum number of inputs to take.

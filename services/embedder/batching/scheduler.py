@@ -1,7 +1,7 @@
 """Decides which inputs a model admits to its queue, and which inputs form the next batch.
 
-Interactive inputs go first. While they keep coming, one batch in four is bulk, and one worker never
-takes bulk: otherwise an interactive input that arrives next would wait for a whole batch of bulk.
+Interactive inputs have priority. While they keep arriving, one batch in four is bulk, and one
+worker never takes bulk. Otherwise the next interactive input would wait for a whole bulk batch.
 """
 
 import threading
@@ -61,13 +61,13 @@ class Scheduler:
         return self._interactive.tokens + self._bulk.tokens
 
     def queue_age(self) -> float:
-        """Return the seconds that the oldest input has been queued."""
+        """Return for how many seconds the oldest input has been queued."""
         with self._changed:
             oldest = min(self._interactive.oldest_enqueued_at, self._bulk.oldest_enqueued_at)
         return max(0.0, time.monotonic() - oldest)
 
     def check_admission(self, tokens: int, *, bulk: bool, timeout: float | None) -> None:
-        """Refuse inputs for which the queue has no room, or which would be computed too late.
+        """Refuse inputs that do not fit into the queue, or that would be computed too late.
 
         Bulk may fill half of the queue. Interactive inputs wait only for interactive inputs.
 
@@ -90,7 +90,7 @@ class Scheduler:
         return self.queue_tokens >= self._capacity(bulk=bulk)
 
     def put(self, entries: Sequence[Entry], *, bulk: bool) -> None:
-        """Queue inputs, and wake as many workers as they may occupy."""
+        """Queue inputs, and wake as many workers as they can occupy."""
         queue = self._bulk if bulk else self._interactive
         with self._changed:
             for entry in entries:
@@ -105,7 +105,8 @@ class Scheduler:
             self._idle_workers += 1
             batch = self._form_batch()
             while not batch.entries and not self._closed:
-                # Bulk waits until interactive inputs have ceased for a while; nothing signals that.
+                # Bulk waits until no interactive input has arrived for a while; nothing signals
+                # that.
                 self._changed.wait(self._batch_seconds() if self._bulk.inputs else None)
                 batch = self._form_batch()
             self._idle_workers -= 1

@@ -1,4 +1,4 @@
-"""Decodes audio files from untrusted callers; formats and sizes are checked before decoding."""
+"""Decodes audio files from untrusted callers. It checks formats and sizes before decoding."""
 
 import io
 
@@ -15,8 +15,8 @@ MAX_FRAMES = MAX_SECONDS * 48_000  # limits memory: at higher rates, fewer secon
 MAX_CHANNELS = 8
 _MIN_RATE, _MAX_RATE = 1_000, 384_000
 _BLOCK_FRAMES = 65_536
-# libsndfile reads two dozen formats. Accepting only the common ones keeps rarely tested decoders
-# away from untrusted files.
+# libsndfile reads two dozen formats. Because only the common ones are accepted, rarely tested
+# decoders never see untrusted files.
 _MAGIC_NUMBERS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3")
 _FORMATS = {"WAV", "WAVEX", "RF64", "AIFF", "FLAC", "OGG", "MP3"}
 _ENCODINGS = {
@@ -28,11 +28,11 @@ _ENCODINGS = {
 def decode(data: bytes, field: str) -> AudioClip:
     """Return the samples of an audio file, mixed to one channel, from -1 to 1.
 
-    Samples that are not numbers become silence; infinite samples are clipped.
+    NaN samples become silence, and infinite samples are clipped.
 
     Args:
         data: a WAV, FLAC, Ogg (Vorbis, Opus), MP3 or AIFF file.
-        field: the request field that errors name.
+        field: the request field to name in errors.
 
     Raises:
         InvalidArgument: the file is of another type, damaged, without samples, or too large.
@@ -63,10 +63,11 @@ def _read(file: soundfile.SoundFile, field: str) -> AudioClip:
     if not _MIN_RATE <= rate <= _MAX_RATE or file.channels > MAX_CHANNELS:
         raise _too_large(
             field,
-            f"The audio has {file.channels} channels at {rate} Hz; it may have {MAX_CHANNELS}"
+            f"The audio has {file.channels} channels at {rate} Hz. The limit is {MAX_CHANNELS}"
             f" channels at {_MIN_RATE} to {_MAX_RATE} Hz.",
         )
-    # A header may claim more frames than the file has, so memory grows only with what is read.
+    # A header may claim more frames than the file has, so memory grows only with the frames that
+    # are read.
     max_frames, frames, blocks = min(MAX_SECONDS * rate, MAX_FRAMES), 0, []
     while frames <= max_frames:
         block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)

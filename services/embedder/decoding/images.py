@@ -1,4 +1,4 @@
-"""Decodes image files from untrusted callers; sizes are checked before pixels are decoded."""
+"""Decodes image files from untrusted callers. It checks sizes before it decodes pixels."""
 
 import io
 import re
@@ -14,7 +14,7 @@ MAX_PIXELS = 40_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_SCANS = 100
 _MAX_16_BIT = 65535
-# The transposition that brings an image upright, by its EXIF orientation (tag 274).
+# The transposition that turns an image upright, by EXIF orientation (tag 274).
 _TRANSPOSITIONS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -29,7 +29,7 @@ _SCAN, _END = b"\xda", b"\xd9"
 
 
 def decode(data: bytes, field: str) -> Image.Image:
-    """Return the first frame of an image file, upright, as RGB or RGBA with 8 bits a channel.
+    """Return the first frame of an image file, upright, as RGB or RGBA with 8 bits per channel.
 
     Args:
         data: a JPEG, PNG, WebP, GIF or BMP file.
@@ -76,14 +76,14 @@ def _decode(data: bytes, field: str) -> Image.Image:
             raise InvalidArgument("NOT_A_PICTURE", "The image has no pixels.", field=field)
         if image.format in ("JPEG", "MPO") and _count_scans(data) > MAX_SCANS:
             raise _too_large(field, f"The JPEG has more than {MAX_SCANS} scans.")
-        # Decode large JPEGs at a fraction of their size: models read far fewer pixels.
+        # Decode large JPEGs at a fraction of their size, because models read far fewer pixels.
         image.draft("RGB", (1024, 1024))
         image.load()
         return _to_rgb(_apply_orientation(image))
 
 
 def _count_scans(data: bytes) -> int:
-    """Count a JPEG's scans: a scan of a few bytes may cost a pass over all pixels.
+    """Count a JPEG's scans, because a scan of a few bytes may cost a pass over all pixels.
 
     Counting stops one above ``MAX_SCANS``. Markers: ITU-T T.81, table B.1.
     """

@@ -10,7 +10,7 @@ A network is a list of layers, first to last, over a square RGB image::
                 {"type": "flatten"},
                 {"type": "dense", "units": 16}]}
 
-A declaration is untrusted input: every value is checked and bounded before a network is built.
+A declaration is untrusted input, so every value is checked and bounded before a network is built.
 """
 
 import dataclasses
@@ -40,11 +40,11 @@ class Architecture:
         mean: mean of each colour channel, 0 to 1; it is subtracted from the input.
         deviation: standard deviation of each colour channel; the input is divided by it.
         mirrored: whether the vector is the mean of the image's and its mirror image's vectors.
-        layers: first to last; the last must leave a vector.
+        layers: first to last; the last one must output a vector.
 
     Raises:
-        ValueError: a value is out of its range, a layer does not fit the one before it, or the
-            network exceeds MAX_PARAMETERS or MAX_ACTIVATIONS.
+        ValueError: a value is out of range, a layer does not fit the one before it, or the network
+            exceeds MAX_PARAMETERS or MAX_ACTIVATIONS.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Architecture:
             check_range("mean", mean, 0, 1)
             check_range("deviation", deviation, 0.01, 1)
         if len(self._shapes()[-1]) != 1:
-            raise ValueError("the last layer must leave a vector: end with flatten or dense")
+            raise ValueError("the last layer must output a vector: end with flatten or dense")
         parameters = sum(math.prod(shape) for shape in self.parameter_shapes().values())
         if parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -146,7 +146,7 @@ def _layer(position: int, values: Any) -> Layer:
 
 
 def _construct(where: str, kind: Callable[..., T], values: dict[str, Any]) -> T:
-    """Construct a dataclass; its fields say which keys may be there, and of what types."""
+    """Construct a dataclass, whose fields define the allowed keys and their types."""
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
@@ -173,5 +173,5 @@ def _colours(key: str, values: Any) -> tuple[float, ...]:
 
 
 def _count(shape: Shape) -> int:
-    """Count the numbers of feature maps, or of a vector."""
+    """Count the numbers in feature maps or in a vector."""
     return shape[0] if len(shape) == 1 else shape[0] * shape[1] ** 2

@@ -64,7 +64,7 @@ class ConvNetModel:
 
     def _prepare(self, content: Content) -> PreparedInput:
         if not isinstance(content, Image.Image):
-            raise TypeError("this model takes images only")
+            raise TypeError("this model takes only images")
         pixels = self._network.prepare(content)
         key = hashlib.sha256(pixels.tobytes()).digest()
         return PreparedInput(pixels, _IMAGE_COST, 1, False, key)

@@ -32,7 +32,7 @@ class CrossEncoderModel:
     def __init__(self, name: str, model: CrossEncoder, digest: str) -> None:
         if model.num_labels != 1:
             raise ModelLoadError(
-                f"{name} cannot rerank: it has {model.num_labels} labels, but a reranker has one"
+                f"{name} cannot rerank, because it has {model.num_labels} labels instead of one"
             )
         self._model: Any = model.eval()
         self._max_tokens = token_limit(model)
@@ -53,7 +53,7 @@ class CrossEncoderModel:
         """Load a model from a folder or from the Hugging Face Hub.
 
         Args:
-            name: of the folder, or on the Hub.
+            name: the name of the folder, or on the Hub.
             trusted: run the code that the model contains.
 
         Raises:
@@ -77,7 +77,7 @@ class CrossEncoderModel:
         limit = self._max_tokens * MAX_CHARACTERS_PER_TOKEN
         pairs = [(pair[0][:limit], pair[1][:limit]) for pair in contents if isinstance(pair, tuple)]
         if len(pairs) < len(contents):
-            raise TypeError("a cross-encoder takes pairs of texts only")
+            raise TypeError("a cross-encoder takes only pairs of texts")
         encodings = self._tokenizer.get().encode_batch_fast(pairs)
         return [
             self._prepared(pair, len(encoding.ids))

@@ -2,7 +2,7 @@
 
 A small model on a large GPU spends most of its time on kernel launches. So batches are padded to a
 few shapes, and the kernels of each shape are captured once and replayed with one launch. Each
-worker has a stream and buffers in pinned memory, so that one copies while another computes.
+worker has a stream and buffers in pinned memory, so one can copy while another computes.
 """
 
 import copy
@@ -40,12 +40,12 @@ class ShapeRunner(Protocol):
 
 
 class CudaGraphRuntime:
-    """Computes a text model by CUDA graphs.
+    """Computes a text model with CUDA graphs.
 
     Args:
         model: a sentence-transformers model; it is copied.
         pad_token: the id that fills short rows.
-        dtype: of the transformer; pooling and later modules compute in float32.
+        dtype: the transformer's data type; pooling and later modules compute in float32.
     """
 
     name = "cuda"
@@ -73,7 +73,7 @@ class ShapeRunners:
     Args:
         create: creates a runner for a number of rows and a length.
         pad_token: the id that fills short rows.
-        max_length: shapes are not longer than this; a longer batch keeps its own length.
+        max_length: maximum length of the shapes; a longer batch keeps its own length.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ def cast_transformer(model: Any, dtype: torch.dtype) -> Forward:
 
     Args:
         model: a sentence-transformers model whose first module is its transformer.
-        dtype: of the transformer.
+        dtype: the transformer's data type.
 
     Returns:
         A function of token ids and attention mask, int64 [n, length], that returns float32
@@ -126,7 +126,7 @@ def cast_transformer(model: Any, dtype: torch.dtype) -> Forward:
     return forward
 
 
-# CUDA allows neither two captures at once, nor a device synchronisation during a capture.
+# CUDA does not allow two captures at once, or a device synchronisation during a capture.
 _capture_lock = threading.Lock()
 
 

@@ -53,13 +53,13 @@ class Activation:
         return input_shape
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Return nothing: this layer has no parameters."""
+        """Return nothing, because this layer has no parameters."""
         return {}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """The maximum or average of each ``size`` x ``size`` window; a partial window is dropped."""
+    """The maximum or average of each ``size`` x ``size`` window; partial windows are dropped."""
 
     type: ClassVar[str] = "pooling"
     kind: str
@@ -77,7 +77,7 @@ class Pooling:
         return channels, side // self.size
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Return nothing: this layer has no parameters."""
+        """Return nothing, because this layer has no parameters."""
         return {}
 
 
@@ -92,11 +92,11 @@ class GlobalPooling:
         _check_choice("kind", self.kind, ("max", "average"))
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return one number for each channel."""
+        """Return a shape with one number per channel."""
         return (_channels_and_side(input_shape)[0],)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Return nothing: this layer has no parameters."""
+        """Return nothing, because this layer has no parameters."""
         return {}
 
 
@@ -112,7 +112,7 @@ class Flatten:
         return (channels * side * side,)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Return nothing: this layer has no parameters."""
+        """Return nothing, because this layer has no parameters."""
         return {}
 
 
@@ -127,13 +127,13 @@ class Dense:
         check_range("units", self.units, 1, 8192)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return one number for each unit."""
+        """Return a shape with one number per unit."""
         return (self.units,)
 
     def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Return the shapes of the weight and the bias."""
         if len(input_shape) != 1:
-            raise ValueError("dense needs a vector: put flatten or global_pooling before it")
+            raise ValueError("dense needs a vector. Put flatten or global_pooling before it")
         return {"weight": (self.units, input_shape[0]), "bias": (self.units,)}
 
 
@@ -144,10 +144,10 @@ LAYERS: dict[str, Callable[..., Layer]] = {
 
 
 def check_range(name: str, value: float, minimum: float, maximum: float) -> None:
-    """Check that an option lies in its range.
+    """Check that an option is in its range.
 
     Raises:
-        ValueError: it lies outside of it, or is not a number.
+        ValueError: it is outside the range, or is not a number.
     """
     if not minimum <= value <= maximum:
         raise ValueError(f"{name} must be from {minimum} to {maximum}, not {value}")
@@ -155,7 +155,7 @@ def check_range(name: str, value: float, minimum: float, maximum: float) -> None
 
 def _channels_and_side(shape: Shape) -> tuple[int, int]:
     if len(shape) != 2:  # noqa: PLR2004 - channels and side
-        raise ValueError("needs feature maps, but the layers before it leave a vector")
+        raise ValueError("needs feature maps, but the layers before it output a vector")
     return shape[0], shape[1]
 
 

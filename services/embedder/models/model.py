@@ -12,7 +12,7 @@ Vectors = NDArray[np.float32]
 
 
 class ModelLoadError(Exception):
-    """A model cannot be loaded; the message says why, and what the operator can do."""
+    """A model cannot be loaded. The message says why, and what the operator can do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ModelInfo:
 
 
 class PreparedInput(NamedTuple):
-    """An input in the form that a model computes; a tuple, because each input makes one.
+    """An input in the form that a model computes. It is a tuple, because there is one per input.
 
     Attributes:
         payload: what the model computes: token ids, pixels, features.
@@ -90,7 +90,7 @@ class Tokens:
     Attributes:
         starts: the code point at which each token starts; special tokens are left out.
         ends: the code point after the last of each token.
-        count: the number of tokens, special tokens included.
+        count: the number of tokens, including special tokens.
     """
 
     starts: list[int]
@@ -123,7 +123,7 @@ class Model(Protocol):
         ...
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
-        """Turn decoded inputs into what ``encode`` takes.
+        """Turn decoded inputs into the input of ``encode``.
 
         Args:
             contents: inputs of modalities that the model takes.

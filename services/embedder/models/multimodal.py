@@ -33,7 +33,7 @@ class MultimodalRuntime:
         return PreparedInput(features, _MEDIA_COST, 1, truncated, id(features))
 
     def compute(self, payloads: Sequence[Any]) -> Vectors:
-        """Compute the vectors of texts and of what ``prepare`` returned, float32 [n, dimensions].
+        """Compute the vectors of texts and of prepared inputs, float32 [n, dimensions].
 
         A model's modules take one modality per batch, so each modality becomes its own batch.
         """
@@ -85,7 +85,7 @@ def _modality(payload: Any) -> str:
 
 
 def _join(payloads: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join the features of inputs of one modality, in pinned memory where a GPU reads them."""
+    """Stack the features of inputs of one modality, in pinned memory if a GPU reads them."""
     pinned = torch.cuda.is_available()
     joined = dict(payloads[0])
     for name, value in payloads[0].items():

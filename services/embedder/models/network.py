@@ -27,7 +27,7 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped" / "memetwin-convnet"
 _MAX_ARCHITECTURE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 _STORED_DTYPES = (torch.float16, torch.float32)
-_CHUNK = 64  # images a forward pass; more is not faster on a CPU and takes more memory
+_CHUNK = 64  # images per forward pass; more are not faster on a CPU and take more memory
 _ACTIVATIONS = {"linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
@@ -36,7 +36,7 @@ class Network:
 
     Args:
         architecture: the declaration.
-        layers: from ``build`` of the same declaration.
+        layers: the layers that ``build`` returned for the same declaration.
         device: of torch.
 
     Attributes:
@@ -212,7 +212,7 @@ def flatten_onto_white(image: Image.Image) -> Image.Image:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    """Read a file, but never more than ``max_bytes`` and one byte of it."""
+    """Read a file, but never more than ``max_bytes`` plus one byte of it."""
     try:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)

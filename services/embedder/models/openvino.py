@@ -25,10 +25,10 @@ _VERSION = 1
 
 
 class OpenVinoRuntime:
-    """Runs a converted model on streams of one thread, as many as there are cores.
+    """Runs a converted model on one single-threaded stream per core.
 
-    Streams of one thread never wait for each other, so a large batch is best split. A single text
-    that has the machine to itself is computed on all cores.
+    Single-threaded streams never wait for each other, so it is best to split a large batch. If
+    nothing else is running, all cores compute a single text.
 
     Args:
         model: from ``convert``.
@@ -40,7 +40,7 @@ class OpenVinoRuntime:
     """
 
     name = "openvino"
-    # The fastest of the sizes from 128 to 2,048: a layer's output stays in a core's cache.
+    # The fastest of the sizes from 128 to 2,048, because a layer's output stays in a core's cache.
     batch_tokens = 384
 
     def __init__(
@@ -54,8 +54,8 @@ class OpenVinoRuntime:
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "INFERENCE_NUM_THREADS": available,
-            # Fused kernels, such as a whole attention, are slower for short texts, and make a
-            # vector depend on its batch: a cosine of .9996 instead of 1.
+            # Fused kernels, such as a whole attention layer, are slower for short texts. They also
+            # make a vector depend on its batch (a cosine of .9996 instead of 1).
             "SNIPPETS_MODE": "DISABLE",
         }
         if dtype == "int8":
@@ -68,7 +68,7 @@ class OpenVinoRuntime:
         self._running, self._lock = 0, threading.Lock()
 
     def compute(self, batch: Sequence[TokenIds]) -> Vectors:
-        """Compute a batch on one core, or a text on all cores if nothing else is computed."""
+        """Compute a batch on one core, or a single text on all cores if nothing else is running."""
         with self._lock:
             self._running += 1
             alone = len(batch) == self._running == 1
@@ -108,7 +108,7 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
 
     Args:
         model: a sentence-transformers model for text.
-        cache_folder: the folder of conversions; one that is not writable is only logged.
+        cache_folder: the folder of conversions; if it is not writable, that is only logged.
         digest: of the model.
     """
     ov = import_openvino()
@@ -124,7 +124,7 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
             shutil.rmtree(file.parent, ignore_errors=True)
     example = (torch.ones((2, 5), dtype=torch.int64),) * 2
     with warnings.catch_warnings():
-        # The tracer warns of data-dependent branches; the runtime's trial checks the vectors.
+        # The tracer warns about data-dependent branches; the runtime's trial checks the vectors.
         warnings.simplefilter("ignore")
         converted = ov.convert_model(_Traceable(model), example_input=example)
     try:
@@ -149,11 +149,11 @@ class _Traceable(torch.nn.Module):
 
 
 def save_atomically(file: Path, save: Callable[[Path], None]) -> None:
-    """Save files into a temporary folder and rename it, so that readers see all files or none.
+    """Save files in a temporary folder and rename it, so that readers see all files or none.
 
     Args:
         file: the main file; its folder is the one that appears.
-        save: writes the main file, and others beside it, at the path that it is given.
+        save: writes the main file at the given path, and other files beside it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -164,7 +164,7 @@ def save_atomically(file: Path, save: Callable[[Path], None]) -> None:
         save(temporary / file.name)
         temporary.rename(file.parent)
     except OSError:
-        if not file.is_file():  # otherwise another process has saved it first
+        if not file.is_file():  # otherwise another process saved it first
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,8 +10,8 @@ from openvino import opset13 as ops
 
 _MAX_CODE = 127
 _MIN_SCALE = np.finfo(np.float32).tiny
-# Sizes of the groups of a token's activations that share a scale; the first that fits is taken.
-# With 96, short texts take 5 % longer; with 192, vectors differ more from those of float32 (the
+# Sizes of the groups of a token's activations that share a scale. The first one that fits is used.
+# With 96, short texts take 5 % longer. With 192, vectors differ more from float32 vectors (the
 # cosine of a single word is .989).
 _GROUP_SIZES = (128, 96, 64, 32)
 Matrix = NDArray[np.float32]
@@ -20,9 +20,9 @@ Matrix = NDArray[np.float32]
 def quantise(model: Any) -> tuple[Any, int]:
     """Return a copy of a model with int8 matrices, and the group size of activations.
 
-    Each row of a matrix has a scale. A matrix is written in the form that OpenVINO recognises:
-    int8 codes, converted to float32, times scales. At run time OpenVINO then quantises the
-    activations as well, with a scale for each group of a token's activations.
+    Each row of a matrix has a scale. Matrices have the form that OpenVINO recognises: int8 codes,
+    converted to float32, times scales. At run time OpenVINO then quantises the activations as well,
+    with a scale for each group of a token's activations.
 
     Raises:
         ValueError: no group size divides the lengths of all rows.
@@ -67,7 +67,7 @@ def group_size(lengths: set[int]) -> int:
 
 
 def _fuse_products(model: Any) -> None:
-    """Fuse products of one input, such as query, key and value of an attention, into one."""
+    """Fuse products with a common input, such as query, key and value of an attention layer."""
     by_input = defaultdict(list)
     for product in _products(model):
         source = product.input_value(0)

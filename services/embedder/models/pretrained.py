@@ -1,4 +1,4 @@
-"""What all models of the sentence-transformers library need: clear load errors, and a digest."""
+"""The common parts of all sentence-transformers models: clear load errors, and a digest."""
 
 import contextlib
 import hashlib
@@ -33,8 +33,8 @@ def model_digest(folder: str, model: torch.nn.Module) -> str:
     """Compute the sha256 (hex) of everything that a model's vectors depend on.
 
     Args:
-        folder: the model's folder; its files are hashed. If there is no such folder, the weights
-            are hashed as they were loaded.
+        folder: the model's folder; its files are hashed. If there is no such folder, the loaded
+            weights are hashed.
         model: the loaded model.
     """
     digest, path = hashlib.sha256(), Path(folder)

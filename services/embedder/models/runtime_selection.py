@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # The mode ``auto`` requires this mean cosine to float32 torch, and at least as many top-1 hits.
 MIN_MEAN_COSINE = 0.99
-# The mode ``exact`` requires this cosine of every text.
+# The mode ``exact`` requires this cosine for every text.
 MIN_COSINE = 0.9999
 # Both modes require this cosine between each text's vectors by itself and in a batch.
 MIN_BATCH_INVARIANCE = 0.9995
@@ -68,7 +68,7 @@ def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) 
     Args:
         model: a sentence-transformers model for text.
         pad_token: the id that fills short rows.
-        digest: of the model; its conversion is saved under it.
+        digest: the model's digest; its conversion is saved under it.
         options: which runtimes are allowed.
 
     Returns:
@@ -106,7 +106,7 @@ def select(
     """Select the fastest runtime that agrees with the reference, or the reference itself.
 
     Args:
-        factories: of the runtimes, the reference first; a runtime that fails is left out.
+        factories: the runtimes' factories, the reference first; runtimes that fail are left out.
         sample: the texts of the trials.
         exact: require MIN_COSINE of every text, instead of MIN_MEAN_COSINE.
         record: the file of saved trials.
@@ -140,7 +140,8 @@ def agrees(trial: RuntimeTrial, reference: RuntimeTrial, *, exact: bool) -> bool
 def _has_fast_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
-    # A processor without these instructions emulates bfloat16, many times slower than float32.
+    # A processor without these instructions emulates bfloat16, which is many times slower than
+    # float32.
     return device == "cpu" and _CPUINFO.is_file() and "avx512_bf16" in _CPUINFO.read_text()
 
 
@@ -169,7 +170,7 @@ _STORED_NAMES = {
 
 
 def _read_trials(record: Path, machine: str) -> list[RuntimeTrial]:
-    """Read the trials of this machine; a missing or damaged file means none."""
+    """Read the trials of this machine, or none if the file is missing or damaged."""
     try:
         trials = json.loads(record.read_text())[machine]
         return [

@@ -23,13 +23,13 @@ _SPEED_ROUNDS = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """Tokenised texts: queries, then in the same order the passages that answer them."""
+    """Tokenised texts: queries, and then the passages that answer them, in the same order."""
 
     texts: Sequence[TokenIds]
 
     @classmethod
     def bundled(cls, tokenize: Callable[[str], TokenIds]) -> "Sample":
-        """Read and tokenise the sample of the project."""
+        """Read and tokenise the project's sample."""
         pairs = json.loads(_SAMPLE_FILE.read_text("utf-8"))
         return cls([tokenize(pair[side]) for side in (0, 1) for pair in pairs])
 
@@ -37,7 +37,7 @@ class Sample:
         """Count the queries whose nearest passage is their own.
 
         Args:
-            vectors: of ``texts``, float32 [n, dimensions], of length 1.
+            vectors: the vectors of ``texts``, float32 [n, dimensions], of length 1.
         """
         half = len(vectors) // 2
         nearest = (vectors[:half] @ vectors[half:].T).argmax(1)
@@ -45,7 +45,7 @@ class Sample:
 
 
 def run_trials(factories: Iterable[Callable[[], Runtime]], sample: Sample) -> list[RuntimeTrial]:
-    """Try runtimes; the first is the reference of the others, and one that fails is left out."""
+    """Try runtimes. The first is the reference for the others. Runtimes that fail are left out."""
     remaining = iter(factories)
     reference = next(remaining)()
     expected = _vectors(reference, sample.texts)
@@ -88,7 +88,7 @@ def _batch_invariance(runtime: Runtime, sample: Sample, vectors: Vectors) -> flo
 
 
 def _vectors(runtime: Runtime, texts: Sequence[TokenIds]) -> Vectors:
-    """Compute vectors of length 1 in the order of their texts, in batches as in service."""
+    """Compute vectors of length 1 in the order of their texts, in batches like the service's."""
     batches = list(batch_by_length(texts, runtime.batch_tokens))
     with ThreadPoolExecutor(runtime.workers) as pool:
         parts = pool.map(lambda batch: runtime.compute([texts[n] for n in batch]), batches)
@@ -97,7 +97,7 @@ def _vectors(runtime: Runtime, texts: Sequence[TokenIds]) -> Vectors:
 
 
 def _texts_per_second(runtime: Runtime, texts: Sequence[TokenIds]) -> float:
-    """Measure the throughput with all workers busy; the best of some rounds counts."""
+    """Measure the throughput with all workers busy, as the best of several rounds."""
     some = texts[::3]  # a third is enough to compare runtimes, and the operator waits for it
     batches = [[some[n] for n in batch] for batch in batch_by_length(some, runtime.batch_tokens)]
     seconds, batches = [], batches * runtime.workers
@@ -113,7 +113,8 @@ def batch_by_length(texts: Sequence[TokenIds], max_tokens: int) -> Iterator[list
     """Split texts into batches of similar length.
 
     Yields:
-        Positions in ``texts``, shortest first: at most ``max_tokens`` with padding, or one text.
+        Batches of positions in ``texts``, shortest first, each of at most ``max_tokens`` with
+            padding, or one text.
     """
     batch: list[int] = []
     for position in sorted(range(len(texts)), key=lambda n: len(texts[n])):

@@ -82,7 +82,7 @@ def write_padded(
 ) -> None:
     """Write the token ids and the attention mask of a batch into larger buffers.
 
-    Each spare row attends to one token, because attention over no token is undefined.
+    Each unused row attends to one token, because attention over no tokens is undefined.
 
     Args:
         batch: tokenised texts.

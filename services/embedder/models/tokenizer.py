@@ -21,8 +21,8 @@ class PerThreadTokenizer:
     (https://github.com/huggingface/transformers/issues/47085).
 
     Args:
-        tokenizer: is copied, without padding.
-        max_tokens: longer texts are truncated to this; None: they are not.
+        tokenizer: the tokenizer to copy, without padding.
+        max_tokens: longer texts are truncated to this; None does not truncate.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int | None = None) -> None:
@@ -54,6 +54,6 @@ def fast_tokenizer(model: Any) -> Tokenizer:
 
 
 def token_limit(model: Any) -> int:
-    """Return how many tokens of a text a model reads."""
+    """Return the maximum number of tokens that a model reads."""
     limit = int(model.max_seq_length or 0)
     return limit if 0 < limit < _MAX_LIMIT else _DEFAULT_LIMIT

@@ -1,7 +1,7 @@
 """Random augmentations of batches of images: crop, flip, rotation, caption, colour, screenshot.
 
-Each image of a batch is augmented on its own. The augmentations are a little stronger than what
-happens to images that people share, so that a trained network recognises those.
+Each image of a batch is augmented separately. The augmentations are slightly stronger than common
+edits of shared images, so that a trained network recognises such edits.
 """
 
 import math
@@ -20,7 +20,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Augmenter:
-    """Augments images; everything random comes from one seed.
+    """Augments images, with all random numbers from one seed.
 
     Args:
         side: width and height of the images in pixels.
@@ -66,7 +66,7 @@ class Augmenter:
         return views
 
     def _transform(self, views: Tensor, aspects: Tensor, strength: float) -> Tensor:
-        """Crop, flip and rotate in one resampling; the outside becomes a plain colour."""
+        """Crop, flip and rotate with one resampling. The outside becomes a plain colour."""
         count = len(views)
         crop = torch.where(
             self._flags(count, strength * 0.75), self._uniform(0.55, 1, 2, count), 1.0
@@ -75,7 +75,7 @@ class Augmenter:
         degrees = torch.where(
             self._flags(count, strength * 0.5), self._uniform(-20, 20, 1, count)[0], 0.0
         )
-        # Zooms out by a random share of what the rotated corners need.
+        # Zooms out by a random share of the zoom that the rotated corners need.
         zoom = 1 + degrees.abs() / 45 * self._uniform(0, 1, 1, count)[0]
         flip = torch.where(self._flags(count, 0.5), -1.0, 1.0)
         radians = degrees * math.pi / 180
@@ -127,7 +127,7 @@ class Augmenter:
         return torch.where(inside, shrunk, self._sample(self._pages, count))
 
     def _degrade(self, views: Tensor) -> Tensor:
-        """Blur and add noise, which lose detail as strong compression does."""
+        """Blur and add noise, which remove detail as strong compression does."""
         count, _, height, width = views.shape
         noise = torch.randn(count, 3, height // 2, width // 2, generator=self.generator)
         amount = self._uniform(0, 6, 1, count).view(-1, 1, 1, 1)

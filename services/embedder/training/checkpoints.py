@@ -19,7 +19,7 @@ class Checkpoint:
     """A file that always holds a complete state, and knows which training it belongs to.
 
     Args:
-        file: need not exist yet.
+        file: the file; it need not exist yet.
         identity: everything that decides the result, such as options and a digest of the data.
     """
 
@@ -41,7 +41,7 @@ class Checkpoint:
             identity, state = content["identity"], dict(content["state"])
         except Exception as error:
             raise ValueError(
-                f"{self._file} is not a valid checkpoint: delete it to start over"
+                f"{self._file} is not a valid checkpoint. Delete it to start over"
             ) from error
         for name in self._identity.keys() | identity.keys():
             expected, found = self._identity.get(name, ""), identity.get(name, "")

@@ -1,8 +1,8 @@
-"""Supervised training: views of an image come to lie near the direction of its label.
+"""Supervised training: moves the views of an image towards the direction of its label.
 
 The loss is cross-entropy over the cosines between a vector and one learned direction for each label
 (Wang et al. 2017, "NormFace", https://arxiv.org/abs/1704.06369), so that training optimises the
-cosines by which vectors are compared in service.
+cosines that searches compare.
 """
 
 import torch
@@ -28,9 +28,9 @@ _HELD_OUT_BATCH = 512
 
 
 class ClassificationObjective:
-    """The objective of telling labels apart (see trainer.Objective).
+    """The objective of distinguishing labels (see trainer.Objective).
 
-    The arguments are those of ``ContrastiveObjective``.
+    It has the same arguments as ``ContrastiveObjective``.
     """
 
     learning_rate, weight_decay = LEARNING_RATE, WEIGHT_DECAY
@@ -63,14 +63,14 @@ class ClassificationObjective:
         return F.cross_entropy(logits, targets) + unit_norm_loss(vectors)
 
     def held_out_loss(self) -> float | None:
-        """Compute the cross-entropy of the held-out images, not augmented."""
+        """Compute the cross-entropy of the held-out images, without augmentation."""
         if not len(self._held_out):
             return None
         targets = self._label_numbers(self._held_out)
         return F.cross_entropy(self._held_out_logits(), targets).item()
 
     def accuracy(self) -> float:
-        """Compute the share of held-out images whose label has the nearest direction."""
+        """Compute the share of held-out images that are nearest to their own label's direction."""
         with torch.no_grad():
             predicted = self._held_out_logits().argmax(1)
         return (predicted == self._label_numbers(self._held_out)).float().mean().item()

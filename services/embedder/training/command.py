@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-# Slow imports are made where they are needed, so that --help answers at once.
+# Slow imports happen where they are needed, so that --help answers at once.
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -65,16 +65,16 @@ def _show_defaults(defaults: dict[str, int]) -> str:
 @click.option(
     "--patience",
     type=click.IntRange(0),
-    help="Early stopping: end after so many epochs without a lower held-out loss, and use the"
-    f" weights of the best epoch. 0 disables it. {_show_defaults(_PATIENCE)}",
+    help="Early stopping: end after this many epochs without a lower held-out loss, and use the"
+    " weights of the best epoch. 0 disables it. {_show_defaults(_PATIENCE)}",
 )
 @click.option(
     "--hold-out",
     type=click.IntRange(0),
-    help=f"Hold out one of every so many for early stopping and evaluation; 0 holds out none."
+    help=f"Hold out one item in this many for early stopping and evaluation; 0 holds out none."
     f" {_show_defaults(_HOLD_OUT)}",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of everything random.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the random numbers.")
 def train(pictures: Path | None, pairs: Path | None, **options: Any) -> None:
     """Train an image network on images, or fine-tune a text model on pairs of texts.
 
@@ -102,7 +102,7 @@ def train(pictures: Path | None, pairs: Path | None, **options: Any) -> None:
 @click.command()
 @click.argument("picture", type=_FILE)
 @click.option("--network", type=_FOLDER, default=_SHIPPED, help="Folder of an image network.")
-@click.option("--out", type=_OUT, required=True, help="Folder for the PNGs.")
+@click.option("--out", type=_OUT, required=True, help="Folder for the PNG files.")
 def visualize(picture: Path, network: Path, out: Path) -> None:
     """Draw the filters of an image network, and its feature maps of a PICTURE."""
     from services.embedder.decoding import images  # noqa: PLC0415

@@ -36,10 +36,10 @@ class ContrastiveObjective:
     """The objective of learning to recognise images without labels (see trainer.Objective).
 
     Args:
-        architecture: of the network to train.
+        architecture: the architecture of the network to train.
         train: images to learn from, at least two.
         held_out: images for the held-out loss.
-        seed: of everything random.
+        seed: seed of the random numbers.
     """
 
     learning_rate, weight_decay = LEARNING_RATE, WEIGHT_DECAY
@@ -66,7 +66,7 @@ class ContrastiveObjective:
         return nt_xent(vectors) + unit_norm_loss(vectors)
 
     def held_out_loss(self) -> float | None:
-        """Compute NT-Xent between views of the held-out images, the same views every time."""
+        """Compute NT-Xent between views of the held-out images, which are the same every time."""
         if not self._held_out:
             return None
         losses = [nt_xent(self.module(views)).item() * len(views) for views in self._held_out]

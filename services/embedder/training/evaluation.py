@@ -20,7 +20,7 @@ _RANKS = 5
 
 @dataclass(frozen=True)
 class Recall:
-    """Shares of queries with a relevant result at rank 1, and among the first five."""
+    """The shares of queries with a relevant result at rank 1, and among the first five."""
 
     at_1: float
     at_5: float

@@ -14,7 +14,7 @@ from PIL import Image
 from services.embedder.models import layers as declared
 from services.embedder.models.network import Network
 
-_MAX_TILES = 64  # channels that are drawn of a layer
+_MAX_TILES = 64  # maximum number of channels to draw per layer
 _MIN_SIDE = 64  # of a tile, in pixels
 _GAP = 2
 _POSITIVE, _NEGATIVE = np.array([255, 190, 90]), np.array([70, 150, 255])
@@ -27,9 +27,9 @@ def draw(network: Network, image: Image.Image, folder: Path) -> list[Path]:
     """Draw a network's filters and its feature maps of an image as PNG files.
 
     Args:
-        network: the layers are numbered as in its declaration.
-        image: of any size and mode, upright.
-        folder: is created if needed; files of the same names are replaced.
+        network: the network; its layers are numbered as in its declaration.
+        image: an upright image of any size and mode.
+        folder: the output folder, which is created if needed; existing files are replaced.
 
     Returns:
         The files: ``filters-NN.png`` for each convolution, ``input.png``, and for each layer
@@ -52,9 +52,9 @@ def draw(network: Network, image: Image.Image, folder: Path) -> list[Path]:
 
 
 def _filters(network: Network) -> dict[int, Pixels]:
-    """Draw each convolution's filters by the number of its layer.
+    """Draw each convolution's filters; return them by the number of the layer.
 
-    Filters of the three colour channels are drawn in colour. Of a filter of other channels, the
+    Filters of the three colour channels are drawn in colour. For filters of other channels, the
     channel with the largest weights is drawn.
     """
     drawings = {}
@@ -82,7 +82,7 @@ def _map_tiles(output: torch.Tensor) -> Pixels:
 
 
 def _colourise(values: Floats) -> Pixels:
-    """Colour numbers [n, height, width] on one scale that ends at their 99.5th percentile."""
+    """Colour numbers [n, height, width] on one scale, up to their 99.5th percentile."""
     scale = float(np.percentile(np.abs(values), 99.5)) or float(np.abs(values).max()) or 1.0
     level = np.clip(values / scale, -1, 1)[..., None]
     colours: Pixels = np.where(level > 0, level * _POSITIVE, -level * _NEGATIVE).astype(np.uint8)

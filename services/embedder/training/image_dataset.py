@@ -24,8 +24,8 @@ class ImageDataset:
     Attributes:
         pixels: uint8 [n, side, side, 3], stretched to squares.
         aspects: float32 [n], width / height before stretching.
-        names: of the files, relative to their folder, [n].
-        labels: of the images, [n]; all empty where there are no labels.
+        names: the names of the files, relative to their folder, [n].
+        labels: the labels of the images, [n]; all empty if there are no labels.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,17 +53,17 @@ def read(
     """Read the images of a folder and its sub-folders, sorted by name.
 
     Args:
-        folder: hidden files and folders in it are ignored.
-        network_side: the input size of the network to train; images are kept a third larger, so
+        folder: the folder; hidden files and folders in it are ignored.
+        network_side: the input size of the network to train; images are stored a third larger, so
             that crops need no enlarging.
-        labelled: whether the name of the first sub-folder is the label of an image. None: it is, if
-            there are several sub-folders and every image lies in one.
+        labelled: whether the name of the first sub-folder is the label of an image. If None, it is
+            the label if there are several sub-folders and every image is in one.
 
     Returns:
         The images, and a message for each file that cannot be read.
 
     Raises:
-        ValueError: ``labelled`` is true, but not every image lies in one of several sub-folders.
+        ValueError: ``labelled`` is true, but not every image is in one of several sub-folders.
     """
     pixels, aspects, names, problems = [], [], [], []
     side = max(_MIN_SIDE, network_side * 4 // 3)
@@ -109,7 +109,7 @@ def _labels(names: Sequence[str], labelled: bool | None) -> list[str]:
     usable = "" not in labels and len(set(labels)) > 1
     if labelled and not usable:
         raise ValueError(
-            "labels are the names of sub-folders: put every image into one of at least two"
+            "labels are the names of sub-folders. Put every image into one of at least two"
             " sub-folders"
         )
     return labels if usable and labelled is not False else [""] * len(names)

@@ -1,6 +1,6 @@
-"""Six edits of images that people share, for the evaluation of trained networks.
+"""Six typical edits of shared images, for the evaluation of trained networks.
 
-Training never sees these edits: it uses other augmentations (augmentations.py).
+Training never sees these edits, because it uses other augmentations (augmentations.py).
 """
 
 import io
@@ -80,7 +80,7 @@ def edited_jpeg(image: Image.Image, edit: str, seed: str) -> bytes:
     """Apply one of ``EDITS``, and save the result as JPEG with a quality of 45 to 80.
 
     Args:
-        image: of any mode; transparent parts become white.
+        image: an image of any mode; transparent parts become white.
         edit: a key of ``EDITS``.
         seed: equal seeds give equal bytes.
     """

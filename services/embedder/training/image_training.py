@@ -28,7 +28,7 @@ from services.embedder.training.job import (
 )
 from services.embedder.training.trainer import Trainer
 
-_MAX_EDITED = 1000  # held-out images that are edited for the evaluation
+_MAX_EDITED = 1000  # number of held-out images that are edited for the evaluation
 _MAX_LABELS_SHOWN = 10
 _TITLE = """# {network.name}
 
@@ -38,7 +38,7 @@ An image network with an input of {network.side} x {network.side} pixels and vec
 To serve it, set `MEMETWIN_IMAGE_MODEL=FOLDER` for the embedder.
 """
 _METHODS = {
-    ContrastiveObjective: "without labels, by contrast between augmented views of images (NT-Xent)",
+    ContrastiveObjective: "without labels, by contrasting augmented views of images (NT-Xent)",
     ClassificationObjective: "on labels, the names of sub-folders (cross-entropy over cosines)",
 }
 
@@ -52,7 +52,7 @@ def train(job: TrainingJob, architecture: Path, *, labelled: bool | None) -> str
         labelled: see ``image_dataset.read``.
 
     Raises:
-        ValueError: the declaration, the images or a checkpoint is not usable.
+        ValueError: the declaration, the images or a checkpoint cannot be used.
     """
     declared = architectures.parse(architecture.read_text())
     declared = dataclasses.replace(declared, name=job.out.resolve().name)
@@ -68,7 +68,7 @@ def train(job: TrainingJob, architecture: Path, *, labelled: bool | None) -> str
     report_resumption(trainer.progress)
     progress = trainer.run()
     objective.network().save(job.out)
-    network = Network.load(job.out)  # as it is served: with the rounding of the stored weights
+    network = Network.load(job.out)  # as it is served, with the rounding of the stored weights
     unit = "images of a label, by name" if dataset.labels[0] else "images, by name"
     card = "\n".join([
         _TITLE.format(network=network),
@@ -145,6 +145,6 @@ def _draw(job: TrainingJob, network: Network, dataset: ImageDataset) -> str:
     files = feature_maps.draw(network, image, job.out / "pictures")
     return (
         f"## Pictures\n\n`pictures/` has {len(files)} drawings: the filters of each convolution,"
-        f" and the feature maps\nof `{name}`. `memetwin visualize` draws those of any other image."
-        "\n"
+        f" and the feature maps\nof `{name}`. `memetwin visualize` draws those for"
+        " any other image.\n"
     )

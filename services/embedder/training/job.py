@@ -1,4 +1,4 @@
-"""A training as the command line describes it."""
+"""A training with its options from the command line."""
 
 import math
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class TrainingJob:
     Attributes:
         data: the folder of images, or the file of pairs.
         out: the folder of the model, its card and, until the end, the checkpoint.
-        config: how long to train, and from which seed.
-        hold_out: one of every so many items is held out; 0 holds out nothing.
+        config: how long to train, and the seed.
+        hold_out: one item in this many is held out; 0 holds out nothing.
     """
 
     data: Path

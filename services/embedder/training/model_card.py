@@ -1,4 +1,4 @@
-"""The sections that the cards of all trained models have."""
+"""The common sections of the cards of trained models."""
 
 import torch
 
@@ -13,14 +13,14 @@ def no_figures(noun: str, held_out: int) -> str:
 
 
 def data_section(job: TrainingJob, noun: str, trained: int, held_out: int, unit: str) -> str:
-    """Describe the data, and how they were split.
+    """Describe the data and how it was split.
 
     Args:
         job: the training.
         noun: what ``trained`` and ``held_out`` count.
-        trained: how many were learned from.
+        trained: how many the model was trained on.
         held_out: how many were held out.
-        unit: of what the first of every ``job.hold_out`` was held out.
+        unit: the unit of which the first of every ``job.hold_out`` was held out.
     """
     split = f"the first of every {job.hold_out} {unit}" if held_out else "none"
     return (
@@ -45,5 +45,5 @@ def training_section(job: TrainingJob, method: str, progress: Progress) -> str:
 
 
 def licence_section(origin: str) -> str:
-    """Describe the licence of the weights, and what they were made of."""
+    """Describe the licence of the weights and their origin."""
     return f"## Licence\n\nYou choose the licence of the weights. {origin}\n"

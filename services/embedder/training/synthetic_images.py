@@ -1,7 +1,7 @@
 """Images drawn by code for training: captions, pages and cut-outs.
 
-Shared images have lettering, flat colours and figures on an empty background; photographs alone
-teach a network none of these.
+Shared images have lettering, flat colours and figures on an empty background. A network cannot
+learn these from photographs.
 """
 
 import string
@@ -38,7 +38,7 @@ def cutouts(photos: Images, count: int, rng: Random) -> Images:
     Args:
         photos: uint8 [n, side, side, 3].
         count: how many to draw.
-        rng: the source of everything random.
+        rng: the random number generator.
 
     Returns:
         uint8 [count, side, side, 3].
@@ -56,7 +56,8 @@ def _caption(side: int, rng: Random) -> Image.Image:
     font = ImageFont.load_default(size)
     for top in rng.choice(((0.01, 0.99), (0.01, 0.99), (0.01,), (0.99,), (rng.random(),))):
         line = _random_words(rng, rng.randint(1, 6))
-        # A line in the upper half grows down from its position, one in the lower half grows up.
+        # Lines in the upper half grow down from their position, and lines in the lower half grow
+        # up.
         anchor = "ma" if top < 0.5 else "md"  # noqa: PLR2004 - half
         stroke = rng.randint(1, 3)
         pen.text(

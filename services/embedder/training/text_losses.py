@@ -20,7 +20,7 @@ from services.embedder.training.text_pairs import TextPair
 from services.embedder.training.trainer import autocast_where_fast
 
 _BATCH = 64
-# Names under which models keep the prompts of queries and documents.
+# Names under which models store the prompts for queries and documents.
 _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
 
 
@@ -30,7 +30,7 @@ class TextPairObjective:
     The first text of a pair is a query, the second a document.
 
     Args:
-        model: is trained in place, with its own prompts for queries and documents.
+        model: the model, which is trained in place, with its own prompts for queries and documents.
         train: pairs to learn from.
         held_out: pairs for the held-out loss.
         seed: of everything random.
@@ -65,7 +65,7 @@ class TextPairObjective:
         return self._loss([self._train[row] for row in rows.tolist()])
 
     def held_out_loss(self) -> float | None:
-        """Compute the mean loss of the held-out pairs, in the same batches every time."""
+        """Compute the mean loss of the held-out pairs, in batches that are the same every time."""
         if not self._held_out:
             return None
         rows, groups = list(range(len(self._held_out))), text_pairs.groups(self._held_out)
@@ -108,10 +108,10 @@ def batches_without_shared_groups(
     Args:
         order: row numbers.
         groups: the group of each row.
-        size: rows of a batch; where too few groups remain, a batch has fewer.
+        size: rows in a batch; if too few groups remain, a batch has fewer.
 
     Returns:
-        ``len(order) // size`` batches, at least one; rows that fit into none are dropped.
+        ``len(order) // size`` batches, at least one. Rows that fit into none are dropped.
     """
     waiting, batches = deque(order), []
     for _ in range(max(1, len(order) // size)):

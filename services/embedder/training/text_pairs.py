@@ -1,4 +1,4 @@
-"""Reads pairs of texts, and splits them so that no text is on both sides."""
+"""Reads pairs of texts, and splits them so that no text is in both parts."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def read(file: Path) -> list[TextPair]:
         if line.strip()
     ]
     if not any(pair.matches for pair in pairs):
-        raise ValueError(f"{file} has no pair of matching texts: at least one is needed")
+        raise ValueError(f"{file} has no pair of matching texts. At least one is needed")
     return pairs
 
 
@@ -45,7 +45,7 @@ def split(pairs: Sequence[TextPair], hold_out: int) -> tuple[list[TextPair], lis
     pair is held out, and the first of every ``hold_out`` groups without one.
 
     Args:
-        pairs: in any order.
+        pairs: the pairs, in any order.
         hold_out: 0 holds out nothing.
     """
     group_of = groups(pairs)
@@ -60,13 +60,16 @@ def split(pairs: Sequence[TextPair], hold_out: int) -> tuple[list[TextPair], lis
 
 
 def groups(pairs: Sequence[TextPair]) -> list[int]:
-    """Return the group of each pair; pairs that share a text, even indirectly, are in one."""
+    """Return the group of each pair.
+
+    Pairs that share a text, even indirectly, have the same group.
+    """
     group_of = groups_of_texts(pairs)
     return [group_of[pair.a] for pair in pairs]
 
 
 def groups_of_texts(pairs: Sequence[TextPair]) -> dict[str, int]:
-    """Return the group of each text; the texts of a pair are in one."""
+    """Return the group of each text. The texts of a pair have the same group."""
     texts = dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b))
     numbers = {text: number for number, text in enumerate(texts)}
     ends = ([numbers[pair.a] for pair in pairs], [numbers[pair.b] for pair in pairs])

@@ -47,8 +47,8 @@ class PairMetrics:
     """How well a model recognises matching texts.
 
     Attributes:
-        recall: of the first texts as queries among all held-out second texts.
-        average_precision: of the cosine at telling matching pairs from the others.
+        recall: recall of the first texts as queries among all held-out second texts.
+        average_precision: average precision of the cosine for matching pairs.
     """
 
     recall: Recall
@@ -63,7 +63,7 @@ def train(job: TrainingJob, base: str) -> str:
         base: the model to start from, a name or a folder.
 
     Raises:
-        ValueError: the pairs, the model or a checkpoint is not usable.
+        ValueError: the pairs, the model or a checkpoint cannot be used.
     """
     pairs = text_pairs.read(job.data)
     train_set, held_out = _split(pairs, job.hold_out)
@@ -85,8 +85,8 @@ def train(job: TrainingJob, base: str) -> str:
         model_card.training_section(job, method, progress),
         _figures(len(held_out), before, evaluate(model, held_out)),
         model_card.licence_section(
-            f"They began as those of `{base}` (digest `{base_digest[:16]}`), whose licence still"
-            " applies. The texts are not part of them and belong to their owners."
+            f"They are derived from `{base}` (digest `{base_digest[:16]}`), whose licence still"
+            f" applies. The texts are not part of the weights and belong to their owners."
         ),
     ])  # fmt: skip
     (job.out / CARD_FILE).write_text(card)
@@ -95,7 +95,7 @@ def train(job: TrainingJob, base: str) -> str:
 
 
 def _split(pairs: Sequence[TextPair], hold_out: int) -> tuple[list[TextPair], list[TextPair]]:
-    """Return the training pairs and the held-out pairs, and print how many they are."""
+    """Return the training pairs and the held-out pairs, and print how many there are."""
     train_set, held_out = text_pairs.split(pairs, hold_out)
     if len(train_set) < 2:  # noqa: PLR2004 - a text is ranked above at least one other
         raise ValueError("training needs at least two pairs that are not held out")
@@ -116,15 +116,15 @@ def _load(base: str) -> tuple[Any, str]:
 
 
 def can_evaluate(pairs: Sequence[TextPair]) -> bool:
-    """Return whether pairs are enough to evaluate a model on; a single text is always found."""
+    """Return whether there are enough pairs to evaluate a model; a single text is always found."""
     return len(pairs) > 1 and any(pair.matches for pair in pairs)
 
 
 def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
     """Evaluate a model on pairs; return None if there are too few.
 
-    Where every pair matches, the first text of a pair and the second text of the pair before it are
-    taken as a pair that does not match.
+    If every pair matches, the first text of a pair and the second text of the previous pair count
+    as a pair that does not match.
     """
     pairs = pairs[:_MAX_EVALUATED]
     matches = np.array([pair.matches for pair in pairs])
@@ -134,7 +134,7 @@ def evaluate(model: Any, pairs: Sequence[TextPair]) -> PairMetrics | None:
     a = model.encode_query([pair.a for pair in pairs], **options)
     b = model.encode_document([pair.b for pair in pairs], **options)
     group_of = text_pairs.groups_of_texts([pair for pair in pairs if pair.matches])
-    # A query must find another text than itself: equal texts are ranked last.
+    # A query must find a text other than itself, so equal texts are ranked last.
     distances = -a[matches] @ b.T + 4 * _same_text(pairs, matches)
     order = distances.argsort(1, kind="stable")[:, :5]
     found_groups = np.array([group_of.get(pair.b, -1) for pair in pairs])[order]

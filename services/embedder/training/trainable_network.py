@@ -1,4 +1,4 @@
-"""An image network in training: batch normalisation after each convolution."""
+"""An image network for training, with batch normalisation after each convolution."""
 
 import copy
 

@@ -19,15 +19,15 @@ _WARM_UP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long to train, and from which seed.
+    """How long to train, and the seed.
 
     Attributes:
         max_epochs: passes over the training data.
         max_minutes: training ends after this time; the learning rate still falls to zero by then.
-        patience: training ends after so many epochs without a lower held-out loss; 0 disables
+        patience: training ends after this many epochs without a lower held-out loss; 0 disables
             early stopping.
         seed: equal seeds give equal weights on the same machine with the same number of threads,
-            unless training ends by ``max_minutes``.
+            unless ``max_minutes`` ends the training.
     """
 
     max_epochs: int
@@ -74,13 +74,13 @@ class Objective(Protocol):
 
 @dataclass
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         epoch: completed epochs.
         batch: completed batches of the current epoch.
         seconds: time spent on training, in all runs.
-        held_out_losses: after each epoch.
+        held_out_losses: the held-out loss after each epoch.
         best_epoch: the epoch, counted from 1, with the lowest held-out loss; 0 before the first.
     """
 
@@ -108,7 +108,7 @@ class Trainer:
             weight_decay=objective.weight_decay,
         )
         self._order = torch.Generator().manual_seed(config.seed)
-        # A checkpoint within an epoch draws the epoch's order again, from this state.
+        # After a checkpoint within an epoch, the epoch's order is drawn again from this state.
         self._epoch_order_state = self._order.get_state()
         self._best_state: dict[str, Tensor] | None = None
         self.progress = Progress()
@@ -233,7 +233,7 @@ def learning_rate_factor(share: float) -> float:
 def autocast_where_fast(device: torch.device | str) -> torch.autocast:
     """Return an autocast to bfloat16, enabled on CUDA and on CPUs with bfloat16 instructions."""
     kind = torch.device(device).type
-    # Other CPUs emulate bfloat16 and are many times slower. There is no public API to ask.
+    # Other CPUs emulate bfloat16 and are many times slower. There is no public API for this.
     enabled = kind == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(kind, torch.bfloat16, enabled=enabled)
 

@@ -196,7 +196,7 @@ def test_labels_may_be_ignored_but_not_invented(
     assert "self-supervised" in plain.output
     refused = train(folder, tmp_path / "other", "--labels")
     assert refused.exit_code == 1
-    assert "put every image into one" in refused.output
+    assert "Put every image into one" in refused.output
 
 
 def test_minutes_end_a_training(folder: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_vectors_are_normalised_only_if_asked() -> None:
 
 @pytest.mark.parametrize("dimensions", [-1, 385])
 def test_impossible_dimensions_are_refused(dimensions: int) -> None:
-    with pytest.raises(InvalidArgument, match=f"{dimensions}; it must be 0 .* to 384"):
+    with pytest.raises(InvalidArgument, match=f"{dimensions}. It must be 0 .* to 384"):
         encodings.validate_dimensions(dimensions, 384)
 
 

@@ -64,7 +64,7 @@ def test_the_stride_of_a_convolution_defaults_to_one() -> None:
             r"layers\[0\] \(dense\): dense needs a vector",
         ),
         ({"layers": [{"type": "flatten"}] * 2}, "needs feature maps"),
-        ({"layers": [{"type": "convolution", "channels": 4, "kernel": 3}]}, "must leave a vector"),
+        ({"layers": [{"type": "convolution", "channels": 4, "kernel": 3}]}, "must output a vector"),
         ({"layers": [{"type": "convolution", "channels": 4, "kernel": 2}]}, "kernel must be odd"),
         ({"layers": [{"type": "convolution", "channels": 10**9, "kernel": 3}]}, "channels must be"),
         ({"layers": [{"type": "convolution", "kernel": 3}]}, "the key 'channels' is missing"),

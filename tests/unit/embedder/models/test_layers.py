@@ -79,7 +79,7 @@ def test_a_layer_refuses_an_input_that_it_does_not_fit(
 
 
 def test_a_dense_layer_needs_a_vector() -> None:
-    with pytest.raises(ValueError, match="put flatten or global_pooling before it"):
+    with pytest.raises(ValueError, match="Put flatten or global_pooling before it"):
         Dense(4).parameter_shapes((3, 9))
 
 

@@ -156,5 +156,5 @@ def test_a_missing_package_of_the_default_model_is_named(monkeypatch: pytest.Mon
 
 def test_changed_weights_of_the_default_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentence_transformer, "file_sha256", lambda path: "other")
-    with pytest.raises(ModelLoadError, match="are not those of all-MiniLM-L6-v2"):
+    with pytest.raises(ModelLoadError, match="differ from those of all-MiniLM-L6-v2"):
         load_sentence_transformer(DEFAULT_TEXT_MODEL)

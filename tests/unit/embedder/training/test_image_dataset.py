@@ -69,7 +69,7 @@ def test_labels_are_the_names_of_sub_folders(
 
 @pytest.mark.parametrize("names", [["x/a.png", "b.png"], ["x/a.png", "x/b.png"]])
 def test_labels_cannot_be_required_where_there_are_none(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(ValueError, match="put every image into one of at least two sub-folders"):
+    with pytest.raises(ValueError, match="Put every image into one of at least two sub-folders"):
         image_dataset.read(write(tmp_path, *names), labelled=True)
 
 
