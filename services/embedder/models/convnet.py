@@ -75,4 +75,4 @@ class ConvNetModel:
 
     def tokenize(self, text: str) -> Tokens:
         """Raise TypeError, because the model takes no text."""
-        raise TypeError("this model takes images only")
+        raise TypeError("this model takes only images")

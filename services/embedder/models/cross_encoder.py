@@ -97,7 +97,7 @@ class CrossEncoderModel:
 
     def tokenize(self, text: str) -> Tokens:
         """Raise TypeError, because the model takes only pairs."""
-        raise TypeError("a cross-encoder takes pairs of texts only")
+        raise TypeError("a cross-encoder takes only pairs of texts")
 
     def _prepared(self, pair: tuple[str, str], count: int) -> PreparedInput:
         tokens = min(count, self._max_tokens)

@@ -73,7 +73,7 @@ def test_a_damaged_file_is_refused(file: Path, content: Any) -> None:
         file.write_bytes(content)
     else:
         torch.save(content, file)
-    with pytest.raises(ValueError, match="not a valid checkpoint. Delete it to start over"):
+    with pytest.raises(ValueError, match=r"not a valid checkpoint\. Delete it to start over"):
         Checkpoint(file, IDENTITY).load()
 
 
