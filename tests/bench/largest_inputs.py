@@ -21,6 +21,8 @@ import grpc
 import httpx
 import numpy as np
 import psutil
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
@@ -218,7 +220,7 @@ class Bench:
                 for _ in answer:
                     pass
         except grpc.RpcError as error:
-            return str(error.code().name)
+            return f"{error.code().name} {_reason(error)}".strip()
         return "OK"
 
     def post(self, route: str, body: largest_bodies.Body) -> str:
@@ -232,7 +234,16 @@ class Bench:
             return "DEADLINE_EXCEEDED"
         except httpx.TransportError as error:  # the gateway may refuse a body before its end
             return type(error).__name__
-        return str(reply.status_code)
+        found = re.search(r'"(?:reason|code)":"([A-Za-z_]+)"', reply.text[:4096])
+        return f"{reply.status_code} {found[1] if reply.is_error and found else ''}".strip()
+
+
+def _reason(error: Any) -> str:
+    """Return the reason of an error of ours, or an empty string."""
+    status = rpc_status.from_call(error)
+    info = error_details_pb2.ErrorInfo()
+    details = status.details if status else []
+    return info.reason if any(one.Unpack(info) for one in details) else ""
 
 
 def rows(bench: Bench, only: str, shapes: Sequence[Shape]) -> Iterator[Row]:
