@@ -36,7 +36,9 @@ def test_dimensions_are_optional() -> None:
 
 def test_base64_has_the_same_numbers_as_a_list() -> None:
     vector = np.array([0.25, -1.5], np.float32)
-    assert encode(vector, as_base64=False) == [0.25, -1.5]
+    numbers = encode(vector, as_base64=False)
+    assert isinstance(numbers, np.ndarray)
+    assert numbers.tolist() == [0.25, -1.5]
     packed = encode(vector, as_base64=True)
     assert isinstance(packed, str)
     assert np.frombuffer(base64.b64decode(packed), "<f4").tolist() == [0.25, -1.5]
