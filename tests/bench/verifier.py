@@ -12,10 +12,9 @@ from services.embedder.models.sentence_transformer import (
     SentenceTransformerModel,
 )
 from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
-from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.model import Verifier
 from tools.train_verifier import opposites, pairs
-from tools.train_verifier.card import probabilities, tables
+from tools.train_verifier.card import judgements, tables
 
 OF_A_KIND = 300
 # Antonyms that the verifier's vocabulary lacks.
@@ -34,7 +33,7 @@ def main() -> None:
     )
     vectors = dict(zip(everything, embed(model, everything), strict=True))
     verifier = Verifier.load()
-    scores, cosines = score(verifier, held_out, vectors, model.info.digest)
+    scores, cosines, _ = score(verifier, held_out, vectors, model.info.digest)
     same = np.array([pair.same for pair in held_out])
     print(tables(scores, cosines, same))
     print("\nServed at a minimum cosine, unless the verifier rejects the pair:\n")
@@ -43,10 +42,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(bounds))
     duplicates = [pair for pair in held_out if pair.same]
     for name, rows in (different | {"duplicates near enough": duplicates}).items():
-        scores, cosines = score(verifier, rows, vectors, model.info.digest)
-        accepted = np.array(
-            [not rejects(verifier, *scored) for scored in zip(rows, cosines, scores, strict=True)]
-        )
+        _, cosines, accepted = score(verifier, rows, vectors, model.info.digest)
         shares = []
         for bound in bounds:
             near = cosines >= bound
@@ -57,18 +53,16 @@ def main() -> None:
         print(f"| {name} | {len(rows)} | {' | '.join(shares)} |")
 
 
-def rejects(verifier: Verifier, pair: LabelledPair, cosine: float, score: float) -> bool:
-    return verifier.rejects(
-        Question(LexicalText(pair.one)), Question(LexicalText(pair.other)), cosine, score
-    )
-
-
 def score(
     verifier: Verifier, rows: Sequence[LabelledPair], vectors: dict[str, np.ndarray], digest: str
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The probability and the cosine of each pair, and whether the verifier accepts it."""
     one = np.stack([vectors[pair.one] for pair in rows])
     other = np.stack([vectors[pair.other] for pair in rows])
-    return probabilities(verifier, rows, one, other, digest), (one * other).sum(1)
+    judged = judgements(verifier, rows, one, other, digest)
+    probability = np.array([judgement.probability for judgement in judged])
+    accepted = np.array([not judgement.rejected for judgement in judged])
+    return probability, (one * other).sum(1), accepted
 
 
 def contradictions(folder: Path) -> dict[str, list[LabelledPair]]:

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from services.gateway.cache.calibration import served_at
 from services.gateway.cache.labelled_pairs import LabelledPair
 from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import INTERACTION_SCALE, Question, Verifier
+from services.gateway.cache.verifier.model import (
+    INTERACTION_SCALE,
+    Judgement,
+    Question,
+    Verifier,
+)
 
 BOOTSTRAPS = 1000
 _CARD = """# The cache's verifier
@@ -76,20 +81,18 @@ class Table:
         return joined * INTERACTION_SCALE
 
 
-def probabilities(
+def judgements(
     verifier: Verifier, pairs: Sequence[LabelledPair], one: Any, other: Any, digest: str
-) -> NDArray[np.float64]:
-    """Return the probability of each pair, whose vectors are rows of ``one`` and ``other``."""
-    return np.array(
-        [
-            verifier.probability(
-                Question(LexicalText(pair.one), left, digest),
-                Question(LexicalText(pair.other), right, digest),
-                float(left @ right),
-            )
-            for pair, left, right in zip(pairs, one, other, strict=True)
-        ]
-    )
+) -> list[Judgement]:
+    """Return the judgement of each pair, whose vectors are rows of ``one`` and ``other``."""
+    return [
+        verifier.judge(
+            Question(LexicalText(pair.one), left, digest),
+            Question(LexicalText(pair.other), right, digest),
+            float(left @ right),
+        )
+        for pair, left, right in zip(pairs, one, other, strict=True)
+    ]
 
 
 def recall(scores: NDArray[Any], same: NDArray[Any], precision: float) -> float:
@@ -146,6 +149,7 @@ def card(verifier: Verifier, held_out: Table, digest: str, counts: dict[str, int
     ``counts`` has the size of each part.
     """
     one, other = held_out.vectors[held_out.one], held_out.vectors[held_out.other]
-    scores = probabilities(verifier, held_out.pairs, one, other, digest)
+    judged = judgements(verifier, held_out.pairs, one, other, digest)
+    scores = np.array([judgement.probability for judgement in judged])
     measured = tables(scores, held_out.cosines, held_out.same > 0)
     return _CARD.format(digest=digest, tables=measured, **counts)

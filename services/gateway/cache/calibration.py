@@ -88,10 +88,10 @@ class Calibration:
     def _score_pair(self, one: Question, other: Question) -> tuple[float, float]:
         assert one.vector is not None and other.vector is not None  # noqa: PT018, S101 - embedded
         similarity = float(one.vector @ other.vector)
-        probability = self._verifier.probability(one, other, similarity)
-        if self._verifier.rejects(one, other, similarity, probability):
+        judgement = self._verifier.judge(one, other, similarity)
+        if judgement.rejected:
             return _REJECTED, _REJECTED
-        return similarity, probability
+        return similarity, judgement.probability
 
 
 def calibrate_bound(

@@ -35,12 +35,14 @@ class SimilarityPolicy:
             min_probability: set in a conversation; see ``may_follow``.
         """
         similarity = clamp_cosine(similarity)
+        if bound.max_error_rate is None and not self.is_near_enough(similarity, 0.0, bound):
+            return Decision("miss", None, similarity, None, "not_similar")
         if not question.text.raw:
             probability, rejected = probability_from_cosine(similarity), False
         else:
             cached = cached_question(entry)
-            probability = self._verifier.probability(question, cached, similarity)
-            rejected = self._verifier.rejects(question, cached, similarity, probability)
+            judgement = self._verifier.judge(question, cached, similarity)
+            probability, rejected = judgement.probability, judgement.rejected
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True
         if not self.is_near_enough(similarity, probability, bound):

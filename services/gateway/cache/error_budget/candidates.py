@@ -11,17 +11,13 @@ from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.types import CandidateFeatures
 from services.gateway.cache.verifier.features import contradiction
 from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import (
-    MIN_PROBABILITY_IF_CONTRADICTED,
-    Question,
-    Verifier,
-    probability_from_cosine,
-)
+from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine
 from services.gateway.digests import digest
 
 # The cosine from which two answers may count as the same. The wording of one model's answers varies
 # by that much. A higher value would teach the budget that correct answers are wrong.
 SAME_ANSWER = 0.9
+MAX_COMPARED = 16384  # characters at each end of an answer; the comparison runs in the event loop
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,13 @@ def choose_candidate(
     for index, candidate in enumerate(candidates):
         probability = probability_from_cosine(candidate.similarity)
         if question.text.raw:  # a lookup by vector has no words to compare
-            probability = verifier.probability(question, candidate.question, candidate.similarity)
+            judgement = verifier.judge(question, candidate.question, candidate.similarity)
+            probability = judgement.probability
             if min_probability and not may_follow(
                 question, candidate.question, probability, min_probability
             ):
                 continue
-            if probability < MIN_PROBABILITY_IF_CONTRADICTED and contradiction(
-                question.text, candidate.question.text
-            ):
+            if judgement.contradicts:
                 continue
         rest = [(other.similarity, other.answer_id) for other in candidates[index:]]
         return index, budget.features(rest, _log_odds(probability))
@@ -87,10 +82,13 @@ def same_answer(one: str, other: str, vectors: NDArray[np.float32] | None = None
         return True
     if vectors is None or float(vectors[0] @ vectors[1]) < SAME_ANSWER:
         return False
-    return not contradiction(LexicalText(one), LexicalText(other))
+    return not contradiction(LexicalText(one[:MAX_COMPARED]), LexicalText(other[:MAX_COMPARED]))
 
 
 def _normalize(text: str) -> str:
+    """Return a text without letter case and spacing; of a long one, only its start and its end."""
+    if len(text) > 2 * MAX_COMPARED:
+        text = text[:MAX_COMPARED] + text[-MAX_COMPARED:]
     return " ".join(text.casefold().split())
 
 

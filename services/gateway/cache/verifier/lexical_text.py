@@ -1,8 +1,9 @@
 """A text and the properties of its words."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from services.gateway.cache.verifier.vocabulary import (
     AUXILIARIES,
@@ -15,6 +16,10 @@ from services.gateway.cache.verifier.vocabulary import (
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+# Identifiers lie within such runs. Longer runs are no identifiers, and to search them takes time
+# that grows with the square of their length.
+_RUN = re.compile(r"[\w.-]+")
+_MAX_RUN = 100
 _IDENTIFIER = re.compile(r"--?[a-z][\w-]*|\w+_\w+|\b[a-z]+[A-Z]\w*|\b[A-Za-z]+\d\w*|[\w-]+\.\w{2,}")
 
 
@@ -44,10 +49,14 @@ class LexicalText:
 
         Numerals count, except "one", which is just as often a pronoun.
         """
-        digits = {number.replace(",", "") for number in _NUMBER.findall(self.raw)}
-        return frozenset(
-            digits | {NUMERALS[word] for word in {*self.words} & NUMERALS.keys() - {"one"}}
-        )
+        return frozenset(self.number_counts)
+
+    @cached_property
+    def number_counts(self) -> Counter[str]:
+        """How often each of the numbers occurs."""
+        digits = (number.replace(",", "") for number in _NUMBER.findall(self.raw))
+        numerals = (NUMERALS[word] for word in self.words if word in NUMERALS and word != "one")
+        return Counter([*digits, *numerals])
 
     @cached_property
     def is_negated(self) -> bool:
@@ -82,7 +91,8 @@ class LexicalText:
     @cached_property
     def identifiers(self) -> frozenset[str]:
         """Names that programs use: flags, snake_case, camelCase, files, model numbers."""
-        return frozenset(_IDENTIFIER.findall(self.raw))
+        runs = (run for run in _RUN.findall(self.raw) if len(run) <= _MAX_RUN)
+        return frozenset(name for run in runs for name in _IDENTIFIER.findall(run))
 
     @cached_property
     def trigrams(self) -> frozenset[str]:
@@ -96,6 +106,7 @@ class LexicalText:
         return frozenset(zip(self.content, self.content[1:], strict=False))
 
 
+@lru_cache(16384)
 def stem(word: str) -> str:
     """Remove common English endings, so that most forms of a word become equal."""
     for ending in ("ingly", "edly", "ing", "ies", "ed", "es", "ly", "s"):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.gateway.cache.verifier import rules
 from services.gateway.cache.verifier.features import contradiction, feature_row
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.trees import Array, Trees
@@ -30,6 +31,10 @@ WEIGHTS = Path(__file__).parent / "weights" / "verifier.npz"
 # count.
 NEAR = 0.8
 MIN_PROBABILITY, MIN_PROBABILITY_IF_CONTRADICTED = 0.3, 0.7
+# About this share of the Quora pairs that the rules exclude is labelled as asking the same, often
+# by mistake: 0.26 of those with a cosine of at least .9.
+MAX_PROBABILITY_IF_DIFFERENT = 0.25
+UNKNOWN = 0.5  # the probability where the verifier does not know the language, or all of the texts
 # The logistic curve over only the cosine, for lookups by vector, which have no words. It was
 # fitted to 10,000 pairs of Quora questions; `tests/bench/cache.py` fits it again.
 _SLOPE, _MIDDLE = 10.91, 0.816
@@ -55,6 +60,26 @@ class Question:
     text: LexicalText
     vector: Array | None = None
     digest: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verifier's judgement of two questions.
+
+    Attributes:
+        probability: the probability that both ask the same, in (0, 1).
+        contradicts: whether a difference excludes that, whatever the caller's bound.
+        is_unlikely: whether they are too unlikely the same for their cosine.
+    """
+
+    probability: float
+    contradicts: bool
+    is_unlikely: bool
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the questions must not share an answer, whatever the caller's bound."""
+        return self.contradicts or self.is_unlikely
 
 
 class Verifier:
@@ -86,8 +111,24 @@ class Verifier:
         with np.load(path, allow_pickle=False) as arrays:
             return cls({name: arrays[name] for name in arrays.files})
 
+    def judge(self, one: Question, other: Question, similarity: float) -> Judgement:
+        """Judge whether the answer to one of two questions of this cosine may serve the other."""
+        difference = rules.differing(one.text, other.text, self._rarity.__contains__)
+        if rules.is_long(one.text, other.text):  # too long to compare
+            probability = probability_from_cosine(similarity)
+        else:
+            probability = self.probability(one, other, similarity)
+        if difference:
+            limit = UNKNOWN if difference in rules.UNCERTAIN else MAX_PROBABILITY_IF_DIFFERENT
+            return Judgement(min(probability, limit), contradicts=True, is_unlikely=False)
+        contradicts = probability < MIN_PROBABILITY_IF_CONTRADICTED and bool(
+            contradiction(one.text, other.text)
+        )
+        is_unlikely = similarity >= NEAR and probability < MIN_PROBABILITY
+        return Judgement(probability, contradicts, is_unlikely)
+
     def probability(self, one: Question, other: Question, similarity: float) -> float:
-        """Return the probability, in (0, 1), that two questions with this cosine ask the same.
+        """Return the probability, in (0, 1), by the trees and the networks, without the rules.
 
         The networks know the vectors of one model. For other vectors only the trees decide.
         """
@@ -99,14 +140,6 @@ class Verifier:
             curve = "whole"
         slope, shift = self._curves[curve]
         return _logistic(float(slope * score + shift))
-
-    def rejects(
-        self, one: Question, other: Question, similarity: float, probability: float
-    ) -> bool:
-        """Return whether two questions must not share an answer, whatever the caller's bound."""
-        if contradiction(one.text, other.text):
-            return probability < MIN_PROBABILITY_IF_CONTRADICTED
-        return similarity >= NEAR and probability < MIN_PROBABILITY
 
     def features(self, one: LexicalText, other: LexicalText, similarity: float) -> Array:
         """Return the standardised features of two texts, float32 [features]."""

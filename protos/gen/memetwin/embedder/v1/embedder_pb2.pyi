@@ -85,15 +85,15 @@ class _EncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Encoding.Val
     ENCODING_UNSPECIFIED: _Encoding.ValueType  # 0
     """ENCODING_UNSPECIFIED is FLOAT32."""
     ENCODING_FLOAT32: _Encoding.ValueType  # 1
-    """ENCODING_FLOAT32 is four bytes a number."""
+    """ENCODING_FLOAT32 is four bytes per number."""
     ENCODING_FLOAT16: _Encoding.ValueType  # 2
-    """ENCODING_FLOAT16 is two bytes a number (IEEE half precision)."""
+    """ENCODING_FLOAT16 is two bytes per number (IEEE half precision)."""
     ENCODING_INT8: _Encoding.ValueType  # 3
-    """ENCODING_INT8 is one signed byte a number: value = byte * scale + offset. The scales belong to the model: they are
+    """ENCODING_INT8 is one signed byte per number: value = byte * scale + offset. The scales belong to the model: they are
     the same in every response for one model_digest, dimensions and normalize. Values out of range are clipped.
     """
     ENCODING_BINARY: _Encoding.ValueType  # 4
-    """ENCODING_BINARY is one bit a number, its sign, most significant bit first: ceil(dimensions / 8) bytes a row."""
+    """ENCODING_BINARY is one bit per number, its sign, most significant bit first: ceil(dimensions / 8) bytes per row."""
 
 class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
     """Encoding is the type of a vector's numbers on the wire. Every encoding is little-endian."""
@@ -101,15 +101,15 @@ class Encoding(_Encoding, metaclass=_EncodingEnumTypeWrapper):
 ENCODING_UNSPECIFIED: Encoding.ValueType  # 0
 """ENCODING_UNSPECIFIED is FLOAT32."""
 ENCODING_FLOAT32: Encoding.ValueType  # 1
-"""ENCODING_FLOAT32 is four bytes a number."""
+"""ENCODING_FLOAT32 is four bytes per number."""
 ENCODING_FLOAT16: Encoding.ValueType  # 2
-"""ENCODING_FLOAT16 is two bytes a number (IEEE half precision)."""
+"""ENCODING_FLOAT16 is two bytes per number (IEEE half precision)."""
 ENCODING_INT8: Encoding.ValueType  # 3
-"""ENCODING_INT8 is one signed byte a number: value = byte * scale + offset. The scales belong to the model: they are
+"""ENCODING_INT8 is one signed byte per number: value = byte * scale + offset. The scales belong to the model: they are
 the same in every response for one model_digest, dimensions and normalize. Values out of range are clipped.
 """
 ENCODING_BINARY: Encoding.ValueType  # 4
-"""ENCODING_BINARY is one bit a number, its sign, most significant bit first: ceil(dimensions / 8) bytes a row."""
+"""ENCODING_BINARY is one bit per number, its sign, most significant bit first: ceil(dimensions / 8) bytes per row."""
 Global___Encoding: _TypeAlias = Encoding  # noqa: Y015
 
 class _Priority:
@@ -138,7 +138,7 @@ Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 @_typing.final
 class Input(_message.Message):
-    """Input is one thing to embed."""
+    """Input is one item to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,7 +170,7 @@ Global___Input: _TypeAlias = Input  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
-    """EmbedRequest is a batch of inputs. They have one modality, unless one model takes several."""
+    """EmbedRequest is a batch of inputs. All have the same modality, unless the model takes several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -198,7 +198,7 @@ class EmbedRequest(_message.Message):
     priority: Global___Priority.ValueType
     """priority orders the queue when the model is busy."""
     no_store: _builtins.bool
-    """no_store keeps the vectors out of the embedder's vector cache, for inputs that nothing may remember."""
+    """no_store keeps the vectors out of the embedder's vector cache, for inputs that must not be remembered."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Input]:
         """inputs to embed. There is at least one."""
@@ -317,7 +317,7 @@ Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Timings are seconds, as measured for the slowest input of the batch."""
+    """Timings are in seconds, measured for the slowest input of the batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -730,7 +730,7 @@ class Trial(_message.Message):
     min_cosine: _builtins.float
     """min_cosine is the minimum cosine similarity between its vectors and those of float32 torch."""
     batch_invariance: _builtins.float
-    """batch_invariance is the minimum cosine similarity between a text's vector alone and its vector in a batch."""
+    """batch_invariance is the minimum cosine similarity between a text's vectors by itself and in a batch."""
     top1_hits: _builtins.int
     """top1_hits is the number of sample questions whose nearest passage is their own answer."""
     def __init__(

@@ -101,9 +101,12 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     MISS_REASON_NOT_EXACT: _MissReason.ValueType  # 4
     """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
     MISS_REASON_CONTRADICTS: _MissReason.ValueType  # 5
-    """MISS_REASON_CONTRADICTS means that the nearest prompt differs in a number, a name or a negation."""
+    """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
+    example, in a number, a negation, a weekday or the order of its words. It also means that the prompts are not
+    surely English and differ in a word.
+    """
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
-    """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded by another model."""
+    """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
     MISS_REASON_EXPLORES: _MissReason.ValueType  # 7
     """MISS_REASON_EXPLORES means that the nearest answer is probably correct, but not certain enough for max_error_rate.
     The answer that the caller creates now labels it, so that the cache can serve similar prompts later.
@@ -112,7 +115,7 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """MISS_REASON_TOO_OLD means that the matching entry is older than max_age, or that its ttl has expired."""
 
 class MissReason(_MissReason, metaclass=_MissReasonEnumTypeWrapper):
-    """MissReason is why a lookup missed."""
+    """MissReason explains why a lookup missed."""
 
 MISS_REASON_UNSPECIFIED: MissReason.ValueType  # 0
 """MISS_REASON_UNSPECIFIED means that the lookup was not a miss."""
@@ -125,9 +128,12 @@ MISS_REASON_CONTEXT_DIFFERS: MissReason.ValueType  # 3
 MISS_REASON_NOT_EXACT: MissReason.ValueType  # 4
 """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
 MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
-"""MISS_REASON_CONTRADICTS means that the nearest prompt differs in a number, a name or a negation."""
+"""MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
+example, in a number, a negation, a weekday or the order of its words. It also means that the prompts are not
+surely English and differ in a word.
+"""
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
-"""MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded by another model."""
+"""MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
 MISS_REASON_EXPLORES: MissReason.ValueType  # 7
 """MISS_REASON_EXPLORES means that the nearest answer is probably correct, but not certain enough for max_error_rate.
 The answer that the caller creates now labels it, so that the cache can serve similar prompts later.
@@ -369,7 +375,7 @@ class LookupEntryRequest(_message.Message):
     vector: _builtins.bytes
     """vector is the prompt's embedding in little-endian float32. It requires model_digest and the mode SEMANTIC."""
     model_digest: _builtins.str
-    """model_digest of the model that made vector."""
+    """model_digest of the model that produced the vectors."""
     mode: Global___LookupMode.ValueType
     """mode selects the cache tiers."""
     min_similarity: _builtins.float
@@ -431,7 +437,10 @@ class Decision(_message.Message):
     similarity: _builtins.float
     """similarity is the cosine similarity of the nearest prompt, whether or not it was served."""
     probability_correct: _builtins.float
-    """probability_correct is the estimated probability that the nearest entry answers the prompt."""
+    """probability_correct is the estimated probability that the nearest entry answers the prompt. It is absent if the
+    entry is not near enough for min_similarity. It is at most 0.25 if the prompts differ in what they ask, and at most
+    0.5 if they are not surely English and differ in a word.
+    """
     miss_reason: Global___MissReason.ValueType
     """miss_reason explains a miss."""
     age: _builtins.float
@@ -516,7 +525,7 @@ class CreateEntryRequest(_message.Message):
     vector: _builtins.bytes
     """vector is the prompt's embedding in little-endian float32, if the caller already has it. It requires model_digest."""
     model_digest: _builtins.str
-    """model_digest of the model that made vector."""
+    """model_digest of the model that produced the vectors."""
     request_id: _builtins.str
     """request_id makes retries safe. A call that repeats an id within a day returns the first call's entry."""
     @_builtins.property

@@ -583,7 +583,7 @@ class RetrieveRequest(_message.Message):
     ranks by score.
     """
     rerank: _builtins.bool
-    """rerank orders the passages by the embedder's cross-encoder, which reads the question and each passage together. The
+    """rerank orders the passages with the embedder's cross-encoder, which reads the question and each passage together. The
     call fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
     """
     @_builtins.property
@@ -784,7 +784,7 @@ class AskRequest(_message.Message):
     max_prompt_tokens: _builtins.int
     """max_prompt_tokens limits the prompt sent to the language model. 0 means the service's default."""
     rerank: _builtins.bool
-    """rerank orders the passages by the embedder's cross-encoder, as in RetrieveRequest."""
+    """rerank orders the passages with the embedder's cross-encoder, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must match."""
@@ -860,7 +860,7 @@ class StreamAskRequest(_message.Message):
     max_prompt_tokens: _builtins.int
     """max_prompt_tokens limits the prompt sent to the language model. 0 means the service's default."""
     rerank: _builtins.bool
-    """rerank orders the passages by the embedder's cross-encoder, as in RetrieveRequest."""
+    """rerank orders the passages with the embedder's cross-encoder, as in RetrieveRequest."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must match."""

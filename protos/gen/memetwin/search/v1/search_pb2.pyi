@@ -410,7 +410,7 @@ class Collection(_message.Message):
     quantization: Global___Quantization.ValueType
     """quantization of the index."""
     model_digest: _builtins.str
-    """model_digest of the model that made the vectors. If it is set, writes and queries of other models are refused."""
+    """model_digest of the model that produced the vectors. If it is set, writes and queries of other models are refused."""
     engine: Global___Engine.ValueType
     """engine that executes the collection's searches."""
     document_count: _builtins.int
@@ -929,7 +929,7 @@ class UpdateCollectionRequest(_message.Message):
     ef_runtime: _builtins.int
     """ef_runtime is the number of candidates for searches that name no ef."""
     model_digest: _builtins.str
-    """model_digest of the model that made the vectors."""
+    """model_digest of the model that produced the vectors."""
     @_builtins.property
     def add_fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
         """add_fields are the fields to add. Existing documents have no values for them."""
@@ -1171,7 +1171,7 @@ class UpsertDocumentsRequest(_message.Message):
     collection: _builtins.str
     """collection to write to."""
     model_digest: _builtins.str
-    """model_digest of the model that made the vectors. It must equal the collection's digest if both are set."""
+    """model_digest of the model that produced the vectors. It must equal the collection's digest if both are set."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
         """documents to write. There is at least one, and their ids are distinct."""
@@ -1229,7 +1229,7 @@ class UpsertStreamRequest(_message.Message):
     collection: _builtins.str
     """collection to write to. The first message must set it. Later messages leave it empty or repeat it."""
     model_digest: _builtins.str
-    """model_digest of the model that made the vectors, in the first message."""
+    """model_digest of the model that produced the vectors, in the first message."""
     @_builtins.property
     def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
         """documents to write. If two documents of a message share an id, the second one gets a FAILED receipt."""
@@ -2086,7 +2086,7 @@ class SearchRequest(_message.Message):
     collection: _builtins.str
     """collection to search."""
     model_digest: _builtins.str
-    """model_digest of the model that made the vectors. It must equal the collection's digest if both are set."""
+    """model_digest of the model that produced the vectors. It must equal the collection's digest if both are set."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """queries to answer. At least one is required."""

@@ -193,7 +193,7 @@ class SearchServiceServicer(object):
 
     def Reindex(self, request, context):
         """Reindex builds a new index beside the current one and swaps them when it is complete. It continues if the caller
-        disconnects. The same call, made again, follows its progress.
+        disconnects. A repeated call follows its progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

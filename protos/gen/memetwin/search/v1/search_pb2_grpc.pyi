@@ -53,7 +53,7 @@ class SearchServiceStub:
     """DeleteAlias deletes an alias. Its collection stays."""
     Reindex: _grpc.UnaryStreamMultiCallable[_search_pb2.ReindexRequest, _search_pb2.ReindexResponse]
     """Reindex builds a new index beside the current one and swaps them when it is complete. It continues if the caller
-    disconnects. The same call, made again, follows its progress.
+    disconnects. A repeated call follows its progress.
     """
     UpsertDocuments: _grpc.UnaryUnaryMultiCallable[_search_pb2.UpsertDocumentsRequest, _search_pb2.UpsertDocumentsResponse]
     """UpsertDocuments writes documents and replaces those with the same id. The batch succeeds or fails as a whole."""
@@ -105,7 +105,7 @@ class SearchServiceAsyncStub(SearchServiceStub):
     """DeleteAlias deletes an alias. Its collection stays."""
     Reindex: _aio.UnaryStreamMultiCallable[_search_pb2.ReindexRequest, _search_pb2.ReindexResponse]  # type: ignore[assignment]
     """Reindex builds a new index beside the current one and swaps them when it is complete. It continues if the caller
-    disconnects. The same call, made again, follows its progress.
+    disconnects. A repeated call follows its progress.
     """
     UpsertDocuments: _aio.UnaryUnaryMultiCallable[_search_pb2.UpsertDocumentsRequest, _search_pb2.UpsertDocumentsResponse]  # type: ignore[assignment]
     """UpsertDocuments writes documents and replaces those with the same id. The batch succeeds or fails as a whole."""
@@ -202,7 +202,7 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.ReindexResponse], _abc.AsyncIterator[_search_pb2.ReindexResponse]]:
         """Reindex builds a new index beside the current one and swaps them when it is complete. It continues if the caller
-        disconnects. The same call, made again, follows its progress.
+        disconnects. A repeated call follows its progress.
         """
 
     @_abc_1.abstractmethod

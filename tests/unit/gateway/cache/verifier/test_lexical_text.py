@@ -59,3 +59,7 @@ def test_runs_of_characters_and_of_words() -> None:
     assert {" re", "et ", "er "} <= text.trigrams
     assert text.bigrams == {("reset", "router")}
     assert LexicalText("").bigrams == frozenset()
+
+
+def test_identifiers_in_long_runs_are_left_out() -> None:
+    assert LexicalText("snake_case " + "a" * 30_000).identifiers == {"snake_case"}

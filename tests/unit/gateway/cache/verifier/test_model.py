@@ -5,6 +5,8 @@ import pytest
 
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import (
+    MAX_PROBABILITY_IF_DIFFERENT,
+    UNKNOWN,
     WEIGHTS,
     Question,
     Verifier,
@@ -46,9 +48,25 @@ def test_words_decide_where_vectors_are_equally_near(verifier: Verifier) -> None
 def test_contradictions_and_unlikely_near_questions_are_rejected(
     verifier: Verifier, one: str, other: str, similarity: float, rejected: bool
 ) -> None:
-    pair = question(one), question(other)
-    probability = verifier.probability(*pair, similarity)
-    assert verifier.rejects(*pair, similarity, probability) is rejected
+    assert verifier.judge(question(one), question(other), similarity).rejected is rejected
+
+
+def test_the_probability_of_texts_that_differ_is_low(verifier: Verifier) -> None:
+    one, other = question("flights from Paris to London"), question("flights from London to Paris")
+    judgement = verifier.judge(one, other, 0.99)
+    assert judgement.contradicts
+    assert judgement.probability <= MAX_PROBABILITY_IF_DIFFERENT
+    assert verifier.probability(one, other, 0.99) > MAX_PROBABILITY_IF_DIFFERENT
+
+
+def test_the_verifier_does_not_know_other_languages_and_long_texts(verifier: Verifier) -> None:
+    long = "what is the price of it " * 100
+    for one, other in (("как включить тему", "как выключить тему"), (long, long + "now")):
+        judgement = verifier.judge(question(one), question(other), 1.0)
+        assert (judgement.probability, judgement.contradicts) == (UNKNOWN, True)
+    same = verifier.judge(question(long), question(long.upper()), 1.0)
+    assert same.probability == probability_from_cosine(1.0)
+    assert not same.rejected
 
 
 def test_the_networks_take_vectors_of_their_own_model_only(verifier: Verifier) -> None:

@@ -1,0 +1,231 @@
+"""Rules that say which texts never ask the same, however near their vectors are.
+
+The rules know English. Of texts that are not surely English, only those with the same words in the
+same order may ask the same.
+"""
+
+import difflib
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
+
+from services.gateway.cache.verifier.antonyms import have_opposites
+from services.gateway.cache.verifier.language import is_english
+from services.gateway.cache.verifier.lexical_text import LexicalText, stem
+from services.gateway.cache.verifier.vocabulary import NEGATIONS, STOP_WORDS
+from services.gateway.cache.verifier.word_classes import class_members, differing_class
+from services.gateway.cache.verifier.word_order import Roles, roles_of, swaps_roles
+
+# Models read only the start of a longer text, so the words of longer texts must be equal. The limit
+# also bounds the work.
+MAX_CHARACTERS = 1024
+_TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:\+\+|#)?|[$€£¥₹]")
+_SUFFIX_SYMBOL = re.compile(r"(?<=\w)(?:\+\+?|#)(?![\w+])")
+_OPERATOR = re.compile(r"(?<=\d)\s{0,3}([-+*/×÷^<>])\s{0,3}(?=\d)")
+# "or not" names the alternative and "why not" asks for a reason. They negate nothing.
+_TAG = re.compile(r"\b(?:or|why|if)\s+not\b|\bnot only\b", re.I)
+_LISTING = re.compile(r"\b(?:are|is|of|me|list|show)\s+(?:all|some)\b", re.I)
+_OFFICE = re.compile(r"\bwho (is|was) the\b(?! (?:most|best|first|\w+est)\b)", re.I)
+_KEPT = 64
+_SAME_NAME = 0.7  # names of this similarity are spellings of one name
+_TITLE_SHARE = 0.6  # from this share of capitals on, a capital does not tell a name
+_MEASURES = frozenset(
+    """many much long old far often tall high big wide deep heavy fast large hot cold soon people
+    person time""".split()
+)
+# A method may be told by a place or a reason: "how" and "where can I learn to sing".
+_EXCHANGEABLE = (
+    {"how", "where"}, {"how", "why"}, {"how much", "how many"}, {"how much", "how long"},
+)  # fmt: skip
+_MAX_OWNER_WORDS = 6  # in longer questions "your" may be anybody's
+_PRONOUNS = frozenset("i we you he she it they there this that".split())
+_FUTURE, _PAST = frozenset("will wont shall".split()), frozenset("did was were didnt wasnt".split())
+_MINE, _YOURS = frozenset("my mine our ours".split()), frozenset(("your", "yours"))
+_SUBJECTS = frozenset(("i", "we", "you"))
+_QUANTITIES = frozenset("all some none no every each only except longer anymore".split())
+
+
+# After these differences the texts may still ask the same; the rules cannot know it.
+UNCERTAIN = ("language", "long")
+
+
+def is_long(one: LexicalText, other: LexicalText) -> bool:
+    """Return whether a text is too long to compare more than its words."""
+    return max(len(one.raw), len(other.raw)) > MAX_CHARACTERS
+
+
+def differing(one: LexicalText, other: LexicalText, is_known: Callable[[str], bool]) -> str:
+    """Return the kind of a difference for which two texts never ask the same, or "".
+
+    Args:
+        one: a text.
+        other: another text.
+        is_known: whether a stem occurs in the English questions that the verifier was trained on.
+    """
+    if is_long(one, other):
+        return "" if one.raw.lower().split() == other.raw.lower().split() else "long"
+    if not (_is_english(one, is_known) and _is_english(other, is_known)):
+        return "" if _plain_words(one) == _plain_words(other) else "language"
+    return next((name for name, differ in _RULES.items() if differ(one, other)), "")
+
+
+# A question is compared with several candidates, so its properties are kept for a while.
+@functools.lru_cache(_KEPT)
+def _members(text: LexicalText) -> dict[str, Counter[str]]:
+    return class_members(_TOKEN.findall(text.raw.lower()))
+
+
+@functools.lru_cache(_KEPT)
+def _roles(text: LexicalText) -> Roles:
+    return roles_of(text.raw)
+
+
+def _is_english(text: LexicalText, is_known: Callable[[str], bool]) -> bool:
+    return is_english(text.words, lambda word: is_known(stem(word)))
+
+
+def _plain_words(text: LexicalText) -> list[str]:
+    """Return all words without English stop words, or the text itself where it has no words."""
+    return [stem(word) for word in text.words if word not in STOP_WORDS] or text.raw.split()
+
+
+def _differ_in_numbers(one: LexicalText, other: LexicalText) -> bool:
+    left, right = (
+        Counter(number.replace(":", ".") for number in text.number_counts.elements())
+        for text in (one, other)
+    )
+    if ("one" in one.words) != ("one" in other.words):
+        (left if "one" in one.words else right)["1"] += 1
+    return bool(left - right) and bool(right - left)
+
+
+def _differ_in_symbols(one: LexicalText, other: LexicalText) -> bool:
+    operators, others = (_OPERATOR.findall(text.raw) for text in (one, other))
+    suffixes = (_SUFFIX_SYMBOL.findall(text.raw) for text in (one, other))
+    return len({*map(tuple, suffixes)}) > 1 or bool(operators and others and operators != others)
+
+
+def _differ_in_a_class(one: LexicalText, other: LexicalText) -> bool:
+    return bool(differing_class(_members(one), _members(other)))
+
+
+def _have_opposites(one: LexicalText, other: LexicalText) -> bool:
+    return have_opposites(one.words, other.words)
+
+
+def _swap_roles(one: LexicalText, other: LexicalText) -> bool:
+    return swaps_roles(_roles(one), _roles(other))
+
+
+def _differ_in_a_name(one: LexicalText, other: LexicalText) -> bool:
+    """Return whether two texts differ in one word, which is a name in both."""
+    left, right = {*one.content} - {*other.content}, {*other.content} - {*one.content}
+    if len(left) != 1 or len(right) != 1 or not (left <= one.names and right <= other.names):
+        return False
+    if any(len(text.names) > _TITLE_SHARE * len(text.content) for text in (one, other)):
+        return False
+    [name], [changed] = left, right
+    if name.startswith(changed) or changed.startswith(name):
+        return False
+    return difflib.SequenceMatcher(None, name, changed).ratio() < _SAME_NAME
+
+
+def _differ_in_negation(one: LexicalText, other: LexicalText) -> bool:
+    if any(_TAG.search(text.raw) for text in (one, other)):
+        return False
+    return _negations(one) % 2 != _negations(other) % 2 and _same_rest(one, other, NEGATIONS)
+
+
+def _negations(text: LexicalText) -> int:
+    """Count the words that negate, except in rhetorical questions: "Can't I return it?"."""
+    words = ["", *text.words, ""]
+    return sum(
+        word in NEGATIONS
+        and not (word.endswith("nt") and following in _PRONOUNS and before not in ("why", "how"))
+        for before, word, following in zip(words, words[1:], words[2:], strict=False)
+    )
+
+
+def _differ_in_what_is_asked(one: LexicalText, other: LexicalText) -> bool:
+    left, right = _question_kinds(one.words), _question_kinds(other.words)
+    return any(
+        not _are_exchangeable(kind, changed) for kind in left - right for changed in right - left
+    ) and _same_rest(one, other, _MEASURES)
+
+
+def _are_exchangeable(kind: str, changed: str) -> bool:
+    if {kind, changed} in _EXCHANGEABLE:
+        return True
+    return "how" in (kind, changed) and kind.startswith("how") and changed.startswith("how")
+
+
+def _question_kinds(words: Collection[str]) -> set[str]:
+    kinds = set()
+    for word, following in zip(words, [*words, ""][1:], strict=False):
+        word = word.removesuffix("s") if word in ("whos", "whens", "wheres") else word  # noqa: PLW2901
+        if word == "how":
+            kinds.add(f"how {following}" if following in _MEASURES else "how")
+        elif word in ("who", "when", "where", "why"):
+            kinds.add(word)
+    return kinds
+
+
+def _differ_in_tense(one: LexicalText, other: LexicalText) -> bool:
+    if "would" in {*one.words, *other.words}:
+        return False
+    for left, right in ((one, other), (other, one)):
+        if not _FUTURE.isdisjoint(left.words) and not _PAST.isdisjoint(right.words):
+            return _PAST.isdisjoint(left.words) and _same_rest(one, other, ())
+    holders = (_OFFICE.findall(text.raw.lower()) for text in (one, other))
+    return {*map(tuple, holders)} == {("is",), ("was",)} and _same_rest(one, other, ())
+
+
+def _differ_in_quantity(one: LexicalText, other: LexicalText) -> bool:
+    words = one.words, other.words
+    differs = any(("all" in left) and ("some" in right) for left, right in (words, words[::-1]))
+    if differs:
+        differs = not any(_LISTING.search(text.raw) for text in (one, other))
+    differs = differs or any(
+        (word in words[0]) != (word in words[1]) for word in ("only", "except")
+    )
+    return differs and _same_rest(one, other, _QUANTITIES)
+
+
+def _differ_in_owner(one: LexicalText, other: LexicalText) -> bool:
+    """Return whether one text is about my things and the other about yours.
+
+    "How do I" and "how do you reset … password" are the same question, whoever owns it.
+    """
+    left, right = {*one.words}, {*other.words}
+    is_long = max(len(one.words), len(other.words)) > _MAX_OWNER_WORDS
+    if is_long or left & _SUBJECTS or right & _SUBJECTS:
+        return False
+    return bool(
+        (left & _MINE and right & _YOURS and not left & _YOURS and not right & _MINE)
+        or (left & _YOURS and right & _MINE and not left & _MINE and not right & _YOURS)
+    )
+
+
+def _same_rest(one: LexicalText, other: LexicalText, apart: Collection[str]) -> bool:
+    """Return whether two texts have the same content words apart from some."""
+    left, right = (
+        {stem(word) for word in text.words if word not in STOP_WORDS and word not in apart}
+        for text in (one, other)
+    )
+    return left - _QUANTITIES == right - _QUANTITIES
+
+
+_RULES: dict[str, Callable[[LexicalText, LexicalText], bool]] = {
+    "number": _differ_in_numbers,
+    "symbol": _differ_in_symbols,
+    "class": _differ_in_a_class,
+    "opposite": _have_opposites,
+    "order": _swap_roles,
+    "name": _differ_in_a_name,
+    "negation": _differ_in_negation,
+    "asked": _differ_in_what_is_asked,
+    "tense": _differ_in_tense,
+    "quantity": _differ_in_quantity,
+    "owner": _differ_in_owner,
+}

@@ -1,0 +1,79 @@
+import pytest
+
+from services.gateway.cache.verifier.lexical_text import LexicalText
+from services.gateway.cache.verifier.model import Verifier
+from services.gateway.cache.verifier.rules import MAX_CHARACTERS, differing
+
+KNOWN = Verifier.load()._rarity.__contains__
+
+
+def difference(one: str, other: str) -> str:
+    left, right = LexicalText(one), LexicalText(other)
+    found = differing(left, right, KNOWN)
+    assert found == differing(right, left, KNOWN)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        ("What is 1 + 1?", "What is 21 + 1?", "number"),
+        ("a one way ticket", "a two way ticket", "number"),
+        ("What is new in version 3.11?", "What is new in version 3.12?", "number"),
+        ("What is 2 + 3?", "What is 2 * 3?", "symbol"),
+        ("How do I read a file in C?", "How do I read a file in C++?", "symbol"),
+        ("Is the shop open on Sunday?", "Is the shop open on Saturday?", "class"),
+        ("Coffee with milk", "Coffee without milk", "class"),
+        ("Is this legal?", "Is this illegal?", "opposite"),
+        ("flights from Paris to London", "flights from London to Paris", "order"),
+        ("Who is the mayor of Springfield?", "Who is the mayor of Shelbyville?", "name"),
+        ("Which rooms have a view?", "Which rooms have no view?", "negation"),
+        ("Why can I log in?", "Why can't I log in?", "negation"),
+        ("Who invented the telephone?", "When was the telephone invented?", "asked"),
+        ("How long is the bridge?", "How wide is the bridge?", "asked"),
+        ("What was the price?", "What will the price be?", "tense"),
+        ("Who is the president?", "Who was the president?", "tense"),
+        ("Do all birds fly?", "Do some birds fly?", "quantity"),
+        ("Show only drafts", "Show drafts", "quantity"),
+        ("What is my balance?", "What is your balance?", "owner"),
+        ("Jak włączyć tryb ciemny?", "Jak wyłączyć tryb ciemny?", "language"),
+        ("👍", "👎", "language"),
+        ("如何打开暗模式", "如何关闭暗模式", "language"),
+    ],
+)
+def test_differences_are_named(one: str, other: str, kind: str) -> None:
+    assert difference(one, other) == kind
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How do I reset my password?", "How can I reset my password?"),
+        ("How can I return an item I bought?", "How do I return a product that I bought?"),
+        ("Can't I return it?", "Can I return it?"),  # a rhetorical question
+        ("How do I know if a guy likes me or not?", "How do I tell if a guy likes me?"),
+        ("How can I learn to sing?", "Where can I learn to sing?"),
+        ("How much time does it take?", "How long does it take?"),
+        ("What are all the bootcamps?", "What are some bootcamps?"),
+        ("How do I reset my password?", "How do you reset your password?"),
+        ("Who was the most powerful lord?", "Who is the most powerful lord?"),
+        ("Top ten movies", "Top 10 movies"),
+        ("Is it 11:30?", "Is it 11.30?"),
+        ("What is 2+2?", "What's 2 + 2?"),
+        ("Wo ist mein Paket?", "wo ist mein Paket"),
+        ("👍", " 👍 "),
+    ],
+)
+def test_paraphrases_do_not_differ(one: str, other: str) -> None:
+    assert difference(one, other) == ""
+
+
+def test_names_in_titles_are_not_told_apart() -> None:
+    assert difference("How To Find A Cheap Flight Online", "How To Get A Cheap Flight Online") == ""
+    assert difference("Is it Mac or Dell?", "Is it Macbook or Dell?") == ""
+
+
+def test_long_texts_must_have_equal_words() -> None:
+    long = "what is the meaning of this clause " * (MAX_CHARACTERS // 30)
+    assert difference(long, long.upper()) == ""
+    assert difference(long, long + "now") == "long"
