@@ -32,7 +32,7 @@ _SERVICE_CONFIG = {
 
 # A ping without an answer closes the connection, so that calls to a machine that has disappeared
 # end. By default gRPC sends no more than two pings while a call is silent; 0 lifts that limit.
-_KEEPALIVE = [
+KEEPALIVE = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -43,7 +43,7 @@ def dial(address: str) -> grpc.aio.Channel:
     """Open a channel that balances calls over all addresses and retries UNAVAILABLE."""
     options = [
         *MESSAGE_LIMITS,
-        *_KEEPALIVE,
+        *KEEPALIVE,
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.initial_reconnect_backoff_ms", 200),

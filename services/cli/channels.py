@@ -7,16 +7,12 @@ from typing import Any, NamedTuple
 import click
 import grpc
 
-MESSAGE_LIMIT = 64 * 2**20
+from services.grpc_channel import KEEPALIVE, MESSAGE_LIMITS
 
 
 def channel(address: str) -> grpc.Channel:
-    """Open a channel with the message limits of the services."""
-    options = [
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-        ("grpc.max_send_message_length", MESSAGE_LIMIT),
-    ]
-    return grpc.insecure_channel(address, options=options)
+    """Open a channel with the message limits and the keepalive pings of the services."""
+    return grpc.insecure_channel(address, options=[*MESSAGE_LIMITS, *KEEPALIVE])
 
 
 def gateway_channel(address: str) -> grpc.Channel:

@@ -131,4 +131,4 @@ async def test_calls_are_spread_over_all_addresses() -> None:
 
 def test_clients_may_ping_every_ten_seconds_and_our_channels_ping_every_thirty() -> None:
     assert 8_000 <= grpc_server._MIN_PING_INTERVAL_MS < 10_000
-    assert dict(grpc_channel._KEEPALIVE)["grpc.keepalive_time_ms"] == 30_000
+    assert dict(grpc_channel.KEEPALIVE)["grpc.keepalive_time_ms"] == 30_000

@@ -1,5 +1,6 @@
 """The common parts of OpenAI's routes: their deadline, and failures in OpenAI's shape."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
@@ -19,8 +20,11 @@ def openai_route(path: str, handler: Handler, method: str) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                return await handler(request)
+                async with asyncio.timeout(deadlines.LONG_DEADLINE):
+                    return await handler(request)
         except Failure as failure:
             return openai_error_response(failure)
+        except TimeoutError:
+            return openai_error_response(deadlines.exceeded())
 
     return Route(path, endpoint, methods=[method])
