@@ -4,13 +4,13 @@ The first stage finds many passages cheaply, and the second scores the best of t
 Nogueira and Cho, "Passage re-ranking with BERT", 2019.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
 from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.rag.stepwise import take
 from services.gateway.rag.types import Passage
 
 # Minimum number of passages that the cross-encoder scores for a question.
@@ -23,14 +23,14 @@ def depth(limit: int) -> int:
 
 
 async def rerank(
-    embedder: EmbedderClient, question: str, ranked: Iterable[Passage], limit: int
+    embedder: EmbedderClient, question: str, ranked: AsyncIterator[Passage], limit: int
 ) -> list[Passage]:
     """Return the best ``depth(limit)`` passages, reordered by the cross-encoder's scores.
 
     Raises:
         FailedPrecondition: the embedder serves no cross-encoder.
     """
-    candidates = list(islice(ranked, depth(limit)))
+    candidates = await take(ranked, depth(limit))
     if not candidates:
         return []
     scores = await embedder.rerank(question, [_text(passage) for passage in candidates])

@@ -1,9 +1,8 @@
 """Finds passages: builds the queries, and turns their hits into ranked passages."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 from services.gateway.rag.merging import merge_adjacent
 from services.gateway.rag.redundancy import diversify, without_duplicates
+from services.gateway.rag.stepwise import stepwise, take
 from services.gateway.rag.types import Passage, Question
 
 # Hits per requested passage, since adjacent chunks are merged and duplicates are dropped.
@@ -23,6 +23,7 @@ MAX_HITS = 3000
 HYBRID_DEPTH = 300
 VECTOR_WEIGHT = 0.6
 MAX_TEXT_CHARACTERS = 4000
+_STEP = 128  # hits that take a few milliseconds
 
 
 @dataclass(frozen=True)
@@ -98,25 +99,27 @@ def nearest_chunk_queries(collection: str, vectors: Vectors) -> list[Query]:
     return [Query(search_collection(collection), row, 1) for row in vectors.rows]
 
 
-def rank(hits: Sequence[Sequence[Hit]]) -> Iterator[Passage]:
+async def rank(hits: Sequence[Sequence[Hit]]) -> AsyncIterator[Passage]:
     """Yield passages from the hits of each collection, best first, without near-duplicates."""
     weights = _score_weights(hits)
-    passages = [
-        passage
-        for collection in hits
-        for passage in merge_adjacent([_passage(hit, weights) for hit in collection], weights.score)
-    ]
-    return without_duplicates(
-        sorted(passages, key=lambda one: (-one.score, one.document, one.start))
-    )
+    passages: list[Passage] = []
+    for collection in hits:
+        chunks = [_passage(hit, weights) async for hit in stepwise(collection, _STEP)]
+        passages += merge_adjacent(chunks, weights.score)
+    passages.sort(key=lambda one: (-one.score, one.document, one.start))
+    async for passage in without_duplicates(passages):
+        yield passage
 
 
-def select(ranked: Iterable[Passage], limit: int, diversity: float = 0.0) -> list[Passage]:
+async def select(
+    ranked: AsyncIterator[Passage], limit: int, diversity: float = 0.0
+) -> list[Passage]:
     """Return the best ``limit`` passages; ``diversity`` above 0 prefers passages that differ."""
     if diversity:
-        selected = diversify(list(islice(ranked, limit * HITS_PER_PASSAGE)), limit, diversity)
+        candidates = await take(ranked, limit * HITS_PER_PASSAGE)
+        selected = await diversify(candidates, limit, diversity)
     else:
-        selected = list(islice(ranked, limit))
+        selected = await take(ranked, limit)
     return [replace(passage, vector=None) for passage in selected]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from services.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
@@ -13,6 +13,7 @@ from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.rag import answer_items, reranking, retrieval
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
+from services.gateway.rag.stepwise import stepwise
 from services.gateway.rag.types import (
     Answer,
     Draft,
@@ -237,15 +238,15 @@ class RagService:
         self, question: Question, hits: list[list[Hit]], timings: Timings
     ) -> list[Passage]:
         """Return the best passages, reranked by a cross-encoder if the question asks for it."""
-        with timings.stage("rank"):
-            ranked: Iterable[Passage] = retrieval.rank(hits)
+        ranked = retrieval.rank(hits)
         if question.rerank:
             with timings.stage("rerank"):
-                ranked = await reranking.rerank(
+                reranked = await reranking.rerank(
                     self._backends.embedder, question.text_in_context, ranked, question.limit
                 )
+            ranked = stepwise(reranked, len(reranked))
         with timings.stage("rank"):
-            return retrieval.select(ranked, question.limit, question.diversity)
+            return await retrieval.select(ranked, question.limit, question.diversity)
 
 
 def _write_request(
