@@ -1,8 +1,9 @@
 """What the gateway's stores share: JSON records, pages, and Redis errors as failures of ours."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis import exceptions
@@ -14,6 +15,8 @@ from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 Record = dict[str, Any]
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
+# A page fits into a message of 4 MiB, the default limit of a gRPC client.
+MAX_PAGE_BYTES = 3 * 2**20
 
 
 def connect(url: str) -> Redis:
@@ -59,7 +62,16 @@ async def is_ready(redis: Redis) -> bool:
         return bool(await redis.ping())
 
 
-async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str], str]:
+def page_size(requested: int) -> int:
+    """Return the number of items of a page. Raises InvalidArgument if it is negative."""
+    if requested < 0:
+        raise InvalidArgument("BAD_PAGE_SIZE", "page_size must not be negative.", field="page_size")
+    return min(requested or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+async def page(
+    redis: Redis, key: str, size: int, token: str, value_key: Callable[[str], str] | None = None
+) -> tuple[list[str], str]:
     """Return one page of a sorted set's members in lexicographical order, and the next token.
 
     Args:
@@ -67,18 +79,30 @@ async def page(redis: Redis, key: str, size: int, token: str) -> tuple[list[str]
         key: a sorted set whose members all have the same score.
         size: how many members; 0 for ``DEFAULT_PAGE_SIZE``, at most ``MAX_PAGE_SIZE``.
         token: the token of this page; empty for the first one.
+        value_key: returns the key of a member's value. The values of a page take at most
+            ``MAX_PAGE_BYTES``, unless a single value takes more.
 
     Raises:
         InvalidArgument: the size is negative.
     """
-    if size < 0:
-        raise InvalidArgument("BAD_PAGE_SIZE", "page_size must not be negative.", field="page_size")
-    size = min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    size = page_size(size)
     start = f"({token}" if token else "-"
     async with redis_errors():
         found = await redis.zrangebylex(key, start, "+", start=0, num=size + 1)
     names = [as_bytes(name).decode() for name in found]
+    if value_key and names:
+        size = min(size, await _count_within(redis, [value_key(name) for name in names]))
     return names[:size], names[size - 1] if len(names) > size else ""
+
+
+async def _count_within(redis: Redis, keys: Sequence[str]) -> int:
+    """Return how many of the first values take at most ``MAX_PAGE_BYTES``; at least 1."""
+    async with redis_errors(), redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.strlen(key)
+        sizes = await pipe.execute()
+    totals = itertools.accumulate(sizes)
+    return max(1, sum(total <= MAX_PAGE_BYTES for total in totals))
 
 
 def dump(record: Record | Sequence[str]) -> bytes:

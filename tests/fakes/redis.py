@@ -42,6 +42,10 @@ class FakeRedis:
         value: bytes | None = self.values.get(key)
         return value
 
+    async def strlen(self, key: str) -> int:
+        self._check()
+        return len(self.values.get(key, b""))
+
     async def mget(self, keys: list[str]) -> list[bytes | None]:
         return [await self.get(key) for key in keys]
 

@@ -20,7 +20,15 @@ from redis.asyncio import Redis, RedisCluster
 
 from services.gateway.cache import gdsf
 from services.gateway.coalescing.batcher import CoalescingBatcher
-from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
+from services.gateway.redis_store import (
+    Record,
+    as_bytes,
+    dump,
+    load,
+    page,
+    page_size,
+    redis_errors,
+)
 
 REQUEST_ID_SECONDS = 86400
 MAX_PURGE_RECORDS = 1000
@@ -110,7 +118,7 @@ class CacheStore:
         Expired entries are removed from the list on the way.
         """
         listed = f"{self._prefix}entries:{partition}"
-        entry_ids, next_token = await page(self._redis, listed, size, token)
+        entry_ids, next_token = await page(self._redis, listed, size, token, self._entry_key)
         if not entry_ids:
             return [], next_token
         records = await self._get_all(entry_ids)
@@ -140,6 +148,7 @@ class CacheStore:
         self, partition: str, size: int, token: str
     ) -> tuple[list[Record], str]:
         """Return a page of purge records, newest first, and the next page's token."""
+        size = page_size(size)
         async with redis_errors():
             items = await self._redis.xrevrange(
                 f"{self._prefix}audit:{partition}",
@@ -172,7 +181,7 @@ class CacheStore:
                 raise exceptions.TimeoutError("Redis did not reply in time.") from error
 
     async def _read(self, redis: Any, entry_ids: Sequence[str]) -> list[Record | None]:
-        keys = [f"{self._prefix}entry:{entry_id}" for entry_id in entry_ids]
+        keys = [self._entry_key(entry_id) for entry_id in entry_ids]
         # MGET takes keys of one slot only; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
         try:
@@ -180,6 +189,9 @@ class CacheStore:
         except exceptions.ConnectionError:  # the connection was closed while it was idle
             values = await mget(keys)
         return [load(value) for value in values]
+
+    def _entry_key(self, entry_id: str) -> str:
+        return f"{self._prefix}entry:{entry_id}"
 
     async def _run(self, script: Any, arguments: Sequence[Any]) -> Any:
         async with redis_errors():

@@ -18,7 +18,8 @@ from services.search.filters import GeoPoint, Value
 from services.search.types import Document
 
 _MEMORY_SAMPLE = 20
-_DELETE_BATCH = 500
+# Deleting this many documents keeps Redis busy for a few milliseconds.
+_DELETE_BATCH = 32
 _READ_BATCH = 500
 
 

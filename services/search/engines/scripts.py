@@ -192,17 +192,32 @@ end
 return 'copied'
 """
 
+# A text query ranks by up to this many stems, those in the fewest documents. Lua's stack holds about
+# 8,000 values, and ZUNIONSTORE takes two for each stem.
+MAX_STEMS = 512
+
 # Ranks documents by BM25. KEYS: 1 ids, 2 scratch. ARGV: key prefix of the stems, count, then the
 # stems. Returns ids and scores, best first. The inverse document frequency of a stem that n of N
 # documents contain is log(1 + (N - n + 1/2) / (n + 1/2)).
 SEARCH_TEXT = f"""{_FREEING}
-local total, union = redis.call('ZCARD', KEYS[1]), {{'ZUNIONSTORE', KEYS[2], #ARGV - 2}}
-for at = 3, #ARGV do union[at + 1] = ARGV[1] .. ARGV[at] end
-union[#union + 1] = 'WEIGHTS'
+local total, stems = redis.call('ZCARD', KEYS[1]), {{}}
 for at = 3, #ARGV do
   local containing = redis.call('ZCARD', ARGV[1] .. ARGV[at])
+  if containing > 0 then stems[#stems + 1] = {{ARGV[at], containing}} end
+end
+if #stems == 0 then return {{}} end
+table.sort(stems, function(one, other)
+  if one[2] ~= other[2] then return one[2] < other[2] end
+  return one[1] < other[1]
+end)
+local used = math.min(#stems, {MAX_STEMS})
+local union = {{'ZUNIONSTORE', KEYS[2], used}}
+for at = 1, used do union[at + 3] = ARGV[1] .. stems[at][1] end
+union[used + 4] = 'WEIGHTS'
+for at = 1, used do
+  local containing = stems[at][2]
   local idf = math.log(1 + (total - containing + 0.5) / (containing + 0.5))
-  union[#union + 1] = string.format('%.17g', idf)
+  union[used + at + 4] = string.format('%.17g', idf)
 end
 redis.call(unpack(union))
 local found = redis.call('ZREVRANGE', KEYS[2], 0, ARGV[2] - 1, 'WITHSCORES')

@@ -218,3 +218,14 @@ def test_scifact_reaches_the_quality_of_bm25(stub: Any, data: Any) -> None:
         for row, result in zip(queries, found, strict=True)
     ]
     assert sum(gains) / len(gains) >= 0.67
+
+
+def test_a_text_query_can_have_thousands_of_distinct_words(stub: Any) -> None:
+    name = create(stub, fields=[search_pb2.Field(name="n", type=search_pb2.FIELD_TYPE_NUMBER)])
+    words = [chr(code) for code in range(0x4E00, 0x4E00 + 4_900)]
+    write(stub, name, [(f"d{at:04}", word) for at, word in enumerate(words[::10])])
+    write(stub, name, [("rare", f"{words[0]} zebra"), ("common", words[0])])
+    assert len(" ".join(words)) < 10_000
+    hits = ask(stub, name, text=" ".join(words), limit=1_000)
+    assert {hit.id for hit in hits} >= {"d0000", "d0489", "rare", "common"}
+    assert ids(ask(stub, name, text=" ".join(["zebra", *words[1::10]]), limit=5)) == ["rare"]

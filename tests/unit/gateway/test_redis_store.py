@@ -6,6 +6,7 @@ from redis import exceptions
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 from services.gateway.redis_store import (
     DEFAULT_PAGE_SIZE,
+    MAX_PAGE_BYTES,
     MAX_PAGE_SIZE,
     as_bytes,
     dump,
@@ -14,6 +15,7 @@ from services.gateway.redis_store import (
     page,
     redis_errors,
 )
+from tests.fakes.redis import FakeRedis
 
 
 class SortedSet:
@@ -43,6 +45,21 @@ async def test_pages_have_all_members_once() -> None:
     assert await pages(redis, 2) == [["a", "b"], ["c", "d"], ["e"]]
     assert await pages(redis, 5) == [list("abcde")]
     assert await pages(SortedSet([]), 5) == [[]]
+
+
+async def test_the_values_of_a_page_are_bounded_by_bytes() -> None:
+    redis: Any = FakeRedis()
+    half = MAX_PAGE_BYTES // 2
+    for name, size in {"a": half, "b": half, "c": 1, "d": 2 * MAX_PAGE_BYTES, "e": 1}.items():
+        redis.values["value:" + name] = b"x" * size
+        redis.values.setdefault("key", {})[name] = 0.0
+    found, token = [], ""
+    while True:
+        names, token = await page(redis, "key", 100, token, lambda name: "value:" + name)
+        found.append(names)
+        if not token:
+            break
+    assert found == [["a", "b"], ["c"], ["d"], ["e"]]
 
 
 async def test_the_size_of_a_page_has_a_default_and_a_limit() -> None:

@@ -117,7 +117,13 @@ class DocumentStore:
 
     async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
         """Return a page of records in the order of their ids, without texts, and the next token."""
-        keys, next_token = await page(self._redis, self._key("documents", collection), size, token)
+        keys, next_token = await page(
+            self._redis,
+            self._key("documents", collection),
+            size,
+            token,
+            lambda key: self._key("document", collection, key),
+        )
         async with redis_errors():
             values = (
                 await self._redis.mget([self._key("document", collection, key) for key in keys])

@@ -7,7 +7,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.errors import Unavailable
+from services.errors import InvalidArgument, Unavailable
 from services.gateway.cache import gdsf
 from services.gateway.cache.store import CacheStore
 from tests.fakes.redis import FakeRedis
@@ -114,6 +114,9 @@ async def test_purges_are_counted_and_recorded_newest_first() -> None:
     assert await purges.purge_count("part") == 1
     for count in range(3):
         await purges.append_purge_record("part", {"count": count})
+    assert len((await purges.purge_records("part", 0, ""))[0]) == 3
+    with pytest.raises(InvalidArgument):
+        await purges.purge_records("part", -1, "")
     page, token = await purges.purge_records("part", 2, "")
     assert [record["count"] for record in page] == [2, 1]
     assert await purges.purge_records("part", 2, token) == ([{"count": 0}], "")
