@@ -41,7 +41,7 @@ def _exists(stub: search_pb2_grpc.SearchServiceStub, name: str) -> bool:
 
 def _names(stub: search_pb2_grpc.SearchServiceStub) -> list[str]:
     """Return the names that users know, in alphabetical order."""
-    names, request = [], search_pb2.ListCollectionsRequest(page_size=1000)
+    names, request = [], search_pb2.ListCollectionsRequest(page_size=1000, include_internal=True)
     while True:
         reply: Any = stub.ListCollections(request, timeout=TIMEOUT)
         names += [one.name for one in reply.collections]

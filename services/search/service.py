@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
-from services.errors import Aborted, AlreadyExists, FailedPrecondition, Failure, NotFound
+from services.errors import Aborted, AlreadyExists, FailedPrecondition, Failure
 from services.search.engines.aliases import AliasStore
 from services.search.engines.catalog import Catalog
 from services.search.engines.connection import Client, ping
+from services.search.engines.cursors import CursorStore
 from services.search.engines.documents import DocumentStore
 from services.search.engines.engine import Engine, IndexStatus
 from services.search.engines.query_engine.engine import QueryEngine
@@ -18,12 +20,13 @@ from services.search.engines.sharded_engine import ShardedEngine
 from services.search.engines.vector_sets.engine import VectorSetEngine
 from services.search.filters import Condition, check_filter
 from services.search.index_defaults import with_index_defaults
-from services.search.maintenance import TEMPORARY_PREFIX, Maintenance
+from services.search.listing import MAX_RESPONSE_BYTES, Listing, too_large
+from services.search.maintenance import Maintenance
 from services.search.query_runner import QueryRunner
 from services.search.recall_sampling import RecallSampler
 from services.search.types import Collection, CollectionInfo, Document, Query, Result
 from services.search.updates import Updates
-from services.search.validation import check_collection, check_ids, check_vector, page_size
+from services.search.validation import check_collection, check_ids, check_vector
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,13 @@ class SearchService:
         self._vector_sets = VectorSetEngine(redis, self._catalog, documents)
         self._sharded = ShardedEngine(self._vector_sets, self._catalog, self._documents)
         self._query_engine = QueryEngine(redis, self._catalog, documents)
+        self._listing = Listing(
+            self._catalog,
+            self._aliases,
+            self._documents,
+            CursorStore(redis, self._catalog),
+            self._engine_of,
+        )
         self._queries = QueryRunner(self._catalog, self._documents, self._engine_of)
         self._sampler = RecallSampler(recall_sample, self._queries.search_engines)
         self._server: Server | None = None
@@ -111,19 +121,11 @@ class SearchService:
         return await self._describe(await self._catalog.read(name))
 
     @retry_reads
-    async def list_collections(self, size: int, token: str) -> tuple[list[CollectionInfo], str]:
+    async def list_collections(
+        self, size: int, token: str, *, include_internal: bool = False
+    ) -> tuple[list[CollectionInfo], str]:
         """Return a page of collections in the order of their names, and the next page's token."""
-        size = page_size(size)
-        names = await self._catalog.list_names(token, size + 1)
-        found = []
-        for name in names[:size]:
-            if name.startswith(TEMPORARY_PREFIX):
-                continue
-            try:
-                found.append(await self.describe(name))
-            except NotFound:  # another request has deleted it
-                continue
-        return found, names[size - 1] if len(names) > size else ""
+        return await self._listing.collections(size, token, include_internal=include_internal)
 
     async def index_status(self, name: str) -> IndexStatus:
         """Return the state of a collection's index. Raises NotFound."""
@@ -186,24 +188,23 @@ class SearchService:
 
     @retry_reads
     async def get(self, name: str, ids: Sequence[str]) -> list[Document | None]:
-        """Read documents by id; None for each that does not exist."""
+        """Read documents by id; None for each that does not exist.
+
+        Raises:
+            InvalidArgument: the documents do not fit into one response.
+        """
         check_ids(ids)
-        return await self._documents.get(await self._catalog.read(name), ids)
+        found = await self._listing.read(await self._catalog.read(name), ids, MAX_RESPONSE_BYTES)
+        if len(found) < len(ids):
+            raise too_large("ids")
+        return found
 
     @retry_reads
     async def list_documents(
         self, name: str, condition: Condition | None, size: int, token: str
     ) -> tuple[list[Document], str]:
         """Return a page of documents in the order of their ids, and the next page's token."""
-        size, record = page_size(size), await self._catalog.read(name)
-        if condition:
-            check_filter(condition, record.collection.fields, "filter")
-            matching = await self._engine_of(record.collection).matching_ids(name, condition)
-            ids = [document_id for document_id in matching if document_id > token][: size + 1]
-        else:
-            ids = await self._documents.list_ids(record, token, size + 1)
-        found = await self._documents.get(record, ids[:size]) if ids else []
-        return [one for one in found if one], ids[size - 1] if len(ids) > size else ""
+        return await self._listing.documents(await self._catalog.read(name), condition, size, token)
 
     async def export(self, name: str) -> AsyncIterator[list[Document]]:
         """Yield batches of all documents in the order of their ids."""
@@ -249,18 +250,9 @@ class SearchService:
         return results
 
     async def _describe(self, record: Record) -> CollectionInfo:
-        status = await self._engine_of(record.collection).status(record)
-        memory = status.memory + await self._documents.memory(record)
-        count = await self._documents.count(record)
-        return CollectionInfo(
-            collection=record.collection,
-            count=count,
-            memory=memory,
-            max_norm=status.max_norm,
-            warnings=[*(await self.server()).warnings, *status.warnings],
-            ready=status.ready,
-            aliases=(await self._aliases.by_collection()).get(record.collection.name, []),
-        )
+        [info] = await self._listing.describe([record])
+        warnings = [*(await self.server()).warnings, *info.warnings]
+        return replace(info, warnings=warnings)
 
     def _engine_of(self, collection: Collection) -> Engine:
         if collection.is_sharded:

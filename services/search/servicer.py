@@ -59,7 +59,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.ListCollectionsRequest, context: Any
     ) -> search_pb2.ListCollectionsResponse:
         """List collections."""
-        page, token = await self._service.list_collections(request.page_size, request.page_token)
+        page, token = await self._service.list_collections(
+            request.page_size, request.page_token, include_internal=request.include_internal
+        )
         return search_pb2.ListCollectionsResponse(
             collections=map(collection_messages.write_collection, page), next_page_token=token
         )

@@ -9,7 +9,7 @@ Redis, in the same round trip. ``keys`` describes the keys of one collection; th
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -78,6 +78,14 @@ class Catalog:
             )
         self._cached[name] = record = load_record(text, int(version))
         return record
+
+    async def read_many(self, names: Sequence[str]) -> list[Record]:
+        """Read the records of those collections that exist, in one round trip."""
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(record_key(self._prefix, name), ["version", "record"])
+            replies = await pipe.execute()
+        return [load_record(text, int(version)) for version, text in replies if version and text]
 
     async def attempt(self, name: str, operation: Callable[[Record], Awaitable[T | None]]) -> T:
         """Run an operation on a collection; repeat it while the record turns out to be stale.

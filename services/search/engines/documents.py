@@ -75,16 +75,29 @@ class DocumentStore:
             total, expired = await pipe.execute()
         return int(total) - int(expired)
 
-    async def memory(self, record: Record) -> int:
-        """Estimate the bytes that the documents take from a sample of them."""
-        keys = self._catalog.keys(record)
-        ids = await self.list_ids(record, "", _MEMORY_SAMPLE)
+    async def sizes(self, records: Sequence[Record]) -> list[tuple[int, int]]:
+        """Return the documents of each collection and their estimated bytes, in two round trips.
+
+        The estimate comes from a sample of the documents.
+        """
+        all_keys = [self._catalog.keys(record) for record in records]
         async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(keys.ids)
-            for document_id in ids:
-                pipe.memory_usage(keys.document(document_id))
-            total, *sizes = await pipe.execute()
-        return int(sum(size or 0 for size in sizes) / max(1, len(sizes)) * total)
+            for keys in all_keys:
+                pipe.zcard(keys.ids)
+                pipe.zcount(keys.expiries, "-inf", _now_ms())
+                pipe.zrange(keys.ids, 0, _MEMORY_SAMPLE - 1)
+            replies = await pipe.execute()
+        samples = replies[2::3]
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for keys, ids in zip(all_keys, samples, strict=True):
+                for document_id in ids:
+                    pipe.memory_usage(keys.document(document_id.decode()))
+            usages = iter(await pipe.execute())
+        sizes = []
+        for total, expired, ids in zip(replies[::3], replies[1::3], samples, strict=True):
+            sampled = sum(next(usages) or 0 for _ in ids)
+            sizes.append((int(total) - int(expired), int(sampled / max(1, len(ids)) * total)))
+        return sizes
 
     async def delete(self, name: str, ids: Sequence[str], expired_at: str = "all") -> int:
         """Delete documents by id; return how many there were.

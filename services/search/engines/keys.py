@@ -12,6 +12,7 @@ created, so that a new collection never uses the keys of a deleted one with the 
 - ``{c}:<t>:document:<id>``    hash: v vector, f fields, t text, p payload, s stems of the text,
                                 and the fields of the Query Engine (``query_engine.filter``)
 - ``{c}:<t>:term:<stem>``      sorted set: ids by the weight of the stem in their texts
+- ``{c}:<t>:cursor:<id>``      sorted set: ids of a filtered list (``cursors``)
 - ``{c}:<t>:scratch``          union of those sets while a text query runs
 
 ``{a}:record`` of an alias ``a`` has the field ``alias``, the name of the collection, and no record.
@@ -62,6 +63,10 @@ class Keys:
     def search_index(self, index: Index) -> str:
         """Return the name of an index of the Query Engine."""
         return f"{self._root}index:{index.generation}"
+
+    def cursor(self, cursor: str) -> str:
+        """Return the key of the ids of a filtered list."""
+        return f"{self._root}cursor:{cursor}"
 
     def script_keys(self, ids: Iterable[str]) -> list[str]:
         """Return the keys that ``scripts`` expects, those of documents last."""

@@ -192,8 +192,8 @@ end
 return 'copied'
 """
 
-# A text query ranks by up to this many stems, those in the fewest documents. Lua's stack holds about
-# 8,000 values, and ZUNIONSTORE takes two for each stem.
+# A text query ranks by up to this many stems, those in the fewest documents. Lua's stack holds
+# about 8,000 values, and ZUNIONSTORE takes two for each stem.
 MAX_STEMS = 512
 
 # Ranks documents by BM25. KEYS: 1 ids, 2 scratch. ARGV: key prefix of the stems, count, then the

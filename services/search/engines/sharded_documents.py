@@ -52,9 +52,15 @@ class ShardedDocumentStore:
         """Return the number of documents that have not expired."""
         return sum([await self._documents.count(shard) async for shard in self._shards(record)])
 
-    async def memory(self, record: Record) -> int:
-        """Estimate the bytes that the documents take."""
-        return sum([await self._documents.memory(shard) async for shard in self._shards(record)])
+    async def sizes(self, records: Sequence[Record]) -> list[tuple[int, int]]:
+        """Return the number of documents and their estimated bytes for each collection."""
+        parts = [[shard async for shard in self._shards(record)] for record in records]
+        found = iter(await self._documents.sizes([shard for shards in parts for shard in shards]))
+        sizes = []
+        for shards in parts:
+            pairs = [next(found) for _ in shards]
+            sizes.append((sum(count for count, _ in pairs), sum(size for _, size in pairs)))
+        return sizes
 
     async def _shards(self, record: Record) -> AsyncIterator[Record]:
         if not record.collection.is_sharded:

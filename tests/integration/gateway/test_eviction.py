@@ -52,7 +52,10 @@ def found(stack: Stack, keys: list[str]) -> set[str]:
     """Return which of these entries search holds."""
     stub = search_pb2_grpc.SearchServiceStub(stack.search)
     names = [
-        one.name for one in stub.ListCollections(search_pb2.ListCollectionsRequest()).collections
+        one.name
+        for one in stub.ListCollections(
+            search_pb2.ListCollectionsRequest(include_internal=True)
+        ).collections
     ]
     [name] = [name for name in names if name.startswith("cache-")]
     request = search_pb2.GetDocumentsRequest(collection=name, ids=keys)

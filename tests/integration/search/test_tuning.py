@@ -62,7 +62,7 @@ def test_a_setting_is_recommended_and_no_index_stays(stub: Stub, filled: str) ->
     names = [
         one.name
         for one in stub.ListCollections(
-            search_pb2.ListCollectionsRequest(page_size=1000)
+            search_pb2.ListCollectionsRequest(page_size=1000, include_internal=True)
         ).collections
     ]
     assert not [one for one in names if one.startswith(".tune")]

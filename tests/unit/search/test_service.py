@@ -105,9 +105,9 @@ async def test_collections_are_listed_in_pages_without_temporary_ones(
     for name in ("b", "a", ".tune-1", "c"):
         await service.create(collection(name=name))
     page, token = await service.list_collections(2, "")
-    assert ([one.collection.name for one in page], token) == (["a"], "a")
+    assert ([one.collection.name for one in page], token) == (["a", "b"], "b")
     page, token = await service.list_collections(2, token)
-    assert ([one.collection.name for one in page], token) == (["b", "c"], "")
+    assert ([one.collection.name for one in page], token) == (["c"], "")
 
 
 async def test_documents_are_listed_in_pages(service: SearchService) -> None:
@@ -116,7 +116,7 @@ async def test_documents_are_listed_in_pages(service: SearchService) -> None:
     assert ([one.id for one in page], token) == (["d0", "d1", "d2"], "d2")
     large = NumberCondition("n", "gt", (1.0,))
     page, token = await service.list_documents("c", large, 2, "")
-    assert ([one.id for one in page], token) == (["d2", "d3"], "d3")
+    assert ([one.id for one in page], token[-3:]) == (["d2", "d3"], "/d3")
     page, token = await service.list_documents("c", large, 2, token)
     assert ([one.id for one in page], token) == (["d4"], "")
     exported = [one.id async for batch in service.export("c") for one in batch]

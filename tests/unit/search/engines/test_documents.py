@@ -109,4 +109,4 @@ async def test_a_deletion_with_a_stale_record_is_repeated(
 async def test_the_memory_is_estimated_from_a_sample(
     record: Record, documents: DocumentStore
 ) -> None:
-    assert await documents.memory(record) == 30 * 500
+    assert await documents.sizes([record]) == [(30, 30 * 500)]

@@ -49,7 +49,7 @@ async def test_documents_are_counted_and_measured(
     record: Record, store: ShardedDocumentStore
 ) -> None:
     assert await store.count(record) == 20
-    assert await store.memory(record) == 20 * 500
+    assert await store.sizes([record, record]) == [(20, 20 * 500)] * 2
 
 
 async def test_samples_have_the_requested_size(record: Record, store: ShardedDocumentStore) -> None:

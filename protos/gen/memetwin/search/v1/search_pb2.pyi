@@ -824,19 +824,25 @@ class ListCollectionsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_INTERNAL_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """page_size is the maximum number of results to return: 0 means 100, and the maximum is 1000."""
     page_token: _builtins.str
     """page_token is the next_page_token of the previous page. It is empty for the first page."""
+    include_internal: _builtins.bool
+    """include_internal includes the collections that memetwin's services create for their own use. Their names begin with
+    "cache-", "documents-", "twins-" or "twin-titles-".
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        include_internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_internal", b"include_internal", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1450,7 +1456,9 @@ Global___GetDocumentsRequest: _TypeAlias = GetDocumentsRequest  # noqa: Y015
 
 @_typing.final
 class GetDocumentsResponse(_message.Message):
-    """GetDocumentsResponse returns the documents that exist, in the order of the requested ids."""
+    """GetDocumentsResponse returns the documents that exist, in the order of the requested ids. A response of more than
+    60 MiB is refused with RESPONSE_TOO_LARGE.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1520,7 +1528,9 @@ Global___ListDocumentsRequest: _TypeAlias = ListDocumentsRequest  # noqa: Y015
 
 @_typing.final
 class ListDocumentsResponse(_message.Message):
-    """ListDocumentsResponse is a page of documents."""
+    """ListDocumentsResponse is a page of documents. It has at most 3 MiB, or one document. The first page of a filtered list
+    finds the matching ids, and later pages omit documents that no longer match.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
