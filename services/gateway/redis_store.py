@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from redis import exceptions
@@ -101,7 +101,7 @@ async def _count_within(redis: Redis, keys: Sequence[str]) -> int:
         for key in keys:
             pipe.strlen(key)
         sizes = await pipe.execute()
-    totals = itertools.accumulate(sizes)
+    totals: Iterable[int] = itertools.accumulate(sizes)
     return max(1, sum(total <= MAX_PAGE_BYTES for total in totals))
 
 
