@@ -63,9 +63,10 @@ class _TooLarge:
 
 
 def _bounded(deserialize: Any, limit: int) -> Any:
-    """Return a deserializer that does not parse too large messages.
+    """Return a deserializer that does not parse messages that are too large.
 
-    A message of many empty elements takes a hundred times its size in memory, and seconds to parse.
+    A message with many empty elements takes a hundred times its size in memory, and seconds to
+    parse.
     """
 
     def read(data: bytes) -> Any:
@@ -77,7 +78,7 @@ def _bounded(deserialize: Any, limit: int) -> Any:
 
 
 def _checked(request: Any) -> Any:
-    """Return a request message or a stream of them. Raise InvalidArgument for one too large."""
+    """Return a request message or a stream of them. Raise InvalidArgument if one is too large."""
     if isinstance(request, _TooLarge):
         raise request.failure
     return _checked_stream(request) if hasattr(request, "__aiter__") else request

@@ -1,10 +1,13 @@
-"""Small documents that cost much: generated, so that the repository has no such files."""
+"""Small documents that are expensive to parse.
+
+They are generated, so the repository has no such files.
+"""
 
 import zlib
 
 
 def pdf_of_many_glyphs(count: int) -> bytes:
-    """Return a PDF of one page with ``count`` drawing operations, compressed to almost nothing."""
+    """Return a one-page PDF with ``count`` drawing operations, compressed to almost nothing."""
     drawn = zlib.compress(b"BT /F1 11 Tf 50 780 Td " + b"(a) Tj " * count + b"ET", 9)
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
@@ -36,7 +39,7 @@ def nested_html(depth: int) -> bytes:
 def slow_html() -> bytes:
     """Return a page whose depth is accepted and which still takes seconds to parse.
 
-    At each ``<hr>`` the parser looks for an open paragraph through the whole depth.
+    At each ``<hr>``, the parser searches the whole depth for an open paragraph.
     """
     return b"<div>" * 4_900 + b"<hr>" * 120_000 + b"text"
 

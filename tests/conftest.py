@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of development data. Tests that need it are skipped where it is absent."""
+    """The folder of development data. Tests that need it are skipped if it is absent."""
     folder = data_folder()
     if not folder.is_dir():
         if os.environ.get("MEMETWIN_TEST_DATA"):

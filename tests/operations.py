@@ -1,4 +1,4 @@
-"""Counts the function calls of code: a measure of work that does not depend on the machine."""
+"""Counts function calls, which measure work independently of the machine."""
 
 import sys
 from collections.abc import Callable

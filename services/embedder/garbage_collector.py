@@ -1,7 +1,7 @@
 """Keeps Python's garbage collector away from loaded models.
 
-Models and their libraries are a million objects that stay. Repeated scans of them took a
-tenth of a busy service's processor time.
+Models and their libraries are a million objects that stay. Scanning them repeatedly took a tenth of
+a busy service's processor time.
 """
 
 import contextlib

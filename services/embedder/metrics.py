@@ -111,7 +111,7 @@ class Utilisation:
         self._updated_at, self._pending_inputs = now, self._pending_inputs + inputs
 
     def _publish(self, *, busy: float) -> None:
-        """Update the metrics. It is slow, so it runs once per batch instead of once per call."""
+        """Update the metrics. This is slow, so it runs once per batch instead of once per call."""
         demanded, self._unpublished_demand = self._unpublished_demand, 0.0
         self._demanded.inc(demanded)
         decay = math.exp(-demanded / _TIME_CONSTANT)

@@ -103,7 +103,8 @@ class ModelRegistry:
         self._models = {spec.name: RegisteredModel(spec) for spec in specs}
         self._max_queue_tokens, self._cache_folder = max_queue_tokens, cache_folder
         self._load_lock = asyncio.Lock()
-        # Loading has its own thread, so that threads which libraries start inherit its priority.
+        # Loading has its own thread, because threads that libraries start in it inherit its
+        # priority.
         self._loader = ThreadPoolExecutor(1, "load", initializer=lower_priority)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -175,7 +176,7 @@ class ModelRegistry:
         return registered.current_version()
 
     def reload(self) -> None:
-        """Start loading the models that failed, or whose files have changed meanwhile."""
+        """Start loading the models that failed to load, or whose files have changed."""
         for registered in self._models.values():
             if registered.load_finished.is_set():
                 self._start(self._load_if_changed(registered))
@@ -246,7 +247,7 @@ async def _retire(version: ModelVersion) -> None:
 
 
 def _fingerprint(name: str) -> str:
-    """Return a digest of the sizes and times of a folder's files, or "" for another name."""
+    """Return a digest of the sizes and times of a folder's files, or "" if there is no folder."""
     folder, digest = Path(name).resolve(), hashlib.sha256(name.encode())
     if not folder.is_dir():
         return ""

@@ -11,8 +11,8 @@ from services.gateway.settings import Settings
 from services.gateway.wiring import wire
 from services.settings import from_env, host_port
 
-# New objects after which Python's garbage collector scans the youngest of them. A large request has
-# tens of thousands, which die with it.
+# New objects after which Python's garbage collector scans the youngest of them. A large request
+# creates tens of thousands, which die with it.
 _GC_THRESHOLD = 50_000
 
 
@@ -24,7 +24,7 @@ async def main() -> None:
         wire(settings) as gateway,
         server.serve(gateway.application, *host_port(settings.http_listen)) as http_server,
     ):
-        # What exists now stays: the collector need not scan it during a request.
+        # Existing objects stay, so the collector does not have to scan them during a request.
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)

@@ -20,8 +20,8 @@ def read_object(
 
     Args:
         text: the text.
-        name: what messages call the text.
-        max_values: limit of the values in the object, on all levels.
+        name: the name of the text in messages.
+        max_values: maximum number of values in the object, on all levels.
 
     Raises:
         ValueError: the text is not valid, is not an object, or exceeds a limit. The message is a
@@ -40,7 +40,7 @@ def read_object(
 
 
 def _check_limits(text: bytes, name: str, max_values: int) -> None:
-    """Refuse too many values and too deep nesting. Each step is linear and runs in C."""
+    """Refuse too many values and nesting that is too deep. Each step is linear and runs in C."""
     without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
     too_many = f"{name} contains more than {max_values} values. Send fewer."
     # Each string is a value or the name of one. The list of pieces below stays short.

@@ -68,7 +68,7 @@ from services.gateway.twins.store import TwinStore
 from services.grpc_channel import MESSAGE_LIMIT
 from services.grpc_server import ServiceSpec
 
-# A message of many empty elements is expensive to parse, so that each service reads only as much as
+# A message with many empty elements is expensive to parse, so each service accepts only as much as
 # its largest useful request needs. See ``ServiceSpec.max_request_bytes``.
 MAX_REQUEST_BYTES = {
     "Cache": {

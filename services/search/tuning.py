@@ -65,7 +65,7 @@ class Sample:
 async def tune(
     service: SearchService, name: str, settings: Sequence[IndexSetting], experiment: Experiment
 ) -> AsyncIterator[TuningProgress]:
-    """Build an index of a sample for every setting, measure each, recommend one.
+    """Build an index of a sample for every setting, measure each, and recommend one.
 
     The queries are documents that are left out of the indexes.
 

@@ -77,7 +77,7 @@ class Updates:
                 return
 
     async def finish_added_fields(self, record: Record) -> None:
-        """Finish an unfinished declaration of fields, which any process may have begun."""
+        """Finish a declaration of fields that this or another process has begun."""
         target = record.target
         while record.target and record.target == target and not record.building:
             try:

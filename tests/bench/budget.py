@@ -1,4 +1,4 @@
-"""A stream of customer questions: wrong hits under an error budget, beside the vCache rule.
+"""Measures wrong hits in a stream of customer questions, under an error budget and the vCache rule.
 
 Questions of one intent have one answer. Our side runs the gateway's policy. It learns from the
 model's answers to misses and to shadow requests; a hit with a shadow request counts as a call to
@@ -37,7 +37,7 @@ SEEDS = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares of all requests: hits, wrong answers, and shadow requests (which are no hits)."""
+    """Shares of all requests: hits, wrong answers, and shadow requests (which are not hits)."""
 
     hits: float
     wrong: float

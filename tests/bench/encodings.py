@@ -1,8 +1,8 @@
 """Recall of each vector encoding: the share of the true ten nearest neighbours that it finds.
 
-Real questions (of MEMETWIN_TEST_DATA) are searched in other real questions; exact search by float32
-cosine is the reference. INT8 codes are compared without their scale, BINARY codes by Hamming
-distance.
+Real questions (from MEMETWIN_TEST_DATA) are searched among other real questions. Exact search by
+float32 cosine is the reference. INT8 codes are compared without their scale, BINARY codes by
+Hamming distance.
 """
 
 import json
@@ -43,7 +43,7 @@ def nearest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def decode(encoded: encodings.EncodedVectors, encoding: str) -> NDArray[np.float32]:
-    """Return codes as numbers that a cosine compares."""
+    """Return codes as numbers for a cosine."""
     dtypes = {"float32": "<f4", "float16": "<f2", "int8": "i1"}
     if encoding == "binary":
         bits = np.unpackbits(np.frombuffer(encoded.data, np.uint8))

@@ -95,13 +95,16 @@ BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
 
 
 async def routes() -> list[str]:
-    """Return the method and the path of each route, without those of static files."""
+    """Return the method and the path of each route, except those for static files."""
     async with wire(Settings()) as gateway:
         return list(_names(gateway.application.routes))
 
 
 def bodies(route: str, shape: Shape) -> Iterator[Body]:
-    """Yield the bodies of a route. Raises LookupError if a route that takes one has none here."""
+    """Yield the bodies of a route.
+
+    Raises LookupError if a route that takes a body has none here.
+    """
     if route.startswith("GET "):
         yield Body("")
     elif route in BODIES:

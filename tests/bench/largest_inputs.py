@@ -1,6 +1,6 @@
-"""The largest legal input of every rpc and route, and what it does to everybody else.
+"""The largest legal input of every rpc and route, and how it affects other callers.
 
-While an input is being handled, a process of its own probes ``/healthz`` and an exact hit. The
+While an input is being handled, a separate process probes ``/healthz`` and an exact hit. The
 bounds: p99 of ``/healthz`` at most 50 ms, its worst 500 ms; p99 of a hit at most four times that of
 an idle gateway; the memory of the gateway and its children at most 512 MiB above idle.
 """
@@ -36,11 +36,11 @@ from tests.service_process import ServiceProcess
 
 PREFIX = "bench-largest:"
 MIN_SECONDS = 2.0
-# A call that takes longer is ended: its effect on others has been seen by then.
+# A call that takes longer is ended, because its effect on others has been measured by then.
 TIMEOUT = 15.0
 HEALTH_P99, HEALTH_WORST, HIT_FACTOR, MEMORY = 0.05, 0.5, 4.0, 512 * MIB
 LARGE = 64 * 1024
-# Status codes that say that something is broken, not that an input is refused.
+# Status codes which show that something is broken, not that an input is refused.
 BROKEN = ("UNKNOWN", "INTERNAL", "UNIMPLEMENTED", "CANCELLED", "DATA_LOSS", "UNAVAILABLE", "500")
 PROMPT = "What does the exact tier of the cache return?"
 SCOPE = cache_pb2.Scope(tenant="default", user="probe")
@@ -48,7 +48,7 @@ SCOPE = cache_pb2.Scope(tenant="default", user="probe")
 
 @dataclass
 class Row:
-    """What an input did."""
+    """The effect of an input."""
 
     name: str
     size: int
@@ -116,7 +116,7 @@ class Memory:
 
 
 class Bench:
-    """A local stack, each service in a process of its own, and the probe."""
+    """A local stack, with each service in its own process, and the probe."""
 
     def __init__(self, stack: contextlib.ExitStack, redis: str) -> None:
         embedder = EmbedderProcess({**os.environ, "MEMETWIN_LOG_LEVEL": "ERROR"})
@@ -185,7 +185,7 @@ class Bench:
         cache.CreateEntry(cache_pb2.CreateEntryRequest(prompt=PROMPT, response="It.", scope=SCOPE))
 
     def measure(self, name: str, size: int, send: Callable[[], str]) -> Row:
-        """Send an input again and again for some seconds, and at least once."""
+        """Send an input repeatedly for some seconds, and at least once."""
         self._model.requests.clear()
         self._model.calls.clear()
         self.probe.take()

@@ -130,7 +130,7 @@ def image() -> bytes:
 
 
 def filter_() -> search_pb2.Filter:
-    """Return a filter with as many conditions as are allowed, each with many values."""
+    """Return a filter with the maximum number of conditions, each with many values."""
     conditions = [
         search_pb2.Filter(tag=search_pb2.TagCondition(field="tag", any_of=[_word(n)] * 20))
         for n in range(1_990)
@@ -161,9 +161,9 @@ def collection(name: str) -> search_pb2.Collection:
 Rule = Any
 # Fields whose values differ between the elements of a repeated field.
 LABELS, DISTINCT = {"same", "answerable"}, {"one", "other", "question"}
-# By "Message.field", else by the field's name. A callable gets the Fill; any other value is set.
+# By "Message.field", or by the field's name. A callable gets the Fill; any other value is set.
 RULES: dict[str, Rule] = {
-    # names of what exists
+    # names of existing objects
     "collection": "largest",
     "additional_collections": ["largest-documents"] * 7,
     "RetrieveRequest.collection": "largest-documents",
@@ -311,7 +311,7 @@ def requests(method: Any, shape: Shape) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _budget(method: Any) -> int:
-    """Return how many bytes a request of a method may have, less some for lengths and names."""
+    """Return how many bytes a request of a method may have, minus some for lengths and names."""
     name = method.containing_service.name.removesuffix("Service")
     limits = MAX_REQUEST_BYTES.get(name, {})
     return int(limits.get(method.name, limits.get("", MESSAGE_LIMIT)) * 0.95)

@@ -47,7 +47,7 @@ Lookup = cache_pb2.LookupEntryRequest
 
 
 class Vectors:
-    """Unit vectors in clusters and with few degrees of freedom, as questions have them."""
+    """Unit vectors in clusters and with few degrees of freedom, like the vectors of questions."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)

@@ -46,8 +46,8 @@ class LoadResult:
     Attributes:
         codes: calls by status code.
         retry_delays: refused calls that carried a retry delay.
-        latencies: of the calls that succeeded.
-        inference: seconds in the model, of the calls that succeeded.
+        latencies: latencies of the calls that succeeded.
+        inference: seconds in the model, for the calls that succeeded.
         seconds: duration of the whole load.
         cpu: processor time of the load generator itself.
     """

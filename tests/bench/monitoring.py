@@ -45,7 +45,7 @@ def watched(client: Any) -> Iterator[list[list[bytes]]]:
 
 
 def replayed(client: Any, commands: list[list[bytes]]) -> float:
-    """Send commands again in one pipeline; return the seconds it took."""
+    """Send commands again in one pipeline; return how many seconds it took."""
     pipe = client.pipeline(transaction=False)
     for command in commands:
         pipe.execute_command(*command)

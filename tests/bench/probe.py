@@ -1,4 +1,4 @@
-"""Probes a gateway from a process of its own: how long ``/healthz`` and an exact hit take."""
+"""Measures from a separate process how long ``/healthz`` and an exact hit of a gateway take."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ class Probe:
         self._process.start()
 
     def take(self) -> tuple[list[float], list[float]]:
-        """Return the latencies of ``/healthz`` and those of exact hits."""
+        """Return the latencies of ``/healthz`` and of exact hits."""
         self._pipe.send("take")
         found: tuple[list[float], list[float]] = self._pipe.recv()
         return found
@@ -79,7 +79,7 @@ async def _getter(address: str) -> Any:
 
 
 class _Series:
-    """Latencies of one call that is made again and again."""
+    """Latencies of one call that is made repeatedly."""
 
     def __init__(self) -> None:
         self._latencies: list[float] = []
@@ -95,7 +95,7 @@ class _Series:
             await asyncio.sleep(PAUSE)
 
     async def next(self) -> None:
-        """Wait for the end of the call that is being made now."""
+        """Wait for the end of the current call."""
         await self._ended.wait()
 
     def take(self) -> list[float]:

@@ -1,7 +1,7 @@
 """The rule of vCache (arXiv 2502.03771), written from its description as a baseline.
 
 Every entry has its own observations, one logistic curve over the cosine, and a confidence interval
-on the cosine at which the curve crosses one half. The rule calls the model at random, so that a
+on the cosine at which the curve crosses one half. The rule calls the model at random, so that each
 request gets a wrong answer with a probability of at most delta.
 """
 
@@ -40,9 +40,9 @@ class EntryRule:
 
 
 def fit(cosines: np.ndarray, correct: np.ndarray) -> tuple[float, float, float]:
-    """Return middle and slope of the maximum-likelihood curve, and the middle's deviation."""
+    """Return the middle and slope of the maximum-likelihood curve, and the middle's deviation."""
     low, high = cosines[~correct].max(), cosines[correct].min()
-    if low < high:  # separable: the likelihood grows with the slope without end
+    if low < high:  # separable: the likelihood grows without limit with the slope
         return float(low + high) / 2, MAX_SLOPE, separable_spread(len(correct))
     inputs = np.stack([np.ones_like(cosines), cosines], axis=1)
     weights = np.zeros(2)

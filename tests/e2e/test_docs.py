@@ -73,7 +73,7 @@ class Shell:
             timeout=300,
             env={**_clean(os.environ), **self.environment, "PATH": self.path},
         )
-        # One after the other: curl's progress meter would split lines of the output.
+        # stdout comes first, because curl's progress meter would split its lines.
         printed = done.stdout + done.stderr
         assert done.returncode == 0, f"{text}\n{printed}"
         return printed

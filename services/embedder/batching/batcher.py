@@ -1,10 +1,10 @@
 """Combines the inputs of concurrent calls into batches while the model computes earlier batches.
 
-Each model has one queue, and one worker thread for each batch that it computes at a time. No timer
-runs: an idle worker takes the queued inputs of similar length, up to the model's token budget
-for a batch. It does not wait for the event loop, which may be busy with the calls of the previous
-batch. Inputs of calls that were cancelled or are past their deadline are dropped, equal inputs in a
-batch are computed once, and calls that the queue cannot hold are refused. ``scheduler`` decides the
+Each model has one queue, and one worker thread for each batch that it computes at a time. There is
+no timer. An idle worker takes queued inputs of similar length, up to the model's token budget for a
+batch. It does not wait for the event loop, which may be busy with the calls of the previous batch.
+Inputs of calls that were cancelled or are past their deadline are dropped, equal inputs in a batch
+are computed once, and calls that the queue cannot hold are refused. ``scheduler`` decides the
 order.
 """
 
@@ -104,7 +104,7 @@ class Batcher:
         may have more tokens than the queue holds.
 
         Raises:
-            Overloaded: the queue is full. It carries the seconds after which to retry.
+            Overloaded: the queue is full. It carries a retry delay.
             DeadlineExceeded: ``timeout`` seconds passed before the vectors were computed.
         """
         job, first = self._new_job(count, timeout), 0

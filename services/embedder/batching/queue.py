@@ -90,8 +90,8 @@ class LengthBucketQueue:
 
         Args:
             max_inputs: maximum number of inputs to take.
-            max_tokens: maximum tokens of the batch, including padding. A single input may have
-                more.
+            max_tokens: maximum number of tokens in the batch, including padding. A single input may
+                have more.
         """
         now = time.monotonic()
         for bucket in list(self._buckets):

@@ -72,7 +72,7 @@ class Scheduler:
         Bulk may fill half of the queue. Interactive inputs wait only for interactive inputs.
 
         Raises:
-            Overloaded: it carries the seconds after which to retry.
+            Overloaded: the inputs are refused; it carries a retry delay.
         """
         queued = self.queue_tokens
         ahead = queued if bulk else self._interactive.tokens
@@ -147,7 +147,7 @@ class Scheduler:
         return Batch(entries, bulk) if entries else EMPTY_BATCH
 
     def _may_run_bulk(self) -> bool:
-        """Return whether another worker stays free, or whether interactive inputs have ceased."""
+        """Return whether another worker stays free, or no interactive input arrived recently."""
         quiet = time.monotonic() - self._last_interactive_at > self._batch_seconds()
         return quiet or self._info.workers == 1 or self._bulk_workers < self._info.workers - 1
 

@@ -147,7 +147,7 @@ def _graph_factory(forward: Forward) -> Callable[[int, int], ShapeRunner]:
 
 
 class EagerRunner:
-    """Launches kernel after kernel, on any device; ``stream`` is used only on CUDA."""
+    """Launches the kernels one by one, on any device. ``stream`` is used only on CUDA."""
 
     def __init__(
         self, forward: Forward, shape: tuple[int, int], stream: "torch.cuda.Stream | None" = None
@@ -186,7 +186,7 @@ class _GraphRunner:
         self._host_vectors = torch.zeros(size, dtype=torch.float32, pin_memory=True)
 
     def run(self) -> Vectors:
-        """Copy the inputs, replay, copy the vectors back; wait only for this stream."""
+        """Copy the inputs, replay, and copy the vectors back; wait only for this stream."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             self._ids.copy_(self.ids, non_blocking=True)
             self._mask.copy_(self.mask, non_blocking=True)

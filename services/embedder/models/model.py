@@ -17,14 +17,15 @@ class ModelLoadError(Exception):
 
 @dataclass(frozen=True)
 class RuntimeTrial:
-    """The measurements of a runtime on the sample of texts when a model was loaded.
+    """A runtime's measurements on the sample of texts, taken when a model was loaded.
 
     Attributes:
         runtime: for example ``openvino``.
         dtype: the data type that it computes in.
         mean_cosine: mean cosine between its vectors and those of float32 torch.
         min_cosine: the smallest such cosine.
-        batch_invariance: the smallest cosine between a text's vectors by itself and in a batch.
+        batch_invariance: the smallest cosine between a text's vectors, computed singly and in a
+            batch.
         top1_hits: queries of the sample whose nearest passage is their own.
         texts_per_second: throughput on the sample, in process.
     """

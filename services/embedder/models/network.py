@@ -71,7 +71,7 @@ class Network:
             architecture = architectures.parse(text.decode())
         except UnicodeDecodeError as error:
             raise ValueError(f"{folder / ARCHITECTURE_FILE} is not valid UTF-8") from error
-        with torch.device("meta"):  # only names and shapes; checked tensors take memory
+        with torch.device("meta"):  # only names and shapes; only checked tensors take memory
             layers = build(architecture)
         expected = layers.state_dict()
         max_bytes = _MAX_HEADER_BYTES + 4 * sum(tensor.numel() for tensor in expected.values())

@@ -36,7 +36,7 @@ class OpenVinoRuntime:
         dtype: ``float32``, ``bfloat16``, or ``int8`` for matrix products in 8 bits (see
             ``quantise``). Each token's activations have their own int8 scales, so that a text's
             vector does not depend on its batch, as it would with one scale for the whole batch.
-        half: compute everything that is not computed in 8 bits in bfloat16.
+        half: use bfloat16 for everything that is not computed in 8 bits.
     """
 
     name = "openvino"

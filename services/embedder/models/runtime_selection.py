@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MIN_MEAN_COSINE = 0.99
 # The mode ``exact`` requires this cosine for every text.
 MIN_COSINE = 0.9999
-# Both modes require this cosine between each text's vectors by itself and in a batch.
+# Both modes require this cosine between each text's vectors, computed singly and in a batch.
 MIN_BATCH_INVARIANCE = 0.9995
 # Incremented when a runtime's vectors or its speed change.
 VERSION = 3

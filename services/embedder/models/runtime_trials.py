@@ -16,7 +16,7 @@ from services.embedder.models.runtimes import Runtime, TokenIds
 log = logging.getLogger(__name__)
 
 _SAMPLE_FILE = Path(__file__).with_name("sample.json")
-# Texts whose vectors by themselves are compared with their vectors in a batch.
+# Number of texts that are computed both singly and in batches.
 _BATCH_INVARIANCE_TEXTS = 12
 _SPEED_ROUNDS = 2
 
@@ -79,7 +79,7 @@ def _try(runtime: Runtime, sample: Sample, vectors: Vectors, expected: Vectors) 
 
 
 def _batch_invariance(runtime: Runtime, sample: Sample, vectors: Vectors) -> float:
-    """Return the smallest cosine between a text's vectors by itself and in two batches."""
+    """Return the smallest cosine between a text's vectors, computed singly and in batches."""
     texts = sample.texts[-_BATCH_INVARIANCE_TEXTS:]
     alone = unit_length(np.vstack([runtime.compute([text]) for text in texts]))
     together = unit_length(runtime.compute(texts))

@@ -109,7 +109,7 @@ class SentenceTransformerModel:
         texts = [prompt + content for content in contents if isinstance(content, str)]
         cut = [text[: self._max_tokens * MAX_CHARACTERS_PER_TOKEN] for text in texts]
         tokenizer = self._truncating_tokenizer.get()
-        # A batch call releases the interpreter's lock, and then waits to get it back: for a single
+        # A batch call releases the interpreter's lock and then waits to reacquire it. For a single
         # text, that takes longer than tokenising it.
         encodings = iter(
             tokenizer.encode_batch_fast(cut) if len(cut) > 1 else map(tokenizer.encode, cut)

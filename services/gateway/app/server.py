@@ -34,7 +34,7 @@ class HttpServer:
         self._application.state.is_stopping = True
 
     async def stop(self, grace: float) -> None:
-        """Refuse new connections, let requests end for ``grace`` seconds, and cut the others."""
+        """Refuse new connections, give requests ``grace`` seconds to end, and cut off the rest."""
         self._config.timeout_graceful_shutdown = grace  # type: ignore[assignment] # a float works
         self._server.should_exit = True
         await self._task

@@ -35,7 +35,7 @@ class AnswerCache:
         self._usage = usage
 
     async def request(self, question: Question, author: str, min_score: float) -> Request:
-        """Return a question's cache request, which has everything that the answer depends on.
+        """Return a question's cache request, which contains everything that the answer depends on.
 
         Args:
             question: the question.
@@ -110,8 +110,8 @@ class AnswerCache:
             request: the question's cache request.
             answer: the answer.
             vectors: the vector of the request's ``embedding_text``.
-            purge_count: of the scope before the answer was written. An answer is not stored if that
-                is unknown, or if the scope has been purged since.
+            purge_count: the scope's purge count before the answer was written. An answer is not
+                stored if that is unknown, or if the scope has been purged since.
         """
         if purge_count is None:
             return

@@ -2,7 +2,7 @@
 
 The items of a shared answer are, in this order:
 
-- ``{"decision": …}``   what the semantic cache decided
+- ``{"decision": …}`` the decision of the semantic cache
 - ``{"passages": […]}``  the passages that the answer will be written from
 - ``{"delta": …}``      a piece of the answer's text, any number of times
 - ``{"done": …}``       the answer; empty if the decision has an entry, which holds the answer
@@ -62,7 +62,7 @@ def read_answer(item: Item, decision: Decision, timings: Timings) -> Answer:
     Args:
         item: the item.
         decision: the decision of an earlier item.
-        timings: what the reader has spent before the first item.
+        timings: the seconds spent before the first item.
     """
     done = item["done"]
     refusal = done["refusal"]

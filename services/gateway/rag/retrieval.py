@@ -54,10 +54,10 @@ class QuestionVectors:
 
 
 async def embed_question(embedder: EmbedderClient, question: Question) -> QuestionVectors:
-    """Embed a question alone and after the user's last messages, and search with the mean of both.
+    """Embed a question with and without the user's last messages, and search with the mean of both.
 
-    The messages say what "And in Paris?" asks about. The question alone keeps them from outweighing
-    a question about something else.
+    The messages say what "And in Paris?" asks about. The vector without them keeps them from
+    outweighing a question about something else.
     """
     if question.text_in_context == question.text:
         vectors = await embedder.embed_queries([question.text])

@@ -73,7 +73,7 @@ class RagService:
         self._singleflight = singleflight
 
     async def close(self) -> None:
-        """Cancel the answers under way."""
+        """Cancel the answers in progress."""
         await self._singleflight.close()
 
     async def retrieve(self, question: Question) -> tuple[list[Passage], RefusalDecision, Timings]:
@@ -127,7 +127,7 @@ class RagService:
         """Yield the items of an answer, which concurrent equal questions share.
 
         If the leader is lost, a caller that was sent nothing follows the next leader. An answer
-        that nobody stores is not shared, and its caller's leaving ends it.
+        that is not stored is not shared, and ends when its caller leaves.
         """
         if question.no_store:
             async for item in self._answer(question, request, streamed, None):
@@ -190,7 +190,7 @@ class RagService:
     async def _search(
         self, question: Question, request: Request | None, timings: Timings
     ) -> _Search:
-        """Search the documents, with a ``request`` also the cache; decide on a refusal."""
+        """Search the documents, and with a ``request`` also the cache; decide on a refusal."""
         with timings.stage("embed"):
             vectors = await retrieval.embed_question(self._backends.embedder, question)
         with timings.stage("search"):
@@ -230,7 +230,7 @@ class RagService:
                 return await self._search_all(by_vector, vectors, cache_query)
             if cache_query is None:
                 raise
-            # Usually the cache has no collection for this model yet.
+            # Usually, the cache has no collection for this model yet.
             return await self._search_all(question, vectors, None)
         return cached, chunks
 

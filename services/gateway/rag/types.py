@@ -168,7 +168,7 @@ class RefusalDecision:
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """A question for a writer; most fields mean what they mean in ``Question``.
+    """A question for a writer. Most fields mean the same as in ``Question``.
 
     Attributes:
         vector: the unit vector that the passages were found by, float32 [dimensions].
@@ -209,7 +209,10 @@ class Writer(Protocol):
     """Writes answers from passages."""
 
     def author(self, model: str) -> str:
-        """Return a name for the writer of answers by ``model`` that changes with its settings."""
+        """Return a name for the writer that uses ``model``.
+
+        It changes with the writer's settings.
+        """
         ...
 
     def write(

@@ -25,7 +25,7 @@ def word_tokens(text: str) -> list[str]:
 
 
 def field_tokens(value: Value | None, field_type: str) -> list[str]:
-    """Return the tokens of a field of type ``tag`` or ``text``; empty without a value."""
+    """Return the tokens of a field of type ``tag`` or ``text``; none if it has no value."""
     if value is None:
         return []
     return word_tokens(str(value)) if field_type == "text" else tag_tokens(value)  # type: ignore[arg-type]

@@ -202,7 +202,10 @@ class ShardedEngine:
 
 
 def _answer(task: "asyncio.Task[dict[int, Result]]") -> ShardAnswer:
-    """Return the results of a shard, or its outage as a failure. Raise all other failures."""
+    """Return the results of a shard, or the failure if it is unreachable.
+
+    Raise all other failures.
+    """
     if not task.done():
         return Unavailable("SHARD_TIMEOUT", "The shard did not answer in time.")
     error = task.exception()

@@ -56,7 +56,7 @@ def model() -> Iterator[LanguageModelServer]:
 
 
 def said(*texts: str) -> list[cache_pb2.Message]:
-    """A conversation in which the user said these texts."""
+    """A conversation with these messages of the user."""
     pairs = [
         [
             cache_pb2.Message(role="user", content=text),

@@ -16,7 +16,7 @@ from services.gateway.rag.ingest.parsers.extract import Extract, ParseError
 WORKER = "services.gateway.rag.ingest.parsers.worker"
 _BUFFER_BYTES = 2**20
 _EXIT_SECONDS = 2.0
-# Failures that may come from a lack of memory, whatever a library makes of it.
+# Failures that may be caused by a lack of memory, in whatever way a library reports it.
 _LIMITS = ("PARSER_OUT_OF_MEMORY", "PARSER_FAILED")
 _WALL_PER_CPU_SECOND = 5.0
 _WALL_EXTRA_SECONDS = 10.0
@@ -123,7 +123,7 @@ class ParserProcess:
                 return extract
 
     async def _ended(self) -> LimitExceeded:
-        """End the process, which speaks no more or nonsense, and return the reason."""
+        """End a process that has stopped responding or broken the protocol; return the reason."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._process.wait, _EXIT_SECONDS)
         await self.end()

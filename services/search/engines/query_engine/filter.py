@@ -129,7 +129,8 @@ def _compile_group(group: ConditionGroup, numbers: Mapping[str, int], *, negate:
     parts = [_compile(member, numbers, negate=negate_members) for member in group.members]
     if not parts:
         return _leaf(ALL if is_conjunction else NONE)
-    # The most deeply nested member comes first, because the parser stacks what precedes it.
+    # The most deeply nested member comes first, because the parser keeps the preceding ones on a
+    # stack.
     parts.sort(key=lambda part: -part.count("("))
     return "(" + (" " if is_conjunction else " | ").join(parts) + ")"
 

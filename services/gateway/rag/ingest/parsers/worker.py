@@ -25,7 +25,7 @@ _NICENESS = 5
 
 
 def main(parse: Parse, memory: int) -> None:
-    """Parse documents until standard input ends, or until one exceeds the memory."""
+    """Parse documents until standard input ends, or until one exceeds the memory limit."""
     requests = sys.stdin.buffer
     # The output of libraries must not get into the replies.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as replies:
