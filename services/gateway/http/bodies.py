@@ -19,6 +19,7 @@ _THREAD_BYTES = 2**18
 # Bytes of a form that are parsed at once: a hostile form takes a microsecond per byte.
 _FORM_STEP = 2**13
 _SPOOL_BYTES = 2**16
+_DISCARDED_BYTES = 2**25
 
 
 async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
@@ -73,6 +74,7 @@ async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None
     while part := await _next_part(parts):
         size += len(part)
         if size > max_bytes:
+            await _discard(parts)
             raise InvalidArgument(
                 "BODY_TOO_LARGE",
                 f"The body exceeds the limit of {max_bytes} bytes. Send a smaller one.",
@@ -102,6 +104,16 @@ async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:
         raise InvalidArgument(
             "BODY_CUT", f"No part of the body arrived for {PAUSE:.0f} s. Send it again."
         ) from error
+
+
+async def _discard(parts: AsyncGenerator[bytes, None]) -> None:
+    """Read a part of the rest of a body.
+
+    Most clients read no response before they have sent their body.
+    """
+    size = 0
+    while size < _DISCARDED_BYTES and (part := await _next_part(parts)):
+        size += len(part)
 
 
 async def _steps(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -38,7 +38,7 @@ def error_response(failure: Failure) -> Response:
         "field": failure.field,
         "metadata": failure.metadata,
     }
-    return JSONResponse({"error": error}, _status(failure), _retry_after(failure))
+    return JSONResponse({"error": error}, _status(failure), _headers(failure))
 
 
 def openai_error_response(failure: Failure) -> Response:
@@ -48,7 +48,7 @@ def openai_error_response(failure: Failure) -> Response:
     """
     upstream = upstream_error(failure)
     status = upstream.status if upstream else _status(failure)
-    return JSONResponse(openai_error(failure), status, _retry_after(failure))
+    return JSONResponse(openai_error(failure), status, _headers(failure))
 
 
 def openai_error(failure: Failure, status: int | None = None) -> dict[str, Any]:
@@ -99,7 +99,10 @@ def _openai_type(status: int) -> str:
     return _OPENAI_TYPES.get(status, usual)
 
 
-def _retry_after(failure: Failure) -> dict[str, str]:
-    if failure.retry_after is None:
-        return {}
-    return {"Retry-After": str(max(1, round(failure.retry_after)))}
+def _headers(failure: Failure) -> dict[str, str]:
+    headers = {}
+    if failure.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(failure.retry_after)))
+    if failure.reason == "BODY_TOO_LARGE":
+        headers["Connection"] = "close"  # otherwise the server reads the rest of the body
+    return headers
