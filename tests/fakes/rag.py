@@ -118,13 +118,14 @@ class Rag:
         ]
         await self.search.upsert(f"documents-{collection}", documents, "digest")
 
-    async def shared(self) -> None:
-        """Wait until an answer is under way whose first piece a follower elsewhere has seen."""
-        await self.leases.wait_for(lambda: self.leases.waiting > 0 and len(self.leases.items) == 3)
-
     async def under_way(self) -> None:
-        """Wait until the first piece of an answer is published."""
-        await self.leases.wait_for(lambda: len(self.leases.items) == 3)
+        """Wait until the writer begins an answer."""
+        await self.writer.begun.acquire()
+
+    async def shared(self) -> None:
+        """Wait until the writer begins an answer that another replica follows."""
+        await self.under_way()
+        await self.leases.wait_for(lambda: self.leases.waiting > 0)
 
     async def ask(self, **changes: Any) -> Answer:
         answer = await self.service.ask(replace(QUESTION, **changes))

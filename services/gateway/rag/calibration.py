@@ -59,11 +59,14 @@ def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
     """
     values = np.unique(np.concatenate([answerable, unanswerable]))
     cuts = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
-    errors = np.mean(answerable[None] < cuts[:, None], 1) + np.mean(
-        unanswerable[None] >= cuts[:, None], 1
-    )
+    errors = _share_below(answerable, cuts) + 1 - _share_below(unanswerable, cuts)
     best = np.flatnonzero(np.isclose(errors, errors.min()))
     return float(cuts[best[len(best) // 2]])
+
+
+def _share_below(scores: Scores, cuts: Scores) -> Scores:
+    """Return the share of scores below each cut."""
+    return np.searchsorted(np.sort(scores), cuts) / len(scores)
 
 
 def _fit_logistic(answerable: Scores, unanswerable: Scores) -> tuple[float, float]:

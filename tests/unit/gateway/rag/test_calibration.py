@@ -41,3 +41,11 @@ def test_kinds_with_equal_scores_have_a_calibration() -> None:
     calibration = fit(np.full(20, 0.5), np.full(20, 0.5))
     assert calibration.min_score == 0.5
     assert calibration.probability(0.5) == pytest.approx(0.5)
+
+
+def test_the_threshold_has_the_fewest_errors() -> None:
+    yes, no = (np.round(RANDOM.normal(mean, 0.1, 60), 2) for mean in (0.6, 0.5))
+    threshold = fit(yes, no).min_score
+    values = np.unique([*yes, *no])
+    errors = [np.mean(yes < cut) + np.mean(no >= cut) for cut in (values[1:] + values[:-1]) / 2]
+    assert np.mean(yes < threshold) + np.mean(no >= threshold) == pytest.approx(min(errors))

@@ -197,7 +197,7 @@ async def test_questions_with_different_bounds_share_nothing(
     for bound in bounds:
         rag.leases.leader = ""  # the leases of this fake have no names
         asking.append(asyncio.create_task(rag.service.ask(replace(QUESTION, bound=bound))))
-        await rag.writer.begun.acquire()
+        await rag.under_way()
     rag.writer.released.set()
     await asyncio.gather(*asking)
     assert len(rag.writer.requests) == 2
@@ -206,7 +206,7 @@ async def test_questions_with_different_bounds_share_nothing(
 async def test_a_caller_who_leaves_ends_an_answer_that_nobody_shares(rag: Rag) -> None:
     rag.writer.released.clear()
     asking = asyncio.create_task(rag.service.ask(replace(QUESTION, no_store=True)))
-    await rag.writer.begun.acquire()
+    await rag.under_way()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert rag.writer.ended == 1
