@@ -5,6 +5,12 @@ from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2
 from services.embedder.models.model import ModelInfo, RuntimeTrial, Tokens
+from services.embedder.readability import (
+    MAX_UNREAD_SHARE,
+    LanguageSample,
+    Readability,
+    TextReading,
+)
 from services.embedder.registry import RegisteredModel
 from services.embedder.requests import AudioFile, EmbedRequest, Input, RerankRequest
 from services.embedder.service import EmbedResult, RerankResult, Timings
@@ -75,6 +81,7 @@ def embed_response(result: EmbedResult) -> embedder_pb2.EmbedResponse:
         timings=_timings(result.timings),
         scale=result.vectors.scale,
         offset=result.vectors.offset,
+        readings=map(_reading, result.readings),
     )
 
 
@@ -125,6 +132,8 @@ def model(registered: RegisteredModel) -> embedder_pb2.Model:
         message.runtime, message.device, message.dtype = info.runtime, info.device, info.dtype
         message.digest, message.ready = info.digest, True
         message.trials.extend(_trial(trial) for trial in info.trials)
+    if registered.version:
+        message.readability.CopyFrom(_readability(registered.version.readability))
     return message
 
 
@@ -166,6 +175,39 @@ def _modalities(names: Collection[str]) -> list[embedder_pb2.Modality.ValueType]
     """Return modalities as enum values. A pair cannot be embedded, so ``pair`` is left out."""
     modalities = sorted(set(names) - {"pair"})
     return [embedder_pb2.Modality.Value(f"MODALITY_{name.upper()}") for name in modalities]
+
+
+def _reading(reading: TextReading | None) -> embedder_pb2.Reading:
+    if reading is None:
+        return embedder_pb2.Reading(readable=True)
+    return embedder_pb2.Reading(
+        readable=reading.readable,
+        unknown_share=reading.unknown_share,
+        characters_per_token=reading.characters_per_token,
+        end=reading.end,
+        cut=reading.length - reading.end,
+        unread_starts=[start for start, _ in reading.unread],
+        unread_ends=[end for _, end in reading.unread],
+    )
+
+
+def _readability(readability: Readability) -> embedder_pb2.Readability:
+    return embedder_pb2.Readability(
+        max_unread_share=MAX_UNREAD_SHARE,
+        min_characters_per_token=readability.min_characters_per_token,
+        unread_scripts=sorted(readability.unread_scripts),
+        languages=map(_language, readability.samples),
+    )
+
+
+def _language(sample: LanguageSample) -> embedder_pb2.LanguageReadability:
+    return embedder_pb2.LanguageReadability(
+        language=sample.language,
+        readable=sample.readable,
+        similarity=sample.similarity,
+        unknown_share=sample.unknown_share,
+        characters_per_token=sample.characters_per_token,
+    )
 
 
 def _trial(trial: RuntimeTrial) -> embedder_pb2.Trial:

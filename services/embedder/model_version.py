@@ -9,6 +9,7 @@ import asyncio
 from services.embedder.batching.batcher import Batcher
 from services.embedder.int8_scales import Int8Scales
 from services.embedder.models.model import Model
+from services.embedder.readability import Readability
 
 
 class ModelVersion:
@@ -17,14 +18,21 @@ class ModelVersion:
     Args:
         model: the loaded model.
         scales: the scales of its INT8 codes.
+        readability: which texts it reads.
         max_queue_tokens: how many tokens its queue holds.
         fingerprint: the state of the files that it was loaded from.
     """
 
     def __init__(
-        self, model: Model, scales: Int8Scales, max_queue_tokens: int, fingerprint: str
+        self,
+        model: Model,
+        scales: Int8Scales,
+        readability: Readability,
+        max_queue_tokens: int,
+        fingerprint: str,
     ) -> None:
-        self.model, self.scales, self.fingerprint = model, scales, fingerprint
+        self.model, self.scales, self.readability = model, scales, readability
+        self.fingerprint = fingerprint
         self.batcher = Batcher(model, max_queue_tokens)
         self._calls = 0
         self._idle = asyncio.Event()

@@ -14,6 +14,7 @@ from services.embedder.cpu import lower_priority
 from services.embedder.int8_scales import Int8Scales
 from services.embedder.model_version import ModelVersion
 from services.embedder.models.model import Model, ModelLoadError
+from services.embedder.readability import Readability
 from services.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class ModelRegistry:
     Args:
         specs: the models, in the order in which they are loaded.
         max_queue_tokens: maximum number of tokens in each model's queue.
-        cache_folder: where INT8 calibration vectors are stored; None stores nothing.
+        cache_folder: the folder for the measurements of each model; None stores nothing.
     """
 
     def __init__(
@@ -230,7 +231,8 @@ class ModelRegistry:
     async def _new_version(self, spec: ModelSpec, fingerprint: str) -> ModelVersion:
         model = await self._in_loader(spec.load)
         scales = await self._in_loader(Int8Scales.for_model, model, self._cache_folder)
-        version = ModelVersion(model, scales, self._max_queue_tokens, fingerprint)
+        readability = await self._in_loader(Readability.for_model, model, self._cache_folder)
+        version = ModelVersion(model, scales, readability, self._max_queue_tokens, fingerprint)
         await version.start()
         return version
 

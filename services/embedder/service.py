@@ -17,6 +17,7 @@ from services.embedder.encodings import EncodedVectors
 from services.embedder.model_version import ModelVersion
 from services.embedder.models.model import ModelInfo, PreparedInput, Tokens, Vectors
 from services.embedder.pipeline import Pipeline
+from services.embedder.readability import TextReading
 from services.embedder.registry import ModelRegistry
 from services.embedder.requests import EmbedRequest, RerankRequest
 from services.embedder.vector_cache import CachedVector, VectorCache, cache_keys
@@ -38,6 +39,7 @@ class EmbedResult:
     Attributes:
         tokens: how many tokens each input has.
         truncated: whether each input was truncated.
+        readings: how much of each text the model reads; None for other inputs.
         cached_inputs: how many inputs were answered from the vector cache.
     """
 
@@ -46,6 +48,7 @@ class EmbedResult:
     encoding: str
     tokens: list[int]
     truncated: list[bool]
+    readings: list[TextReading | None]
     cached_inputs: int
     timings: Timings
 
@@ -116,6 +119,7 @@ class EmbeddingService:
             encoding=request.encoding,
             tokens=[one.tokens for one in inputs],
             truncated=[one.truncated for one in inputs],
+            readings=[version.readability.judge(one.reading) for one in inputs],
             cached_inputs=sum(key in hits for key in keys) if hits else 0,
             timings=Timings(computed.queue, pipeline.preprocess_seconds, computed.inference),
         )

@@ -1,6 +1,7 @@
 """Caches the vectors of inputs, so that a repeated input is not computed again."""
 
 import hashlib
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,10 +9,13 @@ import cachetools
 
 from services.embedder import requests
 from services.embedder.models.model import PreparedInput, Vectors
+from services.embedder.models.reading import Reading
 from services.embedder.requests import Input
 
 # Approximate bytes of an entry's key and Python objects, besides its vector.
 _ENTRY_OVERHEAD = 512
+# Approximate bytes of a word of its reading.
+_WORD_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,15 @@ class CachedVector:
     vector: Vectors
     tokens: int
     truncated: bool
+    reading: Reading | None = None
 
     @property
     def size(self) -> int:
         """Bytes that the entry takes."""
-        return self.vector.nbytes + _ENTRY_OVERHEAD
+        size = self.vector.nbytes + _ENTRY_OVERHEAD
+        if self.reading:
+            size += sys.getsizeof(self.reading.text) + len(self.reading.words) * _WORD_BYTES
+        return size
 
 
 class VectorCache:
@@ -51,7 +59,9 @@ class VectorCache:
         """Store vectors, float32 [d] by key, and evict the least recently used entries."""
         for key, vector in vectors.items():
             prepared = inputs[key]
-            entry = CachedVector(vector.copy(), prepared.tokens, prepared.truncated)
+            entry = CachedVector(
+                vector.copy(), prepared.tokens, prepared.truncated, prepared.reading
+            )
             if entry.size <= self._max_bytes:
                 self._entries[key] = entry
 

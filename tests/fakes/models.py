@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
+from tokenizers import Tokenizer
 
 from services.embedder.models.model import (
     AudioClip,
@@ -16,6 +17,8 @@ from services.embedder.models.model import (
     Tokens,
     Vectors,
 )
+from services.embedder.models.reading import Reader
+from tests.fakes.tokenizers import UNKNOWN
 
 TIMEOUT = 30.0  # only a broken test waits this long
 
@@ -78,6 +81,35 @@ class FakeModel:
         words = len(content.split()) if isinstance(content, str) else 1
         tokens = min(words, self.info.max_tokens)
         return PreparedInput(seed, tokens, tokens, words > tokens, seed)
+
+
+class BagOfTokens(FakeModel):
+    """A model whose vector of a text is the sum of a random vector for each of its tokens.
+
+    Words weigh more than letters.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, info: ModelInfo | None = None) -> None:
+        super().__init__(info or model_info("text", dimensions=256))
+        self._tokenizer, self._reader = tokenizer, Reader(tokenizer, UNKNOWN)
+
+    def encode(self, batch: Sequence[PreparedInput]) -> Vectors:
+        self.encoded += len(batch)
+        rows = [sum(map(self._token_vector, item.payload)) for item in batch]
+        return np.array(rows, np.float32)
+
+    def _token_vector(self, token: int) -> Vectors:
+        name = (self._tokenizer.id_to_token(token) or "").removeprefix("##")
+        weight = 1 if (len(name) == 1 and name.isalpha()) or name == "[UNK]" else 4
+        return weight * np.random.default_rng(token).normal(size=self._size).astype(np.float32)
+
+    def _prepare(self, content: Content, task: str) -> PreparedInput:
+        assert isinstance(content, str)
+        encoding = self._tokenizer.encode(content)
+        truncated = bool(encoding.overflowing)
+        reading = self._reader.read(encoding, content, prompt_length=0, truncated=truncated)
+        ids = encoding.ids
+        return PreparedInput(ids, len(ids), len(ids), truncated, tuple(ids), reading)
 
 
 class GatedModel:

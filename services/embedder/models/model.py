@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from services.embedder.models.reading import Reading
+
 Vectors = NDArray[np.float32]
 
 
@@ -75,6 +77,7 @@ class PreparedInput(NamedTuple):
         tokens: how many tokens it has.
         truncated: whether a part of the input was cut off.
         key: equal keys mean equal vectors.
+        reading: how a text was tokenised; None for other inputs.
     """
 
     payload: Any
@@ -82,6 +85,7 @@ class PreparedInput(NamedTuple):
     tokens: int
     truncated: bool
     key: Hashable
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True)

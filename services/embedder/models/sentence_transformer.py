@@ -20,6 +20,7 @@ from services.embedder.models.model import (
 )
 from services.embedder.models.multimodal import MultimodalRuntime
 from services.embedder.models.pretrained import file_sha256, load_errors, model_digest
+from services.embedder.models.reading import Reader
 from services.embedder.models.runtime_selection import RuntimeOptions
 from services.embedder.models.runtime_trials import Sample
 from services.embedder.models.runtimes import Runtime, best_device
@@ -28,6 +29,7 @@ from services.embedder.models.tokenizer import (
     PerThreadTokenizer,
     fast_tokenizer,
     token_limit,
+    unknown_token,
 )
 
 DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
@@ -58,6 +60,7 @@ class SentenceTransformerModel:
         tokenizer = fast_tokenizer(model)
         self._tokenizer = PerThreadTokenizer(tokenizer)
         self._truncating_tokenizer = PerThreadTokenizer(tokenizer, self._max_tokens)
+        self._reader = Reader(self._tokenizer.get(), unknown_token(model))
         self._prompts = dict(model.prompts or {})
         self._info = ModelInfo(
             name=name,
@@ -110,13 +113,13 @@ class SentenceTransformerModel:
         cut = [text[: self._max_tokens * MAX_CHARACTERS_PER_TOKEN] for text in texts]
         tokenizer = self._truncating_tokenizer.get()
         # A batch call releases the interpreter's lock and then waits to reacquire it. For a single
-        # text, that takes longer than tokenising it.
+        # text, that takes longer than tokenising it. `encode_batch_fast` has no offsets.
         encodings = iter(
-            tokenizer.encode_batch_fast(cut) if len(cut) > 1 else map(tokenizer.encode, cut)
+            tokenizer.encode_batch(cut) if len(cut) > 1 else map(tokenizer.encode, cut)
         )
         pairs = zip(texts, cut, strict=True)
         return [
-            self._prepared_text(next(encodings), *next(pairs))
+            self._prepared_text(next(encodings), *next(pairs), len(prompt))
             if isinstance(content, str)
             else self._require_multimodal().prepare(content)
             for content in contents
@@ -171,11 +174,16 @@ class SentenceTransformerModel:
         )
         return runtime
 
-    def _prepared_text(self, encoding: Any, text: str, cut: str) -> PreparedInput:
+    def _prepared_text(
+        self, encoding: Any, text: str, cut: str, prompt_length: int
+    ) -> PreparedInput:
         ids = encoding.ids
         truncated = bool(encoding.overflowing) or len(cut) < len(text)
         payload: Any = ids if self._runtime else cut
-        return PreparedInput(payload, len(ids), len(ids), truncated, tuple(ids))
+        reading = self._reader.read(
+            encoding, text[prompt_length:], prompt_length=prompt_length, truncated=truncated
+        )
+        return PreparedInput(payload, len(ids), len(ids), truncated, tuple(ids), reading)
 
     def _require_multimodal(self) -> MultimodalRuntime:
         if self._multimodal is None:

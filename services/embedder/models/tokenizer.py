@@ -53,6 +53,12 @@ def fast_tokenizer(model: Any) -> Tokenizer:
     return tokenizer
 
 
+def unknown_token(model: Any) -> int | None:
+    """Return the id of a model's token for unknown characters, or None if it has none."""
+    token = getattr(model.tokenizer, "unk_token_id", None)
+    return None if token is None else int(token)
+
+
 def token_limit(model: Any) -> int:
     """Return the maximum number of tokens that a model reads."""
     limit = int(model.max_seq_length or 0)

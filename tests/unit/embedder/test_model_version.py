@@ -5,13 +5,15 @@ import pytest
 from services.embedder.int8_scales import Int8Scales
 from services.embedder.model_version import ModelVersion
 from services.embedder.models.model import PreparedInput
+from services.embedder.readability import Readability
 from tests.fakes.models import FakeModel, run_ready_tasks
 
 
 @pytest.fixture
 def version() -> ModelVersion:
     model = FakeModel()
-    return ModelVersion(model, Int8Scales.for_model(model, None), 1000, "fingerprint")
+    scales = Int8Scales.for_model(model, None)
+    return ModelVersion(model, scales, Readability(), 1000, "fingerprint")
 
 
 def workers_run(version: ModelVersion) -> bool:

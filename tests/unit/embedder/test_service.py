@@ -10,9 +10,14 @@ from services.embedder.registry import ModelRegistry, ModelSpec
 from services.embedder.requests import EmbedRequest, RerankRequest
 from services.embedder.service import EmbeddingService, EmbedResult
 from services.errors import FailedPrecondition, InvalidArgument, NotFound
-from tests.fakes.models import FakeModel, model_info
+from tests.fakes.models import BagOfTokens, FakeModel, model_info
+from tests.fakes.tokenizers import word_piece_tokenizer
 
 LONG = "word " * 10
+# One white pixel.
+GIF = bytes.fromhex(
+    "47494638396101000100800000ffffff00000021f90400000000002c00000000010001000002024401003b"
+)
 
 
 @contextlib.asynccontextmanager
@@ -161,3 +166,24 @@ async def test_texts_are_tokenised_by_a_model_that_takes_text(model: FakeModel) 
     async with serving(FakeModel(model_info("image"))) as service:
         with pytest.raises(InvalidArgument, match="does not take text"):
             await service.tokenize("m", ["a"])
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+async def test_readings_are_the_same_for_computed_and_for_cached_texts(cache_bytes: int) -> None:
+    tokenizer = word_piece_tokenizer(["a", "cat", "sees"])
+    tokenizer.enable_truncation(6)
+    texts = ["a cat", "猫", "a cat sees 猫 a cat"]
+    async with serving(BagOfTokens(tokenizer), cache_bytes) as service:
+        first = await service.embed(EmbedRequest(texts))
+        again = await service.embed(EmbedRequest(texts))
+    assert again.readings == first.readings
+    readings = [reading for reading in first.readings if reading]
+    assert [one.readable for one in readings] == [True, False, True]
+    assert [one.unread for one in readings] == [(), ((0, 1),), ((11, 12),)]
+    assert [(one.end, one.length) for one in readings] == [(5, 5), (1, 1), (12, 18)]
+
+
+async def test_inputs_other_than_texts_have_no_reading() -> None:
+    async with serving(FakeModel(model_info("image"))) as service:
+        result = await service.embed(EmbedRequest([GIF]))
+    assert result.readings == [None]

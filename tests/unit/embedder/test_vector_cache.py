@@ -3,6 +3,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from services.embedder.models.model import PreparedInput
+from services.embedder.models.reading import Reading, Word
 from services.embedder.requests import AudioFile
 from services.embedder.vector_cache import VectorCache, cache_keys
 
@@ -38,6 +39,16 @@ def test_it_stays_within_its_bytes_and_evicts_the_least_recently_used() -> None:
         cache.get([keys[0]])
         assert cache.size <= 4096
     assert set(cache.get(keys)) == {keys[0], *keys[-3:]}
+
+
+def test_the_reading_is_cached_and_its_size_counts() -> None:
+    reading = Reading("ü" * 300, 0.5, 300, 200, 300, 400, (Word(0, 300, 300, 200, True),) * 20)
+    vector, cache = np.ones(4, np.float32), VectorCache(10_000)
+    cache.put({"a": vector}, {"a": PreparedInput([], 3, 3, True, "a")})
+    without = cache.size
+    cache.put({"b": vector}, {"b": PreparedInput([], 3, 3, True, "b", reading)})
+    assert cache.get(["b"])["b"].reading == reading
+    assert cache.size - 2 * without >= 300 + 20 * 100
 
 
 def test_a_vector_that_is_too_large_is_not_cached() -> None:

@@ -249,6 +249,7 @@ class EmbedResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     RECALLED_FIELD_NUMBER: _builtins.int
     CACHED_INPUTS_FIELD_NUMBER: _builtins.int
+    READINGS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the name of the model that was used."""
     model_digest: _builtins.str
@@ -291,6 +292,10 @@ class EmbedResponse(_message.Message):
     def offset(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """offset of each dimension, for INT8 only."""
 
+    @_builtins.property
+    def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
+        """readings say how much of each input the model reads, in the order of the inputs."""
+
     def __init__(
         self,
         *,
@@ -306,14 +311,67 @@ class EmbedResponse(_message.Message):
         offset: _abc.Iterable[_builtins.float] | None = ...,
         recalled: _builtins.int = ...,
         cached_inputs: _builtins.int = ...,
+        readings: _abc.Iterable[Global___Reading] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_inputs", b"cached_inputs", "dimensions", b"dimensions", "encoding", b"encoding", "model", b"model", "model_digest", b"model_digest", "offset", b"offset", "recalled", b"recalled", "scale", b"scale", "timings", b"timings", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_inputs", b"cached_inputs", "dimensions", b"dimensions", "encoding", b"encoding", "model", b"model", "model_digest", b"model_digest", "offset", b"offset", "readings", b"readings", "recalled", b"recalled", "scale", b"scale", "timings", b"timings", "tokens", b"tokens", "truncated", b"truncated", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class Reading(_message.Message):
+    """Reading says how much of a text the model reads. An image or a sound is always readable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READABLE_FIELD_NUMBER: _builtins.int
+    UNKNOWN_SHARE_FIELD_NUMBER: _builtins.int
+    CHARACTERS_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    UNREAD_STARTS_FIELD_NUMBER: _builtins.int
+    UNREAD_ENDS_FIELD_NUMBER: _builtins.int
+    readable: _builtins.bool
+    """readable is false if the model reads too little of the text to compare it with other texts."""
+    unknown_share: _builtins.float
+    """unknown_share is the share of the tokens that are unknown to the model, from 0 to 1."""
+    characters_per_token: _builtins.float
+    """characters_per_token is the mean number of characters that a token covers. Spaces and combining marks are not
+    counted.
+    """
+    end: _builtins.int
+    """end is the code point at which the model stops reading. It is the length of a text that is not truncated."""
+    cut: _builtins.int
+    """cut is the number of code points from end to the end of the text. They do not change the vector."""
+    @_builtins.property
+    def unread_starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """unread_starts are the first code points of the words before end that the model does not read."""
+
+    @_builtins.property
+    def unread_ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """unread_ends are the code points after these words."""
+
+    def __init__(
+        self,
+        *,
+        readable: _builtins.bool = ...,
+        unknown_share: _builtins.float = ...,
+        characters_per_token: _builtins.float = ...,
+        end: _builtins.int = ...,
+        cut: _builtins.int = ...,
+        unread_starts: _abc.Iterable[_builtins.int] | None = ...,
+        unread_ends: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters_per_token", b"characters_per_token", "cut", b"cut", "end", b"end", "readable", b"readable", "unknown_share", b"unknown_share", "unread_ends", b"unread_ends", "unread_starts", b"unread_starts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reading: _TypeAlias = Reading  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
@@ -619,6 +677,7 @@ class Model(_message.Message):
     DEFAULT_FOR_FIELD_NUMBER: _builtins.int
     TRIALS_FIELD_NUMBER: _builtins.int
     RERANKS_FIELD_NUMBER: _builtins.int
+    READABILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name to use in requests."""
     dimensions: _builtins.int
@@ -649,6 +708,10 @@ class Model(_message.Message):
     def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trial]:
         """trials are the measurements that chose the runtime when the model was loaded, float32 torch first."""
 
+    @_builtins.property
+    def readability(self) -> Global___Readability:
+        """readability says which texts the model reads. It is measured when the model is first loaded."""
+
     def __init__(
         self,
         *,
@@ -664,14 +727,95 @@ class Model(_message.Message):
         default_for: _abc.Iterable[Global___Modality.ValueType] | None = ...,
         trials: _abc.Iterable[Global___Trial] | None = ...,
         reranks: _builtins.bool = ...,
+        readability: Global___Readability | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["readability", b"readability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "ready", b"ready", "reranks", b"reranks", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "readability", b"readability", "ready", b"ready", "reranks", b"reranks", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Readability(_message.Message):
+    """Readability says which texts a model reads. The model does not read a word that has an unknown token, a letter of an
+    unread script, or too few characters per token. The last holds for words with a letter beyond ASCII.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_UNREAD_SHARE_FIELD_NUMBER: _builtins.int
+    MIN_CHARACTERS_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    UNREAD_SCRIPTS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    max_unread_share: _builtins.float
+    """max_unread_share is the maximum share of a readable text's characters in words that the model does not read."""
+    min_characters_per_token: _builtins.float
+    """min_characters_per_token is the minimum of a word of several tokens. 0 means no minimum."""
+    @_builtins.property
+    def unread_scripts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """unread_scripts are the measured scripts that the model does not read, for example "CYRILLIC"."""
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanguageReadability]:
+        """languages are the measurements. A model that takes no text has none."""
+
+    def __init__(
+        self,
+        *,
+        max_unread_share: _builtins.float = ...,
+        min_characters_per_token: _builtins.float = ...,
+        unread_scripts: _abc.Iterable[_builtins.str] | None = ...,
+        languages: _abc.Iterable[Global___LanguageReadability] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "max_unread_share", b"max_unread_share", "min_characters_per_token", b"min_characters_per_token", "unread_scripts", b"unread_scripts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Readability: _TypeAlias = Readability  # noqa: Y015
+
+@_typing.final
+class LanguageReadability(_message.Message):
+    """LanguageReadability is the measurement of one language, on pairs of sentences that are spelled alike and mean
+    different things.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    READABLE_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    UNKNOWN_SHARE_FIELD_NUMBER: _builtins.int
+    CHARACTERS_PER_TOKEN_FIELD_NUMBER: _builtins.int
+    language: _builtins.str
+    """language is its English name."""
+    readable: _builtins.bool
+    """readable is true if the model separates the sentences of a pair."""
+    similarity: _builtins.float
+    """similarity is the median cosine similarity of the sentences of a pair."""
+    unknown_share: _builtins.float
+    """unknown_share is the share of the tokens that are unknown to the model, from 0 to 1."""
+    characters_per_token: _builtins.float
+    """characters_per_token is the mean number of characters that a token covers."""
+    def __init__(
+        self,
+        *,
+        language: _builtins.str = ...,
+        readable: _builtins.bool = ...,
+        similarity: _builtins.float = ...,
+        unknown_share: _builtins.float = ...,
+        characters_per_token: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters_per_token", b"characters_per_token", "language", b"language", "readable", b"readable", "similarity", b"similarity", "unknown_share", b"unknown_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LanguageReadability: _TypeAlias = LanguageReadability  # noqa: Y015
 
 @_typing.final
 class Trial(_message.Message):
@@ -730,7 +874,9 @@ class Trial(_message.Message):
     min_cosine: _builtins.float
     """min_cosine is the minimum cosine similarity between its vectors and those of float32 torch."""
     batch_invariance: _builtins.float
-    """batch_invariance is the minimum cosine similarity between a text's vectors by itself and in a batch."""
+    """batch_invariance is the minimum cosine similarity between a text's vectors, computed singly and
+    in a batch.
+    """
     top1_hits: _builtins.int
     """top1_hits is the number of sample questions whose nearest passage is their own answer."""
     def __init__(
