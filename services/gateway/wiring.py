@@ -189,7 +189,8 @@ def _cache(common: Common) -> CacheParts:
     stack.push_async_callback(controller.close)
     policy = SimilarityPolicy(verifier, settings.cache_min_similarity)
     eviction = Eviction(store, backends.search, settings.cache_memory)
-    stack.push_async_callback(eviction.wait)
+    eviction.start()
+    stack.push_async_callback(eviction.close)
     cache = SemanticCache(
         scopes,
         store,
@@ -199,7 +200,7 @@ def _cache(common: Common) -> CacheParts:
         controller=controller,
         lifetimes=Lifetimes(settings.cache_ttl, settings.cache_stale),
     )
-    admin = CacheAdmin(scopes, store, backends.search)
+    admin = CacheAdmin(scopes, store, backends.search, eviction)
     feedback = Feedback(admin, usage, controller, scopes, backends)
     calibration = Calibration(backends.embedder, verifier)
     return CacheParts(cache, admin, usage, calibration, controller, feedback)

@@ -20,7 +20,7 @@ class FakeCacheStore(CacheStore):
         self._purges: dict[str, int] = {}
         self._purge_records: dict[str, list[Record]] = {}
         self._request_ids: dict[tuple[str, str], str] = {}
-        self._evicted: dict[str, tuple[str, str]] = {}
+        self._removed: dict[str, tuple[str, str]] = {}
 
     async def get(self, entry_id: str) -> Record | None:
         self._check()
@@ -42,7 +42,9 @@ class FakeCacheStore(CacheStore):
     async def delete(self, entry_ids: Sequence[str]) -> None:
         self._check()
         for one in entry_ids:
-            self.records.pop(one, None)
+            if one in self.records:
+                partition, record = self.records.pop(one)
+                self._removed[one] = record["digest"], partition
 
     async def evict(self, max_bytes: float) -> int:
         self._check()
@@ -50,7 +52,7 @@ class FakeCacheStore(CacheStore):
         while self._total() > max_bytes and count < gdsf.BATCH_SIZE:
             oldest = next(iter(self.records))
             partition, record = self.records.pop(oldest)
-            self._evicted[oldest] = record["digest"], partition
+            self._removed[oldest] = record["digest"], partition
             count += 1
         return count
 
@@ -59,12 +61,12 @@ class FakeCacheStore(CacheStore):
         for entry_id, count in hits.items():
             self.hits[entry_id] = self.hits.get(entry_id, 0) + count
 
-    async def evicted(self) -> dict[str, tuple[str, str]]:
-        return dict(self._evicted)
+    async def removed(self) -> dict[str, tuple[str, str]]:
+        return dict(self._removed)
 
-    async def forget_evicted(self, entry_ids: Sequence[str]) -> None:
+    async def forget_removed(self, entry_ids: Sequence[str]) -> None:
         for one in entry_ids:
-            del self._evicted[one]
+            del self._removed[one]
 
     async def page(self, partition: str, size: int, token: str) -> tuple[list[Record], str]:
         records = [one for where, one in self.records.values() if where == partition]

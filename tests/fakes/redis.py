@@ -26,6 +26,7 @@ class FakeRedis:
         self.evals: list[tuple[str, list[str], list[Any]]] = []
         self.script: Callable[[list[str], list[Any]], Any] = lambda keys, arguments: 1
         self.failure: Exception | None = None
+        self.expiries: dict[str, int] = {}
 
     def client(self) -> "FakeRedis":
         """Return a client with its own connection."""
@@ -70,6 +71,7 @@ class FakeRedis:
 
     async def expire(self, key: str, seconds: int) -> None:
         self._check()
+        self.expiries[key] = seconds
 
     def register_script(self, script: str) -> Callable[..., Any]:
         """Return the script as a function that works like ``eval``."""

@@ -5,9 +5,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from services.errors import NotFound
+from services.errors import Failure, NotFound
 from services.gateway import auth
 from services.gateway.backends.search import SearchClient
+from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import collection_name
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.scopes import Scopes
@@ -23,10 +24,13 @@ SAMPLE_SIZE = 10
 class CacheAdmin:
     """Reads and deletes the entries of a scope."""
 
-    def __init__(self, scopes: Scopes, store: CacheStore, search: SearchClient) -> None:
+    def __init__(
+        self, scopes: Scopes, store: CacheStore, search: SearchClient, eviction: Eviction
+    ) -> None:
         self._scopes = scopes
         self._store = store
         self._search = search
+        self._eviction = eviction
 
     async def get(self, scope: Scope, entry_id: str) -> Entry:
         """Return an entry of a scope.
@@ -98,9 +102,20 @@ class CacheAdmin:
         return [PurgeRecord(**record) for record in records], next_token
 
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
-        """Delete entries, first from the store. An entry that is not there is never served."""
+        """Delete entries, first from the store: entries that it does not have are never served.
+
+        If search fails, the eviction deletes their vectors later.
+        """
         await self._store.delete([entry.id for entry in entries])
         partition = await self._scopes.partition(scope)
-        for digest in {entry.digest for entry in entries}:
-            entry_ids = [entry.id for entry in entries if entry.digest == digest]
-            await self._search.delete(collection_name(digest, partition), entry_ids)
+        try:
+            for digest in {entry.digest for entry in entries}:
+                entry_ids = [entry.id for entry in entries if entry.digest == digest]
+                await self._search.delete(collection_name(digest, partition), entry_ids)
+                await self._store.forget_removed(entry_ids)
+        except Failure as failure:
+            log.warning(
+                "search did not delete the vectors of entries; they will be deleted later",
+                extra={"reason": failure.reason},
+            )
+            self._eviction.start()

@@ -13,7 +13,7 @@ data remains readable:
 - ``ends``      sorted set of the ids of entries with a time to live, by expiry time in ms
 - ``bytes``     total bytes of all entries
 - ``floor``     inflation value
-- ``leaving``   hash of evicted ids that search may still hold: model digest and partition
+- ``leaving``   hash of removed ids that search may still hold: model digest and partition
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,15 @@ return redis.call('INCRBY', prefix .. 'bytes', ARGV[7] - (old and old[1] or 0))
 )
 
 # Arguments: ids.
-DELETE = _COMMON + "for _, id in ipairs(ARGV) do delete(id) end"
+DELETE = (
+    _COMMON
+    + """
+for _, id in ipairs(ARGV) do
+  local stats = delete(id)
+  if stats then redis.call('HSET', prefix .. 'leaving', id, stats[5] .. ' ' .. stats[4]) end
+end
+"""
+)
 
 # Arguments: ids, each followed by its number of new hits.
 RECORD_HITS = (

@@ -86,7 +86,10 @@ class CacheStore:
         return int(await self._run(self._put, arguments))
 
     async def delete(self, entry_ids: Sequence[str]) -> None:
-        """Delete entries; those that do not exist are ignored."""
+        """Delete entries; ``removed`` returns them until search no longer holds them either.
+
+        Entries that do not exist are ignored.
+        """
         await self._run(self._delete, entry_ids)
 
     async def evict(self, max_bytes: float) -> int:
@@ -100,15 +103,18 @@ class CacheStore:
         """Add hits to entries, which raises their GDSF priority."""
         await self._run(self._record_hits, [part for hit in hits.items() for part in hit])
 
-    async def evicted(self) -> dict[str, tuple[str, str]]:
-        """Return evicted entries that search may still hold: model digest and partition by id."""
+    async def removed(self) -> dict[str, tuple[str, str]]:
+        """Return the model digest and the partition of removed entries that search may still hold.
+
+        The keys are entry ids.
+        """
         async with redis_errors():
             rows = await self._redis.hgetall(self._prefix + "leaving")
         pairs = {as_bytes(key).decode(): as_bytes(row).decode() for key, row in rows.items()}
         return {key: (row.partition(" ")[0], row.partition(" ")[2]) for key, row in pairs.items()}
 
-    async def forget_evicted(self, entry_ids: Sequence[str]) -> None:
-        """Record that search no longer holds these evicted entries."""
+    async def forget_removed(self, entry_ids: Sequence[str]) -> None:
+        """Record that search no longer holds these removed entries."""
         async with redis_errors():
             await self._redis.hdel(self._prefix + "leaving", *entry_ids)
 

@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import contextlib
+import contextvars
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ class UsageRecorder:
         self._prices = prices
         self._events: list[LookupEvent] = []
         self._task: asyncio.Task[None] | None = None
+        self._writes: set[asyncio.Task[None]] = set()
 
     def record(self, scope: Scope, decision: Decision, seconds: float) -> None:
         """Record a lookup and its duration in seconds."""
@@ -72,9 +74,11 @@ class UsageRecorder:
     async def record_feedback(self, scope: Scope, *, correct: bool) -> None:
         """Count a caller's judgement of an answer."""
         counts = {"right" if correct else "wrong": 1}
-        for whole_tenant in (False, True):
-            partition = await self._partition(scope, whole_tenant)
-            await self._counters.add(partition, counts, history=whole_tenant)
+        totals = {
+            (await self._partition(scope, whole_tenant), whole_tenant): counts
+            for whole_tenant in (False, True)
+        }
+        await self._counters.add(totals)
 
     async def stats(self, scope: Scope, *, whole_tenant: bool) -> dict[str, float]:
         """Return the counters of all replicas, for a scope or its whole tenant."""
@@ -86,8 +90,17 @@ class UsageRecorder:
         return await self._counters.history(await self._scopes.tenant_partition(tenant))
 
     async def flush(self) -> None:
-        """Write the buffered lookups. They are lost if Redis fails: they are only statistics."""
+        """Write the buffered lookups. They are lost if Redis fails: they are only statistics.
+
+        A caller that is cancelled does not stop the write.
+        """
         events, self._events = self._events, []
+        task = asyncio.create_task(self._write(events), context=contextvars.Context())
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        await asyncio.shield(task)
+
+    async def _write(self, events: list[LookupEvent]) -> None:
         totals: defaultdict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
         hits: Counter[str] = Counter()
         for number, event in enumerate(events, 1):
@@ -99,17 +112,18 @@ class UsageRecorder:
                 totals[partition, whole_tenant].update(counts)
             if event.decision.entry:
                 hits[event.decision.entry.id] += 1
-        for (partition, whole_tenant), counts in totals.items():
-            await self._counters.add(partition, counts, history=whole_tenant)
+        await self._counters.add(totals)
         if hits:
             await self._store.record_hits(hits)
 
     async def close(self) -> None:
-        """Write the buffered lookups and stop."""
+        """Stop, and wait until all lookups are written."""
         if self._task:
             self._task.cancel()
         with contextlib.suppress(Failure):
             await self.flush()
+        if self._writes:
+            await asyncio.wait(self._writes)
 
     async def _flush_periodically(self) -> None:
         while self._events:

@@ -2,7 +2,8 @@
 
 Keys, all under the prefix of the settings:
 
-- ``stats:<partition>``            hash of the counters of a partition, or of a whole tenant
+- ``stats:<partition>``            hash of the counters of a partition, or of a whole tenant, kept
+                                   for 90 days after the last lookup
 - ``history:<partition>:<slot>``   hash of a tenant's counters in five minutes, kept for a day
 """
 
@@ -15,6 +16,9 @@ from redis.asyncio import Redis
 from services.gateway.redis_store import redis_errors
 
 SLOT_SECONDS, SLOTS = 300, 288
+STATS_SECONDS = 90 * 86_400
+# Number of partitions in one pipeline.
+BATCH_SIZE = 1_000
 
 
 class UsageStore:
@@ -27,17 +31,26 @@ class UsageStore:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
 
-    async def add(self, partition: str, counts: Mapping[str, float], *, history: bool) -> None:
-        """Add to the counters of a partition; ``history`` adds to the current slot too."""
-        slot = f"{self._prefix}history:{partition}:{int(time.time()) // SLOT_SECONDS}"
-        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for name, value in counts.items():
-                pipe.hincrbyfloat(f"{self._prefix}stats:{partition}", name, value)
-                if history:
-                    pipe.hincrbyfloat(slot, name, value)
-            if history:
-                pipe.expire(slot, SLOT_SECONDS * (SLOTS + 1))
-            await pipe.execute()
+    async def add(self, totals: Mapping[tuple[str, bool], Mapping[str, float]]) -> None:
+        """Add to the counters of partitions in one round trip for up to ``BATCH_SIZE`` partitions.
+
+        Args:
+            totals: increments by partition, and whether they count in the current slot too.
+        """
+        number = int(time.time()) // SLOT_SECONDS
+        partitions = list(totals.items())
+        for first in range(0, len(partitions), BATCH_SIZE):
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for (partition, history), counts in partitions[first : first + BATCH_SIZE]:
+                    keys = {f"{self._prefix}stats:{partition}": STATS_SECONDS}
+                    if history:
+                        slot = f"{self._prefix}history:{partition}:{number}"
+                        keys[slot] = SLOT_SECONDS * (SLOTS + 1)
+                    for key, seconds in keys.items():
+                        for name, value in counts.items():
+                            pipe.hincrbyfloat(key, name, value)
+                        pipe.expire(key, seconds)
+                await pipe.execute()
 
     async def counters(self, partition: str) -> dict[str, float]:
         """Return the counters of a partition."""

@@ -46,9 +46,9 @@ async def test_the_lowest_gdsf_priority_is_evicted_first(store: CacheStore) -> N
     assert await ids(store, "p") == ["costly", "used"]
     assert await ids(store, "q") == []
     evicted = {"large": ("d", "p"), "plain": ("d", "p"), "other": ("d", "q")}
-    assert await store.evicted() == evicted
-    await store.forget_evicted(list(evicted))
-    assert await store.evicted() == {}
+    assert await store.removed() == evicted
+    await store.forget_removed(list(evicted))
+    assert await store.removed() == {}
 
 
 async def test_the_inflation_value_ages_entries_that_were_popular_once(store: CacheStore) -> None:

@@ -1,14 +1,18 @@
+import asyncio
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from services.errors import InvalidArgument, NotFound
+from services.errors import InvalidArgument, NotFound, Unavailable
 from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.cache import admin as module
+from services.gateway.cache import eviction
 from services.gateway.cache.admin import CacheAdmin
+from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import FIELDS, collection_name
 from services.gateway.cache.purging import PurgeRequest
 from services.gateway.cache.types import Entry, Scope
@@ -23,7 +27,8 @@ class House:
 
     def __init__(self) -> None:
         self.scopes, self.store, self.search = fake_scopes(), FakeCacheStore(), FakeSearch()
-        self.admin = CacheAdmin(self.scopes, self.store, self.search)
+        self.eviction = Eviction(self.store, self.search, 0)
+        self.admin = CacheAdmin(self.scopes, self.store, self.search, self.eviction)
 
     async def add(self, scope: Scope, key: str, digest: str = "d", **fields: object) -> None:
         partition, name = await self.name(scope, digest)
@@ -62,6 +67,28 @@ async def test_a_deleted_entry_leaves_the_store_and_search(house: House) -> None
     assert "e1" not in house.search.documents(name)
     with pytest.raises(NotFound):
         await house.admin.delete(OTHER, "e2")
+
+
+async def test_vectors_that_search_does_not_delete_are_deleted_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eviction, "RETRY_SECONDS", 0.0)
+    _, name = await house.name(SCOPE)
+    delete, failures = house.search.delete, [1, 1]
+
+    async def fail_twice(collection: str, ids: Sequence[str]) -> None:
+        if failures:
+            failures.pop()
+            raise Unavailable("SEARCH_UNAVAILABLE", "Search is unreachable.")
+        await delete(collection, ids)
+
+    monkeypatch.setattr(house.search, "delete", fail_twice)
+    await house.admin.delete(SCOPE, "e1")
+    assert "e1" in house.search.documents(name)
+    assert house.eviction._task is not None
+    await asyncio.wait_for(house.eviction._task, 30)
+    assert "e1" not in house.search.documents(name)
+    assert await house.store.removed() == {}
 
 
 async def test_pages_hold_the_entries_of_a_scope(house: House) -> None:

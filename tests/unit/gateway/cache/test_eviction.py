@@ -1,9 +1,11 @@
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from services import deadlines
 from services.errors import Unavailable
 from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.cache import eviction as module
@@ -30,6 +32,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+async def idle(eviction: Eviction) -> None:
+    """Wait until no eviction is running."""
+    if eviction._task:
+        await asyncio.wait_for(asyncio.wait([eviction._task]), 30)
+
+
 async def fill(count: int) -> tuple[FakeCacheStore, FakeSearch, int]:
     """A store and a search with this many entries, and their size in bytes."""
     store, search, total = FakeCacheStore(), FakeSearch(), 0
@@ -46,10 +54,10 @@ async def test_entries_leave_the_store_and_search(clock: Clock) -> None:
     store, search, total = await fill(100)
     eviction = Eviction(store, search, total // 2)
     eviction.record_total(total)
-    await eviction.wait()
+    await idle(eviction)
     assert 45 < len(store.records) < 50  # a little below the limit
     assert set(search.documents(NAME)) == set(store.records)
-    assert await store.evicted() == {}
+    assert await store.removed() == {}
 
 
 async def test_nothing_is_evicted_below_the_limit(clock: Clock) -> None:
@@ -58,7 +66,7 @@ async def test_nothing_is_evicted_below_the_limit(clock: Clock) -> None:
         eviction = Eviction(store, search, limit)
         eviction.record_total(total)
         eviction.record_total(-1)
-        await eviction.wait()
+        await idle(eviction)
     assert len(store.records) == 10
 
 
@@ -68,9 +76,9 @@ async def test_entries_that_another_replica_evicted_leave_search(clock: Clock) -
     eviction = Eviction(store, search, 0)
     clock.now += module.EXPIRY_PERIOD + 1
     eviction.record_total(total)
-    await eviction.wait()
+    await idle(eviction)
     assert "000" not in search.documents(NAME)
-    assert await store.evicted() == {}
+    assert await store.removed() == {}
 
 
 async def test_several_batches_run_until_the_limit_holds(
@@ -81,24 +89,58 @@ async def test_several_batches_run_until_the_limit_holds(
     store, search, total = await fill(50)
     eviction = Eviction(store, search, total // 2)
     eviction.record_total(total)
-    await eviction.wait()
+    await idle(eviction)
     assert len(store.records) < 25
     assert set(search.documents(NAME)) == set(store.records)
 
 
-async def test_a_failure_is_logged_and_a_later_write_resumes(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+async def test_a_failed_eviction_is_tried_again(
+    clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     store, search, total = await fill(10)
     store.failure = Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
     eviction = Eviction(store, search, total // 2)
+    evict, failed = store.evict, asyncio.Event()
+
+    async def evict_or_fail(max_bytes: float) -> int:
+        failed.set()
+        return await evict(max_bytes)
+
+    monkeypatch.setattr(store, "evict", evict_or_fail)
     eviction.record_total(total)
-    await eviction.wait()
-    assert "eviction stopped" in caplog.text
+    await asyncio.wait_for(failed.wait(), 30)
     store.failure = None
-    eviction.record_total(total)
-    await eviction.wait()
+    await idle(eviction)
+    assert "will be tried again" in caplog.text
     assert len(store.records) < 6
+
+
+async def test_an_eviction_has_a_deadline_of_its_own(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    eviction = Eviction(store, search, total // 2)
+    left: list[float | None] = []
+    delete = search.delete
+
+    async def record_deadline(collection: str, ids: Sequence[str]) -> None:
+        left.append(deadlines.time_left())
+        await delete(collection, ids)
+
+    search.delete = record_deadline  # type: ignore[method-assign]
+    with deadlines.limit(1e9):
+        eviction.record_total(total)
+    await idle(eviction)
+    assert left[0] is not None
+    assert left[0] <= deadlines.DEFAULT_DEADLINE
+
+
+async def test_closing_stops_a_failing_eviction(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    store.failure = Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
+    eviction = Eviction(store, search, total // 2)
+    eviction.start()
+    await asyncio.wait_for(eviction.close(), 30)
+    await Eviction(store, search, 0).close()
 
 
 async def test_one_eviction_runs_at_a_time(clock: Clock) -> None:
@@ -108,5 +150,5 @@ async def test_one_eviction_runs_at_a_time(clock: Clock) -> None:
     task = eviction._task
     eviction.record_total(total)
     assert eviction._task is task
-    await eviction.wait()
+    await idle(eviction)
     await asyncio.sleep(0)

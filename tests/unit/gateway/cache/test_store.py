@@ -102,9 +102,9 @@ async def test_evicted_entries_are_remembered_until_search_forgets_them() -> Non
     await redis.hset("p:gateway:leaving", "a", "digest part")
     await redis.hset("p:gateway:leaving", "b", " part")
     evictions = store(redis)
-    assert await evictions.evicted() == {"a": ("digest", "part"), "b": ("", "part")}
-    await evictions.forget_evicted(["a"])
-    assert list(await evictions.evicted()) == ["b"]
+    assert await evictions.removed() == {"a": ("digest", "part"), "b": ("", "part")}
+    await evictions.forget_removed(["a"])
+    assert list(await evictions.removed()) == ["b"]
 
 
 async def test_purges_are_counted_and_recorded_newest_first() -> None:

@@ -97,6 +97,19 @@ async def test_a_failing_store_loses_counts_only(
     assert store.hits == {}
 
 
+async def test_a_cancelled_caller_loses_no_counts(
+    recorder: UsageRecorder, store: FakeCacheStore
+) -> None:
+    recorder.record(ONE, EXACT, 0.0)
+    caller = asyncio.create_task(recorder.stats(ONE, whole_tenant=False))
+    await asyncio.sleep(0)  # the write has begun
+    caller.cancel()
+    await asyncio.wait([caller])
+    await recorder.close()
+    assert store.hits == {"e": 1}
+    assert (await recorder.stats(ONE, whole_tenant=False))["exact"] == 1
+
+
 async def test_many_events_let_other_tasks_run(
     recorder: UsageRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
+from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import FIELDS, collection_name
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.types import Context, Entry, Scope
@@ -40,7 +41,7 @@ class House:
         )
         self.usage = UsageRecorder(scopes, self.store, UsageStore(redis, "p:"), Prices())  # type: ignore[arg-type]
         self.feedback = Feedback(
-            CacheAdmin(scopes, self.store, self.search),
+            CacheAdmin(scopes, self.store, self.search, Eviction(self.store, self.search, 0)),
             self.usage,
             self.controller,
             scopes,
