@@ -71,6 +71,7 @@ class TwinService:
         embedded again.
         """
         picture = picture.validated()
+        digest = await asyncio.to_thread(_digest, picture.image)
         record = await self._store.get(picture.id)
         earlier = Twin(**record) if record else None
         twin = Twin(
@@ -78,7 +79,7 @@ class TwinService:
             title=picture.title,
             tags=picture.tags,
             media_type=_media_type(picture.image),
-            digest=hashlib.sha256(picture.image).hexdigest(),
+            digest=digest,
             model_digest=await self._embedder.image_model_digest(),
         )
         if earlier == twin and await self._is_indexed(twin):
@@ -202,6 +203,10 @@ def _media_type(image: bytes) -> str:
         if image.startswith(signature):
             return media_type
     return "application/octet-stream"
+
+
+def _digest(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()
 
 
 def _check_limit(limit: int) -> None:
