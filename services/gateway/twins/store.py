@@ -7,12 +7,21 @@ Keys, under the prefix of the settings:
 - ``gateway:twin-collections:<id>``   set of the search collections that may hold a twin's vectors
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
+from services.gateway.redis_store import (
+    MAX_PAGE_BYTES,
+    Record,
+    as_bytes,
+    dump,
+    load,
+    page,
+    redis_errors,
+)
 
 
 class TwinStore:
@@ -34,10 +43,7 @@ class TwinStore:
 
     async def get_many(self, keys: Sequence[str]) -> list[Record | None]:
         """Return the records of several twins, in the order of ``keys``; None for unknown ones."""
-        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hget(self._prefix + key, "record")
-            return [load(value) for value in await pipe.execute()]
+        return [load(value) for value in await self._values(keys)]
 
     async def picture(self, key: str) -> bytes | None:
         """Return the picture file of a twin, or None."""
@@ -76,6 +82,21 @@ class TwinStore:
             await pipe.execute()
 
     async def page(self, size: int, token: str) -> tuple[list[Record], str]:
-        """Return a page of twins in the order of their ids, and the next page's token."""
+        """Return a page of twins in the order of their ids, and the next page's token.
+
+        The records of a page take at most ``MAX_PAGE_BYTES``.
+        """
         keys, next_token = await page(self._redis, self._ids, size, token)
-        return [record for record in await self.get_many(keys) if record], next_token
+        values = await self._values(keys)
+        sizes = itertools.accumulate(len(value or b"") for value in values)
+        count = sum(total <= MAX_PAGE_BYTES for total in sizes)
+        if count < len(keys):
+            next_token = keys[count - 1]
+        return [record for record in map(load, values[:count]) if record], next_token
+
+    async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(self._prefix + key, "record")
+            values: list[bytes | None] = await pipe.execute()
+        return values

@@ -4,6 +4,7 @@ import pytest
 from redis import exceptions
 
 from services.errors import Overloaded, Unavailable
+from services.gateway.redis_store import MAX_PAGE_BYTES
 from services.gateway.twins.store import TwinStore
 from tests.fakes.redis import FakeRedis
 
@@ -71,3 +72,14 @@ async def test_collections_are_recorded_until_they_are_removed() -> None:
     assert await twins.collections("a") == {"c", "d", "e"}
     await twins.remove_collections("a", ["c", "d"])
     assert await twins.collections("a") == {"e"}
+
+
+async def test_a_page_is_bounded_by_bytes() -> None:
+    twins, _ = store()
+    half = "x" * (MAX_PAGE_BYTES // 2)
+    for key in "abc":
+        await twins.put(key, {"id": key, "title": half if key != "c" else ""}, b"", ["c"])
+    first, token = await twins.page(9, "")
+    last, end = await twins.page(9, token)
+    assert ([one["id"] for one in first], [one["id"] for one in last]) == (["a"], ["b", "c"])
+    assert (token, end) == ("a", "")
