@@ -202,7 +202,7 @@ def _cache(common: Common) -> CacheParts:
     )
     admin = CacheAdmin(scopes, store, backends.search, eviction)
     feedback = Feedback(admin, usage, controller, scopes, backends)
-    calibration = Calibration(backends.embedder, verifier)
+    calibration = Calibration(backends.embedder)
     return CacheParts(cache, admin, usage, calibration, controller, feedback)
 
 

@@ -1,6 +1,9 @@
 """Finds the loosest bounds that reach a precision on a caller's labelled pairs."""
 
-from collections.abc import Sequence
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +14,20 @@ from services.errors import InvalidArgument
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts, split_in_halves
 from services.gateway.cache.statistics import Proportion, wilson_interval
+from services.gateway.cache.types import Context, Request, Scope
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 
 MAX_PAIRS = 50_000
+MAX_CHARACTERS = 16 * 2**20  # of all questions
 EMBED_BATCH = 256
+PAIRS_PER_STEP = 256
 CURVE_POINTS = 100
 _REJECTED = -2.0  # below every bound
+
+
+def _new_process() -> Executor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,48 @@ class _Scores:
     same: NDArray[Any]
 
 
-class Calibration:
-    """Scores pairs as the cache does, and finds bounds on the scores."""
+class PairList:
+    """Collects pairs from a stream, up to the limits of a calibration."""
 
-    def __init__(self, embedder: EmbedderClient, verifier: Verifier) -> None:
+    def __init__(self) -> None:
+        self.pairs: list[LabelledPair] = []
+        self._characters = 0
+
+    async def extend(self, pairs: Iterable[LabelledPair]) -> None:
+        """Append pairs, and let other tasks run in between.
+
+        Raises:
+            InvalidArgument: there are too many pairs, or a question is too long.
+        """
+        for pair in pairs:
+            if len(self.pairs) % PAIRS_PER_STEP == 0:
+                await asyncio.sleep(0)
+            self._characters += len(pair.one) + len(pair.other)
+            if len(self.pairs) == MAX_PAIRS or self._characters > MAX_CHARACTERS:
+                raise InvalidArgument(
+                    "TOO_MANY_PAIRS",
+                    f"There are too many pairs. Send at most {MAX_PAIRS} pairs with at most"
+                    f" {MAX_CHARACTERS} characters in total.",
+                    field="pairs",
+                )
+            for text in (pair.one, pair.other):
+                Request(Scope(), Context(), text).validate()
+            self.pairs.append(pair)
+
+
+class Calibration:
+    """Scores pairs as the cache does, and finds bounds on the scores.
+
+    The scores take about a millisecond of Python per pair, so another process computes them.
+    ``new_executor`` starts it. One calibration is scored at a time.
+    """
+
+    def __init__(
+        self, embedder: EmbedderClient, new_executor: Callable[[], Executor] = _new_process
+    ) -> None:
         self._embedder = embedder
-        self._verifier = verifier
+        self._new_executor = new_executor
+        self._lock = asyncio.Lock()
 
     async def calibrate(
         self, pairs: Sequence[LabelledPair], precision: float
@@ -59,39 +105,63 @@ class Calibration:
         """Return the bounds on the cosine similarity and on the verifier's probability.
 
         Raises:
-            InvalidArgument: there are too few pairs, too many or of one label only, or the
-                precision is out of range.
+            InvalidArgument: there are too few pairs or pairs of one label only, or the precision is
+                out of range.
         """
-        halves = split_in_halves(pairs)
-        _validate(pairs, halves, precision)
-        fit, test = [await self._score(half) for half in halves]
+        halves = await asyncio.to_thread(split_in_halves, pairs)
+        _validate(halves, precision)
+        async with self._lock:
+            executor = self._new_executor()
+            try:
+                fit, test = [await self._score(half, executor) for half in halves]
+            finally:
+                executor.shutdown(wait=False, cancel_futures=True)
         return (
             calibrate_bound((fit.similarity, fit.same), (test.similarity, test.same), precision),
             calibrate_bound((fit.probability, fit.same), (test.probability, test.same), precision),
         )
 
-    async def _score(self, pairs: Sequence[LabelledPair]) -> _Scores:
+    async def _score(self, pairs: Sequence[LabelledPair], executor: Executor) -> _Scores:
         texts = distinct_texts(pairs)
+        row_of = {text: row for row, text in enumerate(texts)}
         batches = [
             await self._embedder.embed_documents(texts[first : first + EMBED_BATCH], bulk=True)
             for first in range(0, len(texts), EMBED_BATCH)
         ]
         rows = np.concatenate([batch.rows for batch in batches])
-        questions = {
-            text: Question(LexicalText(text), row, batches[0].digest)
-            for text, row in zip(texts, rows, strict=True)
-        }
-        scores = [self._score_pair(questions[pair.one], questions[pair.other]) for pair in pairs]
-        similarity, probability = np.array(scores).T
+        distinct = list(dict.fromkeys((pair.one, pair.other) for pair in pairs))
+        scores: dict[tuple[str, str], tuple[float, float]] = {}
+        for first in range(0, len(distinct), PAIRS_PER_STEP):
+            step = distinct[first : first + PAIRS_PER_STEP]
+            vectors = rows[[[row_of[one], row_of[other]] for one, other in step]]
+            scored = await asyncio.get_running_loop().run_in_executor(
+                executor, score_pairs, step, vectors, batches[0].digest
+            )
+            scores.update(zip(step, scored, strict=True))
+        similarity, probability = np.array([scores[pair.one, pair.other] for pair in pairs]).T
         return _Scores(similarity, probability, np.array([pair.same for pair in pairs]))
 
-    def _score_pair(self, one: Question, other: Question) -> tuple[float, float]:
-        assert one.vector is not None and other.vector is not None  # noqa: PT018, S101 - embedded
-        similarity = float(one.vector @ other.vector)
-        judgement = self._verifier.judge(one, other, similarity)
-        if judgement.rejected:
-            return _REJECTED, _REJECTED
-        return similarity, judgement.probability
+
+def score_pairs(
+    pairs: Sequence[tuple[str, str]], vectors: NDArray[np.float32], digest: str
+) -> list[tuple[float, float]]:
+    """Return the cosine similarity and the probability of each pair; the lowest if rejected.
+
+    Args:
+        pairs: pairs of questions.
+        vectors: their unit vectors, float32 [pairs, 2, dimensions].
+        digest: digest of the model that made the vectors.
+    """
+    verifier, scores = Verifier.load(), []
+    texts = {text: LexicalText(text) for pair in pairs for text in pair}
+    for (one, other), (left, right) in zip(pairs, vectors, strict=True):
+        similarity = float(left @ right)
+        judgement = verifier.judge(
+            Question(texts[one], left, digest), Question(texts[other], right, digest), similarity
+        )
+        score = (similarity, judgement.probability)
+        scores.append((_REJECTED, _REJECTED) if judgement.rejected else score)
+    return scores
 
 
 def calibrate_bound(
@@ -145,23 +215,17 @@ def served_at(
     return falling[last_of_score], served[last_of_score], correct[last_of_score]
 
 
-def _validate(
-    pairs: Sequence[LabelledPair], halves: Sequence[Sequence[LabelledPair]], precision: float
-) -> None:
+def _validate(halves: Sequence[Sequence[LabelledPair]], precision: float) -> None:
     if not 0 < precision < 1:
         raise InvalidArgument(
             "BAD_PRECISION",
             "precision is out of range. Send a number between 0 and 1, exclusive.",
             field="precision",
         )
-    if len(pairs) > MAX_PAIRS:
-        raise InvalidArgument(
-            "TOO_MANY_PAIRS", f"There are too many pairs. Send at most {MAX_PAIRS}.", field="pairs"
-        )
     if any({pair.same for pair in half} != {True, False} for half in halves):
         raise InvalidArgument(
             "TOO_FEW_PAIRS",
-            "There are too few pairs with one of the labels. Send more of both: the bound is"
-            " chosen on one half and measured on the other.",
+            "There are too few pairs of one label. Send more of both: one half chooses the bound"
+            " and the other measures it.",
             field="pairs",
         )

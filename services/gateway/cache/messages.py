@@ -10,6 +10,7 @@ from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2
 from services.errors import InvalidArgument
 from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import CalibratedBound
+from services.gateway.cache.labelled_pairs import LabelledPair
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.statistics import Proportion
 from services.gateway.cache.types import Bound, Context, Decision, Entry, NewEntry, Request, Scope
@@ -248,6 +249,11 @@ def purge_record_to_message(record: PurgeRecord) -> cache_pb2.Purge:
         filter=cache_pb2.PurgeFilter(**record.filter),
         count=record.count,
     )
+
+
+def labelled_pair_from_message(message: cache_pb2.LabelledPair) -> LabelledPair:
+    """Read a labelled pair."""
+    return LabelledPair(message.one, message.other, message.same)
 
 
 def calibrated_bound_to_message(calibrated: CalibratedBound) -> cache_pb2.CalibratedBound:

@@ -8,10 +8,9 @@ from typing import Any
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from services.gateway.cache import messages
 from services.gateway.cache.admin import CacheAdmin
-from services.gateway.cache.calibration import Calibration
+from services.gateway.cache.calibration import Calibration, PairList
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
-from services.gateway.cache.labelled_pairs import LabelledPair
 from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.stats_messages import stats_response
 from services.gateway.cache.usage import UsageRecorder
@@ -133,11 +132,11 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self, request_iterator: AsyncIterator[cache_pb2.CalibrateRequest], context: Any
     ) -> cache_pb2.CalibrateResponse:
         """Find the bounds that reach a precision."""
-        pairs, precision = [], 0.0
+        collected, precision = PairList(), 0.0
         async for request in request_iterator:
             precision = precision or request.precision
-            pairs += [LabelledPair(pair.one, pair.other, pair.same) for pair in request.pairs]
-        similarity, probability = await self._calibration.calibrate(pairs, precision)
+            await collected.extend(map(messages.labelled_pair_from_message, request.pairs))
+        similarity, probability = await self._calibration.calibrate(collected.pairs, precision)
         return cache_pb2.CalibrateResponse(
             min_similarity=messages.calibrated_bound_to_message(similarity),
             min_probability=messages.calibrated_bound_to_message(probability),
