@@ -78,7 +78,7 @@ SAME_BUT_FARTHER = [
     ),
     ("Where can I download my invoice?", "Where do I download my invoices?"),
 ]
-BOUNDS: list[dict[str, float]] = [{}, {"min_similarity": 0.5}, {"max_error_rate": 0.5}]
+BOUNDS: list[dict[str, Any]] = [{}, {"min_similarity": 0.5}, {"max_error_rate": 0.5}]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def complete(stack: Stack, tenant: str, question: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: next(iter(bound), "default"))
-def test_look_alikes_are_not_served_at_any_bound(chatting: Stack, bound: dict[str, float]) -> None:
+def test_look_alikes_are_not_served_at_any_bound(chatting: Stack, bound: dict[str, Any]) -> None:
     served = [
         pair
         for pair in DIFFERENT

@@ -5,34 +5,34 @@ from collections.abc import Collection, Iterator
 
 from services.gateway.cache.verifier.vocabulary import ANTONYMS
 
-_PAIRS = """on off|up down|open closed|shut open|free paid|allowed forbidden|allowed prohibited
-|permitted forbidden|legal forbidden|minimum maximum|least most|most fewest|few many|fewer more
-|longest shortest|known unknown|uppercase lowercase|upper lower|oldest newest|oldest youngest
-|older younger|older newer|latest oldest|latest earliest|latest first|nearest farthest
-|nearest furthest|closest farthest|near far|wide narrow|deep shallow|tall short|tallest shortest
-|tallest smallest|biggest smallest|largest smallest|highest lowest|best worst|richest poorest
-|fastest slowest|hottest coldest|warmest coldest|hard soft|loud quiet|raw cooked|single married
-|guilty innocent|sweet bitter|liquid solid|sharp blunt|rough smooth|tight loose|optional required
-|optional mandatory|voluntary mandatory|true fake|real fake|genuine fake|ripe raw|sober drunk
-|broken intact|rural urban|tame wild|polite rude|brave cowardly|generous stingy|busy idle
-|early late|won lost|bought sold|buyer seller|gave took|give take|given taken|came went|come go
-|asked answered|borrowed lent|found lost|find lose|won losing|ask answer|raise cut|raised lowered
-|rise fall|rising falling|rose fell|grew shrank|growing shrinking|show hide|shown hidden
-|visible hidden|save discard|keep discard|launch quit|begin finish|start finish|start end
-|began ended|started stopped|start pause|accept decline|accept refuse|agree refuse
-|arrival departure|arrivals departures|incoming outgoing|inbound outbound|income expense
-|income expenses|revenue cost|gross net|wholesale retail|domestic international
-|national international|local remote|online offline|manual automatic|manually automatically
-|static dynamic|public secret|read write|reading writing|reader writer|sender receiver
-|sender recipient|client server|host guest|parent child|teacher student|doctor patient
-|plaintiff defendant|landlord tenant|lender borrower|absent present|absence presence
-|alive deceased|born died|birth death|life death|peace war|friend enemy|hero villain|winner loser
-|victory defeat|heaven hell|angel devil|god devil|plus minus|add subtract|multiply divide
-|numerator denominator|sum difference|squared cubed|sine cosine|acid base|acidic alkaline
-|proton electron|anode cathode|artery vein|inductor capacitor|credit cash|asset debt|bull bear
-|bullish bearish|inflation deflation|surplus deficit|ancestor descendant|predecessor successor
-|previous next|prior subsequent|only all|many none|some none|always sometimes|always rarely
-|often rarely|often seldom|never sometimes"""
+_PAIRS = """eldest youngest|oldest youngest|adult child|adults children|pickup delivery|on off
+|up down|open closed|shut open|free paid|allowed forbidden|allowed prohibited|permitted forbidden
+|legal forbidden|minimum maximum|least most|most fewest|few many|fewer more|longest shortest
+|known unknown|uppercase lowercase|upper lower|oldest newest|older younger|older newer
+|latest oldest|latest earliest|latest first|nearest farthest|nearest furthest|closest farthest
+|near far|wide narrow|deep shallow|tall short|tallest shortest|tallest smallest|biggest smallest
+|largest smallest|highest lowest|best worst|richest poorest|fastest slowest|hottest coldest
+|warmest coldest|hard soft|loud quiet|raw cooked|single married|guilty innocent|sweet bitter
+|liquid solid|sharp blunt|rough smooth|tight loose|optional required|optional mandatory
+|voluntary mandatory|true fake|real fake|genuine fake|ripe raw|sober drunk|broken intact
+|rural urban|tame wild|polite rude|brave cowardly|generous stingy|busy idle|early late|won lost
+|bought sold|buyer seller|gave took|give take|given taken|came went|come go|asked answered
+|borrowed lent|found lost|find lose|won losing|ask answer|raise cut|raised lowered|rise fall
+|rising falling|rose fell|grew shrank|growing shrinking|show hide|shown hidden|visible hidden
+|save discard|keep discard|launch quit|begin finish|start finish|start end|began ended
+|started stopped|start pause|accept decline|accept refuse|agree refuse|arrival departure
+|arrivals departures|incoming outgoing|inbound outbound|income expense|income expenses
+|revenue cost|gross net|wholesale retail|domestic international|national international
+|local remote|online offline|manual automatic|manually automatically|static dynamic|public secret
+|read write|reading writing|reader writer|sender receiver|sender recipient|client server
+|host guest|parent child|teacher student|doctor patient|plaintiff defendant|landlord tenant
+|lender borrower|absent present|absence presence|alive deceased|born died|birth death|life death
+|peace war|friend enemy|hero villain|winner loser|victory defeat|heaven hell|angel devil|god devil
+|plus minus|add subtract|multiply divide|numerator denominator|sum difference|squared cubed
+|sine cosine|acid base|acidic alkaline|proton electron|anode cathode|artery vein
+|inductor capacitor|credit cash|asset debt|bull bear|bullish bearish|inflation deflation
+|surplus deficit|ancestor descendant|predecessor successor|previous next|prior subsequent|only all
+|many none|some none|always sometimes|always rarely|often rarely|often seldom|never sometimes"""
 # Opposite prefixes of a common remainder.
 _PREFIXES = """in out|in ex|in de|im ex|on off|up down|over under|pre post|hyper hypo|max min
 |micro macro|mini maxi|inter intra|en dis|em dis|con dis|pro anti|en un|ein aus|an ab|auf zu|w wy

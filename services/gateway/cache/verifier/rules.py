@@ -43,7 +43,7 @@ _PRONOUNS = frozenset("i we you he she it they there this that".split())
 _FUTURE, _PAST = frozenset("will wont shall".split()), frozenset("did was were didnt wasnt".split())
 _MINE, _YOURS = frozenset("my mine our ours".split()), frozenset(("your", "yours"))
 _SUBJECTS = frozenset(("i", "we", "you"))
-_QUANTITIES = frozenset("all some none no every each only except longer anymore".split())
+_QUANTITIES = frozenset("all some none no every each only except still longer anymore".split())
 
 
 # After these differences the texts may still ask the same; the rules cannot know it.
@@ -95,8 +95,8 @@ def _differ_in_numbers(one: LexicalText, other: LexicalText) -> bool:
         Counter(number.replace(":", ".") for number in text.number_counts.elements())
         for text in (one, other)
     )
-    if ("one" in one.words) != ("one" in other.words):
-        (left if "one" in one.words else right)["1"] += 1
+    ones = one.words.count("one") - other.words.count("one")  # a pronoun where both have it
+    (left if ones > 0 else right)["1"] += abs(ones)
     return bool(left - right) and bool(right - left)
 
 
@@ -195,9 +195,13 @@ def _differ_in_quantity(one: LexicalText, other: LexicalText) -> bool:
 def _differ_in_owner(one: LexicalText, other: LexicalText) -> bool:
     """Return whether one text is about my things and the other about yours.
 
-    "How do I" and "how do you reset … password" are the same question, whoever owns it.
+    "How do I" and "how do you reset … password" are the same question, whoever owns it. "Can I pay
+    you?" and "can you pay me?" are not.
     """
     left, right = {*one.words}, {*other.words}
+    if any(words >= {"i", "you"} and "i" not in others and others >= {"you", "me"}
+           for words, others in ((left, right), (right, left))):  # fmt: skip
+        return "me" not in left & right and _same_rest(one, other, ())
     is_long = max(len(one.words), len(other.words)) > _MAX_OWNER_WORDS
     if is_long or left & _SUBJECTS or right & _SUBJECTS:
         return False

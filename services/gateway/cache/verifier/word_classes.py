@@ -90,6 +90,7 @@ order: before|after since|until till|during
 company: with|without
 scope: including|except excluding
 duty: must|may might
+diet: vegan|vegetarian|halal|kosher
 room: single|double|twin|triple
 """
 _UNITS_AFTER_A_NUMBER = {
@@ -114,6 +115,9 @@ _PERIODS = frozenset(
 _ENTERING = frozenset(
     """log logged logging sign signed signing check checked checking zoom zooming clock opt opted
     breathe fade move moved moving go going come coming get let lock locked""".split()
+)
+_IN_OR_OUT_OF = frozenset(
+    "bounds date fashion office order range service stock use warranty".split()
 )
 # Words before and after which "may" is the month.
 _BEFORE_MAY = frozenset(
@@ -166,8 +170,10 @@ def _contextual_members(before: str, word: str, after: str) -> list[Member]:
         return _measure_members(measure[1] if measure else word)
     near = _NEAR.get(word, "")
     found = (
-        ("relative", near, near and after.rstrip("s") in _PERIODS),
+        ("relative", near, near and after.rstrip("s'’") in _PERIODS),
         ("entering", word, word in ("in", "out") and before in _ENTERING),
+        ("entering", "in", word == "in" and after in _IN_OR_OUT_OF),
+        ("entering", "out", word == "out" and after == "of"),
         ("month", "may", word == "may" and (before in _BEFORE_MAY or after.isdigit())),
         ("label", word, word in _ROMAN or (before in _NUMBERED and len(word) == 1)),
     )

@@ -4,8 +4,9 @@ The role of a word is the preposition, conjunction or quantifier before it. Word
 a role by their side of a common word: "Google bought Apple".
 """
 
+import itertools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ _NO_MARKERS = frozenset(
 )
 _DISTANCES = frozenset(("far", "distance"))
 _ORDER_WORDS = frozenset("former latter respectively".split())
+_WH_NOUNS = frozenset("who whom which what".split())
+_DO = frozenset("do does did".split())
 _BE = frozenset("is are was were be been being get gets got".split())
 # Past forms and participles, each after its verb.
 _IRREGULAR = """buy bought|beat beaten|eat ate eaten|write wrote written|sell sold|make made
@@ -57,11 +60,14 @@ class Roles:
         by_head: the words in the phrases after a marker, by the word before it and the marker.
         markers: the markers of each word, "" for none.
         bare: the words after no marker, in order.
+        markers_found: all markers of the text.
         listed: the words beside a comma, an "and" or an "or".
         words: all words, in order.
         agents: pairs of a passive verb and a word after its "by".
         verbs: the words that look like verbs.
         has_function_words: whether the text is more than a list of keywords.
+        asks_for_a_noun: whether the text asks "who", "which" or "what".
+        after_do: the first word after a form of "do", which is the subject of a question.
     """
 
     firsts: Arguments = field(default_factory=lambda: defaultdict(set))
@@ -69,11 +75,14 @@ class Roles:
     by_head: Arguments = field(default_factory=lambda: defaultdict(set))
     markers: Arguments = field(default_factory=lambda: defaultdict(set))
     bare: list[str] = field(default_factory=list)
+    markers_found: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     words: list[str] = field(default_factory=list)
     agents: set[tuple[str, str]] = field(default_factory=set)
     verbs: set[str] = field(default_factory=set)
     has_function_words: bool = False
+    asks_for_a_noun: bool = False
+    after_do: str = ""
 
 
 class _Reader:
@@ -82,7 +91,7 @@ class _Reader:
     def __init__(self) -> None:
         self.roles = Roles()
         self._marker, self._head, self._verb, self._previous = "", "", "", ""
-        self._has_argument = self._is_list = self._follows_be = False
+        self._has_argument = self._is_list = self._follows_be = self._follows_do = False
 
     def read(self, token: str) -> None:
         """Read the next token."""
@@ -103,6 +112,8 @@ class _Reader:
             self._start("")
         elif word.removesuffix("'s") in STOP_WORDS and not is_letter:
             self.roles.has_function_words = True
+            self.roles.asks_for_a_noun |= word in _WH_NOUNS
+            self._follows_do |= word in _DO
             self._follows_be = word in _BE or self._follows_be
             if self._has_argument:
                 self._start("")
@@ -112,6 +123,7 @@ class _Reader:
 
     def _start(self, marker: str) -> None:
         self._marker, self._has_argument, self._is_list = marker, False, False
+        self.roles.markers_found.add(marker)
         self._head = self.roles.words[-1] if self.roles.words else ""
 
     def _list(self) -> None:
@@ -121,6 +133,8 @@ class _Reader:
         owner = word.removesuffix("'s")
         lemma, roles = _lemma(owner), self.roles
         roles.words.append(lemma)
+        if self._follows_do:
+            roles.after_do, self._follows_do = lemma, False
         roles.markers[lemma].add(self._marker)
         if self._marker:
             roles.arguments[self._marker].add(lemma)
@@ -157,6 +171,8 @@ def swaps_roles(one: Roles, other: Roles) -> bool:
         or _swaps_sides(one, other)
         or _swaps_voice(one, other)
         or _swaps_voice(other, one)
+        or _swaps_subject_and_object(one, other)
+        or _swaps_repetitions(one, other)
         or _swaps_named_order(one, other)
     )
 
@@ -224,6 +240,31 @@ def _swaps_voice(passive: Roles, active: Roles) -> bool:
         verb in positions and agent in positions and positions[verb] < positions[agent]
         for verb, agent in passive.agents
     )
+
+
+def _swaps_subject_and_object(one: Roles, other: Roles) -> bool:
+    """Return whether one text asks for a subject and the other for an object.
+
+    "Who killed Brutus?" and "Who did Brutus kill?" differ by a swap of two neighbours, as "Who is
+    taller than Bob?" and "Who is Bob taller than?" do.
+    """
+    if not (one.asks_for_a_noun and other.asks_for_a_noun and {*one.words} == {*other.words}):
+        return False
+    if "than" in one.markers_found & other.markers_found:
+        return bool(one.arguments["than"]) != bool(other.arguments["than"])
+    if bool(one.after_do) == bool(other.after_do):
+        return False
+    asks_object, asks_subject = (one, other) if one.after_do else (other, one)
+    return any(
+        subject == asks_object.after_do and (verb, subject) in itertools.pairwise(asks_subject.bare)
+        for subject, verb in itertools.pairwise(asks_object.bare)
+    )
+
+
+def _swaps_repetitions(one: Roles, other: Roles) -> bool:
+    """Return whether two texts repeat different ones of the same words."""
+    left, right = Counter(one.words), Counter(other.words)
+    return left.keys() == right.keys() and bool(left - right) and bool(right - left)
 
 
 def _swaps_named_order(one: Roles, other: Roles) -> bool:

@@ -30,6 +30,8 @@ def difference(one: str, other: str) -> str:
         ("before january", "since january", "order"),
         ("coffee with sugar", "coffee with no sugar", "company"),
         ("sign in", "sign out", "entering"),
+        ("items in stock", "items out of stock", "entering"),
+        ("next week's menu", "last week's menu", "relative"),
         ("chapter i", "chapter ii", "label"),
         ("vitamin c", "vitamin d", "label"),
         ("sort in python", "sort in ruby", "programming language"),

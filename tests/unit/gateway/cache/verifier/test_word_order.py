@@ -26,6 +26,10 @@ def swaps(one: str, other: str) -> bool:
         ("Does A imply B?", "Does B imply A?"),
         ("the dog chased the cat", "the cat chased the dog"),
         ("dog bites man", "man bites dog"),
+        ("compare A with B where A is new", "compare A with B where B is new"),
+        ("Who killed Brutus?", "Who did Brutus kill?"),
+        ("Which team beat Chelsea?", "Which team did Chelsea beat?"),
+        ("Who is taller than Bob?", "Who is Bob taller than?"),
         ("Of tea and milk, is the latter hot?", "Of milk and tea, is the latter hot?"),
     ],
 )
@@ -51,6 +55,8 @@ def test_swapped_roles_are_found(one: str, other: str) -> None:
         ("How far is the moon from the earth?", "How far is the earth from the moon?"),
         ("How do I increase my site traffic?", "How to increase the traffic to my site?"),
         ("a list of U.S. family offices", "a list of family offices in the U.S."),
+        ("Which movies did Disney release?", "Which movies has Disney released?"),
+        ("What effects do humans have on it?", "What are some human effects on it?"),
         ("", "the dog"),
     ],
 )
