@@ -1,6 +1,6 @@
 """The plain data that the gateway exchanges with the embedder and with search."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ class Vectors:
     rows: NDArray[np.float32]
     model: str
     digest: str
+
+    def only(self, row: int) -> "Vectors":
+        """Return the embedding of one input."""
+        return replace(self, rows=self.rows[row : row + 1])
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ async def embed_question(embedder: EmbedderClient, question: Question) -> Questi
     vectors = await embedder.embed_queries([question.text, question.text_in_context])
     mean = vectors.rows.mean(0, keepdims=True)
     mean /= np.linalg.norm(mean) or 1.0
-    return QuestionVectors(replace(vectors, rows=mean), replace(vectors, rows=vectors.rows[1:]))
+    return QuestionVectors(replace(vectors.only(0), rows=mean), vectors.only(1))
 
 
 def build_queries(
