@@ -1,9 +1,12 @@
 """Reads the bodies of HTTP requests, each up to the limit of its route."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+import functools
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
 
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -11,11 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from services.errors import InvalidArgument
 from services.gateway.json_reader import read_object
 
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
 JSON_BYTES = 2**20
 # Seconds without a byte after which a body counts as cut.
 PAUSE = 30.0
 # A text above this size takes milliseconds to parse.
-_THREAD_BYTES = 2**18
+_THREAD_BYTES = 2**16
 # Bytes of a form that are parsed at once: a hostile form takes a microsecond per byte.
 _FORM_STEP = 2**13
 _SPOOL_BYTES = 2**16
@@ -29,13 +35,16 @@ async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str
         InvalidArgument: the body is not a JSON object, is too large or truncated, or has too many
             or too deeply nested values.
     """
-    body = await read(request, max_bytes)
-    try:
-        if len(body) > _THREAD_BYTES:
-            return await asyncio.to_thread(read_object, body)
-        return read_object(body)
-    except ValueError as error:
-        raise InvalidArgument("BAD_JSON", str(error)) from error
+    return await _parse(await read(request, max_bytes), _read_object)
+
+
+async def json_message(request: Request, message: M) -> M:
+    """Return a message after merging the JSON object in a body into it.
+
+    Raises:
+        InvalidArgument: as ``json_object``, or the object does not fit the message.
+    """
+    return await _parse(await read(request, JSON_BYTES), functools.partial(_read_message, message))
 
 
 def is_form(request: Request) -> bool:
@@ -86,6 +95,29 @@ async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None
 def content_type(request: Request) -> str:
     """Return the media type of a body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _parse(body: bytes, parse: Callable[[bytes], T]) -> T:
+    """Parse a body; a large one in a thread, so that other requests run meanwhile."""
+    return await asyncio.to_thread(parse, body) if len(body) > _THREAD_BYTES else parse(body)
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    try:
+        return read_object(body)
+    except ValueError as error:
+        raise InvalidArgument("BAD_JSON", str(error)) from error
+
+
+def _read_message(message: M, body: bytes) -> M:
+    try:
+        return json_format.ParseDict(_read_object(body), message)
+    except json_format.ParseError as error:
+        raise InvalidArgument(
+            "BAD_JSON",
+            f"The body is not a valid {message.DESCRIPTOR.name}. Check the names and types of its"
+            " fields.",
+        ) from error
 
 
 async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:

@@ -6,18 +6,17 @@ The events have the names and the fields of StreamAskResponse.
 import asyncio
 from collections.abc import AsyncIterator
 
-from google.protobuf import json_format
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from memetwin.gateway.v1 import rag_pb2
 from services import deadlines
-from services.errors import Failure, InvalidArgument
+from services.errors import Failure
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
 from services.gateway.http.event_streams import MEDIA_TYPE, event_stream
-from services.gateway.http.responses import message_to_dict, server_sent_event
+from services.gateway.http.responses import message_response, message_to_dict, server_sent_event
 from services.gateway.rag import messages
 from services.gateway.rag.service import RagService
 from services.gateway.rag.types import Answer, Event, Question
@@ -35,22 +34,14 @@ class RagRoutes:
 
     async def ask(self, request: Request) -> Response:
         """Answer the AskRequest in the body, as events if the client accepts them, or as JSON."""
-        message = rag_pb2.AskRequest()
-        try:
-            json_format.ParseDict(await bodies.json_object(request), message)
-        except json_format.ParseError as error:
-            raise InvalidArgument(
-                "BAD_JSON",
-                "The body is not a valid AskRequest. Check the names and types of its fields.",
-            ) from error
+        message = await bodies.json_message(request, rag_pb2.AskRequest())
         _apply_cache_control(request.headers.get("cache-control", ""), message)
         if MEDIA_TYPE in request.headers.get("accept", ""):
             return await self._stream(messages.read_question(message))
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 answer = await self._rag.ask(messages.read_question(message))
-        body = message_to_dict(messages.write_answer(answer))
-        return JSONResponse(body, headers=_headers(answer, message))
+        return await message_response(messages.write_answer(answer), _headers(answer, message))
 
     async def _stream(self, question: Question) -> Response:
         """Answer with events."""

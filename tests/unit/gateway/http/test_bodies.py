@@ -8,6 +8,7 @@ import pytest
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from memetwin.gateway.v1 import rag_pb2
 from services.errors import InvalidArgument
 from services.gateway.http import bodies
 
@@ -120,4 +121,18 @@ async def test_a_large_object_and_a_small_one_are_read_alike() -> None:
 async def test_nested_and_numerous_values_are_refused(shape: bytes) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await bodies.json_object(request([shape]))
+    assert caught.value.reason == "BAD_JSON"
+
+
+@pytest.mark.parametrize("size", [1, 2**17])
+async def test_a_message_is_read_from_json(size: int) -> None:
+    body = {"question": "x" * size, "limit": 3}
+    message = await bodies.json_message(request([json.dumps(body).encode()]), rag_pb2.AskRequest())
+    assert message == rag_pb2.AskRequest(question="x" * size, limit=3)
+
+
+@pytest.mark.parametrize("body", [b'{"limit": "many"}', b'{"unknown": 1}', b"[]"])
+async def test_json_that_does_not_fit_the_message_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.json_message(request([body]), rag_pb2.AskRequest())
     assert caught.value.reason == "BAD_JSON"
