@@ -51,7 +51,7 @@ def _check_limits(text: bytes, name: str, max_values: int) -> None:
         raise ValueError(too_many)
     brackets = outside_strings.translate(None, _NOT_BRACKETS)
     if max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
-        raise ValueError(f"{name} is nested deeper than {MAX_DEPTH} levels. Send a flatter one.")
+        raise ValueError(f"{name} is nested deeper than {MAX_DEPTH} levels. Send less nested data.")
 
 
 def _check_surrogates(value: object, name: str) -> None:

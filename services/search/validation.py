@@ -156,8 +156,8 @@ def check_model_digest(digest: str, collection: Collection) -> None:
     if digest and collection.model_digest and digest != collection.model_digest:
         raise FailedPrecondition(
             "MODEL_MISMATCH",
-            "The vectors come from another model than the collection's; use the model that"
-            " model_digest of the collection names.",
+            "The vectors come from a model other than the collection's. Use the model that the"
+            " collection's model_digest names.",
             field="model_digest",
             collection=collection.name,
             expected=collection.model_digest,

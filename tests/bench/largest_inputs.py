@@ -239,7 +239,7 @@ class Bench:
 
 
 def _reason(error: Any) -> str:
-    """Return the reason of an error of ours, or an empty string."""
+    """Return the reason of one of our errors, or an empty string."""
     status = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()
     details = status.details if status else []

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def texts(start: int = 0) -> Iterator[str]:
-    """Yield 900,000 questions of about the same length, again and again."""
+    """Yield 900,000 questions of about the same length, repeatedly."""
     for n in itertools.count(start):
         words = WORDS[n % 16], WORDS[n // 16 % 16], WORDS[n // 256 % 16]
         yield f"{words[0]} is the {words[1]} {words[2]} to {100_000 + n % 900_000}?"

@@ -1,4 +1,4 @@
-"""Purged entries disappear on all replicas at once, and stay away after restarts."""
+"""Purged entries disappear from all replicas at once, and stay gone after restarts."""
 
 import uuid
 from collections.abc import Iterator

@@ -51,7 +51,7 @@ class Scheduler:
         self._interactive, self._bulk = LengthBucketQueue(), LengthBucketQueue()
         self._mixed_batches = self._bulk_workers = self._idle_workers = 0
         self._last_interactive_at = 0.0
-        self._tokens_per_second = 5_000.0  # of one worker; measured as batches run
+        self._tokens_per_second = 5_000.0  # speed of one worker, measured as batches run
         self._changed = threading.Condition()  # guards all of the above
         self._closed = False
 

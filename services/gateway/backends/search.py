@@ -128,7 +128,7 @@ class SearchClient:
 
         Raises:
             NotFound: a collection does not exist.
-            FailedPrecondition: a collection holds vectors of another model than ``digest``.
+            FailedPrecondition: a collection holds vectors of a model other than ``digest``.
         """
         request = search_pb2.SearchRequest(queries=map(_to_query, queries), model_digest=digest)
         async with rpc_errors("search"):

@@ -22,7 +22,7 @@ def collection_name(digest: str, partition: str) -> str:
 def query(vectors: Vectors, partition: str, limit: int, fingerprint: str = "") -> Query:
     """Return the query for the prompts of a partition nearest to the first row of ``vectors``.
 
-    With a ``fingerprint`` the query finds prompts of that context only.
+    With a ``fingerprint``, the query finds only prompts of that context.
     """
     tags = {"partition": partition}
     if fingerprint:

@@ -10,7 +10,7 @@ from services.gateway.cache.verifier.model import Question, Verifier, probabilit
 class SimilarityPolicy:
     """Serves an entry that is near enough unless the verifier rejects it.
 
-    ``min_similarity`` is the minimum cosine similarity where the request names no bound.
+    ``min_similarity`` is the minimum cosine similarity if the request names no bound.
     """
 
     def __init__(self, verifier: Verifier, min_similarity: float) -> None:

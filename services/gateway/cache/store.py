@@ -188,7 +188,7 @@ class CacheStore:
 
     async def _read(self, redis: Any, entry_ids: Sequence[str]) -> list[Record | None]:
         keys = [self._entry_key(entry_id) for entry_id in entry_ids]
-        # MGET takes keys of one slot only; redis-py's cluster client splits the keys by slot.
+        # MGET takes only keys of one slot; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
         try:
             values = await mget(keys)
@@ -207,7 +207,7 @@ class CacheStore:
 async def _own_connection(redis: Any) -> Any:
     """Return a client that holds one connection, without the pool's work and a timer per step.
 
-    Both cost as much as the round trip to Redis. A cluster has no such client.
+    Both cost as much as the round trip to Redis. There is no such client for a cluster.
     """
     if isinstance(redis, RedisCluster):
         return redis

@@ -9,7 +9,7 @@ _OTHER_PARTS = ("tool_calls", "function_call", "refusal", "audio")
 
 
 def is_cacheable(completion: Json) -> bool:
-    """Return whether a completion is one choice of text that ended by itself."""
+    """Return whether a completion is one choice of text that ended normally."""
     choices = completion.get("choices") or []
     if len(choices) != 1 or finish_reason(completion) != "stop" or not completion_text(completion):
         return False

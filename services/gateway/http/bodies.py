@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 JSON_BYTES = 2**20
-# Seconds without a byte after which a body counts as cut.
+# Seconds without a byte after which a body counts as truncated.
 PAUSE = 30.0
 # A text above this size takes milliseconds to parse.
 _THREAD_BYTES = 2**16

@@ -45,7 +45,8 @@ class EmbeddingRoutes:
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         reply = {"object": "list", "data": data, "model": vectors.model, "usage": usage}
-        # A batch has up to millions of numbers, which orjson writes without making objects of them.
+        # A batch may have millions of numbers, which orjson writes without creating objects for
+        # them.
         content = await asyncio.to_thread(orjson.dumps, reply, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, media_type="application/json")
 

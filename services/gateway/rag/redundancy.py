@@ -19,7 +19,8 @@ from services.gateway.rag.types import Passage
 SHINGLE_WORDS = 5
 # A passage is a duplicate from this resemblance (Jaccard similarity of the shingles) on.
 MIN_DUPLICATE_RESEMBLANCE = 0.85
-# Passages that are listed for a shingle. Shingles that more passages have say little.
+# Maximum number of passages that are listed for a shingle. Shingles in more passages than that say
+# little.
 MAX_LISTED = 32
 MAX_COMPARED = 4
 _STEP = 16  # passages or selections that take a few milliseconds
@@ -38,9 +39,9 @@ async def without_duplicates(ranked: Iterable[Passage]) -> AsyncIterator[Passage
 class _ShingleIndex:
     """Finds duplicates among sets of shingles in time that does not grow with their number.
 
-    Two sets of this resemblance share at least one of the smallest shingles in each set's prefix
+    Two sets with this resemblance share at least one of the smallest shingles in each set's prefix
     (Chaudhuri, Ganti and Kaushik, "A primitive operator for similarity joins in data cleaning",
-    2006). The sets that share the most and the rarest of them are compared.
+    2006). It compares the sets that share the most and the rarest of them.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class _ShingleIndex:
         for shingle in _prefix(shingles):
             numbers = self._numbers.get(shingle, ())
             for number in numbers:
-                weights[number] += 1 / len(numbers)  # a rare shingle says more than a common one
+                weights[number] += 1 / len(numbers)  # rare shingles are more informative
         return any(
             _resemblance(shingles, self._sets[number]) >= MIN_DUPLICATE_RESEMBLANCE
             for number in heapq.nlargest(MAX_COMPARED, weights, key=weights.__getitem__)
@@ -102,7 +103,7 @@ def _resemblance(one: set[int], other: set[int]) -> float:
 
 
 def _shingles(text: str) -> set[int]:
-    """Return digests of the shingles, which are in an order that is the same on all replicas."""
+    """Return digests of the shingles, in an order that is the same on all replicas."""
     words = text.lower().split()
     last = max(1, len(words) - SHINGLE_WORDS + 1)
     shingles = (" ".join(words[at : at + SHINGLE_WORDS]) for at in range(last))

@@ -50,7 +50,8 @@ class TwinService:
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:
         """Find twins by a text: by picture if the image model reads texts, otherwise by title.
 
-        Titles have unit vectors, so every metric ranks them alike. Their similarity is the cosine.
+        Titles have unit vectors, so every metric ranks them the same way. Their similarity is the
+        cosine.
         """
         _check_limit(limit)
         if not text.strip():

@@ -45,7 +45,7 @@ class AliasStore:
 
         Args:
             alias: the alias.
-            only_of: keep the alias if it points to another collection than this one.
+            only_of: keep the alias unless it points to this collection.
 
         Raises:
             NotFound: there is no such alias.

@@ -28,7 +28,7 @@ _MAX_LOGGED_LENGTH = 500
 
 @contextlib.asynccontextmanager
 async def redis_errors() -> AsyncIterator[None]:
-    """Turn errors of Redis into failures; the text of an error goes to the log only.
+    """Turn errors of Redis into failures; the text of an error is only logged.
 
     The body has until the caller's deadline, but at most REDIS_TIMEOUT.
 

@@ -86,7 +86,7 @@ class TenantBudgets:
                 WRONG_RATIO.labels(auth.current_tenant(""), end).set(value)
 
     async def _refresh(self, state: _TenantState, tenant: str, stream_id: str = "") -> None:
-        """Learn from new observations, unless a refresh has passed ``stream_id`` meanwhile."""
+        """Learn from new observations, unless another refresh has passed ``stream_id``."""
         async with state.lock:
             if stream_id and _order(stream_id) <= _order(state.last_id):
                 return

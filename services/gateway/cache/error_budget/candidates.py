@@ -86,7 +86,7 @@ def same_answer(one: str, other: str, vectors: NDArray[np.float32] | None = None
 
 
 def _normalize(text: str) -> str:
-    """Return a text without letter case and spacing; of a long one, only its start and its end."""
+    """Return a text without letter case and spacing; only the start and the end of a long one."""
     if len(text) > 2 * MAX_COMPARED:
         text = text[:MAX_COMPARED] + text[-MAX_COMPARED:]
     return " ".join(text.casefold().split())

@@ -33,7 +33,7 @@ _PAIRS = """eldest youngest|oldest youngest|adult child|adults children|pickup d
 |inductor capacitor|credit cash|asset debt|bull bear|bullish bearish|inflation deflation
 |surplus deficit|ancestor descendant|predecessor successor|previous next|prior subsequent|only all
 |many none|some none|always sometimes|always rarely|often rarely|often seldom|never sometimes"""
-# Opposite prefixes of a common remainder.
+# Prefixes that are opposites in front of the same remainder.
 _PREFIXES = """in out|in ex|in de|im ex|on off|up down|over under|pre post|hyper hypo|max min
 |micro macro|mini maxi|inter intra|en dis|em dis|con dis|pro anti|en un|ein aus|an ab|auf zu|w wy
 |в вы|за от"""
@@ -81,8 +81,8 @@ _MAX_PREFIX = max(map(len, _PREFIX_OPPOSITES))
 def have_opposites(one: Collection[str], other: Collection[str]) -> bool:
     """Return whether a word of one text is the opposite of a word of the other.
 
-    Words that both texts have do not count. Neither do words beside their own opposite, as in
-    "is it bigger or smaller", nor particles in texts that differ in many words.
+    Words in both texts do not count. Words beside their own opposite, as in "is it bigger or
+    smaller", do not count either. Particles do not count in texts that differ in many words.
     """
     words, others = frozenset(one), frozenset(other)
     left, right = _without_contrasts(words) - others, _without_contrasts(others) - words
@@ -102,7 +102,7 @@ def _without_contrasts(words: frozenset[str]) -> frozenset[str]:
 def _derived_opposites(word: str, apart: frozenset[str]) -> Iterator[str]:
     """Yield the opposites of a word by a prefix or a suffix.
 
-    ``apart`` are the words of its text. A prefix that the text writes apart negates nothing.
+    ``apart`` are the words of its text. A prefix that the text writes separately does not negate.
     """
     yield from _negated(word, apart)
     for length in range(1, min(len(word) - _MIN_COMMON, _MAX_PREFIX) + 1):

@@ -1,9 +1,9 @@
 """Lexical features of two texts, from which the verifier judges whether they ask the same.
 
 ``contradiction`` names the difference that most likely makes two texts mean something else. The
-differences that surely do are in ``rules``.
+differences that certainly do are in ``rules``.
 ``lexical_features`` measures the rest: overlap, order, question words, names, units, identifiers.
-Both treat the two texts alike.
+Both treat the two texts symmetrically.
 """
 
 from collections import Counter, defaultdict

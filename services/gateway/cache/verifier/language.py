@@ -1,17 +1,17 @@
-"""Tells English texts from others by their words. The verifier knows English only."""
+"""Distinguishes English texts from others by their words. The verifier knows only English."""
 
 from collections.abc import Callable, Sequence
 
 from services.gateway.cache.verifier.vocabulary import STOP_WORDS
 
-# Frequent words that are English and hardly any other language.
+# Frequent words that occur in English and in hardly any other language.
 _ENGLISH = frozenset(
     """the what whats how when where wheres why who whos which does did are were my your you it its
     this that these those with and or from can cant should would could will there not have had
     if than get make been being their they them our us his her between without before after
     isnt dont doesnt didnt arent wont im ive id show give tell please""".split()
 )
-# Frequent words of languages in Latin script that no English text has.
+# Frequent words of languages in Latin script that do not occur in English texts.
 _OTHERS = (
     frozenset(
         """der das ich wie ist und nicht ein eine einen einem einer mein meine meinen kann mit ohne
@@ -32,13 +32,13 @@ _OTHERS = (
     - _ENGLISH
     - frozenset("do on no an son die war men mode tu mon ma au al ne w z o se je si en es".split())
 )
-# Smallest shares of known words. Names are unknown, so the second one is for texts with frequent
-# English words and none of another language.
+# Smallest shares of known words. Names are unknown words. The second share is for texts with
+# frequent English words and no frequent words of another language.
 _MIN_KNOWN, _MIN_KNOWN_BESIDE_ENGLISH = 0.6, 0.3
 
 
 def is_english(words: Sequence[str], is_known: Callable[[str], bool]) -> bool:
-    """Return whether the words of a text are surely English.
+    """Return whether the words of a text are certainly English.
 
     Args:
         words: the words of the text.

@@ -16,7 +16,7 @@ from services.gateway.cache.verifier.vocabulary import (
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-# Identifiers lie within such runs. Longer runs are no identifiers, and to search them takes time
+# Identifiers are within such runs. Longer runs are not identifiers, and searching them takes time
 # that grows with the square of their length.
 _RUN = re.compile(r"[\w.-]+")
 _MAX_RUN = 100

@@ -32,9 +32,9 @@ WEIGHTS = Path(__file__).parent / "weights" / "verifier.npz"
 NEAR = 0.8
 MIN_PROBABILITY, MIN_PROBABILITY_IF_CONTRADICTED = 0.3, 0.7
 # About this share of the Quora pairs that the rules exclude is labelled as asking the same, often
-# by mistake: 0.26 of those with a cosine of at least .9.
+# by mistake (0.26 of those with a cosine of at least .9).
 MAX_PROBABILITY_IF_DIFFERENT = 0.25
-UNKNOWN = 0.5  # the probability where the verifier does not know the language, or all of the texts
+UNKNOWN = 0.5  # the probability if the verifier cannot judge the language or the whole texts
 # The logistic curve over only the cosine, for lookups by vector, which have no words. It was
 # fitted to 10,000 pairs of Quora questions; `tests/bench/cache.py` fits it again.
 _SLOPE, _MIDDLE = 10.91, 0.816
@@ -68,8 +68,8 @@ class Judgement:
 
     Attributes:
         probability: the probability that both ask the same, in (0, 1).
-        contradicts: whether a difference excludes that, whatever the caller's bound.
-        is_unlikely: whether they are too unlikely the same for their cosine.
+        contradicts: whether a difference rules that out, whatever the caller's bound.
+        is_unlikely: whether they are too unlikely to ask the same for their cosine.
     """
 
     probability: float
@@ -112,7 +112,7 @@ class Verifier:
             return cls({name: arrays[name] for name in arrays.files})
 
     def judge(self, one: Question, other: Question, similarity: float) -> Judgement:
-        """Judge whether the answer to one of two questions of this cosine may serve the other."""
+        """Judge whether the answer to one of two questions with this cosine may serve the other."""
         difference = rules.differing(one.text, other.text, self._rarity.__contains__)
         if rules.is_long(one.text, other.text):  # too long to compare
             probability = probability_from_cosine(similarity)
@@ -128,7 +128,7 @@ class Verifier:
         return Judgement(probability, contradicts, is_unlikely)
 
     def probability(self, one: Question, other: Question, similarity: float) -> float:
-        """Return the probability, in (0, 1), by the trees and the networks, without the rules.
+        """Return the probability, in (0, 1), from the trees and the networks, without the rules.
 
         The networks know the vectors of one model. For other vectors only the trees decide.
         """

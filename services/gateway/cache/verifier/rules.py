@@ -1,7 +1,7 @@
-"""Rules that say which texts never ask the same, however near their vectors are.
+"""Rules for texts that never ask the same, however near their vectors are.
 
-The rules know English. Of texts that are not surely English, only those with the same words in the
-same order may ask the same.
+The rules know English. Texts that are not certainly English may ask the same only if they have the
+same words in the same order.
 """
 
 import difflib
@@ -28,17 +28,17 @@ _TAG = re.compile(r"\b(?:or|why|if)\s+not\b|\bnot only\b", re.I)
 _LISTING = re.compile(r"\b(?:are|is|of|me|list|show)\s+(?:all|some)\b", re.I)
 _OFFICE = re.compile(r"\bwho (is|was) the\b(?! (?:most|best|first|\w+est)\b)", re.I)
 _KEPT = 64
-_SAME_NAME = 0.7  # names of this similarity are spellings of one name
-_TITLE_SHARE = 0.6  # from this share of capitals on, a capital does not tell a name
+_SAME_NAME = 0.7  # names with this similarity are spellings of one name
+_TITLE_SHARE = 0.6  # from this share of capitals on, a capital does not indicate a name
 _MEASURES = frozenset(
     """many much long old far often tall high big wide deep heavy fast large hot cold soon people
     person time""".split()
 )
-# A method may be told by a place or a reason: "how" and "where can I learn to sing".
+# A place or a reason may describe a method: "how" and "where can I learn to sing".
 _EXCHANGEABLE = (
     {"how", "where"}, {"how", "why"}, {"how much", "how many"}, {"how much", "how long"},
 )  # fmt: skip
-_MAX_OWNER_WORDS = 6  # in longer questions "your" may be anybody's
+_MAX_OWNER_WORDS = 6  # in longer questions, "your" may mean anybody's
 _PRONOUNS = frozenset("i we you he she it they there this that".split())
 _FUTURE, _PAST = frozenset("will wont shall".split()), frozenset("did was were didnt wasnt".split())
 _MINE, _YOURS = frozenset("my mine our ours".split()), frozenset(("your", "yours"))
@@ -46,12 +46,12 @@ _SUBJECTS = frozenset(("i", "we", "you"))
 _QUANTITIES = frozenset("all some none no every each only except still longer anymore".split())
 
 
-# After these differences the texts may still ask the same; the rules cannot know it.
+# With these differences, the texts may still ask the same. The rules cannot know.
 UNCERTAIN = ("language", "long")
 
 
 def is_long(one: LexicalText, other: LexicalText) -> bool:
-    """Return whether a text is too long to compare more than its words."""
+    """Return whether a text is so long that only its words are compared."""
     return max(len(one.raw), len(other.raw)) > MAX_CHARACTERS
 
 
@@ -70,7 +70,7 @@ def differing(one: LexicalText, other: LexicalText, is_known: Callable[[str], bo
     return next((name for name, differ in _RULES.items() if differ(one, other)), "")
 
 
-# A question is compared with several candidates, so its properties are kept for a while.
+# A question is compared with several candidates, so its properties are cached for a while.
 @functools.lru_cache(_KEPT)
 def _members(text: LexicalText) -> dict[str, Counter[str]]:
     return class_members(_TOKEN.findall(text.raw.lower()))
@@ -86,7 +86,7 @@ def _is_english(text: LexicalText, is_known: Callable[[str], bool]) -> bool:
 
 
 def _plain_words(text: LexicalText) -> list[str]:
-    """Return all words without English stop words, or the text itself where it has no words."""
+    """Return all words except English stop words, or the text itself if it has no words."""
     return [stem(word) for word in text.words if word not in STOP_WORDS] or text.raw.split()
 
 
@@ -119,7 +119,7 @@ def _swap_roles(one: LexicalText, other: LexicalText) -> bool:
 
 
 def _differ_in_a_name(one: LexicalText, other: LexicalText) -> bool:
-    """Return whether two texts differ in one word, which is a name in both."""
+    """Return whether two texts differ in one word that is a name in both."""
     left, right = {*one.content} - {*other.content}, {*other.content} - {*one.content}
     if len(left) != 1 or len(right) != 1 or not (left <= one.names and right <= other.names):
         return False
@@ -212,7 +212,7 @@ def _differ_in_owner(one: LexicalText, other: LexicalText) -> bool:
 
 
 def _same_rest(one: LexicalText, other: LexicalText, apart: Collection[str]) -> bool:
-    """Return whether two texts have the same content words apart from some."""
+    """Return whether two texts have the same content words, apart from some."""
     left, right = (
         {stem(word) for word in text.words if word not in STOP_WORDS and word not in apart}
         for text in (one, other)

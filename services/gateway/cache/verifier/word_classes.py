@@ -1,4 +1,4 @@
-"""Classes of words of which one never stands for another, such as weekdays, colours and units.
+"""Classes of words that never stand for each other, such as weekdays, colours and units.
 
 A class is written as ``name: member synonym …|member synonym …``.
 """
@@ -111,7 +111,7 @@ _PERIODS = frozenset(
     """morning afternoon evening night week weekend month quarter year spring summer autumn winter
     monday tuesday wednesday thursday friday saturday sunday""".split()
 )
-# Verbs of which "in" and "out" are opposite meanings.
+# Verbs with opposite meanings before "in" and "out".
 _ENTERING = frozenset(
     """log logged logging sign signed signing check checked checking zoom zooming clock opt opted
     breathe fade move moved moving go going come coming get let lock locked""".split()
@@ -181,7 +181,7 @@ def _contextual_members(before: str, word: str, after: str) -> list[Member]:
 
 
 def _measure_members(unit: str) -> list[Member]:
-    """Return the classes of what stands after a number."""
+    """Return the classes of the word after a number."""
     if unit in ("am", "pm"):
         return [("half of the day", unit)]
     if unit == "may":
@@ -190,7 +190,7 @@ def _measure_members(unit: str) -> list[Member]:
 
 
 def differing_class(one: Mapping[str, Counter[str]], other: Mapping[str, Counter[str]]) -> str:
-    """Return a class of which each text has a member that the other lacks, or ""."""
+    """Return a class of which each text has a member that the other text lacks, or ""."""
     for name in one.keys() & other.keys():
         if one[name] - other[name] and other[name] - one[name]:
             return name

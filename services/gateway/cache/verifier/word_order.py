@@ -1,7 +1,7 @@
 """Finds words that have swapped their roles between two texts, such as "from Paris to London".
 
-The role of a word is the preposition, conjunction or quantifier before it. Words without one have
-a role by their side of a common word: "Google bought Apple".
+The role of a word is the preposition, conjunction or quantifier before it. The role of any other
+word is its side of a common word, as in "Google bought Apple".
 """
 
 import itertools
@@ -152,7 +152,7 @@ class _Reader:
         if owner != word:
             for by_marker in (roles.firsts, roles.arguments):
                 by_marker["'s"].add(lemma)
-        # The phrase goes on after an owner, up to what is owned.
+        # After an owner, the phrase continues up to the thing that is owned.
         self._has_argument, self._is_list = owner == word, False
 
 
@@ -165,7 +165,7 @@ def roles_of(text: str) -> Roles:
 
 
 def swaps_roles(one: Roles, other: Roles) -> bool:
-    """Return whether two words of both texts have each other's role."""
+    """Return whether two words have swapped their roles between the texts."""
     return (
         _swaps_arguments(one, other)
         or _swaps_sides(one, other)
@@ -203,7 +203,7 @@ def _swaps_arguments(one: Roles, other: Roles) -> bool:
 
 
 def _swaps_sides(one: Roles, other: Roles) -> bool:
-    """Return whether two words have changed sides around a third, as around a verb."""
+    """Return whether two words have swapped sides around a third word, such as a verb."""
     if max(len(one.bare), len(other.bare)) > _MAX_BARE:
         return False
     common = {*one.bare} & {*other.bare}
@@ -268,14 +268,14 @@ def _swaps_repetitions(one: Roles, other: Roles) -> bool:
 
 
 def _swaps_named_order(one: Roles, other: Roles) -> bool:
-    """Return whether texts that refer to an order, as by "the latter", differ in it."""
+    """Return whether texts that refer to an order, for example with "the latter", differ in it."""
     return not _ORDER_WORDS.isdisjoint(one.words) and (
         sorted(one.words) == sorted(other.words) and one.words != other.words
     )
 
 
 def _lemma(word: str) -> str:
-    """Return what the forms of a word share: a class's member, a verb or a stem."""
+    """Return what the forms of a word have in common: a class's member, a verb or a stem."""
     members = members_of(word)
     return members[0][1] if members else _LEMMAS.get(word) or stem(word)
 

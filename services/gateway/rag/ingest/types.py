@@ -24,7 +24,10 @@ _COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 @dataclass(frozen=True)
 class Source:
-    """A document as a caller sends it. The file determines an empty title or media type."""
+    """A document as a caller sends it.
+
+    If the title or media type is empty, the file determines it.
+    """
 
     collection: str
     id: str

@@ -695,7 +695,7 @@ class Model(_message.Message):
     ready: _builtins.bool
     """ready is true when the model can serve requests."""
     reranks: _builtins.bool
-    """reranks is true for a cross-encoder, which serves Rerank only."""
+    """reranks is true for a cross-encoder, which serves only Rerank."""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """modalities that the model takes."""

@@ -102,8 +102,8 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
     MISS_REASON_CONTRADICTS: _MissReason.ValueType  # 5
     """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
-    example, in a number, a negation, a weekday or the order of its words. It also means that the prompts are not
-    surely English and differ in a word.
+    example, in a number, a negation, a weekday or the order of its words. It also means that the
+    prompts may not be English and differ in a word.
     """
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
@@ -129,8 +129,8 @@ MISS_REASON_NOT_EXACT: MissReason.ValueType  # 4
 """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
 MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
 """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
-example, in a number, a negation, a weekday or the order of its words. It also means that the prompts are not
-surely English and differ in a word.
+example, in a number, a negation, a weekday or the order of its words. It also means that the
+prompts may not be English and differ in a word.
 """
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
@@ -438,8 +438,8 @@ class Decision(_message.Message):
     """similarity is the cosine similarity of the nearest prompt, whether or not it was served."""
     probability_correct: _builtins.float
     """probability_correct is the estimated probability that the nearest entry answers the prompt. It is absent if the
-    entry is not near enough for min_similarity. It is at most 0.25 if the prompts differ in what they ask, and at most
-    0.5 if they are not surely English and differ in a word.
+    entry is not near enough for min_similarity. It is at most 0.25 if the prompts ask different
+    things, and at most 0.5 if they may not be English and differ in a word.
     """
     miss_reason: Global___MissReason.ValueType
     """miss_reason explains a miss."""
@@ -1251,7 +1251,7 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def saved(self) -> Global___Usage:
-        """saved is the number of tokens and seconds that the cached answers had cost to write."""
+        """saved is the number of tokens and seconds that it took to generate the cached answers."""
 
     @_builtins.property
     def latencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Latency]:

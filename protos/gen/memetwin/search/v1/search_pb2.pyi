@@ -1962,7 +1962,7 @@ Global___GroupBy: _TypeAlias = GroupBy  # noqa: Y015
 
 @_typing.final
 class Everything(_message.Message):
-    """Everything matches every document. It makes a query by filter only."""
+    """Everything matches every document. Such a query uses only the filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2006,7 +2006,7 @@ class Query(_message.Message):
     document_id: _builtins.str
     """document_id searches for the neighbours of a stored document. The document itself is left out."""
     text: _builtins.str
-    """text searches by words only."""
+    """text searches only by words."""
     collection: _builtins.str
     """collection to search. It overrides the collection of the request."""
     limit: _builtins.int
@@ -2020,7 +2020,7 @@ class Query(_message.Message):
     ef: _builtins.int
     """ef is the number of candidates of an approximate search. 0 means the collection's ef_runtime."""
     return_no_fields: _builtins.bool
-    """return_no_fields returns ids and scores only. It is the fastest."""
+    """return_no_fields returns only ids and scores. It is the fastest."""
     return_vector: _builtins.bool
     """return_vector includes the vectors in the response."""
     return_text: _builtins.bool
@@ -2033,7 +2033,7 @@ class Query(_message.Message):
 
     @_builtins.property
     def everything(self) -> Global___Everything:
-        """everything searches by filter only. The hits are in order of id."""
+        """everything searches only by filter. The hits are in order of id."""
 
     @_builtins.property
     def filter(self) -> Global___Filter:
@@ -2516,9 +2516,9 @@ class TuneIndexResponse(_message.Message):
 
     @_builtins.property
     def recommended(self) -> Global___Measurement:
-        """recommended is the fastest setting that reaches the target recall. Among settings whose speed differs by less
-        than a tenth it is the one with the smaller index. It is in the last message and absent if no setting reaches
-        the target.
+        """recommended is the fastest setting that reaches the target recall. Among settings whose speed
+        differs by less than a tenth, it is the one with the smaller index. It is in the last message
+        and absent if no setting reaches the target.
         """
 
     def __init__(

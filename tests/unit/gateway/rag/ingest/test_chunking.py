@@ -127,7 +127,7 @@ async def test_a_long_paragraph_is_cut_after_sentences() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 50_000, "\u200b" * 50_000, "\u200b\n\n" * 5_000 + "x"])
 async def test_text_of_few_tokens_makes_no_long_chunks(text: str) -> None:
-    """A tokenizer may read a long word as one token, and some signs as none."""
+    """A tokenizer may read a long word as one token, and some characters as none."""
     extract = plain.parse(text.encode())
     found = await split(extract)
     assert len(found) > 5
