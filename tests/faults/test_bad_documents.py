@@ -1,4 +1,4 @@
-"""Documents that attack the parsers: each fails alone, and the gateway stays small and awake."""
+"""Documents that attack the parsers fail separately, and the gateway stays small and responsive."""
 
 import contextlib
 import os
@@ -131,7 +131,7 @@ def test_each_bad_document_fails_alone(processes: Processes, rag: Any) -> None:
 
 
 def test_a_good_document_passes_six_bad_ones(processes: Processes, rag: Any) -> None:
-    """Each bad one is in a stream of its own, and all were there first."""
+    """Each bad one is in a separate stream, and all of them arrive first."""
     bad, _ = BAD["glyphs.pdf"]
     name = f"six-{uuid.uuid4()}"
     with ThreadPoolExecutor(7) as threads, Watch(processes) as watch:

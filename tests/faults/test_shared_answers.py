@@ -27,7 +27,7 @@ def model() -> Iterator[LanguageModelServer]:
 def gateways(
     stack: Stack, redis_url: str, prefix: str, model: LanguageModelServer
 ) -> Iterator[list[tuple[ServiceProcess, Any]]]:
-    """Three gateways as processes of their own, each with its stub; the last has no embedder."""
+    """Three gateways, each in its own process and with a stub; the last has no embedder."""
     settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix, "CHAT_LEASE": "2"}
     settings |= {"LLM_BASE_URL": model.url, "LLM_MODEL": "parrot"}
     settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}

@@ -17,7 +17,7 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 40
 MIN_LOGIC_LINES = 40
 MIN_TESTED_SHARE = 0.8
-# Modules without logic of their own: they translate, wire or declare.
+# Modules without logic, which only translate, wire or declare.
 NO_LOGIC = ("__main__", "settings", "types", "wiring", "routes")
 # Unit tests of files that are not Python modules, or of the tree as a whole.
 WITHOUT_A_MODULE = (

@@ -63,7 +63,7 @@ class Eviction:
             self._task = asyncio.create_task(self._run(), context=contextvars.Context())
 
     async def close(self) -> None:
-        """Stop. Redis keeps the list of what is left to do."""
+        """Stop. Redis keeps the list of the remaining work."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])

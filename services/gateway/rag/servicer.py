@@ -14,7 +14,7 @@ from services.gateway.rag.service import RagService
 
 
 class RagServicer(rag_pb2_grpc.RagServiceServicer):
-    """RagService; ``has_model`` says whether a language model is configured."""
+    """RagService. ``has_model``: whether a language model is configured."""
 
     def __init__(
         self, ingest: IngestService, rag: RagService, abstention: Abstention, *, has_model: bool

@@ -44,7 +44,7 @@ DIFFERENT = [
     ("Price of a small pizza", "Price of a medium pizza"),
     ("Do you sell this shirt in red?", "Do you sell this shirt in blue?"),
     ("How long is a marathon in km?", "How long is a marathon in miles?"),
-    # Negations, what is asked, and what depends on one word
+    # Negations, question words, and differences in one word
     ("Which foods are safe for dogs?", "Which foods are never safe for dogs?"),
     ("When is the meeting?", "Where is the meeting?"),
     ("What is my balance?", "What is your balance?"),

@@ -1,10 +1,14 @@
-"""The documentation is in plain English and in the words of the field."""
+"""The documentation and the code are in plain English and in the words of the field."""
 
+import io
 import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.pages import RUN, SHOWN, Page, pages
+from tests.pages import ROOT, RUN, SHOWN, Page, pages
 
 # Words that the code once used for something that the field has a word for.
 FIELD_WORDS = {
@@ -50,6 +54,26 @@ PHRASES = {
     r"\bplease\b": "leave it out",
     r"!(?=\s|$)": "a full stop",
 }
+# The same for pages, docstrings and comments.
+EVERYWHERE = {
+    r"\b(?:Say|Tell) whether\b": "Return whether",
+    r"\bunder way\b": "in progress",
+    r"\bone another\b": "each other",
+    r"\bfor good\b(?! reason)": "permanently",
+    r"\banother (?:\w+ ){1,2}than\b": "other than",
+    r"\bas (?:\w+ ){1,2}ha(?:s|ve) (?:it|them)\b": "as in",
+    r"\b(?:after|of|than|to|once|by) so many\b": "this many",
+    r"\bof (?:its|their|his) own(?= *[.;,:)]| and\b|$)": "its own, or a separate one",
+    r"\b(?:depends?|waits?|knows?|reads?) [^.;,]{1,40}\balone(?= *[.;,:)]|$)": "only",
+    r"\w, else\b(?! if)": "or, otherwise",
+    r"\bmeets? (?:a|the|this) (?:filter|query)\b": "matches",
+    r"\band the like\b": "such as",
+    r"\b(?:bits?|bytes?|calls|numbers|object|points?|queries|requests|texts|tokens|writes|ms)"
+    r" an? (?:call|channel|line|number|point|query|row|second|text|token)\b": "per",
+    r"\bagain and again\b": "repeatedly",
+    r"\b(?:broke|breaks?) off\b": "was cut off",
+    r"\bin vain\b|\bhence\b|\bthereby\b|\bwherein\b|\bthereof\b|\bwhereof\b": "leave it out",
+}
 LONGEST_SENTENCE = 40
 
 
@@ -64,9 +88,22 @@ def test_words_are_those_of_the_field(page: Page) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
 def test_sentences_are_plain_english(page: Page) -> None:
     for paragraph in _paragraphs(page):
-        for pattern, better in PHRASES.items():
+        for pattern, better in (PHRASES | EVERYWHERE).items():
             found = re.search(pattern, paragraph)
             assert not found, f"{page.path}: {found and found[0]!r}: say {better!r} in: {paragraph}"
+
+
+@pytest.mark.parametrize("folder", ["deploy", "protos/memetwin", "services", "tests", "tools"])
+def test_docstrings_and_comments_are_plain_english(folder: str) -> None:
+    bad = [
+        f"{path.relative_to(ROOT)}:{line}: {found[0]!r}: say {better!r}"
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".proto", ".py") and path.name != Path(__file__).name
+        for line, text in _prose(path)
+        for pattern, better in EVERYWHERE.items()
+        if (found := re.search(pattern, text))
+    ]
+    assert not bad, "\n".join(bad)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.path)
@@ -102,3 +139,23 @@ def _paragraphs(page: Page) -> list[str]:
     """The paragraphs, list items and table rows, each in one line."""
     parts = re.split(r"\n\s*\n|\n(?=[|#]|[-*] |\d+\. )", page.prose())
     return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+def _prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the first line and the text of each docstring and each block of comments."""
+    text = path.read_text()
+    if path.suffix == ".proto":
+        text = re.sub(r"^(?! *//).*", "", text, flags=re.M).replace("//", "#")
+    block: list[str] = []
+    first = last = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        line, _ = token.start
+        if token.type == tokenize.COMMENT:
+            if line != last + 1:
+                yield first, " ".join(block)
+                first, block = line, []
+            block.append(token.string.lstrip("# "))
+            last = line
+        elif token.type == tokenize.STRING and token.string.startswith('"""'):
+            yield line, " ".join(token.string.split())
+    yield first, " ".join(block)

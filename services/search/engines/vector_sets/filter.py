@@ -1,10 +1,10 @@
 """Compiles filters to the expressions of vector sets (VSIM … FILTER).
 
 The attributes of every document have, for the declared field number ``i``, ``h<i>``: 1 if the field
-has a value, else 0; and the value, as ``n<i>``, a number, ``t<i>``, the tokens of tags or words, or
-``x<i>``, ``y<i>``, ``z<i>``, a unit vector. A field without a value has a placeholder, because an
-expression drops an element that lacks an attribute, whatever the operator. Negations are pushed
-down to the comparisons.
+has a value, and 0 otherwise; and the value, as ``n<i>``, a number, ``t<i>``, the tokens of tags or
+words, or ``x<i>``, ``y<i>``, ``z<i>``, a unit vector. A field without a value has a placeholder,
+because an expression drops an element that lacks an attribute, whatever the operator. Negations are
+pushed down to the comparisons.
 Syntax: https://redis.io/docs/latest/develop/data-types/vector-sets/filtered-search/
 """
 

@@ -124,7 +124,7 @@ async def test_the_speed_of_batches_decides_what_would_be_late() -> None:
     one.check_admission(1, bulk=False, timeout=2.1)
     with pytest.raises(Overloaded):
         one.check_admission(1, bulk=False, timeout=1.9)
-    for _ in range(50):  # 50,000 tokens a second
+    for _ in range(50):  # 50,000 tokens per second
         one.record_batch(Batch(entries(0, cost=50_000), bulk=False), 1.0)
     one.check_admission(1, bulk=False, timeout=0.25)
     with pytest.raises(Overloaded) as refused:
