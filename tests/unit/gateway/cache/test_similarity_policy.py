@@ -5,7 +5,13 @@ from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.types import Bound, Entry, Scope
 from services.gateway.cache.vectors import pack
 from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine
+from services.gateway.cache.verifier.model import (
+    WEIGHTS,
+    Judgement,
+    Question,
+    Verifier,
+    probability_from_cosine,
+)
 
 POLICY = SimilarityPolicy(Verifier.load(), 0.95)
 ASKED = "How do I turn dark mode on?"
@@ -66,6 +72,16 @@ def test_in_a_conversation_the_content_words_must_be_equal() -> None:
         "miss",
         "contradicts",
     )
+
+
+def test_entries_that_are_not_near_enough_are_not_compared() -> None:
+    class Untouchable(Verifier):
+        def judge(self, *pair: object) -> Judgement:
+            raise AssertionError
+
+    policy = SimilarityPolicy(Untouchable(np.load(WEIGHTS, allow_pickle=False)), 0.95)
+    decision = policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, Bound())
+    assert (decision.miss_reason, decision.probability) == ("not_similar", None)
 
 
 def test_similarities_stay_in_range() -> None:

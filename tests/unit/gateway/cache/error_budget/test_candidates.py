@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from services.gateway.cache.error_budget.candidates import (
+    MAX_COMPARED,
     Candidate,
     answer_id,
     choose_candidate,
@@ -70,6 +71,14 @@ def test_answers_count_as_equal_only_if_that_is_certain(
     one: str, other: str, vectors: np.ndarray | None, same: bool
 ) -> None:
     assert same_answer(one, other, vectors) is same
+
+
+def test_of_long_answers_only_the_ends_are_compared() -> None:
+    long = "word " * MAX_COMPARED
+    assert answer_id(long + "end") == answer_id(long.upper() + "END")
+    assert answer_id(long + "end") != answer_id(long + "other")
+    assert same_answer(long, long.replace("word word", "word other", 1)) is False
+    assert same_answer(f"{long}2{long}", f"{long}3{long}")  # the price of bounded work
 
 
 def test_answer_ids_ignore_letter_case_and_spacing() -> None:

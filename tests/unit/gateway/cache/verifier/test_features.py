@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from services.gateway.cache.verifier.features import (
@@ -81,3 +83,21 @@ def test_empty_texts_have_finite_features() -> None:
 )
 def test_the_longest_common_subsequence(left: str, right: str, length: int) -> None:
     assert longest_common_subsequence(list(left), list(right)) == length
+
+
+def test_the_longest_common_subsequence_agrees_with_the_usual_table() -> None:
+    def by_table(left: list[str], right: list[str]) -> int:
+        table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+        for row, word in enumerate(left, 1):
+            for column, other in enumerate(right, 1):
+                table[row][column] = (
+                    table[row - 1][column - 1] + 1
+                    if word == other
+                    else max(table[row - 1][column], table[row][column - 1])
+                )
+        return table[-1][-1]
+
+    rng = random.Random(1)
+    for _ in range(200):
+        left, right = ([*rng.choices("abcdef", k=rng.randrange(70))] for _ in range(2))
+        assert longest_common_subsequence(left, right) == by_table(left, right)
