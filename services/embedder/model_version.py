@@ -18,7 +18,7 @@ class ModelVersion:
     Args:
         model: the loaded model.
         scales: the scales of its INT8 codes.
-        readability: which texts it reads.
+        readability: which texts it can read.
         max_queue_tokens: how many tokens its queue holds.
         fingerprint: the state of the files that it was loaded from.
     """

@@ -1,7 +1,7 @@
-"""Which texts a model reads, measured when the model is first loaded.
+"""Measures which texts a model can read, when the model is first loaded.
 
 A model is measured on pairs of short sentences in many languages. The sentences of a pair mean
-different things and are spelled alike: "I see a cat." and "I see a hat." If a model reads a
+different things and have a similar spelling: "I see a cat." and "I see a hat." If a model reads a
 language, their vectors are far apart. If it reads letters instead of words, they are near each
 other, and if its vocabulary lacks the characters, they are equal. The result is stored under the
 model's digest.
@@ -28,13 +28,13 @@ from services.embedder.models.reading import Reading, Word
 log = logging.getLogger(__name__)
 
 _SAMPLES = Path(__file__).with_name("readability_samples.json")
-# Raise it when the samples or the measurement change.
+# Increment it when the samples or the measurement change.
 _VERSION = 1
-# A language is read if its pairs are this far apart, relative to the pairs of the language that the
-# model separates best. For all-MiniLM-L6-v2, all languages in Latin script reach .35 or more, and
-# all other languages .22 or less.
+# The model reads a language if the pairs are this far apart, relative to the pairs of the language
+# that the model separates best. For all-MiniLM-L6-v2, all languages in Latin script reach .35 or
+# more, and all other languages .22 or less.
 MIN_RELATIVE_SEPARATION = 0.3
-# A text is readable if at most this share of its characters lies in words that are not read.
+# A text is readable if at most this share of its characters is in unread words.
 MAX_UNREAD_SHARE = 0.5
 # Samples with more unknown tokens say nothing about the length of known tokens.
 _MAX_UNKNOWN_SHARE = 0.1
@@ -67,7 +67,7 @@ class TextReading(NamedTuple):
         unknown_share: share of its tokens that are unknown to the model.
         characters_per_token: mean number of characters that a token covers.
         end: the code point at which the model stops reading.
-        length: code points of the text.
+        length: number of code points in the text.
         readable: whether the model reads enough of it to compare it with other texts.
         unread: start and end of each word before ``end`` that the model does not read.
     """
@@ -85,11 +85,11 @@ class Readability:
     """What a model reads.
 
     It does not read a word that has an unknown token, a letter of an unread script, or too few
-    characters per token. The last holds for words with a letter beyond ASCII, because every
-    tokenizer splits codes, identifiers and punctuation into short tokens.
+    characters per token. The last condition applies only to words with a letter beyond ASCII,
+    because every tokenizer splits codes, identifiers and punctuation into short tokens.
 
     Attributes:
-        min_characters_per_token: minimum of a word of several tokens; 0 for no minimum.
+        min_characters_per_token: minimum for a word of several tokens; 0 for no minimum.
         unread_scripts: the measured scripts that the model does not read.
         samples: the measurements.
     """
@@ -174,7 +174,7 @@ def fit(samples: Sequence[LanguageSample]) -> Readability:
     lengths = sorted({one.characters_per_token for one in known})
 
     def cost(limit: float) -> float:
-        """Sum the margins of the languages that a limit judges differently."""
+        """Sum the margins of the languages that a limit misjudges."""
         wrong = [one for one in known if (one.characters_per_token >= limit) != (margins[one] >= 0)]
         return sum(abs(margins[one]) for one in wrong)
 
@@ -184,7 +184,7 @@ def fit(samples: Sequence[LanguageSample]) -> Readability:
 
 @functools.lru_cache(maxsize=4096)
 def script(character: str) -> str:
-    """Return the script of a letter beyond ASCII as its Unicode name begins, "" for the rest."""
+    """Return the script of a letter beyond ASCII (the start of its Unicode name), or ""."""
     if character.isascii() or not character.isalpha():
         return ""
     return re.split("[ -]", unicodedata.name(character, ""), maxsplit=1)[0]

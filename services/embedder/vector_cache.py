@@ -14,7 +14,7 @@ from services.embedder.requests import Input
 
 # Approximate bytes of an entry's key and Python objects, besides its vector.
 _ENTRY_OVERHEAD = 512
-# Approximate bytes of a word of its reading.
+# Approximate bytes of a word in an entry's reading.
 _WORD_BYTES = 128
 
 

@@ -198,7 +198,7 @@ class Calls:
         assert found.decision.kind == cache_pb2.DECISION_KIND_SEMANTIC
 
     def by_text(self, number: int) -> None:
-        """Look up by text. The stored vectors are synthetic, so most texts find no near entry.
+        """Look up by text. The stored vectors are synthetic, so most lookups by text miss.
 
         A miss queries search again to find its reason, so it takes at least as long as a hit.
         """

@@ -84,7 +84,7 @@ class FakeModel:
 
 
 class BagOfTokens(FakeModel):
-    """A model whose vector of a text is the sum of a random vector for each of its tokens.
+    """A model whose vector of a text is the sum of random vectors, one for each token.
 
     Words weigh more than letters.
     """

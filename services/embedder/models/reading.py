@@ -35,10 +35,11 @@ class Reading(NamedTuple):
         text: the text, up to ``end``, if it has ``words``; empty otherwise.
         unknown_share: share of the tokens that are unknown to the model.
         characters: how many characters were tokenised, without spaces and combining marks.
-        tokens: how many tokens they became.
+        tokens: how many tokens they were split into.
         end: the code point at which the model stops reading.
-        length: code points of the whole text.
-        words: all words, if the text has an unknown token or a character beyond ASCII.
+        length: number of code points in the whole text.
+        words: all words, if the text has an unknown token or a character beyond ASCII; empty
+            otherwise.
     """
 
     text: str

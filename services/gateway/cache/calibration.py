@@ -105,8 +105,8 @@ class Calibration:
         """Return the bounds on the cosine similarity and on the verifier's probability.
 
         Raises:
-            InvalidArgument: there are too few pairs or pairs of one label only, or the precision is
-                out of range.
+            InvalidArgument: there are too few pairs, or only pairs of one label, or the precision
+                is out of range.
         """
         halves = await asyncio.to_thread(split_in_halves, pairs)
         _validate(halves, precision)
@@ -145,12 +145,12 @@ class Calibration:
 def score_pairs(
     pairs: Sequence[tuple[str, str]], vectors: NDArray[np.float32], digest: str
 ) -> list[tuple[float, float]]:
-    """Return the cosine similarity and the probability of each pair; the lowest if rejected.
+    """Return the cosine similarity and the probability of each pair. Rejected pairs get the lowest.
 
     Args:
         pairs: pairs of questions.
         vectors: their unit vectors, float32 [pairs, 2, dimensions].
-        digest: digest of the model that made the vectors.
+        digest: digest of the model that computed the vectors.
     """
     verifier, scores = Verifier.load(), []
     texts = {text: LexicalText(text) for pair in pairs for text in pair}

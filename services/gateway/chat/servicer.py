@@ -45,7 +45,7 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
 
 
 async def _read(chat: chat_pb2.Chat) -> tuple[Json, CacheControls]:
-    """Read a chat. A large one is read in a thread, so that other calls run meanwhile."""
+    """Read a chat. A large one is read in a thread, so that other calls can run."""
     if chat.ByteSize() > _THREAD_BYTES:
         return await asyncio.to_thread(messages.read_chat, chat)
     return messages.read_chat(chat)

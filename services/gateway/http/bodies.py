@@ -39,7 +39,7 @@ async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str
 
 
 async def json_message(request: Request, message: M) -> M:
-    """Return a message after merging the JSON object in a body into it.
+    """Merge the JSON object in a body into a message, and return the message.
 
     Raises:
         InvalidArgument: as ``json_object``, or the object does not fit the message.
@@ -98,7 +98,7 @@ def content_type(request: Request) -> str:
 
 
 async def _parse(body: bytes, parse: Callable[[bytes], T]) -> T:
-    """Parse a body; a large one in a thread, so that other requests run meanwhile."""
+    """Parse a body, in a thread if it is large, so that other requests can run."""
     return await asyncio.to_thread(parse, body) if len(body) > _THREAD_BYTES else parse(body)
 
 
@@ -139,9 +139,9 @@ async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:
 
 
 async def _discard(parts: AsyncGenerator[bytes, None]) -> None:
-    """Read a part of the rest of a body.
+    """Read and discard a part of the rest of a body.
 
-    Most clients read no response before they have sent their body.
+    Most clients do not read the response before they have sent the whole body.
     """
     size = 0
     while size < _DISCARDED_BYTES and (part := await _next_part(parts)):

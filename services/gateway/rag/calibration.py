@@ -65,7 +65,7 @@ def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
 
 
 def _share_below(scores: Scores, cuts: Scores) -> Scores:
-    """Return the share of scores below each cut."""
+    """Return the share of scores below each threshold."""
     return np.searchsorted(np.sort(scores), cuts) / len(scores)
 
 

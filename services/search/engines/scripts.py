@@ -226,7 +226,7 @@ return found
 """
 
 # KEYS: 1 record. ARGV: expected version ('' for no record), new version, new record. Returns 1, or
-# 0 if the version is another.
+# 0 if the version differs.
 REPLACE_RECORD = f"""{_WRITING}
 if (redis.call('HGET', KEYS[1], 'version') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'record', ARGV[3])

@@ -1,4 +1,4 @@
-"""Pairs of questions that look alike, through gRPC and OpenAI's API: only true ones are served."""
+"""Pairs of similar questions, through gRPC and OpenAI's API: only true paraphrases are served."""
 
 import uuid
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ DIFFERENT = [
     ("Wie schalte ich den Dunkelmodus ein?", "Wie schalte ich den Dunkelmodus aus?"),
     ("Comment activer le mode sombre ?", "Comment désactiver le mode sombre ?"),
     ("Jak włączyć tryb ciemny?", "Jak wyłączyć tryb ciemny?"),
-    # Texts that are alike up to the model's cut
+    # Texts that are equal up to the model's limit
     (
         f"{CLAUSES} Question: who pays the freight?",
         f"{CLAUSES} Question: where is the place of jurisdiction?",
@@ -91,7 +91,7 @@ def chatting(redis_url: str, prefix: str) -> Iterator[Stack]:
 
 
 def lookup(stack: Stack, stored: str, asked: str, **bound: Any) -> Any:
-    """Return the decision on a question where another one is stored."""
+    """Return the decision on a question when another one is stored."""
     stub: Any = cache_pb2_grpc.CacheServiceStub(stack.gateway)
     scope = cache_pb2.Scope(tenant=str(uuid.uuid4()))
     stub.CreateEntry(cache_pb2.CreateEntryRequest(scope=scope, prompt=stored, response="Yes."))

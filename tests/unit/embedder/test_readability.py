@@ -34,7 +34,7 @@ def letters(languages: list[str]) -> str:
 
 
 def english_model() -> BagOfTokens:
-    """A model that knows words in Latin script, spells Cyrillic and Greek, and knows no more."""
+    """A model that knows words in Latin script, and spells out Cyrillic and Greek."""
     return BagOfTokens(word_piece_tokenizer(words(LATIN), letters([*LATIN, *SPELLED])))
 
 
@@ -129,7 +129,7 @@ def word_reading(text: str, tokens: int) -> Reading:
         ("öäüé", 2, True),
         ("öäüé", 3, False),
         ("öäüé", 1, True),
-        ("I’m—", 4, True),  # the characters beyond ASCII are no letters
+        ("I’m—", 4, True),  # the characters beyond ASCII are not letters
         ("абвг", 1, False),
         ("αβγδ", 1, True),
     ],

@@ -95,7 +95,7 @@ def _differ_in_numbers(one: LexicalText, other: LexicalText) -> bool:
         Counter(number.replace(":", ".") for number in text.number_counts.elements())
         for text in (one, other)
     )
-    ones = one.words.count("one") - other.words.count("one")  # a pronoun where both have it
+    ones = one.words.count("one") - other.words.count("one")  # a pronoun in both texts
     (left if ones > 0 else right)["1"] += abs(ones)
     return bool(left - right) and bool(right - left)
 

@@ -262,7 +262,7 @@ def _swaps_subject_and_object(one: Roles, other: Roles) -> bool:
 
 
 def _swaps_repetitions(one: Roles, other: Roles) -> bool:
-    """Return whether two texts repeat different ones of the same words."""
+    """Return whether two texts with the same words repeat different ones of them."""
     left, right = Counter(one.words), Counter(other.words)
     return left.keys() == right.keys() and bool(left - right) and bool(right - left)
 

@@ -73,7 +73,7 @@ def test_a_caption_covers_a_part_of_the_view(augmenter: Augmenter) -> None:
 def test_recolouring_keeps_a_plain_view_plain(augmenter: Augmenter) -> None:
     made = augmenter._recolour(views(8))
     assert made.std((2, 3)).max() < 0.01
-    assert made[:, 0, 0, 0].std() > 5  # the views are of different brightness
+    assert made[:, 0, 0, 0].std() > 5  # the views have different brightness
 
 
 def test_a_screenshot_shows_the_view_on_a_page(augmenter: Augmenter) -> None:

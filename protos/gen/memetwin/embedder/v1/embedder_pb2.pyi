@@ -345,7 +345,7 @@ class Reading(_message.Message):
     end: _builtins.int
     """end is the code point at which the model stops reading. It is the length of a text that is not truncated."""
     cut: _builtins.int
-    """cut is the number of code points from end to the end of the text. They do not change the vector."""
+    """cut is the number of code points after end. They do not change the vector."""
     @_builtins.property
     def unread_starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """unread_starts are the first code points of the words before end that the model does not read."""
@@ -740,7 +740,8 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 @_typing.final
 class Readability(_message.Message):
     """Readability says which texts a model reads. The model does not read a word that has an unknown token, a letter of an
-    unread script, or too few characters per token. The last holds for words with a letter beyond ASCII.
+    unread script, or too few characters per token. The last condition applies only to words with a
+    letter beyond ASCII.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -752,7 +753,7 @@ class Readability(_message.Message):
     max_unread_share: _builtins.float
     """max_unread_share is the maximum share of a readable text's characters in words that the model does not read."""
     min_characters_per_token: _builtins.float
-    """min_characters_per_token is the minimum of a word of several tokens. 0 means no minimum."""
+    """min_characters_per_token is the minimum for a word of several tokens. 0 means no minimum."""
     @_builtins.property
     def unread_scripts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """unread_scripts are the measured scripts that the model does not read, for example "CYRILLIC"."""
@@ -779,8 +780,8 @@ Global___Readability: _TypeAlias = Readability  # noqa: Y015
 
 @_typing.final
 class LanguageReadability(_message.Message):
-    """LanguageReadability is the measurement of one language, on pairs of sentences that are spelled alike and mean
-    different things.
+    """LanguageReadability is the measurement of one language, on pairs of sentences with similar
+    spelling and different meanings.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
