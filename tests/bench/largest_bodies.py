@@ -41,10 +41,10 @@ def chat_bodies(shape: Shape) -> Iterator[Body]:
     message = {"role": "user", "content": shape.text(limit // 16_000 - 40)}
     yield Body("16,000 messages", _json({"model": "m", "messages": [message] * 16_000}))
     tools = [
-        {"type": "function", "function": {"name": f"f{n}", "parameters": {}}} for n in range(9_000)
+        {"type": "function", "function": {"name": f"f{n}", "parameters": {}}} for n in range(8_000)
     ]
     one = {"role": "user", "content": "Which tool?"}
-    yield Body("9,000 tools", _json({"model": "m", "messages": [one], "tools": tools}))
+    yield Body("8,000 tools", _json({"model": "m", "messages": [one], "tools": tools}))
     yield from _hostile(chat.BODY_BYTES)
 
 
