@@ -132,7 +132,7 @@ def image() -> bytes:
 def filter_() -> search_pb2.Filter:
     """Return a filter with the maximum number of conditions, each with many values."""
     conditions = [
-        search_pb2.Filter(tag=search_pb2.TagCondition(field="tag", any_of=[_word(n)] * 20))
+        search_pb2.Filter(tag=search_pb2.TagCondition(field="tag", any_of=[_word(n)] * 4))
         for n in range(1_990)
     ]
     return search_pb2.Filter(any_of=search_pb2.Filters(filters=conditions))
@@ -267,7 +267,7 @@ RULES: dict[str, Rule] = {
     "messages": Many(10_000),
     "further": lambda fill: json.dumps({"metadata": {_word(n): str(n) for n in range(40_000)}}),
     # RAG
-    "question": Text(),
+    "question": Text(32_768),
     "limit": 1000,
     "rerank": False,
     "title": Text(1_000),
@@ -276,7 +276,7 @@ RULES: dict[str, Rule] = {
     "questions": Many(10_000),
     # twins
     "image": lambda fill: image(),
-    "FindTwinRequest.text": Text(),
+    "FindTwinRequest.text": Text(4 * MIB),
     "FindTwinRequest.limit": 100,
     "AddTwinRequest.title": "A title",
     "tags": ["tag"] * 32,
@@ -314,7 +314,7 @@ def _budget(method: Any) -> int:
     """Return how many bytes a request of a method may have, minus some for lengths and names."""
     name = method.containing_service.name.removesuffix("Service")
     limits = MAX_REQUEST_BYTES.get(name, {})
-    return int(limits.get(method.name, limits.get("", MESSAGE_LIMIT)) * 0.95)
+    return int(limits.get(method.name, limits.get("", MESSAGE_LIMIT)) * 0.8)
 
 
 def build(descriptor: Any, fill: Fill) -> Any:
