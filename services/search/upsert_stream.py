@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from services.errors import Failure
 from services.search.types import Document
 
-# Number of documents that are written together, all or none.
-_WRITE_BATCH = 64
+# Number of documents that one script writes.
+_WRITE_BATCH = 8
 # Number of batches that can be in flight while the next one is read.
 _MAX_IN_FLIGHT = 4
 

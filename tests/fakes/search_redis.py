@@ -106,9 +106,12 @@ class VectorRedis:
         self.check()
         return {encoded(name): value for name, value in self.hashes.get(key, {}).items()}
 
-    async def hset(self, key: str, name: str, value: Any) -> None:
+    async def hset(
+        self, key: str, name: str = "", value: Any = b"", mapping: dict[str, Any] | None = None
+    ) -> None:
         self.check()
-        self.hashes[key][name] = encoded(value)
+        for one, what in (mapping or {name: value}).items():
+            self.hashes[key][one] = encoded(what)
 
     async def hdel(self, key: str, name: str | bytes) -> None:
         self.check()
@@ -133,9 +136,10 @@ class VectorRedis:
     async def zrange(self, key: str, first: int, last: int) -> list[bytes]:
         self.check()
         members = self.sorted_sets.get(key, {})
-        return sorted(members, key=lambda one: (members[one], one))[first : last + 1]
+        ordered = sorted(members, key=lambda one: (members[one], one))
+        return ordered[first : last + 1 if last >= 0 else None]
 
-    async def zrangebyscore(self, key: str, low: str, high: int) -> list[bytes]:
+    async def zrangebyscore(self, key: str, low: str, high: float) -> list[bytes]:
         self.check()
         return [one for one, score in self.sorted_sets.get(key, {}).items() if score <= high]
 
@@ -251,12 +255,23 @@ def _register(redis: VectorRedis, keys: list[str], key: str, one: bytes, expiry:
         redis.expiry_ms[key] = int(expiry)
 
 
+def _is_replaced(redis: VectorRedis, keys: list[str], batch: bytes, one: bytes) -> bool:
+    pending = redis.hashes[keys[1].removesuffix("ids") + "pending"]
+    if batch and pending.get(one.decode()) != batch:
+        return True
+    pending.pop(one.decode(), None)
+    return False
+
+
 def _upsert(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
     if _is_stale(redis, keys, args):
         return b"stale"
     created, prefix = [], args[9]
     for number, key in enumerate(keys[5:]):
-        one, transformed, newest, attributes, expiry, *parts = args[11 + 10 * number :][:10]
+        one, transformed, newest, attributes, expiry, *parts = args[12 + 10 * number :][:10]
+        if _is_replaced(redis, keys, args[11], one):
+            created.append(0)
+            continue
         created.append(int(key not in redis.hashes))
         _remove_terms(redis, key, prefix, one)
         redis.hashes[key] = dict(zip("vftps", parts, strict=True))
@@ -272,10 +287,14 @@ def _upsert(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
 def _upsert_hashes(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
     if _is_stale(redis, keys, args):
         return b"stale"
-    created, at = [], 1
+    created, at = [], 2
     for key in keys[5:]:
         one, expiry, count = args[at], args[at + 1], int(args[at + 2])
         pairs = args[at + 3 : at + 3 + count]
+        if _is_replaced(redis, keys, args[1], one):
+            created.append(0)
+            at += 3 + count
+            continue
         created.append(int(key not in redis.hashes))
         redis.hashes[key] = {
             name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)
@@ -293,6 +312,7 @@ def _delete(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
         expiry = redis.sorted_sets[keys[2]].get(one)
         if args[1] != b"all" and (expiry is None or expiry > int(args[1])):
             continue
+        _is_replaced(redis, keys, b"", one)
         deleted += redis.sorted_sets[keys[1]].pop(one, None) is not None
         redis.sorted_sets[keys[2]].pop(one, None)
         _remove_terms(redis, key, args[2], one)
@@ -390,7 +410,9 @@ def _delete_alias(redis: VectorRedis, keys: list[str], args: list[bytes]) -> byt
 
 _SCRIPTS: dict[str, Callable[[VectorRedis, list[str], list[bytes]], Any]] = {
     scripts.UPSERT: _upsert,
+    scripts.UPSERT_PENDING: _upsert,
     scripts.UPSERT_HASHES: _upsert_hashes,
+    scripts.UPSERT_PENDING_HASHES: _upsert_hashes,
     scripts.DELETE: _delete,
     scripts.COPY: _copy,
     scripts.COPY_HASHES: _copy_hashes,

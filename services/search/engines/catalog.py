@@ -206,6 +206,12 @@ class Catalog:
                 await self._redis.unlink(*await self._document_keys(keys, ids))
                 await self._redis.zrem(keys.ids, *ids)
         async with redis_errors():
+            for batch in await self._redis.zrange(keys.batches, 0, -1):
+                ids = await self._redis.zrange(keys.batch(batch.decode()), 0, -1)
+                for document_id in ids:
+                    await self._redis.unlink(keys.staged(batch.decode(), document_id.decode()))
+                await self._redis.unlink(keys.batch(batch.decode()))
+            await self._redis.unlink(keys.batches, keys.pending)
             await self._redis.unlink(keys.ids, keys.expiries, keys.vectors, keys.newest_vectors)
             await self._redis.hdel(self._deleted, entry)
 

@@ -40,7 +40,7 @@ class DocumentStore:
                 pipe.pttl(keys.document(document_id))
             replies = await pipe.execute()
         return [
-            _load_document(document_id, parts, ttl_ms)
+            load_document(document_id, parts, ttl_ms)
             for document_id, parts, ttl_ms in zip(ids, replies[::2], replies[1::2], strict=True)
         ]
 
@@ -175,7 +175,8 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _load_document(document_id: str, parts: Sequence[bytes | None], ttl_ms: int) -> Document | None:
+def load_document(document_id: str, parts: Sequence[bytes | None], ttl_ms: int) -> Document | None:
+    """Decode the hash fields v, f, t and p of a document; None if it does not exist."""
     vector, fields, text, payload = parts
     if vector is None:
         return None

@@ -110,5 +110,5 @@ class Engine(Protocol):
         ...
 
     async def maintain(self, name: str) -> None:
-        """Delete expired documents and resume an interrupted reindex."""
+        """Delete expired documents and resume interrupted batches and reindexes."""
         ...

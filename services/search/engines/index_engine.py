@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from services.search.engines.batches import BatchWriter
 from services.search.engines.catalog import Catalog
 from services.search.engines.documents import DocumentStore
 from services.search.engines.reindex import Reindexer
 from services.search.filters import Condition
-from services.search.types import Collection, Query, Result
+from services.search.types import Collection, Document, Query, Result
 
 
 class IndexSearch(Protocol):
@@ -31,11 +32,17 @@ class IndexEngine:
         documents: DocumentStore,
         reindexer: Reindexer,
         index_search: IndexSearch,
+        batches: BatchWriter,
     ) -> None:
         self._catalog = catalog
         self._documents = documents
         self._reindexer = reindexer
         self._index_search = index_search
+        self._batches = batches
+
+    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
+        """Write all documents or none; return for each whether it is new."""
+        return await self._batches.upsert(collection, documents)
 
     async def delete(self, name: str, ids: Sequence[str]) -> int:
         """Delete documents by id; return how many there were."""
@@ -54,7 +61,8 @@ class IndexEngine:
         await self._reindexer.reindex(name, target)
 
     async def maintain(self, name: str) -> None:
-        """Delete expired documents and resume an interrupted reindex."""
+        """Delete expired documents and resume interrupted batches and reindexes."""
         record = await self._catalog.read(name)
+        await self._batches.resume(record)
         await self._reindexer.resume(record)
         await self._documents.delete_expired(record)

@@ -12,6 +12,10 @@ created, so that a new collection never uses the keys of a deleted one with the 
 - ``{c}:<t>:document:<id>``    hash: v vector, f fields, t text, p payload, s stems of the text,
                                 and the fields of the Query Engine (``query_engine.filter``)
 - ``{c}:<t>:term:<stem>``      sorted set: ids by the weight of the stem in their texts
+- ``{c}:<t>:pending``          hash: batch of each document that is staged (``batches``)
+- ``{c}:<t>:batches``          sorted set: staged batches by the time of their last progress
+- ``{c}:<t>:batch:<b>``        sorted set: ids of the documents of a batch that are left to write
+- ``{c}:<t>:staged:<b>:<id>``  hash: v, f, t, p of a staged document and e, its expiry in ms or 0
 - ``{c}:<t>:cursor:<id>``      sorted set: ids of a filtered list (``cursors``)
 - ``{c}:<t>:scratch``          union of those sets while a text query runs
 
@@ -44,6 +48,8 @@ class Keys:
         self.document_prefix = self._root + "document:"
         self.term_prefix = self._root + "term:"
         self.scratch = self._root + "scratch"
+        self.pending = self._root + "pending"
+        self.batches = self._root + "batches"
         self.vectors = self.vector_set(record.index)
         self.newest_vectors = self.vector_set(record.newest_index)
 
@@ -63,6 +69,14 @@ class Keys:
     def search_index(self, index: Index) -> str:
         """Return the name of an index of the Query Engine."""
         return f"{self._root}index:{index.generation}"
+
+    def batch(self, batch: str) -> str:
+        """Return the key of the ids of a batch."""
+        return f"{self._root}batch:{batch}"
+
+    def staged(self, batch: str, document_id: str) -> str:
+        """Return the key of a staged document."""
+        return f"{self._root}staged:{batch}:{document_id}"
 
     def cursor(self, cursor: str) -> str:
         """Return the key of the ids of a filtered list."""

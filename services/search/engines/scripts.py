@@ -50,18 +50,28 @@ local function add_terms(stems, prefix, id, average)
 end
 """
 
-# ARGV: version, options as in _ADD for both sets, key prefix of the stems, average length, then for
-# each document: id, transformed vector, transformed vector for the set being built or '',
-# attributes, expiry in ms or 0, vector, fields, text, payload, stems. Returns for each document 1
-# if it is new, and 0 otherwise.
-UPSERT = f"""{_WRITING}{_CHECK_VERSION}{_ADD}{_TERMS}
+# Documents can be pending in a batch (``batches``). A write on behalf of a batch skips those that
+# are no longer pending in it, and every write or deletion ends the pending state.
+_PENDING = """
+local pending = string.sub(KEYS[2], 1, -4) .. 'pending'
+local function is_replaced(batch, id)
+  if batch ~= '' and redis.call('HGET', pending, id) ~= batch then return true end
+  redis.call('HDEL', pending, id)
+  return false
+end
+"""
+
+# ARGV: version, options as in _ADD for both sets, key prefix of the stems, average length, batch or
+# '', then for each document: id, transformed vector, transformed vector for the set being built or
+# '', attributes, expiry in ms or 0, vector, fields, text, payload, stems. Returns for each document
+# 1 if it is new, and 0 otherwise.
+_UPSERT = f"""{_CHECK_VERSION}{_ADD}{_TERMS}{_PENDING}
 local created, prefix, average = {{}}, ARGV[10], tonumber(ARGV[11])
-local at = 12
-for number = 6, #KEYS do
+local function write(key, at)
   local id, transformed, newest, attributes, expiry = unpack(ARGV, at, at + 4)
   local vector, fields, text, payload, stems = unpack(ARGV, at + 5, at + 9)
-  local key = KEYS[number]
-  created[number - 5] = 1 - redis.call('EXISTS', key)
+  if is_replaced(ARGV[12], id) then return 0 end
+  local is_new = 1 - redis.call('EXISTS', key)
   remove_terms(key, prefix, id)
   redis.call('DEL', key)
   redis.call('HSET', key, 'v', vector, 'f', fields, 't', text, 'p', payload)
@@ -78,20 +88,25 @@ for number = 6, #KEYS do
   else
     redis.call('ZREM', KEYS[3], id)
   end
-  at = at + 10
+  return is_new
+end
+for number = 6, #KEYS do
+  created[number - 5] = write(KEYS[number], 13 + (number - 6) * 10)
 end
 return created
 """
+UPSERT, UPSERT_PENDING = _WRITING + _UPSERT, _FREEING + _UPSERT
 
 # ARGV: version, time in ms by which documents must have expired or 'all', key prefix of the stems,
 # then the ids. Returns the number of deleted documents.
-DELETE = f"""{_FREEING}{_CHECK_VERSION}{_TERMS}
+DELETE = f"""{_FREEING}{_CHECK_VERSION}{_TERMS}{_PENDING}
 local deleted = 0
 for number = 6, #KEYS do
   local id = ARGV[number - 2]
   local expiry = redis.call('ZSCORE', KEYS[3], id)
   if ARGV[2] == 'all' or (expiry and tonumber(expiry) <= tonumber(ARGV[2])) then
     deleted = deleted + redis.call('ZREM', KEYS[2], id)
+    is_replaced('', id)
     redis.call('ZREM', KEYS[3], id)
     remove_terms(KEYS[number], ARGV[3], id)
     redis.call('DEL', KEYS[number])
@@ -157,15 +172,14 @@ end
 return 'updated'
 """
 
-# Writes documents for the Query Engine. ARGV: version, then for each document: id, expiry in ms or
-# 0, number of arguments that follow, hash fields and values. Returns for each document 1 if it is
-# new, and 0 otherwise.
-UPSERT_HASHES = f"""{_WRITING}{_CHECK_VERSION}
-local created, at = {{}}, 2
-for number = 6, #KEYS do
-  local id, expiry, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local key = KEYS[number]
-  created[number - 5] = 1 - redis.call('EXISTS', key)
+# Writes documents for the Query Engine. ARGV: version, batch or '', then for each document: id,
+# expiry in ms or 0, number of arguments that follow, hash fields and values. Returns for each
+# document 1 if it is new, and 0 otherwise.
+_UPSERT_HASHES = f"""{_CHECK_VERSION}{_PENDING}
+local created, at = {{}}, 3
+local function write(key, id, expiry, count)
+  if is_replaced(ARGV[2], id) then return 0 end
+  local is_new = 1 - redis.call('EXISTS', key)
   redis.call('DEL', key)
   redis.call('HSET', key, unpack(ARGV, at + 3, at + 2 + count))
   redis.call('ZADD', KEYS[2], 0, id)
@@ -175,10 +189,16 @@ for number = 6, #KEYS do
   else
     redis.call('ZREM', KEYS[3], id)
   end
+  return is_new
+end
+for number = 6, #KEYS do
+  local count = tonumber(ARGV[at + 2])
+  created[number - 5] = write(KEYS[number], ARGV[at], ARGV[at + 1], count)
   at = at + 3 + count
 end
 return created
 """
+UPSERT_HASHES, UPSERT_PENDING_HASHES = _WRITING + _UPSERT_HASHES, _FREEING + _UPSERT_HASHES
 
 # Adds the vectors of the index that a reindex is building. ARGV: version, hash field of the
 # vectors, then for each document: id, encoded vector.

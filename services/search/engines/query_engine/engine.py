@@ -16,6 +16,7 @@ from redis import exceptions
 
 from services.errors import FailedPrecondition
 from services.search.engines import scripts
+from services.search.engines.batches import BatchWriter
 from services.search.engines.catalog import Catalog, collection_changing
 from services.search.engines.connection import Client
 from services.search.engines.documents import DocumentStore, dump_fields, expires_at_ms
@@ -50,9 +51,11 @@ class QueryEngine(IndexEngine):
     def __init__(self, redis: Client, catalog: Catalog, documents: DocumentStore) -> None:
         search = QueryEngineSearch(redis, catalog, documents)
         reindexer = Reindexer(redis, catalog, documents, self)
-        super().__init__(catalog, documents, reindexer, search)
+        batches = BatchWriter(redis, catalog, self)
+        super().__init__(catalog, documents, reindexer, search, batches)
         self._redis = redis
         self._upsert = redis.register_script(scripts.UPSERT_HASHES)
+        self._upsert_pending = redis.register_script(scripts.UPSERT_PENDING_HASHES)
         self._update_hashes = redis.register_script(scripts.UPDATE_HASHES)
         self.copy = redis.register_script(scripts.COPY_HASHES)
 
@@ -63,21 +66,30 @@ class QueryEngine(IndexEngine):
     async def drop(self, record: Record) -> None:
         """Do nothing: the catalog drops the indexes."""
 
-    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
-        """Write all documents or none; return for each whether it is new."""
-        vectors = np.stack([document.vector for document in documents])
-        expiring = any(document.ttl for document in documents)
+    async def prepare(self, collection: Collection, documents: Sequence[Document]) -> Record:
+        """Return a record whose index can store the documents."""
+        record = await self._reindexer.prepare_write(
+            collection.name,
+            np.stack([document.vector for document in documents]),
+            [],
+            expiring=any(document.ttl for document in documents),
+        )
+        if record.collection != collection:
+            raise collection_changing(collection.name)
+        return record
+
+    async def write_documents(
+        self, collection: Collection, documents: Sequence[Document], batch: str
+    ) -> list[bool]:
+        """Write documents in one script."""
+        script = self._upsert_pending if batch else self._upsert
 
         async def write(_: Record) -> list[bool] | None:
-            record = await self._reindexer.prepare_write(
-                collection.name, vectors, [], expiring=expiring
-            )
-            if record.collection != collection:
-                raise collection_changing(collection.name)
+            record = await self.prepare(collection, documents)
             async with redis_errors():
-                created = await self._upsert(
+                created = await script(
                     keys=self._catalog.keys(record).script_keys(one.id for one in documents),
-                    args=_upsert_arguments(record, documents, vectors),
+                    args=[record.version, batch, *_upsert_arguments(record, documents)],
                 )
             return None if created == scripts.STALE else [bool(one) for one in created]
 
@@ -192,15 +204,16 @@ class QueryEngine(IndexEngine):
             return read_pairs(await self._redis.execute_command("FT.INFO", name))
 
 
-def _upsert_arguments(record: Record, documents: Sequence[Document], vectors: Vector) -> list[Any]:
-    """Return the arguments of the UPSERT_HASHES script."""
+def _upsert_arguments(record: Record, documents: Sequence[Document]) -> list[Any]:
+    """Return the arguments of the UPSERT_HASHES script after the batch."""
     collection, newest = record.collection, record.newest_collection
+    vectors = np.stack([document.vector for document in documents])
     encoded: dict[str, list[bytes]] = {}
     for one, index in ((collection, record.index), (newest, record.newest_index)):
         field = vector_field(one, index)
         if field != DOCUMENT_FIELD and field not in encoded:
             encoded[field] = encode_documents(one, index, vectors)
-    arguments: list[Any] = [record.version]
+    arguments: list[Any] = []
     for number, document in enumerate(documents):
         expires_at = expires_at_ms(document)
         pairs = [DOCUMENT_FIELD, document.vector.tobytes(), "f", dump_fields(document.fields)]

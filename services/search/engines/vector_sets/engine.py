@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.search.engines import scripts
+from services.search.engines.batches import BatchWriter
 from services.search.engines.catalog import Catalog, collection_changing
 from services.search.engines.connection import Client
 from services.search.engines.documents import DocumentStore, dump_fields, expires_at_ms
@@ -31,6 +32,8 @@ _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 _FLAT_M, _FLAT_EF = 4, 4
 # Batches are small, because Redis answers no other client while a script runs.
 _UPDATE_BATCH = 64
+# Number of texts whose average length ranks texts.
+_MEASURED_TEXTS = 64
 
 
 class VectorSetEngine(IndexEngine):
@@ -39,9 +42,11 @@ class VectorSetEngine(IndexEngine):
     def __init__(self, redis: Client, catalog: Catalog, documents: DocumentStore) -> None:
         self._search = VectorSetSearch(redis, catalog)
         reindexer = Reindexer(redis, catalog, documents, self)
-        super().__init__(catalog, documents, reindexer, self._search)
+        batches = BatchWriter(redis, catalog, self)
+        super().__init__(catalog, documents, reindexer, self._search, batches)
         self._redis = redis
         self._upsert = redis.register_script(scripts.UPSERT)
+        self._upsert_pending = redis.register_script(scripts.UPSERT_PENDING)
         self._update_fields = redis.register_script(scripts.UPDATE_FIELDS)
         self.copy = redis.register_script(scripts.COPY)
 
@@ -55,23 +60,35 @@ class VectorSetEngine(IndexEngine):
     async def drop(self, record: Record) -> None:
         """Do nothing: the catalog removes the vector set."""
 
-    async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
-        """Write all documents or none; return for each whether it is new."""
-        vectors = np.stack([document.vector for document in documents])
-        expiring = any(document.ttl for document in documents)
+    async def prepare(self, collection: Collection, documents: Sequence[Document]) -> Record:
+        """Return a record whose index can store the documents."""
+        is_measured = (await self._catalog.get(collection.name)).average_length
+        sample = [] if is_measured or not collection.index_text else documents[:_MEASURED_TEXTS]
+        record = await self._reindexer.prepare_write(
+            collection.name,
+            np.stack([document.vector for document in documents]),
+            [stems(document.text) for document in sample],
+            expiring=any(document.ttl for document in documents),
+        )
+        if record.collection != collection:
+            raise collection_changing(collection.name)
+        return record
+
+    async def write_documents(
+        self, collection: Collection, documents: Sequence[Document], batch: str
+    ) -> list[bool]:
+        """Write documents in one script."""
+        script = self._upsert_pending if batch else self._upsert
         stemmed = [stems(one.text) if collection.index_text else [] for one in documents]
 
         async def write(_: Record) -> list[bool] | None:
-            record = await self._reindexer.prepare_write(
-                collection.name, vectors, stemmed, expiring=expiring
-            )
-            if record.collection != collection:
-                raise collection_changing(collection.name)
+            record = await self.prepare(collection, documents)
             keys = self._catalog.keys(record)
+            arguments = [*_upsert_options(record, keys), batch]
+            arguments += _upsert_arguments(record, documents, stemmed)
             async with redis_errors():
-                created = await self._upsert(
-                    keys=keys.script_keys(one.id for one in documents),
-                    args=_upsert_arguments(record, keys, documents, vectors, stemmed),
+                created = await script(
+                    keys=keys.script_keys(one.id for one in documents), args=arguments
                 )
             return None if created == scripts.STALE else [bool(one) for one in created]
 
@@ -144,19 +161,22 @@ class VectorSetEngine(IndexEngine):
         return arguments
 
 
+def _upsert_options(record: Record, keys: Keys) -> list[Any]:
+    """Return the arguments of the UPSERT script before the batch."""
+    options = _vadd_options(record.collection) + _vadd_options(record.newest_collection)
+    return [record.version, *options, keys.term_prefix, record.average_length or 1.0]
+
+
 def _upsert_arguments(
     record: Record,
-    keys: Keys,
     documents: Sequence[Document],
-    vectors: Vector,
     stemmed: Sequence[Sequence[str]],
 ) -> list[Any]:
-    """Return the arguments of the UPSERT script."""
+    """Return the arguments of the UPSERT script after the batch."""
+    vectors = np.stack([document.vector for document in documents])
     transformed = record.transform.transform(vectors)
     newest = record.newest_transform.transform(vectors) if record.building else None
-    arguments: list[Any] = [record.version]
-    arguments += _vadd_options(record.collection) + _vadd_options(record.newest_collection)
-    arguments += [keys.term_prefix, record.average_length or 1.0]
+    arguments: list[Any] = []
     for number, document in enumerate(documents):
         arguments += [
             document.id,
