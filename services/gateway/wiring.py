@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -42,6 +42,7 @@ from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
 from services.gateway.chat.shadow import ShadowSampler
+from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.llm.client import LanguageModelClient
@@ -128,6 +129,14 @@ class Common:
     backends: Backends
     language_model: LanguageModelClient
     keys: ApiKeys
+    redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+
+    def singleflight(self) -> Singleflight:
+        """Return a new singleflight. Its leases are under the circuit breaker of Redis."""
+        settings = self.settings
+        return Singleflight(
+            LeaseStore(self.redis, settings.redis_prefix, settings.chat_lease, self.redis_breaker)
+        )
 
     async def is_ready(self) -> bool:
         """Return whether Redis and the backends are ready."""
@@ -208,15 +217,14 @@ def _cache(common: Common) -> CacheParts:
 
 def _chat(common: Common, cache: CacheParts) -> ChatService:
     settings = common.settings
-    fail_open = FailOpenCache(cache.cache, max_stale=settings.cache_stale)
+    fail_open = FailOpenCache(cache.cache, common.redis_breaker, max_stale=settings.cache_stale)
     sampler = ShadowSampler(fail_open, cache.controller, common.language_model)
     common.stack.push_async_callback(sampler.close)
-    leases = LeaseStore(common.redis, settings.redis_prefix, settings.chat_lease)
     chat = ChatService(
         fail_open,
         cache.usage,
         common.language_model,
-        Singleflight(leases),
+        common.singleflight(),
         sampler,
         max_temperature=settings.chat_max_temperature,
     )
@@ -252,7 +260,7 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
         AnswerCache(cache.cache, documents, cache.usage),
         writer,
         abstention,
-        Singleflight(LeaseStore(common.redis, settings.redis_prefix, settings.chat_lease)),
+        common.singleflight(),
     )
     common.stack.push_async_callback(service.close)
     parsers = ParserPool()

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import numpy as np
+
 from services.errors import Unavailable
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.types import Bound, Decision, Entry, NewEntry, Request, Scope
@@ -13,33 +15,50 @@ class FakeCache:
     Attributes:
         entries: what was stored, by key.
         fails: makes every call raise Unavailable.
-        hangs: makes lookups wait for ever.
-        lookups: how many lookups were made.
+        semantic_fails: makes the semantic tier raise Unavailable.
+        hangs: makes the semantic tier wait for ever.
+        lookups: how many lookups in the exact tier were made.
+        embeds: how many requests were embedded.
         purge_counts: how often each scope was purged.
-        next_decision: what the next lookup returns without looking anything up.
+        next_decision: the decision of the next lookup in the exact tier.
+        next_semantic: the decision of the next lookup in the semantic tier.
+        vectors: the vectors of each call of ``put``.
     """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self.fails = self.hangs = False
-        self.lookups = 0
+        self.fails = self.semantic_fails = self.hangs = False
+        self.lookups = self.embeds = 0
+        self.vectors: list[Vectors | None] = []
         self.purge_counts: dict[Scope, int] = {}
         self.next_decision: Decision | None = None
+        self.next_semantic: Decision | None = None
         self.bounds: list[Bound] = []
         self.stored = asyncio.Event()
 
-    async def lookup(self, request: Request, mode: str, bound: Bound) -> Decision:
-        self.lookups += 1
-        self.bounds.append(bound)
+    async def embed(self, request: Request) -> Vectors:
+        """Return a vector of one dimension."""
+        self.embeds += 1
         if self.hangs:
             await asyncio.Event().wait()
+        self._check(self.semantic_fails)
+        return Vectors(np.ones((1, 1), np.float32), "m", "digest")
+
+    async def lookup_by_vector(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
+        """Return ``next_semantic``, or else a miss."""
+        self._check(self.semantic_fails)
+        if self.next_semantic:
+            decision, self.next_semantic = self.next_semantic, None
+            return decision
+        return Decision("miss", miss_reason="not_similar")
+
+    async def get(self, request: Request, bound: Bound) -> Decision:
+        self.lookups += 1
+        self.bounds.append(bound)
+        self._check()
         if self.next_decision:
             decision, self.next_decision = self.next_decision, None
             return decision
-        return await self.get(request, bound)
-
-    async def get(self, request: Request, bound: Bound) -> Decision:
-        self._check()
         entry = self.entries.get(self._key(request))
         return Decision("exact", entry) if entry else Decision("miss", miss_reason="not_exact")
 
@@ -69,14 +88,21 @@ class FakeCache:
         purge_count: int | None = None,
         vectors: Vectors | None = None,
     ) -> None:
+        self._check(self.semantic_fails)
+        self.vectors.append(vectors)
+        await self.put_exact(request, new, purge_count=purge_count)
+
+    async def put_exact(
+        self, request: Request, new: NewEntry, *, purge_count: int | None = None
+    ) -> None:
         self._check()
         if purge_count in (None, self.purge_counts.get(request.scope, 0)):
             key = self._key(request)
             self.entries[key] = entry(key, new, request)
         self.stored.set()
 
-    def _check(self) -> None:
-        if self.fails:
+    def _check(self, fails: bool = False) -> None:
+        if fails or self.fails:
             raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.")
 
     def _key(self, request: Request) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatAnswer, ChatService
 from services.gateway.chat.types import CacheControls
+from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, completion_text
@@ -46,7 +47,7 @@ class Chat:
         parts: list[Any] = [self.cache, self.usage, self.sampler]
         cache, usage, sampler = parts
         return ChatService(
-            FailOpenCache(cache, max_stale=60.0),
+            FailOpenCache(cache, CircuitBreaker(), max_stale=60.0),
             usage,
             self._client,
             Singleflight(self.leases),

@@ -21,6 +21,7 @@ class FakeLanguageModel:
         status: the HTTP status of the answers.
         go: while this is cleared, answers stop: streams after their first chunk.
         received: set by every request.
+        ended: set when an answer has ended, or was cancelled.
         choice: further fields of the choice in a whole completion.
         breaks_off: ends streams before their end.
     """
@@ -31,7 +32,7 @@ class FakeLanguageModel:
         self.status = 200
         self.choice: dict[str, Any] = {}
         self.breaks_off = False
-        self.go, self.received = asyncio.Event(), asyncio.Event()
+        self.go, self.received, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.go.set()
         transport = httpx.MockTransport(self._answer)
         self.client = LanguageModelClient("http://model/v1", "m", "", transport=transport)
@@ -48,7 +49,10 @@ class FakeLanguageModel:
             return httpx.Response(self.status, json={"error": {"message": "No.", "code": "no"}})
         if body.get("stream"):
             return httpx.Response(200, stream=_Stream(self))
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        finally:
+            self.ended.set()
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"} | self.choice
         return httpx.Response(200, json={"id": "1", "choices": [choice], "usage": USAGE})
@@ -57,6 +61,9 @@ class FakeLanguageModel:
 class _Stream(httpx.AsyncByteStream):
     def __init__(self, model: FakeLanguageModel) -> None:
         self._model = model
+
+    async def aclose(self) -> None:
+        self._model.ended.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self._model.pieces:

@@ -16,25 +16,29 @@ from tests.stack import wait_until
 
 
 class Backends:
-    """A chat with its own backends, which a test can stop."""
+    """Gateways with their own embedder and search, which a test can stop."""
 
-    def __init__(self, redis_url: str, prefix: str, model: LanguageModelServer) -> None:
+    def __init__(
+        self, redis_url: str, prefix: str, model: LanguageModelServer, replicas: int = 1
+    ) -> None:
         own = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}open-{uuid.uuid4()}:"}
         self.embedder = EmbedderProcess(os.environ)
         self.search = ServiceProcess("search", **own)
         own |= {"LLM_BASE_URL": model.url, "LLM_MODEL": "parrot"}
         own |= {"SEARCH_ADDRESS": self.search.address, "EMBEDDER_ADDRESS": self.embedder.address}
-        self.gateway = ServiceProcess("gateway", **own)
-        self._chat: Any = chat_pb2_grpc.ChatServiceStub(self.gateway.channel)
-        wait_until(lambda: self.ask("warm") == "EXACT", 120)
+        self.gateways = [ServiceProcess("gateway", **own) for _ in range(replicas)]
+        self.stubs: list[Any] = [
+            chat_pb2_grpc.ChatServiceStub(gateway.channel) for gateway in self.gateways
+        ]
+        for stub in self.stubs:
+            wait_until(lambda stub=stub: kind_of(send(stub, "warm").result()) == "EXACT", 120)
 
-    def ask(self, text: str) -> str:
-        """Return the cache's decision. The answer is always the model's."""
-        message = cache_pb2.Message(role="user", content=text)
-        request = chat_pb2.CompleteRequest(chat=chat_pb2.Chat(messages=[message]))
-        reply = self._chat.Complete(request, timeout=30)
+    def ask(self, text: str) -> tuple[str, str]:
+        """Return the cache's decision and the reason of a miss. The answer is the model's."""
+        reply = send(self.stubs[0], text).result()
         assert reply.message.content == quote(text)
-        return cache_pb2.DecisionKind.Name(reply.decision.kind).rpartition("_")[2]
+        reason = cache_pb2.MissReason.Name(reply.decision.miss_reason)
+        return kind_of(reply), reason.removeprefix("MISS_REASON_")
 
     def process(self, name: str) -> int:
         return self.embedder.process.pid if name == "embedder" else self.search.pid
@@ -42,9 +46,21 @@ class Backends:
     def close(self) -> None:
         for name in ("embedder", "search"):
             os.kill(self.process(name), signal.SIGCONT)
-        self.gateway.close()
+        for gateway in self.gateways:
+            gateway.close()
         self.search.close()
         self.embedder.stop()
+
+
+def send(stub: Any, text: str) -> Any:
+    """Ask without waiting for the reply."""
+    chat = chat_pb2.Chat(messages=[cache_pb2.Message(role="user", content=text)])
+    return stub.Complete.future(chat_pb2.CompleteRequest(chat=chat), timeout=60)
+
+
+def kind_of(reply: Any) -> str:
+    """Return the kind of the cache's decision."""
+    return cache_pb2.DecisionKind.Name(reply.decision.kind).rpartition("_")[2]
 
 
 @pytest.fixture
@@ -65,20 +81,44 @@ def unknown() -> str:
 
 
 @pytest.mark.parametrize("name", ["embedder", "search"])
-def test_the_model_answers_while_a_neighbour_is_silent(backends: Any, name: str) -> None:
-    assert backends.ask(unknown()) == "MISS"
+def test_the_exact_tier_works_while_a_neighbour_is_silent(backends: Any, name: str) -> None:
+    assert backends.ask(unknown())[0] == "MISS"
     os.kill(backends.process(name), signal.SIGSTOP)
-    assert backends.ask("warm") == "EXACT"  # Redis alone serves it
-    assert {backends.ask(unknown()) for _ in range(20)} == {"BYPASS"}
+    assert backends.ask("warm")[0] == "EXACT"
+    assert {backends.ask(unknown()) for _ in range(20)} == {("MISS", "UNAVAILABLE")}
+    text = unknown()
+    backends.ask(text)
+    wait_until(lambda: backends.ask(text)[0] == "EXACT", 10)
     os.kill(backends.process(name), signal.SIGCONT)
-    wait_until(lambda: backends.ask(unknown()) == "MISS", 30)
+    wait_until(lambda: backends.ask(unknown())[1] != "UNAVAILABLE", 30)
 
 
 @pytest.mark.parametrize("name", ["embedder", "search"])
-def test_the_model_answers_while_a_neighbour_is_gone(backends: Any, name: str) -> None:
+def test_the_exact_tier_works_while_a_neighbour_is_gone(backends: Any, name: str) -> None:
     text = unknown()
-    assert backends.ask(text) == "MISS"
-    wait_until(lambda: backends.ask(text) == "EXACT", 10)
+    assert backends.ask(text)[0] == "MISS"
+    wait_until(lambda: backends.ask(text)[0] == "EXACT", 10)
     os.kill(backends.process(name), signal.SIGKILL)
-    assert backends.ask(text) == "EXACT"
-    assert {backends.ask(unknown()) for _ in range(10)} == {"BYPASS"}
+    assert backends.ask(text)[0] == "EXACT"
+    texts = [unknown() for _ in range(10)]
+    assert {backends.ask(one) for one in texts} == {("MISS", "UNAVAILABLE")}
+    for one in texts:
+        wait_until(lambda one=one: backends.ask(one)[0] == "EXACT", 10)
+
+
+def test_identical_chats_make_one_call_while_the_embedder_is_frozen(
+    redis_url: str, prefix: str, model: LanguageModelServer
+) -> None:
+    backends = Backends(redis_url, prefix, model, replicas=3)
+    try:
+        os.kill(backends.process("embedder"), signal.SIGSTOP)
+        text = unknown()
+        sent = [send(backends.stubs[one % 3], text) for one in range(100)]
+        replies = [one.result() for one in sent]
+        assert {reply.message.content for reply in replies} == {quote(text)}
+        assert model.calls[text] == 1
+        for stub in backends.stubs:
+            wait_until(lambda stub=stub: kind_of(send(stub, text).result()) == "EXACT", 20)
+        assert model.calls[text] == 1
+    finally:
+        backends.close()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services import deadlines
 from services.errors import Unavailable
-from services.gateway.backends.rpc import is_serving, rpc_errors
+from services.gateway.backends.rpc import Peer, is_serving
 from services.gateway.backends.types import TextModel, Vectors
 
 
@@ -23,6 +23,7 @@ class EmbedderClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
+        self._peer = Peer("embedder")
         self._stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
 
     async def ready(self) -> bool:
@@ -70,14 +71,14 @@ class EmbedderClient:
             FailedPrecondition: the embedder serves no cross-encoder.
         """
         request = embedder_pb2.RerankRequest(query=query, texts=texts)
-        async with rpc_errors("embedder"):
+        async with self._peer.call():
             reply = await self._stub.Rerank(request, timeout=deadlines.time_left())
         return np.array(reply.scores)
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Return the offset in code points at which each token of each text begins."""
         request = embedder_pb2.TokenizeRequest(texts=texts)
-        async with rpc_errors("embedder"):
+        async with self._peer.call():
             reply = await self._stub.Tokenize(request, timeout=deadlines.time_left())
         return [tokens.starts for tokens in reply.results]
 
@@ -88,7 +89,7 @@ class EmbedderClient:
             Unavailable: the embedder is still loading it.
         """
         request = embedder_pb2.GetModelRequest()
-        async with rpc_errors("embedder"):
+        async with self._peer.call():
             reply = await self._stub.GetModel(request, timeout=deadlines.time_left())
         model = reply.model
         if not model.ready:
@@ -121,7 +122,7 @@ class EmbedderClient:
 
     async def _list_models(self) -> Sequence[embedder_pb2.Model]:
         request = embedder_pb2.ListModelsRequest()
-        async with rpc_errors("embedder"):
+        async with self._peer.call():
             reply = await self._stub.ListModels(request, timeout=deadlines.time_left())
         return reply.models
 
@@ -132,7 +133,7 @@ class EmbedderClient:
         self, inputs: Sequence[embedder_pb2.Input], **options: Any
     ) -> embedder_pb2.EmbedResponse:
         request = embedder_pb2.EmbedRequest(inputs=inputs, **options)
-        async with rpc_errors("embedder"):
+        async with self._peer.call():
             reply: embedder_pb2.EmbedResponse = await self._stub.Embed(
                 request, timeout=deadlines.time_left()
             )

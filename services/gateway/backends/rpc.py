@@ -1,6 +1,7 @@
-"""The common parts of both services' clients: error translation and health checks."""
+"""Calls of the services behind the gateway: errors, circuit breakers and health checks."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,17 +9,59 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import error_details
+from services.errors import Failure, Unavailable
+from services.gateway.circuit_breaker import CircuitBreaker
 
 _HEALTH_TIMEOUT = 1.0
+# A call whose caller gave it less time says nothing about the service when it times out.
+_MIN_TIMEOUT = 1.0
+# Failures that depend on what the caller asked for: a model, or a query that takes too long.
+_REQUEST_REASONS = frozenset({"MODEL_LOADING", "MODEL_FAILED", "SHARD_TIMEOUT"})
 
 
-@contextlib.asynccontextmanager
-async def rpc_errors(peer: str) -> AsyncIterator[None]:
-    """Turn the RPC error of a call to the service ``peer`` into a Failure."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise error_details.from_rpc(error, peer) from error
+class Peer:
+    """A service that the gateway calls, behind a circuit breaker.
+
+    The breaker counts only calls that the service did not answer or could not serve. Rejected
+    requests, refusals due to overload and short deadlines do not open it.
+    """
+
+    def __init__(self, name: str, breaker: CircuitBreaker | None = None) -> None:
+        self._name = name
+        self._breaker = breaker or CircuitBreaker()
+
+    @contextlib.asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """Raise the RPC error of a call in this block as a Failure.
+
+        Raises:
+            Unavailable: the service does not answer, or the breaker is open.
+        """
+        if not self._breaker.allows():
+            raise Unavailable(
+                "NEIGHBOUR_UNAVAILABLE",
+                f"The {self._name} service does not answer. Retry after the hint.",
+                retry_after=self._breaker.retry_after,
+                peer=self._name,
+            )
+        started = time.monotonic()
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            failure = error_details.from_rpc(error, self._name)
+            self._record(error.code(), failure, time.monotonic() - started)
+            raise failure from error
+        self._breaker.record_success()
+
+    def _record(self, code: grpc.StatusCode, failure: Failure, seconds: float) -> None:
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if seconds >= _MIN_TIMEOUT:
+                self._breaker.record_failure()
+        elif code is grpc.StatusCode.UNAVAILABLE:
+            if failure.reason not in _REQUEST_REASONS:
+                self._breaker.record_failure()
+        else:
+            self._breaker.record_success()
 
 
 async def is_serving(channel: grpc.aio.Channel, service: str) -> bool:

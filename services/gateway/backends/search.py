@@ -15,7 +15,7 @@ from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import deadlines
 from services.errors import AlreadyExists, InvalidArgument, NotFound
 from services.gateway.backends.fields import FIELD_TYPES, METRIC_NUMBERS, from_field, to_field
-from services.gateway.backends.rpc import is_serving, rpc_errors
+from services.gateway.backends.rpc import Peer, is_serving
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query
 
 _TYPE_NAMES = {number: name for name, number in FIELD_TYPES.items()}
@@ -26,6 +26,7 @@ class SearchClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
+        self._peer = Peer("search")
         self._stub = search_pb2_grpc.SearchServiceStub(channel)
 
     async def ready(self) -> bool:
@@ -44,14 +45,14 @@ class SearchClient:
         )
         request = search_pb2.CreateCollectionRequest(collection=collection)
         with contextlib.suppress(AlreadyExists):
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 await self._stub.CreateCollection(request, timeout=deadlines.time_left())
 
     async def field_types(self, collection: str) -> dict[str, str] | None:
         """Return the type of each declared field of a collection; None if it does not exist."""
         request = search_pb2.GetCollectionRequest(name=collection)
         try:
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
         except NotFound:
             return None
@@ -67,7 +68,7 @@ class SearchClient:
             name=collection, add_fields=_declarations(fields)
         )
         with contextlib.suppress(AlreadyExists, InvalidArgument):
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 await self._stub.UpdateCollection(request, timeout=deadlines.time_left())
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
@@ -79,7 +80,7 @@ class SearchClient:
         request = search_pb2.UpsertDocumentsRequest(
             collection=collection, model_digest=digest, documents=map(_to_document, documents)
         )
-        async with rpc_errors("search"):
+        async with self._peer.call():
             await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
 
     async def upsert_or_create(self, spec: CollectionSpec, documents: Sequence[Document]) -> None:
@@ -98,7 +99,7 @@ class SearchClient:
             collection=collection, ids=search_pb2.Ids(values=ids)
         )
         with contextlib.suppress(NotFound):
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 await self._stub.DeleteDocuments(request, timeout=deadlines.time_left())
 
     async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -107,7 +108,7 @@ class SearchClient:
             return {}
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids, return_vector=True)
         try:
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return {}
@@ -117,7 +118,7 @@ class SearchClient:
         """Return the ids of the documents that do not exist."""
         request = search_pb2.GetDocumentsRequest(collection=collection, ids=ids)
         try:
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
         except NotFound:
             return list(ids)
@@ -131,7 +132,7 @@ class SearchClient:
             FailedPrecondition: a collection holds vectors of a model other than ``digest``.
         """
         request = search_pb2.SearchRequest(queries=map(_to_query, queries), model_digest=digest)
-        async with rpc_errors("search"):
+        async with self._peer.call():
             reply = await self._stub.Search(request, timeout=deadlines.time_left())
         return [
             [_from_hit(hit, hybrid=bool(query.text)) for hit in result.hits]

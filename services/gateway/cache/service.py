@@ -6,7 +6,7 @@ context (model, parameters, system prompt, tools, response format, history).
 """
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
@@ -70,8 +70,7 @@ class SemanticCache:
             decision = await self.get(request, bound)
             if decision.kind == "exact" or mode == "exact":
                 return decision
-        vectors = await self._embedder.embed_queries([request.embedding_text])
-        return await self.lookup_by_vector(request, vectors, bound)
+        return await self.lookup_by_vector(request, await self.embed(request), bound)
 
     async def get(self, request: Request, bound: Bound) -> Decision:
         """Look up a request in the exact tier, in one round trip to Redis."""
@@ -81,6 +80,10 @@ class SemanticCache:
         decision = Decision("exact", entry, similarity=1.0, probability=1.0)
         self._controller.record_decision(entry.id, decision)
         return decision
+
+    async def embed(self, request: Request) -> Vectors:
+        """Return the vectors of a request, for the semantic tier."""
+        return await self._embedder.embed_queries([request.embedding_text])
 
     async def lookup_by_vector(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
         """Look up a request in the semantic tier by the first row of its vectors."""
@@ -127,14 +130,26 @@ class SemanticCache:
             existing = await self._read(first)
             if existing is not None and (existing.response == new.response or first != key):
                 return existing
-        if vectors is None:
-            vectors = await self._embedder.embed_queries([request.embedding_text])
-        entry = self._entry(key, request, new, vectors)
-        ttl = entry.ttl + self._lifetimes.max_stale if entry.ttl else 0.0
-        await self._semantic_tier.add(entry, vectors, partition, ttl)
-        total_bytes = await self._store.put(partition, asdict(entry), ttl, purge_count)
-        self._eviction.record_total(total_bytes)
-        self._controller.record_answer(key, new.response)
+        vectors = vectors or await self.embed(request)
+        entry = replace(
+            self._entry(key, request, new), vector=pack(vectors.rows[0]), digest=vectors.digest
+        )
+        await self._semantic_tier.add(entry, vectors, partition, self._kept_for(entry))
+        await self._put(partition, entry, purge_count)
+        return entry
+
+    async def put_exact(
+        self, request: Request, new: NewEntry, *, purge_count: int | None = None
+    ) -> Entry:
+        """Store a response in the exact tier only, which needs neither the embedder nor search.
+
+        The arguments and errors are those of ``put``.
+        """
+        request.validate()
+        new.validate()
+        partition = await self._scopes.partition(request.scope)
+        entry = self._entry(entry_id(partition, request), request, new)
+        await self._put(partition, entry, purge_count)
         return entry
 
     async def purge_count(self, scope: Scope) -> int:
@@ -146,7 +161,17 @@ class SemanticCache:
         key = await self._scopes.entry_id(request)
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
 
-    def _entry(self, key: str, request: Request, new: NewEntry, vectors: Vectors) -> Entry:
+    async def _put(self, partition: str, entry: Entry, purge_count: int | None) -> None:
+        kept_for = self._kept_for(entry)
+        total_bytes = await self._store.put(partition, asdict(entry), kept_for, purge_count)
+        self._eviction.record_total(total_bytes)
+        self._controller.record_answer(entry.id, entry.response)
+
+    def _kept_for(self, entry: Entry) -> float:
+        """Return the seconds for which an entry is kept, 0 for no limit."""
+        return entry.ttl + self._lifetimes.max_stale if entry.ttl else 0.0
+
+    def _entry(self, key: str, request: Request, new: NewEntry) -> Entry:
         return Entry(
             id=key,
             prompt=request.prompt,
@@ -159,8 +184,6 @@ class SemanticCache:
             cites=new.cites,
             usage=new.usage,
             detail=new.detail,
-            vector=pack(vectors.rows[0]),
-            digest=vectors.digest,
             seconds=new.seconds,
         )
 

@@ -47,7 +47,7 @@ class CacheStore:
         self._prefix = prefix + "gateway:"
         self._reader: Any = None
         self._reads: CoalescingBatcher[str, Record | None] = CoalescingBatcher(
-            self._read_batch, MAX_BATCH, 1
+            self._read_batch, MAX_BATCH, 1, isolate_failures=False
         )
         self._put, self._delete, self._evict, self._record_hits = map(
             redis.register_script, (gdsf.PUT, gdsf.DELETE, gdsf.EVICT, gdsf.RECORD_HITS)
@@ -182,7 +182,10 @@ class CacheStore:
                 async with asyncio.timeout(READ_TIMEOUT):
                     if self._reader is None:
                         self._reader = await _own_connection(self._redis)
-                    return await self._read(self._reader, entry_ids)
+                    try:
+                        return await self._read(self._reader, entry_ids)
+                    except exceptions.ConnectionError:  # Redis closed the idle connection
+                        return await self._read(self._reader, entry_ids)
             except TimeoutError as error:
                 raise exceptions.TimeoutError("Redis did not reply in time.") from error
 
@@ -190,11 +193,7 @@ class CacheStore:
         keys = [self._entry_key(entry_id) for entry_id in entry_ids]
         # MGET takes only keys of one slot; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
-        try:
-            values = await mget(keys)
-        except exceptions.ConnectionError:  # the connection was closed while it was idle
-            values = await mget(keys)
-        return [load(value) for value in values]
+        return [load(value) for value in await mget(keys)]
 
     def _entry_key(self, entry_id: str) -> str:
         return f"{self._prefix}entry:{entry_id}"

@@ -88,8 +88,9 @@ class Entry:
         cites: the sources of the response; a purge may name them.
         usage: tokens that the response used, by kind.
         detail: plain data that belongs to the response.
-        vector: the prompt's packed unit vector, see ``vectors.pack``.
-        digest: digest of the model that computed ``vector``.
+        vector: the prompt's packed unit vector, see ``vectors.pack``. Empty if only the exact tier
+            has the entry.
+        digest: digest of the model that made ``vector``.
         seconds: how long it took to generate the response.
     """
 

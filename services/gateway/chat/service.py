@@ -1,11 +1,13 @@
 """Chat completions through the cache; ``ChatService.complete`` reads from top to bottom."""
 
+import functools
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 from services.errors import Aborted
+from services.gateway.backends.types import Vectors
 from services.gateway.cache.types import Decision, Entry
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
@@ -18,6 +20,7 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, completion_text, delta_text
 
 MAX_ATTEMPTS = 3
+Generate = Callable[[ChatRequest, Vectors | None], AsyncIterator[Item]]
 
 
 @dataclass
@@ -25,11 +28,11 @@ class ChatAnswer:
     """An answer in progress.
 
     Attributes:
-        request: the request to answer.
-        decision: what the cache decided.
+        request: the request.
+        decision: the decision of the cache.
         items: the parts of the answer: any number of ``{"chunk": …}``, then ``{"done": …,
             "pieces": […]}`` with the completion and the texts of its chunks. The completion of a
-            stream that is more than text is ``{}``.
+            stream that is not one text is ``{}``.
     """
 
     request: ChatRequest
@@ -62,13 +65,17 @@ class ChatAnswer:
 class ChatService:
     """Answers chat requests from the cache or with the language model.
 
+    The exact tier comes first. The requests that it does not answer share their work: concurrent
+    equal requests of a process share the lookup in the semantic tier, and those of all replicas
+    share the call of the language model.
+
     Args:
         cache: looks up and stores completions.
         usage: records every lookup.
-        language_model: answers the requests that the cache does not.
-        singleflight: lets concurrent equal requests share one call to the language model.
+        language_model: answers the requests that the cache does not answer.
+        singleflight: lets concurrent equal requests share work.
         shadow_sampler: checks a sample of the hits.
-        max_temperature: sampling temperature above which a request bypasses the cache.
+        max_temperature: requests with a higher sampling temperature bypass the cache.
     """
 
     def __init__(  # noqa: PLR0913 - wired once
@@ -92,7 +99,7 @@ class ChatService:
         """Look a request up, and start to answer it.
 
         Args:
-            body: the request as OpenAI's API has it.
+            body: the request in the format of OpenAI's API.
             controls: how the caller wants the cache to be used.
 
         Raises:
@@ -103,65 +110,98 @@ class ChatService:
         body = {**body, "model": self._language_model.model(str(body.get("model") or ""))}
         request = read_request(body, controls, max_temperature=self._max_temperature)
         started = time.perf_counter()
-        decision = await self._cache.lookup(request)
-        self._usage.record(controls.scope, decision, time.perf_counter() - started)
-        return ChatAnswer(request, decision, self._items(request, decision))
-
-    def _items(self, request: ChatRequest, decision: Decision) -> AsyncIterator[Item]:
-        """Return the items of an answer, from the cache or from the language model."""
-        controls = request.controls
+        decision = await self._cache.get(request)
         if decision.entry:
-            if decision.entry.is_stale and not controls.no_store:
-                self._refresh(request, decision.entry)
-            else:
-                self._shadow_sampler.sample(request, decision)
-            return _from_entry(decision.entry)
-        if decision.kind == "bypass" or controls.no_store:
-            return self._generate(request)
-        if controls.no_cache:  # a separate call, stored even if its caller leaves
-            name = secrets.token_hex(8)
-            return self._singleflight.do(name, lambda: self._generate_and_store(request)).follow()
-        return self._share(request)
-
-    def _refresh(self, request: ChatRequest, entry: Entry) -> None:
-        """Replace a stale entry in the background, on one of the replicas."""
-        self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
+            items = self._from_entry(request, decision)
+        elif request.cache_request is None:
+            items = self._generate(request)
+        else:
+            items = self._answer(request, decision)
+            decision = (await anext(items))["decision"]
+        self._usage.record(controls.scope, decision, time.perf_counter() - started)
+        return ChatAnswer(request, decision, items)
 
     async def close(self) -> None:
         """Cancel the calls in progress."""
         await self._singleflight.close()
 
-    async def _share(self, request: ChatRequest) -> AsyncIterator[Item]:
-        """Follow the one call that concurrent equal requests share.
+    async def _answer(self, request: ChatRequest, exact: Decision) -> AsyncGenerator[Item]:
+        """Answer a request that the exact tier does not answer. The first item has the decision."""
+        if request.controls.no_store:  # nobody shares this call, so its caller's leaving ends it
+            async for item in self._lookup_and_generate(request, exact, self._generate):
+                yield item
+        elif request.controls.no_cache:  # this call is stored even if its caller leaves
+            yield {"decision": exact}
+            name = secrets.token_hex(8)
+            work = functools.partial(self._generate_and_store, request)
+            async for item in self._singleflight.do(name, work, across_replicas=False).follow():
+                yield item
+        else:
+            async for item in self._share(request, exact):
+                yield item
+
+    async def _share(self, request: ChatRequest, exact: Decision) -> AsyncGenerator[Item]:
+        """Follow the call that concurrent equal requests share.
 
         If the leader is lost, a caller that has received nothing follows the next leader.
         """
-        name = await self._cache.key(request)
+        key, bound = await self._cache.key(request), request.controls.bound
+        generate = functools.partial(self._share_across_replicas, key)
+        # The decision of the semantic tier depends on the bound. The text of a new answer does not.
+        name = f"lookup:{key}:{bound.min_similarity}:{bound.max_error_rate}"
+        work = functools.partial(self._lookup_and_generate, request, exact, generate)
+        is_decided = is_sent = False
         for attempt in range(MAX_ATTEMPTS):
-            sent = False
-            call = self._singleflight.do(name, lambda: self._lead(request))
+            call = self._singleflight.do(name, work, across_replicas=False)
             try:
                 async for item in call.follow():
+                    if "decision" in item and is_decided:
+                        continue
                     if not request.is_streamed and item.get("done") == {}:
                         yield {"done": await self._language_model.complete(request.body)}
                         return
-                    sent = sent or (request.is_streamed and "chunk" in item)
-                    if request.is_streamed or "done" in item:
-                        yield item
+                    is_decided = is_decided or "decision" in item
+                    is_sent = is_sent or (request.is_streamed and "chunk" in item)
+                    yield item
             except Aborted:
-                if sent or attempt == MAX_ATTEMPTS - 1:
+                if is_sent or attempt == MAX_ATTEMPTS - 1:
                     raise
             else:
                 return
 
-    async def _lead(self, request: ChatRequest) -> AsyncIterator[Item]:
-        """Answer for all followers, unless an earlier leader has already stored the answer."""
-        decision = await self._cache.lookup_exact(request)
-        items = _from_entry(decision.entry) if decision.entry else self._generate_and_store(request)
+    async def _lookup_and_generate(
+        self, request: ChatRequest, exact: Decision, generate: Generate
+    ) -> AsyncGenerator[Item]:
+        """Answer from the semantic tier, or else with ``generate``."""
+        decision, vectors = exact, None
+        if exact.kind != "bypass":  # without Redis there are no entries to serve
+            decision, vectors = await self._cache.lookup_semantic(request)
+        yield {"decision": decision}
+        items = (
+            self._from_entry(request, decision) if decision.entry else generate(request, vectors)
+        )
         async for item in items:
             yield item
 
-    async def _generate_and_store(self, request: ChatRequest) -> AsyncIterator[Item]:
+    def _share_across_replicas(
+        self, key: str, request: ChatRequest, vectors: Vectors | None
+    ) -> AsyncIterator[Item]:
+        return self._singleflight.do(key, lambda: self._lead(request, vectors)).follow()
+
+    async def _lead(
+        self, request: ChatRequest, vectors: Vectors | None = None
+    ) -> AsyncGenerator[Item]:
+        """Answer for all followers. An earlier leader may just have stored the answer."""
+        decision = await self._cache.get(request, serve_stale=False)
+        if decision.entry:
+            yield _replayed(decision.entry)
+            return
+        async for item in self._generate_and_store(request, vectors):
+            yield item
+
+    async def _generate_and_store(
+        self, request: ChatRequest, vectors: Vectors | None = None
+    ) -> AsyncGenerator[Item]:
         """Call the language model, then store its answer."""
         done: Item = {}
         purge_count = await self._cache.purge_count(request.controls.scope)
@@ -171,14 +211,12 @@ class ChatService:
             done = item if "done" in item else done
             seconds = time.perf_counter() - started
         await self._cache.store(
-            request,
-            done.get("done") or {},
-            done.get("pieces") or [],
-            purge_count=purge_count,
-            seconds=seconds,
+            request, done, vectors=vectors, purge_count=purge_count, seconds=seconds
         )
 
-    async def _generate(self, request: ChatRequest) -> AsyncIterator[Item]:
+    async def _generate(
+        self, request: ChatRequest, _vectors: Vectors | None = None
+    ) -> AsyncGenerator[Item]:
         """Call the language model."""
         if not request.is_streamed:
             yield {"done": await self._language_model.complete(request.body)}
@@ -193,6 +231,17 @@ class ChatService:
         pieces = [piece for piece in map(delta_text, chunks) if piece]
         yield {"done": completions.join(chunks) or {}, "pieces": pieces}
 
+    async def _from_entry(self, request: ChatRequest, decision: Decision) -> AsyncGenerator[Item]:
+        """Answer from the entry of a decision, and replace or check the entry in the background."""
+        entry = decision.entry
+        assert entry is not None  # noqa: S101 - the callers have checked
+        if entry.is_stale and not request.controls.no_store:
+            # One of all replicas replaces the entry. Nobody waits for it.
+            self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
+        else:
+            self._shadow_sampler.sample(request, decision)
+        yield _replayed(entry)
 
-async def _from_entry(entry: Entry) -> AsyncIterator[Item]:
-    yield {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}
+
+def _replayed(entry: Entry) -> Item:
+    return {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}

@@ -28,7 +28,7 @@ class ShadowSampler:
 
     Args:
         cache: stores the new answers.
-        error_budget: decides the share, and learns from the new answers.
+        error_budget: decides the share and learns from the new answers.
         language_model: answers the shadow requests.
     """
 
@@ -44,7 +44,7 @@ class ShadowSampler:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def sample(self, request: ChatRequest, decision: Decision) -> None:
-        """Start a shadow request for a hit, if the hit is sampled."""
+        """Start a shadow request if the hit is sampled."""
         if decision.trial is None or len(self._tasks) >= MAX_CONCURRENT:
             return
         task = asyncio.create_task(self._sample(request, decision.trial))
@@ -67,7 +67,7 @@ class ShadowSampler:
             log.warning("a shadow request failed", exc_info=True)
 
     async def _send(self, request: ChatRequest, trial: Trial, weight: float) -> None:
-        """Send a shadow request; its answer counts for ``weight`` hits."""
+        """Send a shadow request. Its answer counts for ``weight`` hits."""
         purge_count = await self._cache.purge_count(request.controls.scope)
         if purge_count is None:
             return
@@ -82,5 +82,5 @@ class ShadowSampler:
         await self._error_budget.record_shadow_answer(trial, answer, weight)
         if not request.controls.no_store:
             await self._cache.store(
-                request, completion, [], purge_count=purge_count, seconds=seconds
+                request, {"done": completion}, purge_count=purge_count, seconds=seconds
             )

@@ -1,7 +1,7 @@
-"""Combines requests that arrive while a call is in progress into one batch for the next call.
+"""Joins requests that arrive during a call into one batch for the next call.
 
-A single caller waits for one call. Many callers share the cost of each call, and no caller waits
-for a timer.
+A single caller waits for one call. Concurrent callers share the cost of each call, and no caller
+waits for a timer.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from services.errors import Aborted, Overloaded, Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# These failures are not about an item, so they end the whole batch.
+# No item causes these failures, so they end the whole batch.
 _BATCH_FAILURES = (Aborted, Overloaded, Unavailable)
 
 
@@ -31,10 +31,11 @@ class CoalescingBatcher(Generic[Item, Result]):
         call: sends one batch and returns one result per item, in order.
         max_weight: largest total weight of a batch. A single request may exceed it.
         max_concurrent: largest number of concurrent calls.
-        weigh: returns the weight of an item; every item weighs 1 by default.
+        weigh: returns the weight of an item. Every item weighs 1 by default.
+        isolate_failures: whether an item can cause a failure. The batcher then sends the requests
+            of a failed batch one by one, and a bad item fails only its own caller.
 
-    Aborted, Overloaded and Unavailable fail every request of a batch. After any other failure, the
-    batcher sends each request separately, so one caller's bad item fails only that caller.
+    Aborted, Overloaded and Unavailable always fail every request of a batch.
     """
 
     def __init__(
@@ -43,7 +44,10 @@ class CoalescingBatcher(Generic[Item, Result]):
         max_weight: int,
         max_concurrent: int,
         weigh: Callable[[Item], int] = lambda _: 1,
+        *,
+        isolate_failures: bool = True,
     ) -> None:
+        self._isolate_failures = isolate_failures
         self._call, self._max_weight, self._weigh = call, max_weight, weigh
         self._idle = max_concurrent
         self._queue: deque[_Request[Item, Result]] = deque()
@@ -63,7 +67,7 @@ class CoalescingBatcher(Generic[Item, Result]):
         return await request.results
 
     def close(self) -> None:
-        """Cancel the calls in progress and every waiting request."""
+        """Cancel the calls in progress and all waiting requests."""
         for task in self._tasks:
             task.cancel()
         for request in self._queue:
@@ -86,7 +90,7 @@ class CoalescingBatcher(Generic[Item, Result]):
             if batch and weight > self._max_weight:
                 break
             self._queue.popleft()
-            if not request.results.done():  # the caller still waits
+            if not request.results.done():  # the caller is still waiting
                 batch.append(request)
         return batch
 
@@ -98,9 +102,9 @@ class CoalescingBatcher(Generic[Item, Result]):
                 request.results.cancel()
             raise
         except Exception as error:
-            fails_all = len(batch) == 1 or isinstance(error, _BATCH_FAILURES)
+            isolates = self._isolate_failures and not isinstance(error, _BATCH_FAILURES)
             for request in batch:
-                if not fails_all:
+                if isolates and len(batch) > 1:
                     await self._send([request])
                 elif not request.results.done():
                     request.results.set_exception(error)

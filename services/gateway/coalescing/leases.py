@@ -1,18 +1,31 @@
 """Leases in Redis: which replica does a piece of work, and the items that it has published so far.
 
-Keys, under the prefix of the settings: ``lease:<name>`` holds the leader's fencing token until the
-leader releases it or stops renewing it. ``flight:<name>`` is a Redis stream of the published items,
-each with the token of its leader.
+Keys, under the prefix of the settings:
+
+- ``singleflight:<name>``        the leader's fencing token, until the leader releases the lease or
+  stops renewing it
+- ``singleflight-items:<name>``  a Redis stream of the published batches: the leader's token, the
+  number of the first item, and the items as a JSON list
+
+A new format of the batches needs new key names. Replicas of different versions then do not share
+work, instead of misreading each other's items.
 """
 
+import asyncio
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from services.gateway.circuit_breaker import CircuitBreaker
 
 STREAM_START = "-"
+ACQUIRE_TIMEOUT = 1.0  # seconds
 _STREAM_TTL_MS = 60_000
 _ACQUIRE = """
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
@@ -21,8 +34,8 @@ return 1
 """
 _PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('XADD', KEYS[2], '*', 't', ARGV[1], 'i', ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+redis.call('XADD', KEYS[2], '*', 't', ARGV[1], 'n', ARGV[2], 'i', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return 1
 """
 _RENEW = """
@@ -36,16 +49,31 @@ return redis.call('DEL', KEYS[1])
 
 
 @dataclass(frozen=True)
-class Published:
-    """The result of reading the published items.
+class Batch:
+    """Items that a leader has published together.
 
     Attributes:
-        items: pairs of the publisher's token and its item, in order.
-        position: where the next read begins.
-        leader: the token of the current leader, empty if there is none.
+        token: the fencing token of the leader.
+        first: the number of the first item; the first item of a leader has number 0.
+        items: the items, in order.
     """
 
-    items: list[tuple[str, dict[str, Any]]]
+    token: str
+    first: int
+    items: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The result of one read of the published batches.
+
+    Attributes:
+        batches: the batches, in order.
+        position: where the next read begins.
+        leader: the token of the current leader, empty if nobody holds the lease.
+    """
+
+    batches: list[Batch]
     position: str
     leader: str
 
@@ -57,19 +85,36 @@ class LeaseStore:
 
     Args:
         redis: the client.
-        prefix: the prefix of every key.
+        prefix: the prefix of all keys.
         seconds: how long a lease lasts after it was acquired or renewed.
+        breaker: the circuit breaker of Redis.
     """
 
-    def __init__(self, redis: Redis, prefix: str, seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, prefix: str, seconds: float, breaker: CircuitBreaker | None = None
+    ) -> None:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
         self.seconds = seconds
+        self._breaker = breaker or CircuitBreaker()
 
     async def acquire(self, name: str) -> str:
-        """Acquire a lease; return its fencing token, or an empty string if another holds it."""
+        """Acquire a lease; return its fencing token, or an empty string if another holds it.
+
+        The work waits for this call, so it fails fast if Redis is slow.
+        """
+        if not self._breaker.allows():
+            raise RedisConnectionError("The circuit breaker of Redis is open.")
         token = secrets.token_hex(8)
-        acquired = await self._redis.eval(_ACQUIRE, 2, *self._keys(name), token, self._lease_ms)
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT):
+                acquired = await self._redis.eval(
+                    _ACQUIRE, 2, *self._keys(name), token, self._lease_ms
+                )
+        except (TimeoutError, RedisConnectionError, RedisTimeoutError) as error:
+            self._breaker.record_failure()
+            raise RedisConnectionError("Redis does not answer.") from error
+        self._breaker.record_success()
         return token if acquired else ""
 
     async def renew(self, name: str, token: str) -> bool:
@@ -77,30 +122,37 @@ class LeaseStore:
         key = self._keys(name)[0]
         return bool(await self._redis.eval(_RENEW, 1, key, token, self._lease_ms))
 
-    async def publish(self, name: str, token: str, item: dict[str, Any]) -> bool:
-        """Append an item for the followers; return whether the token still holds the lease."""
-        text = json.dumps(item, ensure_ascii=False)
+    async def publish(
+        self, name: str, token: str, first: int, items: Sequence[dict[str, Any]]
+    ) -> bool:
+        """Publish items for the followers; return whether the token still holds the lease.
+
+        ``first`` is the number of the first item.
+        """
+        text = json.dumps(items, ensure_ascii=False)
         keys = self._keys(name)
-        return bool(await self._redis.eval(_PUBLISH, 2, *keys, token, text, _STREAM_TTL_MS))
+        return bool(await self._redis.eval(_PUBLISH, 2, *keys, token, first, text, _STREAM_TTL_MS))
 
     async def release(self, name: str, token: str) -> None:
         """Release a lease that the token holds."""
         await self._redis.eval(_RELEASE, 1, self._keys(name)[0], token)
 
     async def read(self, name: str, position: str) -> Published:
-        """Return the items published after a position; the first one is ``STREAM_START``."""
+        """Return the batches published after a position; the first one is ``STREAM_START``."""
         lease, stream = self._keys(name)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(lease)
             pipe.xrange(stream, position if position == STREAM_START else f"({position}")
             leader, found = await pipe.execute()
-        items = [(row[b"t"].decode(), json.loads(row[b"i"])) for _, row in found]
+        batches = [
+            Batch(row[b"t"].decode(), int(row[b"n"]), json.loads(row[b"i"])) for _, row in found
+        ]
         last = found[-1][0].decode() if found else position
-        return Published(items, last, leader.decode() if leader else "")
+        return Published(batches, last, leader.decode() if leader else "")
 
     @property
     def _lease_ms(self) -> int:
         return round(self.seconds * 1000)
 
     def _keys(self, name: str) -> tuple[str, str]:
-        return f"{self._prefix}lease:{name}", f"{self._prefix}flight:{name}"
+        return f"{self._prefix}singleflight:{name}", f"{self._prefix}singleflight-items:{name}"

@@ -1,33 +1,39 @@
 """Singleflight: concurrent callers of the same work, on all replicas, share one execution.
 
-Like golang.org/x/sync/singleflight, but for work that yields items, and across processes. In a
-process, callers share a ``SharedCall``. Across processes, the replica that holds the lease is the
-leader: it does the work and publishes each item to Redis. The others are followers, which replay
-the published items. A leader that dies loses its lease, and a follower takes over. Without Redis
-every process does its own work.
+It works like golang.org/x/sync/singleflight, but for work that yields items, and across processes.
+In a process, callers share a ``SharedCall``. Across processes, the replica that holds the lease is
+the leader: it does the work and publishes the items to Redis. The other replicas are followers and
+replay the published items. A leader that dies loses its lease, and a follower takes over. A
+follower gets every item or an error. Without Redis every process does its own work.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from services import deadlines, error_details
 from services.errors import Aborted, Failure
-from services.gateway.coalescing.leases import STREAM_START, LeaseStore
+from services.gateway.coalescing.leases import STREAM_START, Batch, LeaseStore, Published
+from services.gateway.coalescing.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
 Item = dict[str, Any]
-Work = Callable[[], AsyncIterator[Item]]
+Work = Callable[[], AsyncGenerator[Item]]
 POLL_SECONDS = 0.05
+# A follower fails after this many failed reads in a row.
+READ_ATTEMPTS = 3
+# Callers get a failure once the lease is released, so that a retry does not replay it. If Redis is
+# silent, they wait for this many seconds only.
+FAILURE_WAIT = 0.2
 
 
 class SharedCall:
-    """One execution of some work: its items so far, ended by an item ``done`` or by a failure."""
+    """One execution of some work: its items so far. An item ``done`` or an error ends it."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
@@ -37,11 +43,16 @@ class SharedCall:
 
     @property
     def has_items(self) -> bool:
-        """Return whether any follower may have received an item."""
+        """Return whether the call has items, which its callers may have received."""
         return bool(self._items)
 
+    @property
+    def has_failed(self) -> bool:
+        """Return whether an error has ended the call."""
+        return self._error is not None
+
     def add(self, item: Item) -> None:
-        """Append an item for all followers."""
+        """Append an item for all callers."""
         self._items.append(item)
         self._ended = "done" in item
         self._wake()
@@ -53,7 +64,7 @@ class SharedCall:
             self._wake()
 
     async def follow(self) -> AsyncIterator[Item]:
-        """Yield all items from the first on. Raises what the work raises."""
+        """Yield all items, beginning with the first. Raises the error that ends the call."""
         index = 0
         while True:
             changed = self._changed
@@ -72,25 +83,26 @@ class SharedCall:
 
 
 class Singleflight:
-    """The work in progress in this process, by name."""
+    """The shared calls of this process, by name."""
 
     def __init__(self, leases: LeaseStore) -> None:
         self._leases = leases
         self._calls: dict[str, SharedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def do(self, name: str, work: Work) -> SharedCall:
-        """Return the call of this name, and start it if there is none.
+    def do(self, name: str, work: Work, *, across_replicas: bool = True) -> SharedCall:
+        """Return the call of this name. Start it if there is none, or if it has failed.
 
         Args:
-            name: identifies the work on all replicas.
-            work: yields items, the last of which has ``done``. It may continue after that. Until it
-                returns, nobody else starts work with this name.
+            name: identifies the work.
+            work: yields items, the last of which has ``done``. It may continue after that. Nobody
+                else starts the work of this name until it returns.
+            across_replicas: whether other replicas share the call. If not, no item is published.
         """
         call = self._calls.get(name)
-        if call is None:
+        if call is None or call.has_failed:
             call = self._calls[name] = SharedCall()
-            task = asyncio.create_task(self._run(name, call, work))
+            task = asyncio.create_task(self._run(name, call, work, across_replicas))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return call
@@ -101,10 +113,13 @@ class Singleflight:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, name: str, call: SharedCall, work: Work) -> None:
+    async def _run(self, name: str, call: SharedCall, work: Work, across_replicas: bool) -> None:
         try:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                await self._lead_or_replay(name, call, work)
+                if across_replicas:
+                    await self._lead_or_replay(name, call, work)
+                else:
+                    await _execute(call, work)
             call.end(_leader_lost())
         except asyncio.CancelledError:
             call.end(_leader_lost())
@@ -114,73 +129,89 @@ class Singleflight:
                 log.exception("shared work failed")
             call.end(error)
         finally:
-            self._calls.pop(name, None)
+            if self._calls.get(name) is call:
+                del self._calls[name]
 
     async def _lead_or_replay(self, name: str, call: SharedCall, work: Work) -> None:
-        while True:
-            try:
-                token = await self._leases.acquire(name)
-                if not token:
-                    if await self._replay(name, call):
-                        return
-                    continue
-            except RedisError:
-                if call.has_items:
-                    raise _leader_lost() from None
-                token = ""
-            await self._lead(name, token, call, work)
-            return
-
-    async def _lead(self, name: str, token: str, call: SharedCall, work: Work) -> None:
-        """Do the work and publish its items.
-
-        Without a token, this process works only for itself.
-        """
-        renewing = asyncio.create_task(self._renew(name, token))
+        """Do the work as the leader, or replay the items of the leader on another replica."""
         try:
-            async for item in work():
-                call.add(item)
-                await self._publish(name, token, item)
-        except Failure as failure:
-            await self._publish(name, token, {"failure": error_details.to_dict(failure)})
+            while not (token := await self._leases.acquire(name)):
+                if await self._replay(name, call):
+                    return
+        except (RedisError, _ItemsLost):
+            if call.has_items:
+                raise _leader_lost() from None
+            await _execute(call, work)
+        else:
+            await self._lead(Publisher(self._leases, name, token), call, work)
+
+    async def _lead(self, publisher: Publisher, call: SharedCall, work: Work) -> None:
+        """Do the work and publish its items."""
+        try:
+            await _execute(call, work, publisher)
+        except asyncio.CancelledError:
+            await asyncio.shield(publisher.close(publish_rest=False))
             raise
-        finally:
-            renewing.cancel()
-            if token:
-                with contextlib.suppress(RedisError):
-                    await asyncio.shield(self._leases.release(name, token))
-
-    async def _publish(self, name: str, token: str, item: Item) -> None:
-        if token:
-            with contextlib.suppress(RedisError):
-                await self._leases.publish(name, token, item)
-
-    async def _renew(self, name: str, token: str) -> None:
-        while token:
-            await asyncio.sleep(self._leases.seconds / 3)
-            with contextlib.suppress(RedisError):
-                await self._leases.renew(name, token)
+        except Failure as failure:
+            publisher.add({"failure": error_details.to_dict(failure)})
+            closing = asyncio.create_task(publisher.close())
+            await asyncio.wait([closing], timeout=FAILURE_WAIT)
+            call.end(failure)
+            await closing
+        except BaseException:
+            await publisher.close(publish_rest=False)
+            raise
+        else:
+            await publisher.close()
 
     async def _replay(self, name: str, call: SharedCall) -> bool:
         """Replay the leader's items; return False if it is gone and has published nothing."""
-        position, token = STREAM_START, ""
+        position, token, count = STREAM_START, "", 0
         while True:
-            published = await self._leases.read(name, position)
+            published = await self._read(name, position)
             position = published.position
-            for publisher, item in published.items:
-                if token and publisher != token:
-                    raise _leader_lost()
-                token = publisher
-                if "failure" in item:
-                    raise error_details.from_dict(item["failure"])
-                call.add(item)
-                if "done" in item:
+            for batch in published.batches:
+                if batch.first != count or batch.token != (token or batch.token):
+                    raise _ItemsLost
+                token = batch.token
+                count += len(batch.items)
+                if _replay_batch(batch, call):
                     return True
             if published.leader != (token or published.leader) or not published.leader:
                 if call.has_items:
                     raise _leader_lost()
                 return False
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _read(self, name: str, position: str) -> Published:
+        for _ in range(READ_ATTEMPTS - 1):
+            with contextlib.suppress(RedisError):
+                return await self._leases.read(name, position)
+            await asyncio.sleep(POLL_SECONDS)
+        return await self._leases.read(name, position)
+
+
+class _ItemsLost(Exception):
+    """The published items have a gap."""
+
+
+async def _execute(call: SharedCall, work: Work, publisher: Publisher | None = None) -> None:
+    async with contextlib.aclosing(work()) as items:
+        async for item in items:
+            call.add(item)
+            if publisher:
+                publisher.add(item)
+
+
+def _replay_batch(batch: Batch, call: SharedCall) -> bool:
+    """Add the items of a batch to a call; return whether the call has ended."""
+    for item in batch.items:
+        if "failure" in item:
+            raise error_details.from_dict(item["failure"])
+        call.add(item)
+        if "done" in item:
+            return True
+    return False
 
 
 def _leader_lost() -> Aborted:

@@ -14,6 +14,7 @@ from services.gateway.chat.service import ChatService
 from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.errors import openai_error
 from services.gateway.http.event_streams import event_stream
 from services.gateway.llm.types import Json
@@ -35,6 +36,9 @@ class ChatRoutes:
     async def complete(self, request: Request) -> Response:
         """Answer a chat completion, whole or as server-sent events."""
         body = await bodies.json_object(request, BODY_BYTES)
+        return await cancel_on_disconnect(request, self._complete(request, body))
+
+    async def _complete(self, request: Request, body: Json) -> Response:
         answer = await self._chat.complete(body, _cache_controls(request))
         entry = answer.decision.entry
         headers = cache_headers(answer.decision.kind, entry.age if entry else None)

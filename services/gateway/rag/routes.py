@@ -15,6 +15,7 @@ from services import deadlines
 from services.errors import Failure
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.event_streams import MEDIA_TYPE, event_stream
 from services.gateway.http.responses import message_response, message_to_dict, server_sent_event
 from services.gateway.rag import messages
@@ -38,6 +39,10 @@ class RagRoutes:
         _apply_cache_control(request.headers.get("cache-control", ""), message)
         if MEDIA_TYPE in request.headers.get("accept", ""):
             return await self._stream(messages.read_question(message))
+        return await cancel_on_disconnect(request, self._answer(message))
+
+    async def _answer(self, message: rag_pb2.AskRequest) -> Response:
+        """Answer with JSON."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 answer = await self._rag.ask(messages.read_question(message))

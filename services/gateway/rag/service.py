@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
 
 from services.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
@@ -140,7 +140,9 @@ class RagService:
         for attempt in range(MAX_ATTEMPTS):
             is_sent = False
             call = self._singleflight.do(
-                name, lambda: self._answer(question, request, streamed, purge_count)
+                name,
+                lambda: self._answer(question, request, streamed, purge_count),
+                across_replicas=not question.no_cache,
             )
             try:
                 async for item in call.follow():
@@ -154,7 +156,7 @@ class RagService:
 
     async def _answer(
         self, question: Question, request: Request, streamed: bool, purge_count: int | None
-    ) -> AsyncIterator[Item]:
+    ) -> AsyncGenerator[Item]:
         """Answer a question that the exact tier did not have before, and store the answer."""
         timings = Timings()
         with timings.stage("cache"):  # an earlier leader may just have stored the answer

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.gateway import redis_store
-from services.gateway.coalescing.leases import STREAM_START, LeaseStore
+from services.gateway.coalescing.leases import STREAM_START, Batch, LeaseStore
 
 
 @pytest.fixture
@@ -35,21 +35,21 @@ async def test_one_holds_a_lease_until_it_is_released(leases: LeaseStore, name: 
 
 async def test_only_the_holder_publishes(leases: LeaseStore, name: str) -> None:
     token = await leases.acquire(name)
-    assert await leases.publish(name, token, {"chunk": "ö"})
-    assert not await leases.publish(name, "another token", {"chunk": 2})
-    assert (await leases.read(name, STREAM_START)).items == [(token, {"chunk": "ö"})]
+    assert await leases.publish(name, token, 0, [{"chunk": "ö"}])
+    assert not await leases.publish(name, "another token", 1, [{"chunk": 2}])
+    assert (await leases.read(name, STREAM_START)).batches == [Batch(token, 0, [{"chunk": "ö"}])]
 
 
 async def test_what_a_former_holder_does_changes_nothing(leases: LeaseStore, name: str) -> None:
     former = await leases.acquire(name)
-    assert await leases.publish(name, former, {"chunk": 1})
+    assert await leases.publish(name, former, 0, [{"chunk": 1}])
     await leases.release(name, former)  # as if it had expired
     token = await leases.acquire(name)
     assert not await leases.renew(name, former)
-    assert not await leases.publish(name, former, {"chunk": 2})
+    assert not await leases.publish(name, former, 1, [{"chunk": 2}])
     await leases.release(name, former)
     published = await leases.read(name, STREAM_START)
-    assert (published.leader, published.items) == (token, [])
+    assert (published.leader, published.batches) == (token, [])
 
 
 async def test_a_lease_that_is_not_renewed_ends(

@@ -6,8 +6,9 @@ import pytest
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
-from services.errors import InvalidArgument, Unavailable
+from services.errors import Failure, InvalidArgument, Unavailable
 from services.gateway.cache import gdsf
 from services.gateway.cache.store import CacheStore
 from tests.fakes.redis import FakeRedis
@@ -55,6 +56,22 @@ async def test_a_read_is_tried_again_on_another_connection_once() -> None:
     redis.lost = 2
     with pytest.raises(Unavailable):
         await store(redis).get("a")
+
+
+async def test_a_list_of_entries_is_read_only_once() -> None:
+    redis = CountingRedis(lost=1)
+    with pytest.raises(Unavailable):
+        await store(redis).get_many(["a"])
+    assert redis.mgets == [["p:gateway:entry:a"]]
+
+
+async def test_a_read_that_redis_refuses_is_not_split() -> None:
+    redis = CountingRedis()
+    redis.failure = ResponseError("CLUSTERDOWN The cluster is down")
+    reads = store(redis)
+    outcomes = await asyncio.gather(*map(reads.get, "abcab"), return_exceptions=True)
+    assert all(isinstance(one, Failure) for one in outcomes)
+    assert len(redis.mgets) <= 2  # the first read on its own, then one batch
 
 
 async def test_many_entries_come_in_order_without_the_missing() -> None:

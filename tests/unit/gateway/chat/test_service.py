@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from services.errors import FailedPrecondition, InvalidArgument
+from services.gateway.cache.types import Bound, Decision
+from services.gateway.chat import fail_open
 from services.gateway.chat.types import CacheControls
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, delta_text
@@ -171,3 +173,103 @@ async def test_without_a_language_model_every_request_is_refused() -> None:
     chat = Chat(client=LanguageModelClient("", "", ""))
     with pytest.raises(FailedPrecondition):
         await chat.ask()
+
+
+async def test_a_semantic_hit_is_shared_and_calls_no_model() -> None:
+    chat = Chat()
+    await chat.ask("How do I turn on dark mode?")
+    await chat.has_stored()
+    [stored] = chat.cache.entries.values()
+    chat.cache.next_semantic = Decision("semantic", stored, 0.98, 0.99)
+    tasks = [asyncio.create_task(chat.ask("Dark mode?")) for _ in range(5)]
+    assert await asyncio.gather(*tasks) == [("semantic", "An answer.")] * 5
+    assert len(chat.model.requests) == 1
+    assert chat.cache.embeds == 2
+    assert chat.sampler.hits == [stored.id]
+    assert chat.usage.kinds == ["miss", *["semantic"] * 5]
+
+
+@pytest.mark.parametrize("how", ["hangs", "semantic_fails"])
+async def test_without_a_semantic_tier_answers_are_shared_and_stored(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fail_open, "SEMANTIC_TIMEOUT", 0.01)
+    monkeypatch.setattr(fail_open, "STORE_TIMEOUT", 0.01)
+    chat = Chat()
+    setattr(chat.cache, how, True)
+    chat.model.go.clear()
+    replicas = [chat.service, chat.replica(), chat.replica()]
+    tasks = [asyncio.create_task(chat.ask(replica=replicas[n % 3])) for n in range(20)]
+    await chat.leases.wait_for(lambda: chat.leases.waiting == 2)
+    chat.model.go.set()
+    assert await asyncio.gather(*tasks) == [("miss", "An answer.")] * 20
+    assert len(chat.model.requests) == 1
+    await chat.has_stored()
+    assert await chat.ask() == ("exact", "An answer.")
+
+
+async def test_without_redis_equal_requests_of_a_replica_still_share_a_call() -> None:
+    chat = Chat()
+    chat.cache.fails = chat.leases.is_unreachable = True
+    chat.model.go.clear()
+    tasks = [asyncio.create_task(chat.ask()) for _ in range(20)]
+    await chat.model.received.wait()
+    chat.model.go.set()
+    assert await asyncio.gather(*tasks) == [("bypass", "An answer.")] * 20
+    assert len(chat.model.requests) == 1
+    assert chat.cache.embeds == 0
+
+
+async def test_requests_with_different_bounds_share_a_call_of_the_model() -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    bounds = [Bound(), Bound(0.9), Bound(None, 0.05)]
+    tasks = [asyncio.create_task(chat.ask(controls={"bound": bound})) for bound in bounds]
+    await chat.model.received.wait()
+    await asyncio.sleep(0)
+    chat.model.go.set()
+    assert await asyncio.gather(*tasks) == [("miss", "An answer.")] * 3
+    assert chat.cache.embeds == 3
+    assert len(chat.model.requests) == 1
+
+
+async def test_an_answer_is_stored_with_the_vectors_of_its_lookup() -> None:
+    chat = Chat()
+    await chat.ask()
+    await chat.has_stored()
+    assert chat.cache.embeds == 1
+    assert chat.cache.vectors[0] is not None
+
+
+async def test_a_call_that_nobody_else_can_follow_is_not_published() -> None:
+    chat = Chat()
+    for controls in ({"no_cache": True}, {"no_store": True}, {"no_cache": True, "no_store": True}):
+        await chat.ask(controls=controls)
+    await chat.cache.stored.wait()
+    assert (chat.leases.batches, chat.leases.waiting) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"n": 2}, {"controls": {"no_store": True}}, {"n": 2, "stream": True}]
+)
+async def test_a_caller_that_leaves_ends_a_call_that_nobody_shares(options: Any) -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    leaving = asyncio.create_task(chat.ask(**options))
+    await chat.model.received.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert chat.model.ended.is_set()
+
+
+async def test_a_caller_that_leaves_does_not_end_a_call_that_is_stored() -> None:
+    chat = Chat()
+    chat.model.go.clear()
+    leaving = asyncio.create_task(chat.ask())
+    await chat.model.received.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert not chat.model.ended.is_set()
+    chat.model.go.set()
+    await chat.has_stored()
+    assert await chat.ask() == ("exact", "An answer.")

@@ -10,6 +10,7 @@ from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.shadow import MAX_CONCURRENT, ShadowSampler
 from services.gateway.chat.types import CacheControls, ChatRequest
+from services.gateway.circuit_breaker import CircuitBreaker
 from tests.fakes.cache import FakeCache
 from tests.fakes.language_model import FakeLanguageModel
 
@@ -42,7 +43,7 @@ class Shadow:
         self.cache, self.budget, self.model = FakeCache(), FakeErrorBudget(), FakeLanguageModel()
         cache: Any = self.cache
         budget: Any = self.budget
-        fail_open = FailOpenCache(cache, max_stale=0.0)
+        fail_open = FailOpenCache(cache, CircuitBreaker(), max_stale=0.0)
         self.sampler = ShadowSampler(fail_open, budget, self.model.client)
 
     async def settle(self) -> None:

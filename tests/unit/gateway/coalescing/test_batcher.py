@@ -72,6 +72,17 @@ async def test_a_bad_item_fails_its_own_caller_only() -> None:
     assert isinstance(unlucky, InvalidArgument)
 
 
+async def test_a_failed_batch_is_not_sent_again_if_no_item_can_be_bad() -> None:
+    doubler = Doubler()
+    batcher = CoalescingBatcher(doubler, 9, 1, isolate_failures=False)
+    tasks = await submit_in_order(batcher, [1], [2], [13], [3])
+    doubler.go.set()
+    first, *others = await asyncio.gather(*tasks, return_exceptions=True)
+    assert first == [2]
+    assert all(isinstance(one, InvalidArgument) for one in others)
+    assert doubler.batches == [[1], [2, 13, 3]]
+
+
 async def test_an_unavailable_service_is_called_once_for_the_whole_batch() -> None:
     doubler = Doubler()
     tasks = await submit_in_order(CoalescingBatcher(doubler, 9, 1), [1], [2], [3])

@@ -1,12 +1,16 @@
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.gateway.coalescing.leases import STREAM_START, LeaseStore, Published
+from services.gateway.circuit_breaker import FAILURE_THRESHOLD
+from services.gateway.coalescing import leases as leases_module
+from services.gateway.coalescing.leases import STREAM_START, Batch, LeaseStore, Published
 from tests.fakes.redis import FakeRedis
 
-LEASE, STREAM = "p:gateway:lease:name", "p:gateway:flight:name"
+LEASE, STREAM = "p:gateway:singleflight:name", "p:gateway:singleflight-items:name"
 
 
 @pytest.fixture
@@ -37,15 +41,16 @@ async def test_a_lease_that_another_holds_has_no_token(
     redis.script = lambda keys, arguments: 0
     assert await leases.acquire("name") == ""
     assert not await leases.renew("name", "token")
-    assert not await leases.publish("name", "token", {})
+    assert not await leases.publish("name", "token", 0, [])
 
 
 async def test_every_change_carries_the_token(redis: FakeRedis, leases: LeaseStore) -> None:
     assert await leases.renew("name", "token")
-    assert await leases.publish("name", "token", {"text": "ö"})
+    assert await leases.publish("name", "token", 7, [{"text": "ö"}])
     await leases.release("name", "token")
     assert all(arguments[0] == "token" for _, _, arguments in redis.evals)
-    assert json.loads(redis.evals[1][2][1]) == {"text": "ö"}
+    assert redis.evals[1][2][1] == 7
+    assert json.loads(redis.evals[1][2][2]) == [{"text": "ö"}]
 
 
 async def test_items_are_read_from_where_the_last_read_ended(
@@ -53,9 +58,35 @@ async def test_items_are_read_from_where_the_last_read_ended(
 ) -> None:
     assert await leases.read("name", STREAM_START) == Published([], STREAM_START, "")
     redis.values[LEASE] = b"token"
-    redis.values[STREAM] = [(b"1-0", {b"t": b"token", b"i": b'{"n": 1}'})]
+    redis.values[STREAM] = [(b"1-0", {b"t": b"token", b"n": b"0", b"i": b'[{"n": 1}]'})]
     first = await leases.read("name", STREAM_START)
-    assert first == Published([("token", {"n": 1})], "1-0", "token")
+    assert first == Published([Batch("token", 0, [{"n": 1}])], "1-0", "token")
     assert await leases.read("name", first.position) == Published([], "1-0", "token")
-    redis.values[STREAM].append((b"2-0", {b"t": b"token", b"i": b'{"n": 2}'}))
-    assert (await leases.read("name", first.position)).items == [("token", {"n": 2})]
+    redis.values[STREAM].append((b"2-0", {b"t": b"token", b"n": b"1", b"i": b'[{"n": 2}]'}))
+    later = await leases.read("name", first.position)
+    assert later.batches == [Batch("token", 1, [{"n": 2}])]
+
+
+async def test_a_broken_redis_is_not_asked_for_leases_for_a_while(
+    redis: FakeRedis, leases: LeaseStore
+) -> None:
+    redis.failure = RedisConnectionError("closed")
+    for _ in range(FAILURE_THRESHOLD):
+        with pytest.raises(RedisConnectionError):
+            await leases.acquire("name")
+    redis.failure = None
+    with pytest.raises(RedisConnectionError):
+        await leases.acquire("name")
+    assert not redis.evals
+
+
+async def test_a_silent_redis_does_not_hold_up_the_work(
+    redis: FakeRedis, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*words: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(redis, "eval", hang)
+    monkeypatch.setattr(leases_module, "ACQUIRE_TIMEOUT", 0.01)
+    with pytest.raises(RedisConnectionError):
+        await leases.acquire("name")

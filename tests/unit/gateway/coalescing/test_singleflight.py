@@ -1,10 +1,11 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from services.errors import Aborted, Failure, NotFound
-from services.gateway.coalescing.singleflight import Item, Singleflight
+from services.gateway.coalescing.leases import Batch
+from services.gateway.coalescing.singleflight import READ_ATTEMPTS, Item, Singleflight
 from services.gateway.llm.errors import refused, upstream_error
 from tests.fakes.leases import FakeLeases
 
@@ -19,7 +20,7 @@ class Work:
         self.started, self.finish = asyncio.Event(), asyncio.Event()
         self._failure = failure
 
-    async def __call__(self) -> AsyncIterator[Item]:
+    async def __call__(self) -> AsyncGenerator[Item]:
         self.executions += 1
         yield {"chunk": 1}
         self.started.set()
@@ -96,7 +97,7 @@ async def test_a_follower_that_has_seen_nothing_takes_over_from_a_leader_that_is
 async def test_a_follower_that_has_seen_items_fails_if_its_leader_is_gone() -> None:
     leases, work = FakeLeases(), Work()
     leases.leader = "dead"
-    leases.items = [("dead", {"chunk": 1})]
+    leases.batches = [Batch("dead", 0, [{"chunk": 1}])]
     call = Singleflight(leases).do("name", work)
     follower = call.follow()
     assert await anext(follower) == {"chunk": 1}
@@ -117,10 +118,83 @@ async def test_a_name_is_free_again_once_its_work_has_ended() -> None:
 
 
 async def test_an_error_that_is_no_failure_reaches_the_callers() -> None:
-    async def broken() -> AsyncIterator[Item]:
+    async def broken() -> AsyncGenerator[Item]:
         raise ZeroDivisionError
         yield {}
 
     with pytest.raises(ZeroDivisionError):
         async for _ in Singleflight(FakeLeases()).do("name", broken).follow():
             pass
+
+
+async def test_a_gap_in_the_items_ends_a_follower_with_an_error() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "other"
+    leases.batches = [Batch("other", 0, [{"chunk": 1}]), Batch("other", 2, [{"done": {}}])]
+    follower = Singleflight(leases).do("name", work).follow()
+    assert await anext(follower) == {"chunk": 1}
+    with pytest.raises(Aborted):
+        await anext(follower)
+    assert work.executions == 0
+
+
+async def test_a_follower_without_the_first_items_does_its_own_work() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "other"
+    leases.batches = [Batch("other", 1, [{"done": {}}])]
+    work.finish.set()
+    assert await collect(Singleflight(leases), work) == ITEMS
+
+
+async def test_a_leader_publishes_nothing_after_a_failed_publish() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.failing = 1
+    leader = asyncio.create_task(collect(Singleflight(leases), work))
+    await work.started.wait()
+    follower = asyncio.create_task(collect(Singleflight(leases), work))
+    await leases.wait_for(lambda: not leases.failing and not leases.leader)
+    work.finish.set()
+    assert (await leader)[0] == {"chunk": 1}
+    assert [item for item in await follower if "chunk" in item] == [{"chunk": 1}]
+    assert {batch.token for batch in leases.batches} <= {"token-2"}
+
+
+async def test_a_follower_survives_a_failed_read() -> None:
+    leases, work = FakeLeases(), Work()
+    leader = asyncio.create_task(collect(Singleflight(leases), work))
+    await work.started.wait()
+    leases.failed_reads = READ_ATTEMPTS - 1
+    follower = asyncio.create_task(collect(Singleflight(leases), work))
+    await leases.wait_for(lambda: leases.waiting == 1)
+    work.finish.set()
+    assert await leader == await follower == ITEMS
+    assert work.executions == 1
+
+
+async def test_a_call_of_one_replica_needs_no_lease_and_publishes_nothing() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "other"
+    work.finish.set()
+    call = Singleflight(leases).do("name", work, across_replicas=False)
+    assert [item async for item in call.follow()] == ITEMS
+    assert (leases.waiting, leases.batches) == (0, [])
+
+
+async def test_a_failure_is_not_served_again_while_redis_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leases, work = FakeLeases(), Work(NotFound("GONE", "It is gone."))
+    singleflight = Singleflight(leases)
+    work.finish.set()
+
+    async def hang(*words: object) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(leases, "publish", hang)
+    for count in (1, 2):
+        with pytest.raises(NotFound):
+            await collect(singleflight, work)
+        assert work.executions == count
+        leases.is_unreachable = True
+    await singleflight.close()

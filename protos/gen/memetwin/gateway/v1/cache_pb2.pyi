@@ -113,6 +113,8 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """
     MISS_REASON_TOO_OLD: _MissReason.ValueType  # 8
     """MISS_REASON_TOO_OLD means that the matching entry is older than max_age, or that its ttl has expired."""
+    MISS_REASON_UNAVAILABLE: _MissReason.ValueType  # 10
+    """MISS_REASON_UNAVAILABLE means that no identical prompt is stored, and that the semantic tier failed or was too slow."""
 
 class MissReason(_MissReason, metaclass=_MissReasonEnumTypeWrapper):
     """MissReason explains why a lookup missed."""
@@ -140,6 +142,8 @@ The answer that the caller creates now labels it, so that the cache can serve si
 """
 MISS_REASON_TOO_OLD: MissReason.ValueType  # 8
 """MISS_REASON_TOO_OLD means that the matching entry is older than max_age, or that its ttl has expired."""
+MISS_REASON_UNAVAILABLE: MissReason.ValueType  # 10
+"""MISS_REASON_UNAVAILABLE means that no identical prompt is stored, and that the semantic tier failed or was too slow."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015
 
 @_typing.final

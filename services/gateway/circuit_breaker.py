@@ -1,4 +1,4 @@
-"""A circuit breaker: callers stop waiting for a dependency that keeps failing.
+"""A circuit breaker: after repeated failures of a dependency, calls to it fail fast.
 
 See https://martinfowler.com/bliki/CircuitBreaker.html.
 """
@@ -11,9 +11,11 @@ OPEN_SECONDS = 5.0
 
 
 class CircuitBreaker:
-    """Opens after ``FAILURE_THRESHOLD`` failures in a row, for ``OPEN_SECONDS``.
+    """Opens for ``OPEN_SECONDS`` after ``FAILURE_THRESHOLD`` consecutive failures.
 
-    After that it is half open: one caller every ``OPEN_SECONDS`` may try, until one succeeds.
+    The breaker is then half open: it allows one call every ``OPEN_SECONDS`` until a call succeeds.
+    Record only failures that show that the dependency is broken. A rejected request is a success,
+    because the dependency has answered.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,8 +23,13 @@ class CircuitBreaker:
         self._failures = 0
         self._open_until = 0.0
 
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the breaker allows another call."""
+        return max(0.1, self._open_until - self._clock())
+
     def allows(self) -> bool:
-        """Return whether the caller may try."""
+        """Return whether the caller may call the dependency."""
         if self._failures < FAILURE_THRESHOLD:
             return True
         if self._clock() < self._open_until:

@@ -1,4 +1,4 @@
-from services.gateway.coalescing.circuit_breaker import (
+from services.gateway.circuit_breaker import (
     FAILURE_THRESHOLD,
     OPEN_SECONDS,
     CircuitBreaker,
