@@ -24,8 +24,8 @@ class EmbedderProcess:
         unready: models that the constructor does not wait for.
 
     Attributes:
-        address: of the gRPC server.
-        metrics_address: of the Prometheus metrics.
+        address: address of the gRPC server.
+        metrics_address: address of the Prometheus metrics.
         start: seconds from the start of the process until its models were loaded.
     """
 

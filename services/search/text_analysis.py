@@ -38,7 +38,8 @@ def stems(text: str) -> list[str]:
 def encode_term(term: str) -> str:
     """Encode any text as letters and digits, which need no escaping in a query.
 
-    Up to 32 bytes become ``x`` and their hexadecimal digits, more become ``s`` and their SHA-256.
+    Texts of up to 32 bytes become ``x`` and their hexadecimal digits. Longer texts become ``s`` and
+    their SHA-256.
     """
     data = term.encode()
     if len(data) > _MAX_TERM_BYTES:

@@ -1,4 +1,4 @@
-"""Runs the benchmarks that are named, or all: ``make bench ARGS="search embedder"``."""
+"""Runs the named benchmarks, or all of them: ``make bench ARGS="search embedder"``."""
 
 import subprocess
 import sys

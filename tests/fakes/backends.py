@@ -26,7 +26,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class FakeEmbedder(EmbedderClient):
-    """Embeds a text as the normalised counts of its words; counts what it is asked for."""
+    """Embeds a text as the normalised counts of its words, and counts the requests."""
 
     def __init__(self, digest: str = "digest", max_tokens: int = 64) -> None:
         self.model = TextModel(digest, DIMENSIONS, max_tokens)

@@ -12,7 +12,7 @@ class NoisyRuntime:
     """Computes a fixed vector for each text, with noise.
 
     Args:
-        name: of the runtime.
+        name: name of the runtime.
         noise: share of noise that depends only on the text.
         batch_noise: share of noise for each text in the batch.
     """

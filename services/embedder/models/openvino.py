@@ -109,7 +109,7 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
     Args:
         model: a sentence-transformers model for text.
         cache_folder: the folder of conversions; if it is not writable, that is only logged.
-        digest: of the model.
+        digest: the model's digest.
     """
     ov = import_openvino()
     release = ov.get_version().partition("-")[0]

@@ -33,7 +33,7 @@ class TextPairObjective:
         model: the model, which is trained in place, with its own prompts for queries and documents.
         train: pairs to learn from.
         held_out: pairs for the held-out loss.
-        seed: of everything random.
+        seed: seed of the random numbers.
     """
 
     learning_rate, weight_decay = 2e-5, 0.01

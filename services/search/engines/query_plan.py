@@ -114,8 +114,8 @@ class QueryPlan:
     def requested(self) -> int:
         """The number of candidates to request.
 
-        An approximate filtered search requests all that HNSW keeps: if that list is not full, the
-        search ended before it could be sure of the nearest.
+        An approximate filtered search requests all candidates that HNSW keeps. If that list is not
+        full, the search ended before it could be sure of the nearest ones.
         """
         return self.ef if self.query.condition and not self.full_scan else self.count
 

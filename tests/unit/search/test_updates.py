@@ -108,7 +108,7 @@ async def test_nothing_is_updated_if_one_update_is_invalid(
 
 @pytest.fixture
 def conflicts(engine: VectorSetEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The outcomes of writes before they succeed. Delays do not wait."""
+    """The outcomes of writes before they succeed. Delays take no time."""
     outcomes: list[str] = []
     write = engine.write_fields
 

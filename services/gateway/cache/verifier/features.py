@@ -1,6 +1,6 @@
 """Lexical features of two texts, from which the verifier judges whether they ask the same.
 
-``contradiction`` names the difference that most likely makes two texts mean something else. The
+``contradiction`` names the difference that most likely gives two texts different meanings. The
 differences that certainly do are in ``rules``.
 ``lexical_features`` measures the rest: overlap, order, question words, names, units, identifiers.
 Both treat the two texts symmetrically.

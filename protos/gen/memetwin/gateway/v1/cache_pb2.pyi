@@ -101,9 +101,9 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     MISS_REASON_NOT_EXACT: _MissReason.ValueType  # 4
     """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
     MISS_REASON_CONTRADICTS: _MissReason.ValueType  # 5
-    """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
-    example, in a number, a negation, a weekday or the order of its words. It also means that the
-    prompts may not be English and differ in a word.
+    """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough, but asks something else.
+    For example, it differs in a number, a negation, a weekday or the order of its words. It also
+    means that the prompts may not be English and differ in a word.
     """
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
@@ -130,9 +130,9 @@ MISS_REASON_CONTEXT_DIFFERS: MissReason.ValueType  # 3
 MISS_REASON_NOT_EXACT: MissReason.ValueType  # 4
 """MISS_REASON_NOT_EXACT means that the mode was EXACT and no identical prompt is stored."""
 MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
-"""MISS_REASON_CONTRADICTS means that the nearest prompt is near enough and asks something else: it differs, for
-example, in a number, a negation, a weekday or the order of its words. It also means that the
-prompts may not be English and differ in a word.
+"""MISS_REASON_CONTRADICTS means that the nearest prompt is near enough, but asks something else.
+For example, it differs in a number, a negation, a weekday or the order of its words. It also
+means that the prompts may not be English and differ in a word.
 """
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""

@@ -39,7 +39,7 @@ def test_a_worker_answers_each_document_and_ends_with_its_input() -> None:
 
 
 def test_the_worker_does_not_import_the_gateway() -> None:
-    """Its memory counts several times, and what it does not have cannot be attacked."""
+    """Several workers need memory, and code that is not loaded cannot be attacked."""
     code = f"import sys, {WORKER}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
