@@ -21,6 +21,7 @@ _MARKERS = frozenset(
     on only onto out outside over per plus since than through till times to toward towards under
     unless until upon via while with within without""".split()
 )
+_CONJUNCTIONS = frozenset("although because if unless while".split())  # a clause follows them
 _JOINS = frozenset(("and", "or", "vs", "versus", "nor"))
 # "one of my", "how to"
 _NO_MARKERS = frozenset(
@@ -143,7 +144,7 @@ class _Reader:
                 roles.firsts[self._marker].add(lemma)
             if self._verb and self._marker == "by":
                 roles.agents.add((self._verb, lemma))
-        else:
+        if not self._marker or self._marker in _CONJUNCTIONS:
             roles.bare.append(lemma)
         if word in _LEMMAS or (word[-1:] == "s" and word[-2:] != "ss"):
             roles.verbs.add(lemma)

@@ -26,6 +26,8 @@ def swaps(one: str, other: str) -> bool:
         ("Does A imply B?", "Does B imply A?"),
         ("the dog chased the cat", "the cat chased the dog"),
         ("dog bites man", "man bites dog"),
+        ("What if Google buys Quora?", "What if Quora buys Google?"),
+        ("Does it rain if it snows?", "Does it snow if it rains?"),
         ("compare A with B where A is new", "compare A with B where B is new"),
         ("Who killed Brutus?", "Who did Brutus kill?"),
         ("Which team beat Chelsea?", "Which team did Chelsea beat?"),
@@ -57,6 +59,7 @@ def test_swapped_roles_are_found(one: str, other: str) -> None:
         ("a list of U.S. family offices", "a list of family offices in the U.S."),
         ("Which movies did Disney release?", "Which movies has Disney released?"),
         ("What effects do humans have on it?", "What are some human effects on it?"),
+        ("What happens if Rome attacks Athens?", "If Rome attacks Athens, what happens?"),
         ("", "the dog"),
     ],
 )
