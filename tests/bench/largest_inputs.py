@@ -283,9 +283,9 @@ def route_rows(bench: Bench, route: str, shapes: Sequence[Shape]) -> Iterator[Ro
                 yield bench.measure(name, len(body.content), send)
 
 
-def run(redis: str, only: str, shapes: Sequence[Shape]) -> list[str]:
-    """Print a table; return the names of the inputs that exceed a bound, with the bounds."""
-    faults = []
+def run(redis: str, only: str, shapes: Sequence[Shape]) -> dict[str, list[str]]:
+    """Print a table; return the bounds that inputs exceed, by the name of the input."""
+    faults = {}
     with contextlib.ExitStack() as stack:
         bench = Bench(stack, redis)
         idle_hit = bench.idle()
@@ -296,7 +296,7 @@ def run(redis: str, only: str, shapes: Sequence[Shape]) -> list[str]:
         for row in rows(bench, only, shapes):
             print(row.line(idle_hit), flush=True)
             if found := row.faults(idle_hit):
-                faults.append(f"{row.name}: {', '.join(found)}")
+                faults[row.name] = found
     return faults
 
 
