@@ -249,9 +249,8 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
         backends,
         min_score=settings.rag_min_score,
     )
-    has_model = bool(settings.llm_base_url)
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
-    if has_model:
+    if settings.llm_base_url:
         writer = LanguageModelWriter(
             common.language_model, max_prompt_tokens=settings.rag_prompt_tokens
         )
@@ -266,4 +265,4 @@ def _rag(common: Common, cache: CacheParts) -> Rag:
     parsers = ParserPool()
     common.stack.push_async_callback(parsers.close)
     ingest = IngestService(documents, backends, parsers)
-    return Rag(service, ingest, RagServicer(ingest, service, abstention, has_model=has_model))
+    return Rag(service, ingest, RagServicer(ingest, service, abstention))

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 
+from services.errors import FailedPrecondition
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.rag.citations import cite
 from services.gateway.rag.ingest.segmentation import Span, sentences
@@ -25,7 +26,17 @@ class ExtractiveWriter:
         self._embedder = embedder
 
     def author(self, model: str) -> str:
-        """Return the name of the extractive writer."""
+        """Return the name of the extractive writer.
+
+        Raises:
+            FailedPrecondition: ``model`` names a language model.
+        """
+        if model:
+            raise FailedPrecondition(
+                "NO_LANGUAGE_MODEL",
+                "No language model is configured. Leave model empty, or set MEMETWIN_LLM_BASE_URL.",
+                field="model",
+            )
         return "extractive"
 
     async def write(

@@ -20,7 +20,7 @@ from services.gateway.http.event_streams import MEDIA_TYPE, event_stream
 from services.gateway.http.responses import message_response, message_to_dict, server_sent_event
 from services.gateway.rag import messages
 from services.gateway.rag.service import RagService
-from services.gateway.rag.types import Answer, Event, Question
+from services.gateway.rag.types import Event, Question
 
 
 class RagRoutes:
@@ -46,7 +46,9 @@ class RagRoutes:
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 answer = await self._rag.ask(messages.read_question(message))
-        return await message_response(messages.write_answer(answer), _headers(answer, message))
+        entry = answer.decision.entry
+        headers = cache_headers(answer.decision.kind, entry.age if entry else None)
+        return await message_response(messages.write_answer(answer), headers)
 
     async def _stream(self, question: Question) -> Response:
         """Answer with events."""
@@ -80,10 +82,3 @@ def _apply_cache_control(header: str, message: rag_pb2.AskRequest) -> None:
     message.cache.no_store |= no_store
     if max_age is not None:
         message.cache.max_age = max_age
-
-
-def _headers(answer: Answer, message: rag_pb2.AskRequest) -> dict[str, str]:
-    if message.cache.no_cache and message.cache.no_store:
-        return {"X-Memetwin-Cache": "bypass"}
-    entry = answer.decision.entry
-    return cache_headers(answer.decision.kind, entry.age if entry else None)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
-from services.errors import FailedPrecondition, InvalidArgument
+from services.errors import InvalidArgument
 from services.gateway.rag import messages
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.ingest import messages as ingest_messages
@@ -14,15 +14,12 @@ from services.gateway.rag.service import RagService
 
 
 class RagServicer(rag_pb2_grpc.RagServiceServicer):
-    """RagService. ``has_model``: whether a language model is configured."""
+    """RagService."""
 
-    def __init__(
-        self, ingest: IngestService, rag: RagService, abstention: Abstention, *, has_model: bool
-    ) -> None:
+    def __init__(self, ingest: IngestService, rag: RagService, abstention: Abstention) -> None:
         self._ingest = ingest
         self._rag = rag
         self._abstention = abstention
-        self._has_model = has_model
 
     async def IngestDocuments(
         self, request_iterator: AsyncIterator[rag_pb2.IngestDocumentsRequest], context: Any
@@ -67,14 +64,12 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
-        self._check_model(request.model)
         return messages.write_answer(await self._rag.ask(messages.read_question(request)))
 
     async def StreamAsk(
         self, request: rag_pb2.StreamAskRequest, context: Any
     ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
         """Answer a question, with the text in pieces."""
-        self._check_model(request.model)
         async for event in self._rag.stream(messages.read_question(request), streamed=True):
             for message in messages.write_events(event):
                 yield message
@@ -87,14 +82,6 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
             request.collection, messages.read_labelled_questions(request), dry_run=request.dry_run
         )
         return messages.write_calibration_report(report)
-
-    def _check_model(self, model: str) -> None:
-        if model and not self._has_model:
-            raise FailedPrecondition(
-                "NO_LANGUAGE_MODEL",
-                "No language model is configured. Leave model empty, or set MEMETWIN_LLM_BASE_URL.",
-                field="model",
-            )
 
 
 async def _sources(

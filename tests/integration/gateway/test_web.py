@@ -103,6 +103,13 @@ def test_probes_and_metrics(web: httpx.Client) -> None:
         ("/v1/twins", b"x" * (21 * 2**20), {}, 400, "BODY_TOO_LARGE"),
         ("/v1/ask", b"{", {}, 400, "BAD_JSON"),
         ("/v1/ask", b"[]", {}, 400, "BAD_JSON"),
+        (
+            "/v1/ask",
+            json.dumps({"collection": "memes", "question": "x", "model": "gpt"}).encode(),
+            {},
+            400,
+            "NO_LANGUAGE_MODEL",
+        ),
         ("/v1/ask", json.dumps({"no": 1}).encode(), {}, 400, "BAD_JSON"),
         ("/v1/ask", json.dumps({"collection": "memes"}).encode(), {}, 400, "EMPTY_QUESTION"),
         (

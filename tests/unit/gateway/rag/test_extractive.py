@@ -1,3 +1,6 @@
+import pytest
+
+from services.errors import FailedPrecondition
 from services.gateway.rag.extractive import MAX_QUOTES, MAX_SENTENCES, ExtractiveWriter
 from services.gateway.rag.types import Draft, Passage, WriteRequest
 from tests.fakes.backends import FakeEmbedder
@@ -72,3 +75,11 @@ async def test_a_sentence_is_quoted_once() -> None:
 async def test_a_passage_without_words_can_be_quoted() -> None:
     draft = await write("?!", passage("?!", "a"), passage("?!", "b"))
     assert [one.quote for one in draft.citations] == ["?!"]
+
+
+def test_a_language_model_that_is_named_must_be_configured() -> None:
+    writer = ExtractiveWriter(FakeEmbedder())
+    assert writer.author("") == "extractive"
+    with pytest.raises(FailedPrecondition) as caught:
+        writer.author("gpt")
+    assert (caught.value.reason, caught.value.field) == ("NO_LANGUAGE_MODEL", "model")
