@@ -1,19 +1,24 @@
 """Partition names and entry ids: keyed hashes of scopes, which no caller can guess or forge.
 
 Redis key, under the prefix of the settings: ``gateway:secret`` holds the 32 random bytes that key
-the hashes. The first replica that needs the secret creates it.
+the hashes. The first replica that needs the secret creates it. If Redis loses its data, the
+replicas agree on one secret within ``SECRET_SECONDS``.
 """
 
 import functools
 import hashlib
 import hmac
 import secrets
+import time
 
 from redis.asyncio import Redis
 
+from services.errors import Failure
 from services.gateway.cache.types import Request, Scope
 from services.gateway.digests import canonical
 from services.gateway.redis_store import as_bytes, redis_errors
+
+SECRET_SECONDS = 10.0
 
 
 class Scopes:
@@ -26,6 +31,7 @@ class Scopes:
         self._redis = redis
         self._key = f"{prefix}gateway:secret"
         self._secret = b""
+        self._read_at = 0.0
 
     async def partition(self, scope: Scope) -> str:
         """Return the partition of a scope (HMAC-SHA256, hexadecimal)."""
@@ -40,10 +46,18 @@ class Scopes:
         return entry_id(await self.partition(request.scope), request)
 
     async def _read_secret(self) -> bytes:
-        if not self._secret:
-            async with redis_errors():
-                await self._redis.set(self._key, secrets.token_bytes(32), nx=True)
-                self._secret = as_bytes(await self._redis.get(self._key))
+        """Return the secret; read it again from time to time, and restore it if Redis lost it."""
+        if not self._secret or time.monotonic() - self._read_at > SECRET_SECONDS:
+            own = self._secret or secrets.token_bytes(32)
+            self._read_at = time.monotonic()
+            try:
+                async with redis_errors():
+                    stored = await self._redis.set(self._key, own, nx=True, get=True)
+            except Failure:
+                if not self._secret:
+                    raise
+            else:
+                self._secret = as_bytes(stored) or own
         return self._secret
 
 

@@ -12,6 +12,7 @@ from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Bound, Decision, Entry, Request
+from services.gateway.cache.vectors import is_from_caller
 from services.gateway.cache.verifier.model import probability_from_cosine
 
 # The prompts of one conversation are near each other because of the messages before them: "And on
@@ -78,16 +79,26 @@ class SemanticTier:
         return nearest_miss or await self._explain_miss(request, vectors, bound)
 
     async def add(self, entry: Entry, vectors: Vectors, partition: str, ttl: float) -> None:
-        """Index an entry's prompt for ``ttl`` seconds, 0 for no limit."""
+        """Index an entry's prompt for ``ttl`` seconds, 0 for no limit.
+
+        Raises:
+            NotFound: the vector comes from a caller and its model has no index yet.
+        """
         document = Document(
             id=entry.id,
             vector=vectors.rows[0],
             fields={"partition": partition, "fingerprint": entry.fingerprint},
             ttl=ttl,
         )
-        name = index.collection_name(vectors.digest, partition)
-        spec = CollectionSpec(name, vectors.rows.shape[1], vectors.digest, index.FIELDS)
-        await self._search.upsert_or_create(spec, [document])
+        spec = _spec(vectors, partition)
+        if is_from_caller(vectors):
+            await self._search.upsert(spec.name, [document], spec.model_digest)
+        else:
+            await self._search.upsert_or_create(spec, [document])
+
+    async def create_index(self, vectors: Vectors, partition: str) -> None:
+        """Create the index of a model from the embedder's vectors, unless it exists."""
+        await self._search.ensure(_spec(vectors, partition))
 
     async def _explain_miss(
         self, request: Request, vectors: Vectors | None, bound: Bound
@@ -118,3 +129,8 @@ class SemanticTier:
     async def _read(self, entry_id: str) -> Entry | None:
         record = await self._store.get(entry_id)
         return Entry.from_record(record) if record else None
+
+
+def _spec(vectors: Vectors, partition: str) -> CollectionSpec:
+    name = index.collection_name(vectors.digest, partition)
+    return CollectionSpec(name, vectors.rows.shape[1], vectors.digest, index.FIELDS)

@@ -8,6 +8,7 @@ context (model, parameters, system prompt, tools, response format, history).
 import time
 from dataclasses import asdict, dataclass, replace
 
+from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
@@ -120,6 +121,7 @@ class SemanticCache:
 
         Raises:
             InvalidArgument: the prompt or the response is empty or too long.
+            FailedPrecondition: a caller's vector comes from a model that is not the embedder's.
         """
         request.validate()
         new.validate()
@@ -134,7 +136,7 @@ class SemanticCache:
         entry = replace(
             self._entry(key, request, new), vector=pack(vectors.rows[0]), digest=vectors.digest
         )
-        await self._semantic_tier.add(entry, vectors, partition, self._kept_for(entry))
+        await self._index(request, entry, vectors)
         await self._put(partition, entry, purge_count)
         return entry
 
@@ -160,6 +162,28 @@ class SemanticCache:
         """Return a key that is equal for requests that may share one answer."""
         key = await self._scopes.entry_id(request)
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
+
+    async def _index(self, request: Request, entry: Entry, vectors: Vectors) -> None:
+        """Add an entry to the semantic tier.
+
+        A caller's vector never determines the dimensions or the model of an index, which all
+        tenants share. If there is no index yet, the embedder's vector of the prompt does.
+        """
+        partition, ttl = await self._scopes.partition(request.scope), self._kept_for(entry)
+        try:
+            await self._semantic_tier.add(entry, vectors, partition, ttl)
+        except NotFound:
+            own = await self.embed(request)
+            if own.digest != vectors.digest:
+                raise FailedPrecondition(
+                    "MODEL_MISMATCH",
+                    "model_digest is not that of the embedder's text model, and no entry has a"
+                    " vector of this model. Send the digest that GetModel returns.",
+                    field="model_digest",
+                    model_digest=own.digest,
+                ) from None
+            await self._semantic_tier.create_index(own, partition)
+            await self._semantic_tier.add(entry, vectors, partition, ttl)
 
     async def _put(self, partition: str, entry: Entry, purge_count: int | None) -> None:
         kept_for = self._kept_for(entry)

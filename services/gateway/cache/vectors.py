@@ -39,6 +39,11 @@ def from_caller(vector: NDArray[np.float32], digest: str) -> Vectors:
     return Vectors(vector.reshape(1, -1), "", digest)
 
 
+def is_from_caller(vectors: Vectors) -> bool:
+    """Return whether the vectors come from ``from_caller`` and not from the embedder."""
+    return not vectors.model
+
+
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a vector, float32 [dimensions], scaled to length 1; a zero vector stays zero."""
     return vector / max(float(np.linalg.norm(vector)), 1e-12)

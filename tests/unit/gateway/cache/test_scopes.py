@@ -1,8 +1,10 @@
+import time
+
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.errors import Unavailable
-from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.scopes import SECRET_SECONDS, Scopes
 from services.gateway.cache.types import Context, Request, Scope
 from tests.fakes.redis import FakeRedis
 
@@ -28,6 +30,33 @@ async def test_the_secret_is_read_once() -> None:
     assert await one.partition(Scope("t")) == partition
     with pytest.raises(Unavailable):
         await scopes(redis).partition(Scope("t"))
+
+
+async def test_replicas_agree_again_after_redis_has_lost_its_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    redis, now = FakeRedis(), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    running, other = scopes(redis), scopes(redis)
+    before = await running.partition(Scope("t"))
+    await other.partition(Scope("t"))
+    redis.values.clear()
+    now += SECRET_SECONDS + 1
+    assert await running.partition(Scope("t")) == before  # restores its secret
+    redis.values.clear()
+    created = await scopes(redis).partition(Scope("t"))  # a restarted replica comes first
+    now += SECRET_SECONDS + 1
+    assert await running.partition(Scope("t")) == await other.partition(Scope("t")) == created
+
+
+async def test_an_outage_does_not_change_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    redis, now = FakeRedis(), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    one = scopes(redis)
+    before = await one.partition(Scope("t"))
+    redis.failure = RedisConnectionError()
+    now += SECRET_SECONDS + 1
+    assert await one.partition(Scope("t")) == before
 
 
 async def test_every_part_of_a_scope_makes_another_partition() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.errors import InvalidArgument
+from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway.backends.types import Vectors
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
@@ -14,7 +14,7 @@ from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.types import Bound, Context, NewEntry, Request, Scope
 from services.gateway.cache.vectors import unpack
 from services.gateway.cache.verifier.model import Verifier
-from tests.fakes.backends import FakeEmbedder, FakeSearch
+from tests.fakes.backends import DIMENSIONS, FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
 from tests.fakes.redis import FakeRedis
 
@@ -125,14 +125,32 @@ async def test_entries_live_for_their_time_and_the_stale_time() -> None:
 
 
 async def test_a_callers_vector_is_stored_as_a_unit_vector(cache: Cache) -> None:
-    vectors = Vectors(np.array([[3, 4]], np.float32), "", "own-model")
+    row = np.zeros((1, DIMENSIONS), np.float32)
+    row[0, :2] = 3, 4
+    vectors = Vectors(row, "", cache.embedder.model.digest)
     entry = await cache.put(vectors=vectors)
     unpacked = unpack(entry.vector)
     assert unpacked is not None
-    assert unpacked.tolist() == pytest.approx([0.6, 0.8], abs=1e-3)
-    assert entry.digest == "own-model"
+    assert unpacked[:2].tolist() == pytest.approx([0.6, 0.8], abs=1e-3)
+    assert entry.digest == cache.embedder.model.digest
     decision = await cache.service.lookup_by_vector(request(""), vectors, NEAR)
     assert decision.kind == "semantic"
+
+
+async def test_a_callers_vector_does_not_determine_the_dimensions_of_an_index(
+    cache: Cache,
+) -> None:
+    await cache.put(vectors=Vectors(np.ones((1, 3), np.float32), "", cache.embedder.model.digest))
+    [created] = cache.search.collections.values()
+    assert created.spec.dimensions == DIMENSIONS
+
+
+async def test_a_vector_of_another_model_creates_no_index(cache: Cache) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        await cache.put(vectors=Vectors(np.ones((1, 3), np.float32), "", "invented"))
+    assert caught.value.reason == "MODEL_MISMATCH"
+    assert cache.search.collections == {}
+    assert cache.store.records == {}
 
 
 @pytest.mark.parametrize(
