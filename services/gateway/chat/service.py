@@ -1,5 +1,6 @@
 """Chat completions through the cache; ``ChatService.complete`` reads from top to bottom."""
 
+import asyncio
 import functools
 import secrets
 import time
@@ -20,6 +21,8 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, completion_text, delta_text
 
 MAX_ATTEMPTS = 3
+# A conversation of more messages takes milliseconds to read.
+MAX_SHORT = 200
 Generate = Callable[[ChatRequest, Vectors | None], AsyncIterator[Item]]
 
 
@@ -108,7 +111,7 @@ class ChatService:
         """
         self._language_model.check()
         body = {**body, "model": self._language_model.model(str(body.get("model") or ""))}
-        request = read_request(body, controls, max_temperature=self._max_temperature)
+        request = await self._read(body, controls)
         started = time.perf_counter()
         decision = await self._cache.get(request)
         if decision.entry:
@@ -120,6 +123,20 @@ class ChatService:
             decision = (await anext(items))["decision"]
         self._usage.record(controls.scope, decision, time.perf_counter() - started)
         return ChatAnswer(request, decision, items)
+
+    async def _read(self, body: Json, controls: CacheControls) -> ChatRequest:
+        """Read a request; a long conversation in a thread, so that other calls run meanwhile."""
+        messages = body.get("messages")
+        if not isinstance(messages, list) or len(messages) <= MAX_SHORT:
+            return read_request(body, controls, max_temperature=self._max_temperature)
+
+        def read() -> ChatRequest:
+            request = read_request(body, controls, max_temperature=self._max_temperature)
+            if request.cache_request:
+                _ = request.cache_request.context.fingerprint  # which is remembered
+            return request
+
+        return await asyncio.to_thread(read)
 
     async def close(self) -> None:
         """Cancel the calls in progress."""

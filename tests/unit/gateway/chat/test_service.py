@@ -7,7 +7,7 @@ import pytest
 
 from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway.cache.types import Bound, Decision
-from services.gateway.chat import fail_open
+from services.gateway.chat import fail_open, service
 from services.gateway.chat.types import CacheControls
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, delta_text
@@ -273,3 +273,14 @@ async def test_a_caller_that_leaves_does_not_end_a_call_that_is_stored() -> None
     chat.model.go.set()
     await chat.has_stored()
     assert await chat.ask() == ("exact", "An answer.")
+
+
+async def test_a_long_conversation_is_answered_and_cached_like_a_short_one() -> None:
+    chat = Chat()
+    count = service.MAX_SHORT + 1
+    messages = [{"role": "user", "content": str(number)} for number in range(count)]
+    answer = await chat.start(messages=messages)
+    assert answer.decision.kind == "miss"
+    await answer.completion()
+    await chat.has_stored()
+    assert (await chat.start(messages=messages)).decision.kind == "exact"
