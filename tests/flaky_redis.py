@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 class FlakyRedis:
     """Runs in a thread. ``share`` of the commands break their connection.
 
-    Half of those commands reach Redis, and only their replies are lost. A client writes a command
-    in one piece, so that a piece counts as a command.
+    Half of those commands reach Redis, and only their replies are lost. A client writes each
+    command in one piece, so a piece counts as a command.
 
     Attributes:
         url: the address of the proxy.

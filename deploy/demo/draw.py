@@ -1,5 +1,5 @@
 # mypy: disable-error-code="func-returns-value"
-# A drawing of several strokes is a tuple of their results, which are None.
+# A drawing with several strokes is a tuple of the strokes' results, which are None.
 """Draws the pictures of the demo: ``python -m deploy.demo.draw FOLDER``.
 
 Each picture shows a character in front of a backdrop, some with a caption. A character has a head,

@@ -38,7 +38,7 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], settings: Mapping[str, str], folder: Path
     ) -> Process:
-        """Start a process with ``settings`` in its environment. Its log receives its output."""
+        """Start a process with ``settings`` in its environment. Its output goes to its log."""
         self._run.mkdir(parents=True, exist_ok=True)
         self._logs.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:

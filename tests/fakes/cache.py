@@ -16,8 +16,8 @@ class FakeCache:
         entries: what was stored, by key.
         fails: makes every call raise Unavailable.
         semantic_fails: makes the semantic tier raise Unavailable.
-        hangs: makes the semantic tier wait for ever.
-        lookups: how many lookups in the exact tier were made.
+        hangs: makes the semantic tier wait forever.
+        lookups: how many lookups there were in the exact tier.
         embeds: how many requests were embedded.
         purge_counts: how often each scope was purged.
         next_decision: the decision of the next lookup in the exact tier.
@@ -45,7 +45,7 @@ class FakeCache:
         return Vectors(np.ones((1, 1), np.float32), "m", "digest")
 
     async def lookup_by_vector(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
-        """Return ``next_semantic``, or else a miss."""
+        """Return ``next_semantic``, or a miss."""
         self._check(self.semantic_fails)
         if self.next_semantic:
             decision, self.next_semantic = self.next_semantic, None

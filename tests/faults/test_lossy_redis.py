@@ -1,4 +1,4 @@
-"""Streams that replicas share through a Redis that fails at random: every word, or an error."""
+"""Streams that replicas share through a randomly failing Redis have every word, or an error."""
 
 import asyncio
 import uuid

@@ -15,7 +15,7 @@ from services.gateway.circuit_breaker import CircuitBreaker
 _HEALTH_TIMEOUT = 1.0
 # A call whose caller gave it less time says nothing about the service when it times out.
 _MIN_TIMEOUT = 1.0
-# Failures that depend on what the caller asked for: a model, or a query that takes too long.
+# Failures that depend on the request: its model, or a query that takes too long.
 _REQUEST_REASONS = frozenset({"MODEL_LOADING", "MODEL_FAILED", "SHARD_TIMEOUT"})
 
 

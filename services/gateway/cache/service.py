@@ -143,9 +143,9 @@ class SemanticCache:
     async def put_exact(
         self, request: Request, new: NewEntry, *, purge_count: int | None = None
     ) -> Entry:
-        """Store a response in the exact tier only, which needs neither the embedder nor search.
+        """Store a response only in the exact tier, which needs neither the embedder nor search.
 
-        The arguments and errors are those of ``put``.
+        The arguments and errors are the same as those of ``put``.
         """
         request.validate()
         new.validate()

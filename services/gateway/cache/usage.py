@@ -1,4 +1,4 @@
-"""Counts lookups: in Prometheus at once, and in Redis for all replicas every second."""
+"""Counts lookups: immediately in Prometheus, and every second in Redis, for all replicas."""
 
 import asyncio
 import bisect

@@ -1,7 +1,7 @@
 """The semantic cache for the chat: a failure of the cache never fails a chat request.
 
-Each part fails on its own. If Redis fails or is slow, the language model answers, and the answer is
-not stored. If only the semantic tier fails or is slow, the exact tier still serves and stores.
+Each part fails independently. If Redis fails or is slow, the language model answers, and the answer
+is not stored. If only the semantic tier fails or is slow, the exact tier still serves and stores.
 """
 
 import asyncio
@@ -106,8 +106,8 @@ class FailOpenCache:
             answer: an item with the completion as ``done``. ``pieces`` are the texts of the chunks
                 in which the completion was streamed, if it was.
             vectors: the vectors of the request, if they are known.
-            purge_count: of the scope before the completion was requested. A completion is not
-                stored if that is unknown, or if the scope has been purged since.
+            purge_count: the scope's purge count before the completion was requested. A completion
+                is not stored if that is unknown, or if the scope has been purged since.
             seconds: how long the language model took.
         """
         cached, completion = request.cache_request, answer.get("done") or {}
@@ -127,13 +127,13 @@ class FailOpenCache:
     async def _put(
         self, request: Request, entry: NewEntry, vectors: Vectors | None, purge_count: int
     ) -> None:
-        """Store an entry in both tiers, or in the exact tier only if that is not possible."""
+        """Store an entry in both tiers, or only in the exact tier if that is not possible."""
         try:
             with deadlines.limit(SEMANTIC_TIMEOUT):
                 async with asyncio.timeout(STORE_TIMEOUT):
                     await self._cache.put(request, entry, vectors=vectors, purge_count=purge_count)
         except (Failure, TimeoutError):
-            log.warning("storing in the exact tier only", exc_info=True)
+            log.warning("storing only in the exact tier", exc_info=True)
             async with asyncio.timeout(STORE_TIMEOUT):
                 await self._cache.put_exact(request, entry, purge_count=purge_count)
 
@@ -141,7 +141,7 @@ class FailOpenCache:
         return dataclasses.replace(request.controls.bound, max_stale=self._max_stale)
 
     async def _guard(self, call: Callable[[], Awaitable[T]]) -> T | None:
-        """Return the result of a call of Redis, or None if Redis fails or is slow."""
+        """Return the result of a call to Redis, or None if Redis fails or is slow."""
         if not self._breaker.allows():
             return None
         try:

@@ -70,7 +70,7 @@ class ChatService:
 
     The exact tier comes first. The requests that it does not answer share their work: concurrent
     equal requests of a process share the lookup in the semantic tier, and those of all replicas
-    share the call of the language model.
+    share the call to the language model.
 
     Args:
         cache: looks up and stores completions.
@@ -144,7 +144,7 @@ class ChatService:
 
     async def _answer(self, request: ChatRequest, exact: Decision) -> AsyncGenerator[Item]:
         """Answer a request that the exact tier does not answer. The first item has the decision."""
-        if request.controls.no_store:  # nobody shares this call, so its caller's leaving ends it
+        if request.controls.no_store:  # nobody shares this call, so it ends when its caller leaves
             async for item in self._lookup_and_generate(request, exact, self._generate):
                 yield item
         elif request.controls.no_cache:  # this call is stored even if its caller leaves
@@ -189,7 +189,7 @@ class ChatService:
     async def _lookup_and_generate(
         self, request: ChatRequest, exact: Decision, generate: Generate
     ) -> AsyncGenerator[Item]:
-        """Answer from the semantic tier, or else with ``generate``."""
+        """Answer from the semantic tier, or with ``generate``."""
         decision, vectors = exact, None
         if exact.kind != "bypass":  # without Redis there are no entries to serve
             decision, vectors = await self._cache.lookup_semantic(request)
@@ -253,7 +253,7 @@ class ChatService:
         entry = decision.entry
         assert entry is not None  # noqa: S101 - the callers have checked
         if entry.is_stale and not request.controls.no_store:
-            # One of all replicas replaces the entry. Nobody waits for it.
+            # One of the replicas replaces the entry. Nobody waits for it.
             self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
         else:
             self._shadow_sampler.sample(request, decision)

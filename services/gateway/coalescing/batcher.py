@@ -1,4 +1,4 @@
-"""Joins requests that arrive during a call into one batch for the next call.
+"""Combines requests that arrive during a call into one batch for the next call.
 
 A single caller waits for one call. Concurrent callers share the cost of each call, and no caller
 waits for a timer.

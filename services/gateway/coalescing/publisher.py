@@ -1,4 +1,4 @@
-"""Publishes the items of a leader to the followers on other replicas, off the leader's path."""
+"""Publishes the items of a leader to the followers on other replicas, in the background."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from services.gateway.coalescing.leases import LeaseStore
 
 log = logging.getLogger(__name__)
 
-# Followers read this often, so that publishing more often helps nobody.
+# Followers read this often, so publishing more often would be useless.
 FLUSH_SECONDS = 0.05
 MAX_QUEUED_ITEMS = 10_000
 
@@ -19,8 +19,8 @@ MAX_QUEUED_ITEMS = 10_000
 class Publisher:
     """Holds a lease while its leader works, and publishes the leader's items in batches.
 
-    A failed publish must not leave a gap in a follower's stream. After one, the publisher publishes
-    nothing more and gives up the lease: a follower that has received nothing starts again, and any
+    A failed publish must not leave a gap in a follower's stream. After one, the publisher stops
+    publishing and releases the lease. A follower that has received nothing starts again, and any
     other follower fails.
     """
 

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.05
 # A follower fails after this many failed reads in a row.
 READ_ATTEMPTS = 3
 # Callers get a failure once the lease is released, so that a retry does not replay it. If Redis is
-# silent, they wait for this many seconds only.
+# silent, they wait for only this many seconds.
 FAILURE_WAIT = 0.2
 
 
@@ -95,8 +95,8 @@ class Singleflight:
 
         Args:
             name: identifies the work.
-            work: yields items, the last of which has ``done``. It may continue after that. Nobody
-                else starts the work of this name until it returns.
+            work: yields items, the last of which has ``done``. It may continue after that. Until it
+                returns, nobody else starts work with this name.
             across_replicas: whether other replicas share the call. If not, no item is published.
         """
         call = self._calls.get(name)

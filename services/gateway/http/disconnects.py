@@ -7,12 +7,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-# A client that has disconnected never sees it. The number is nginx's, for its log.
+# A client that has disconnected never sees it. It is the number that nginx logs.
 CLIENT_CLOSED_REQUEST = 499
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """Return the response of ``work``. Cancel ``work`` if the client disconnects before.
+    """Return the response of ``work``. Cancel ``work`` if the client disconnects first.
 
     The body of the request must have been read.
     """

@@ -1,9 +1,9 @@
-"""Writes batches of any size, all documents or none, in scripts that keep Redis busy only briefly.
+"""Writes all or none of the documents of a batch, in scripts that block Redis only briefly.
 
 Redis answers no other client while a script runs, so a batch that is too large for one script is
-staged first. One command then marks all its documents as pending, and from then on the batch will
-be written: in small scripts, and by another process if this one dies. A pending document that is
-written or deleted by another call meanwhile is skipped.
+staged first. One command then marks all its documents as pending. From then on, the batch will be
+written in small scripts, by another process if this one dies. A pending document is skipped if
+another call writes or deletes it first.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class BatchWriter:
         return [document.id in created for document in documents]
 
     async def resume(self, record: Record) -> None:
-        """Write the batches whose process has died, and discard what it only staged."""
+        """Write the batches whose process has died, and discard those that were only staged."""
         before = time.time() - ABANDONED_SECONDS
         async with redis_errors():
             key = self._catalog.keys(record).batches
@@ -164,7 +164,7 @@ class BatchWriter:
 
 
 def split(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    """Yield the documents in order, as many at a time as one script may write."""
+    """Yield the documents in order, in groups that one script may write."""
     chunk: list[Document] = []
     size = 0
     for document in documents:

@@ -29,7 +29,7 @@ MAX_TOKEN_CHARACTERS = 64
 MAX_GAP_CHARACTERS = 200
 _TOKENIZE_CHARACTERS = 2**16
 _TOKENIZE_TEXTS = 256
-# The work on a part, in characters, besides that on its text.
+# The fixed cost of a part, expressed in characters.
 _PART_OVERHEAD = 2**7
 _CHUNKS_AT_ONCE = 128
 

@@ -32,7 +32,7 @@ _QUANTIZATION = {"none": "NOQUANT", "q8": "Q8", "binary": "BIN"}
 _FLAT_M, _FLAT_EF = 4, 4
 # Batches are small, because Redis answers no other client while a script runs.
 _UPDATE_BATCH = 64
-# Number of texts whose average length ranks texts.
+# Number of texts whose average length is used to rank texts.
 _MEASURED_TEXTS = 64
 
 

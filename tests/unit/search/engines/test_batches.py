@@ -91,7 +91,7 @@ async def test_a_batch_that_cannot_be_staged_leaves_no_document(
 
 
 async def interrupt(engine: VectorSetEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a process die when it has written one script of a batch."""
+    """Let a process die after one script of a batch."""
     write, calls = engine.write_documents, 0
 
     async def fail_twice(*arguments: object) -> list[bool]:
