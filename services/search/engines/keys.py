@@ -14,7 +14,7 @@ created, so that a new collection never uses the keys of a deleted one with the 
 - ``{c}:<t>:term:<stem>``      sorted set: ids by the weight of the stem in their texts
 - ``{c}:<t>:pending``          hash: batch of each document that is staged (``batches``)
 - ``{c}:<t>:batches``          sorted set: staged batches by the time of their last progress
-- ``{c}:<t>:batch:<b>``        sorted set: ids of the documents of a batch that are still to be written
+- ``{c}:<t>:batch:<b>``        sorted set: ids of the documents of a batch that are not yet written
 - ``{c}:<t>:staged:<b>:<id>``  hash: v, f, t, p of a staged document and e, its expiry in ms or 0
 - ``{c}:<t>:cursor:<id>``      sorted set: ids of a filtered list (``cursors``)
 - ``{c}:<t>:scratch``          union of those sets while a text query runs
