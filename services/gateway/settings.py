@@ -89,6 +89,12 @@ class Settings(CommonSettings):
         "Approximate limit of the Redis memory for cached answers, in bytes. Above it the "
         "cache evicts by GreedyDual-Size-Frequency (GDSF). 0 means no limit.",
     )
+    reembed: bool = setting(
+        "MEMETWIN_REEMBED",
+        True,
+        "Whether to embed cached prompts and documents again, in the background, after the text "
+        "model has changed. Otherwise the gateway only logs and counts them.",
+    )
     api_keys_file: str = setting(
         "MEMETWIN_API_KEYS_FILE",
         "",

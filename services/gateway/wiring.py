@@ -1,5 +1,6 @@
 """Builds the gateway from its settings; nothing else constructs its parts."""
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from services.gateway import redis_store
 from services.gateway.app.application import application
 from services.gateway.auth import ApiKeys
 from services.gateway.backends.backends import Backends
+from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.admin import CacheAdmin
@@ -61,6 +63,9 @@ from services.gateway.rag.routes import RagRoutes
 from services.gateway.rag.service import RagService
 from services.gateway.rag.servicer import RagServicer
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.reembedding.documents import DocumentReembedder
+from services.gateway.reembedding.entries import EntryReembedder
+from services.gateway.reembedding.service import Reembedding
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
@@ -116,6 +121,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             *RagRoutes(rag.service, settings.http_keepalive).routes(),
             *TwinRoutes(twins).routes(),
         ]
+        watch = asyncio.create_task(_reembedding(common, cache.cache).watch())
+        stack.push_async_callback(_cancel, watch)
         yield Gateway(service_specs, application(routes, common.is_ready, common.keys))
 
 
@@ -127,6 +134,7 @@ class Common:
     stack: contextlib.AsyncExitStack
     redis: Redis
     backends: Backends
+    collections: CollectionClient
     language_model: LanguageModelClient
     keys: ApiKeys
     redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
@@ -179,6 +187,7 @@ async def _connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Comm
         stack,
         redis,
         Backends(EmbedderClient(embedder), SearchClient(search)),
+        CollectionClient(search),
         language_model,
         ApiKeys.load(settings.api_keys_file),
     )
@@ -213,6 +222,26 @@ def _cache(common: Common) -> CacheParts:
     feedback = Feedback(admin, usage, controller, scopes, backends)
     calibration = Calibration(backends.embedder)
     return CacheParts(cache, admin, usage, calibration, controller, feedback)
+
+
+def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:
+    settings, redis, embedder = common.settings, common.redis, common.backends.embedder
+    prefix, collections = settings.redis_prefix, common.collections
+    documents = DocumentStore(redis, prefix)
+    return Reembedding(
+        redis,
+        prefix,
+        LeaseStore(redis, prefix, settings.chat_lease),
+        embedder,
+        entries=EntryReembedder(CacheStore(redis, prefix), cache, embedder, collections),
+        documents=DocumentReembedder(documents, embedder, common.backends.search, collections),
+        enabled=settings.reembed,
+    )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _chat(common: Common, cache: CacheParts) -> ChatService:

@@ -35,7 +35,7 @@ class FakeEmbedder(EmbedderClient):
         self.failures: list[Failure] = []  # raised by the next calls
         self.image_model_reads_texts = False
 
-    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+    async def embed_queries(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
         return self._vectors(texts)
 
     async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:

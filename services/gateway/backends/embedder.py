@@ -30,15 +30,16 @@ class EmbedderClient:
         """Return whether the embedder answers and has loaded its models."""
         return await is_serving(self._channel, "memetwin.embedder.v1.EmbedderService")
 
-    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Embed queries as unit vectors, ahead of bulk work."""
-        return await self._embed(_text_inputs(texts), task=embedder_pb2.TASK_QUERY)
+    async def embed_queries(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
+        """Embed queries as unit vectors. With ``bulk``, interactive calls have priority."""
+        return await self._embed(
+            _text_inputs(texts), task=embedder_pb2.TASK_QUERY, priority=_priority(bulk=bulk)
+        )
 
     async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
         """Embed documents as unit vectors. With ``bulk``, interactive calls have priority."""
-        priority = embedder_pb2.PRIORITY_BULK if bulk else embedder_pb2.PRIORITY_INTERACTIVE
         return await self._embed(
-            _text_inputs(texts), task=embedder_pb2.TASK_DOCUMENT, priority=priority
+            _text_inputs(texts), task=embedder_pb2.TASK_DOCUMENT, priority=_priority(bulk=bulk)
         )
 
     async def embed_image(self, image: bytes, *, no_store: bool = False) -> Vectors:
@@ -138,6 +139,10 @@ class EmbedderClient:
                 request, timeout=deadlines.time_left()
             )
         return reply
+
+
+def _priority(*, bulk: bool) -> Any:
+    return embedder_pb2.PRIORITY_BULK if bulk else embedder_pb2.PRIORITY_INTERACTIVE
 
 
 def _text_inputs(texts: Sequence[str]) -> list[embedder_pb2.Input]:

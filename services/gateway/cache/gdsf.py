@@ -87,6 +87,21 @@ end
 """
 )
 
+# Arguments: id, the record as read, the new record, bytes, model digest. Replaces a record unless
+# it has changed since it was read. Priority, hits and time to live stay. Returns 1 if it replaced.
+REPLACE = (
+    _COMMON
+    + """
+local key, stats = prefix .. 'entry:' .. ARGV[1], read_stats(ARGV[1])
+if not stats or redis.call('GET', key) ~= ARGV[2] then return 0 end
+redis.call('SET', key, ARGV[3], 'KEEPTTL')
+redis.call('INCRBY', prefix .. 'bytes', ARGV[4] - stats[1])
+stats[1], stats[5] = ARGV[4], ARGV[5]
+redis.call('HSET', prefix .. 'weights', ARGV[1], table.concat(stats, ' '))
+return 1
+"""
+)
+
 # Arguments: ids, each followed by its number of new hits.
 RECORD_HITS = (
     _COMMON

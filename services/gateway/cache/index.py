@@ -19,6 +19,11 @@ def collection_name(digest: str, partition: str) -> str:
     return f"cache-{digest[:16]}-{int(partition[:8], 16) % COLLECTIONS_PER_MODEL}"
 
 
+def collection_names(digest: str) -> list[str]:
+    """Return all search collections for the prompts of a model."""
+    return [f"cache-{digest[:16]}-{number}" for number in range(COLLECTIONS_PER_MODEL)]
+
+
 def query(vectors: Vectors, partition: str, limit: int, fingerprint: str = "") -> Query:
     """Return the query for the prompts of a partition nearest to the first row of ``vectors``.
 

@@ -100,6 +100,10 @@ class SemanticTier:
         """Create the index of a model from the embedder's vectors, unless it exists."""
         await self._search.ensure(_spec(vectors, partition))
 
+    async def remove(self, entry: Entry, partition: str) -> None:
+        """Delete an entry's prompt from the index of its model."""
+        await self._search.delete(index.collection_name(entry.digest, partition), [entry.id])
+
     async def _explain_miss(
         self, request: Request, vectors: Vectors | None, bound: Bound
     ) -> Decision:

@@ -15,8 +15,16 @@ from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.scopes import Scopes, entry_id
 from services.gateway.cache.semantic_tier import SemanticTier
-from services.gateway.cache.store import CacheStore
-from services.gateway.cache.types import Bound, Decision, Entry, NewEntry, Request, Scope
+from services.gateway.cache.store import CacheStore, StoredEntry
+from services.gateway.cache.types import (
+    EMBEDDING_TEXT,
+    Bound,
+    Decision,
+    Entry,
+    NewEntry,
+    Request,
+    Scope,
+)
 from services.gateway.cache.vectors import pack
 
 
@@ -154,6 +162,19 @@ class SemanticCache:
         await self._put(partition, entry, purge_count)
         return entry
 
+    async def replace_vector(self, stored: StoredEntry, vectors: Vectors) -> None:
+        """Give a stored entry the vector of another model: the first row of ``vectors``.
+
+        An entry that has changed since it was read stays as it is.
+        """
+        record = stored.record | {"vector": pack(vectors.rows[0]), "digest": vectors.digest}
+        entry = Entry.from_record(record)
+        partition = await self._scopes.partition(entry.scope)
+        await self._semantic_tier.add(entry, vectors, partition, stored.ttl)
+        if not await self._store.replace(stored, record) and await self._read(entry.id) is None:
+            # The entry was deleted meanwhile, so its new vector must go too.
+            await self._semantic_tier.remove(entry, partition)
+
     async def purge_count(self, scope: Scope) -> int:
         """Return how often a scope was purged."""
         return await self._store.purge_count(await self._scopes.partition(scope))
@@ -207,10 +228,16 @@ class SemanticCache:
             ttl=new.ttl or self._lifetimes.ttl,
             cites=new.cites,
             usage=new.usage,
-            detail=new.detail,
+            detail=new.detail | _embedding_text(request),
             seconds=new.seconds,
         )
 
     async def _read(self, key: str) -> Entry | None:
         record = await self._store.get(key)
         return Entry.from_record(record) if record else None
+
+
+def _embedding_text(request: Request) -> dict[str, str]:
+    """Return what an entry must hold so that another model can embed its prompt again."""
+    text = request.embedding_text
+    return {} if text == request.prompt else {EMBEDDING_TEXT: text}

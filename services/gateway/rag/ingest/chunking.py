@@ -84,7 +84,7 @@ class Chunk:
         return len(self._prefix()) + self.span.start - self.context.start
 
     def _prefix(self) -> str:
-        return f"{self.lead}\n" if self.lead else ""
+        return chunk_prefix(self.lead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Group:
     """
 
     def __init__(self, title: str, block: Block, limit: int, lead_tokens: int) -> None:
-        self.lead = _lead(title, block.section)
+        self.lead = chunk_lead(title, block.section)
         self.section, self.page = block.section, block.page
         self.max_tokens = max(limit // 2, limit - lead_tokens)
         self.spans: list[Span] = []
@@ -144,7 +144,13 @@ async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chun
     return await _chunks(text, groups)
 
 
-def _lead(title: str, section: str) -> str:
+def chunk_prefix(lead: str) -> str:
+    """Return what precedes the text of a chunk in its embedded and its indexed text."""
+    return f"{lead}\n" if lead else ""
+
+
+def chunk_lead(title: str, section: str) -> str:
+    """Return the title and the section that precede the text of a chunk."""
     parts = [title] if title else []
     if section and section != title:
         parts.append(section.removeprefix(title + SECTION_SEPARATOR) if title else section)
@@ -157,7 +163,7 @@ async def _lead_tokens(sections: Sequence[str], title: str, tokenizer: Tokenizer
     distinct = list(dict.fromkeys(sections))
     for first in range(0, len(distinct), _TOKENIZE_TEXTS):
         batch = distinct[first : first + _TOKENIZE_TEXTS]
-        starts = await tokenizer.token_starts([_lead(title, section) for section in batch])
+        starts = await tokenizer.token_starts([chunk_lead(title, section) for section in batch])
         tokens |= zip(batch, map(len, starts), strict=True)
     return tokens
 

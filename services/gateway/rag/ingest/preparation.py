@@ -65,6 +65,19 @@ class PreparedDocument:
         )
 
 
+def embedded_text(text: str, payload: bytes) -> str:
+    """Return the text that the vector of a chunk in search was computed from.
+
+    Args:
+        text: the chunk's indexed text.
+        payload: the chunk's payload, see ``PreparedDocument.search_document``.
+    """
+    place = json.loads(payload)
+    length = len(chunking.chunk_prefix(chunking.chunk_lead(place["title"], place["section"])))
+    first = place["lead"]
+    return text[:length] + text[first : first + place["end"] - place["start"]]
+
+
 async def prepare(
     source: Source, media_type: str, version: str, extract: Extract, backends: BatchedBackends
 ) -> PreparedDocument:

@@ -87,6 +87,13 @@ class DocumentStore:
         self._redis = redis
         self._prefix = prefix + "gateway:"
 
+    async def collections(self) -> list[str]:
+        """Return the names of all collections of documents that have a document."""
+        prefix = self._key("documents", "")
+        async with redis_errors():
+            keys = self._redis.scan_iter(f"{prefix}*", count=1000)
+            return sorted([as_bytes(key).decode().removeprefix(prefix) async for key in keys])
+
     async def epochs(self, collections: Sequence[str]) -> list[int]:
         """Return the number of changes of each collection of documents."""
         async with redis_errors():

@@ -1,0 +1,114 @@
+"""The client of search for whole collections: copying one, and replacing it by its copy."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from services import deadlines
+from services.errors import AlreadyExists, NotFound
+from services.gateway.backends.rpc import rpc_errors
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """A collection of search: its own name (never an alias), its model and its size."""
+
+    name: str
+    model_digest: str
+    documents: int
+
+
+@dataclass(frozen=True)
+class CopiedDocument:
+    """A document to copy: what its vector is computed from, and the message to send on."""
+
+    id: str
+    text: str
+    payload: bytes
+    message: Any
+
+
+class CollectionClient:
+    """Calls search through a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = search_pb2_grpc.SearchServiceStub(channel)
+
+    async def describe(self, name: str) -> CollectionInfo | None:
+        """Return the collection of this name or alias, or None."""
+        try:
+            collection = await self._get(name)
+        except NotFound:
+            return None
+        return CollectionInfo(collection.name, collection.model_digest, collection.document_count)
+
+    async def create_like(self, source: str, name: str, digest: str, dimensions: int) -> None:
+        """Create an empty collection with the settings of another one, for another model.
+
+        A collection of that name that exists already stays as it is.
+
+        Raises:
+            NotFound: the source does not exist.
+        """
+        collection = await self._get(source)
+        for output in ("document_count", "health", "aliases"):
+            collection.ClearField(output)
+        collection.name, collection.model_digest = name, digest
+        collection.dimensions = dimensions
+        create = search_pb2.CreateCollectionRequest(collection=collection)
+        with contextlib.suppress(AlreadyExists):
+            async with rpc_errors("search"):
+                await self._stub.CreateCollection(create, timeout=deadlines.time_left())
+
+    async def page(self, name: str, size: int, token: str) -> tuple[list[CopiedDocument], str]:
+        """Return a page of documents in the order of their ids, and the next page's token.
+
+        Raises:
+            NotFound: the collection does not exist.
+        """
+        request = search_pb2.ListDocumentsRequest(collection=name, page_size=size, page_token=token)
+        async with rpc_errors("search"):
+            reply = await self._stub.ListDocuments(request, timeout=deadlines.time_left())
+        documents = [CopiedDocument(one.id, one.text, one.payload, one) for one in reply.documents]
+        return documents, reply.next_page_token
+
+    async def write(
+        self,
+        name: str,
+        documents: Sequence[CopiedDocument],
+        rows: NDArray[np.float32],
+        digest: str,
+    ) -> None:
+        """Write documents with new vectors, float32 [n, dimensions], of the model ``digest``."""
+        request = search_pb2.UpsertDocumentsRequest(collection=name, model_digest=digest)
+        for document, row in zip(documents, rows, strict=True):
+            message = request.documents.add()
+            message.CopyFrom(document.message)
+            message.vector = row.astype("<f4").tobytes()
+        async with rpc_errors("search"):
+            await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
+
+    async def delete(self, name: str) -> None:
+        """Delete a collection. It is no error if the collection does not exist."""
+        request = search_pb2.DeleteCollectionRequest(name=name)
+        with contextlib.suppress(NotFound):
+            async with rpc_errors("search"):
+                await self._stub.DeleteCollection(request, timeout=deadlines.time_left())
+
+    async def assign_alias(self, alias: str, name: str) -> None:
+        """Point an alias at a collection."""
+        request = search_pb2.AssignAliasRequest(alias=alias, collection=name)
+        async with rpc_errors("search"):
+            await self._stub.AssignAlias(request, timeout=deadlines.time_left())
+
+    async def _get(self, name: str) -> Any:
+        request = search_pb2.GetCollectionRequest(name=name)
+        async with rpc_errors("search"):
+            reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
+        return reply.collection

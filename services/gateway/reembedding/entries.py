@@ -1,0 +1,86 @@
+"""Re-embeds cache entries from their prompts."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services import deadlines
+from services.gateway.backends.collections import CollectionClient
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.types import TextModel
+from services.gateway.cache import index
+from services.gateway.cache.service import SemanticCache
+from services.gateway.cache.store import CacheStore, StoredEntry
+from services.gateway.cache.types import EMBEDDING_TEXT, Context
+from services.gateway.redis_store import Record
+from services.gateway.reembedding.types import BATCH_SIZE, check_model
+
+_NO_HISTORY = Context().parts["history"]
+
+
+class EntryReembedder:
+    """Gives cache entries of other models a vector of the current one."""
+
+    def __init__(
+        self,
+        store: CacheStore,
+        cache: SemanticCache,
+        embedder: EmbedderClient,
+        collections: CollectionClient,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._embedder = embedder
+        self._collections = collections
+
+    async def count(self, digest: str) -> int:
+        """Return how many entries belong to other models than ``digest``."""
+        models = await self._store.count_by_model()
+        return models.total() - models[digest]
+
+    async def run(self, model: TextModel) -> None:
+        """Re-embed all entries of other models, then delete the collections of those models.
+
+        Conversations that an earlier version stored without the embedded text stay in the exact
+        tier only.
+
+        Raises:
+            Unavailable: a service is unreachable, or the embedder has loaded another model.
+        """
+        others = (await self._store.count_by_model()).keys() - {model.digest}
+        cursor, more = 0, True
+        while more:
+            entries, cursor = await self._store.entries_of_other_models(model.digest, cursor)
+            more = cursor != 0
+            for first in range(0, len(entries), BATCH_SIZE):
+                with deadlines.limit(deadlines.LONG_DEADLINE):
+                    await self._reembed(entries[first : first + BATCH_SIZE], model)
+        for digest in others:
+            for name in index.collection_names(digest):
+                with deadlines.limit(deadlines.LONG_DEADLINE):
+                    await self._collections.delete(name)
+
+    async def _reembed(self, batch: Sequence[StoredEntry], model: TextModel) -> None:
+        texts = [(entry, embedding_text(entry.record)) for entry in batch]
+        texts = [(entry, text) for entry, text in texts if text]
+        if not texts:
+            return
+        vectors = await self._embedder.embed_queries([text for _, text in texts], bulk=True)
+        check_model(vectors, model)
+        rows = [
+            replace(vectors, rows=vectors.rows[number : number + 1]) for number in range(len(texts))
+        ]
+        await asyncio.gather(
+            *(
+                self._cache.replace_vector(entry, row)
+                for (entry, _), row in zip(texts, rows, strict=True)
+            )
+        )
+
+
+def embedding_text(record: Record) -> str:
+    """Return the text that an entry's vector is computed from; empty if it was not stored."""
+    stored = str(record["detail"].get(EMBEDDING_TEXT, ""))
+    if stored or record["parts"].get("history", _NO_HISTORY) != _NO_HISTORY:
+        return stored
+    return str(record["prompt"])
