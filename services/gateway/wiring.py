@@ -63,8 +63,8 @@ from services.gateway.rag.routes import RagRoutes
 from services.gateway.rag.service import RagService
 from services.gateway.rag.servicer import RagServicer
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
-from services.gateway.reembedding.entries import EntryReembedder
 from services.gateway.reembedding.service import Reembedding
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes

@@ -19,8 +19,8 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import TextModel
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.redis_store import as_bytes, redis_errors
+from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
-from services.gateway.reembedding.entries import EntryReembedder
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,14 @@
 
 import functools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import redis
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
@@ -98,13 +99,16 @@ def digest(stack: Stack) -> str:
     return str(stub.GetModel(embedder_pb2.GetModelRequest()).model.digest)
 
 
-def is_complete(stack: Stack) -> bool:
-    current = {one.model_digest for one in collections(stack).values()} == {digest(stack)}
-    return current and lookup(stack, PROMPTS[-1]).kind == cache_pb2.DECISION_KIND_SEMANTIC
+@pytest.fixture
+def is_complete(redis_url: str, own_prefix: str) -> Iterator[Callable[[Stack], bool]]:
+    client = redis.Redis.from_url(redis_url)
+    key = f"{own_prefix}gateway:text_model"
+    yield lambda stack: client.get(key) == digest(stack).encode()
+    client.close()
 
 
 def test_what_was_stored_is_found_by_the_next_models(
-    redis_url: str, own_prefix: str, models: list[str]
+    redis_url: str, own_prefix: str, models: list[str], is_complete: Any
 ) -> None:
     with running(redis_url, own_prefix, models[0]) as stack:
         fill(stack)
@@ -147,7 +151,7 @@ def code_of(search: Any, name: str) -> grpc.StatusCode:
 
 
 def test_without_reembedding_what_was_stored_is_counted(
-    redis_url: str, own_prefix: str, models: list[str]
+    redis_url: str, own_prefix: str, models: list[str], is_complete: Any
 ) -> None:
     with running(redis_url, own_prefix, models[0]) as stack:
         fill(stack)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from services import deadlines
 from services.gateway.backends.collections import CollectionClient
@@ -47,7 +46,7 @@ class EntryReembedder:
         Raises:
             Unavailable: a service is unreachable, or the embedder has loaded another model.
         """
-        others = (await self._store.count_by_model()).keys() - {model.digest}
+        others = (await self._store.count_by_model()).keys() - {model.digest, ""}
         cursor, more = 0, True
         while more:
             entries, cursor = await self._store.entries_of_other_models(model.digest, cursor)
@@ -67,13 +66,10 @@ class EntryReembedder:
             return
         vectors = await self._embedder.embed_queries([text for _, text in texts], bulk=True)
         check_model(vectors, model)
-        rows = [
-            replace(vectors, rows=vectors.rows[number : number + 1]) for number in range(len(texts))
-        ]
         await asyncio.gather(
             *(
-                self._cache.replace_vector(entry, row)
-                for (entry, _), row in zip(texts, rows, strict=True)
+                self._cache.replace_vector(entry, vectors.only(row))
+                for row, (entry, _) in enumerate(texts)
             )
         )
 

@@ -10,7 +10,7 @@ from services.gateway.cache.store import StoredEntry
 from services.gateway.cache.types import Context
 from services.gateway.redis_store import Record, dump
 from services.gateway.reembedding import types
-from services.gateway.reembedding.entries import EntryReembedder, embedding_text
+from services.gateway.reembedding.cache_entries import EntryReembedder, embedding_text
 
 MODEL = TextModel("new", 2, 256)
 CONVERSATION = Context(history=[("user", "Hello")]).parts
