@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import deadlines
 from services.errors import AlreadyExists, NotFound
-from services.gateway.backends.rpc import rpc_errors
+from services.gateway.backends.rpc import Peer
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class CollectionClient:
     """Calls search through a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._peer = Peer("search")
         self._stub = search_pb2_grpc.SearchServiceStub(channel)
 
     async def describe(self, name: str) -> CollectionInfo | None:
@@ -63,7 +64,7 @@ class CollectionClient:
         collection.dimensions = dimensions
         create = search_pb2.CreateCollectionRequest(collection=collection)
         with contextlib.suppress(AlreadyExists):
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 await self._stub.CreateCollection(create, timeout=deadlines.time_left())
 
     async def page(self, name: str, size: int, token: str) -> tuple[list[CopiedDocument], str]:
@@ -73,7 +74,7 @@ class CollectionClient:
             NotFound: the collection does not exist.
         """
         request = search_pb2.ListDocumentsRequest(collection=name, page_size=size, page_token=token)
-        async with rpc_errors("search"):
+        async with self._peer.call():
             reply = await self._stub.ListDocuments(request, timeout=deadlines.time_left())
         documents = [CopiedDocument(one.id, one.text, one.payload, one) for one in reply.documents]
         return documents, reply.next_page_token
@@ -91,24 +92,24 @@ class CollectionClient:
             message = request.documents.add()
             message.CopyFrom(document.message)
             message.vector = row.astype("<f4").tobytes()
-        async with rpc_errors("search"):
+        async with self._peer.call():
             await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
 
     async def delete(self, name: str) -> None:
         """Delete a collection. It is no error if the collection does not exist."""
         request = search_pb2.DeleteCollectionRequest(name=name)
         with contextlib.suppress(NotFound):
-            async with rpc_errors("search"):
+            async with self._peer.call():
                 await self._stub.DeleteCollection(request, timeout=deadlines.time_left())
 
     async def assign_alias(self, alias: str, name: str) -> None:
         """Point an alias at a collection."""
         request = search_pb2.AssignAliasRequest(alias=alias, collection=name)
-        async with rpc_errors("search"):
+        async with self._peer.call():
             await self._stub.AssignAlias(request, timeout=deadlines.time_left())
 
     async def _get(self, name: str) -> Any:
         request = search_pb2.GetCollectionRequest(name=name)
-        async with rpc_errors("search"):
+        async with self._peer.call():
             reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
         return reply.collection
