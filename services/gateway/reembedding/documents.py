@@ -14,8 +14,8 @@ from services.gateway.reembedding.types import BATCH_SIZE, check_model
 class DocumentReembedder:
     """Gives the chunks of documents of other models a vector of the current one.
 
-    The copy of a collection has a name of its own. When it is complete, the collection's name
-    becomes an alias of the copy. Until then questions to the collection are refused, because the
+    The copy of a collection has its own name. When the copy is complete, the collection's name
+    becomes an alias for it. Until then questions to the collection are refused, because the
     vectors of two models cannot be compared.
     """
 

@@ -80,7 +80,7 @@ class Reembedding:
             await asyncio.sleep(CHECK_SECONDS)
 
     async def check(self) -> None:
-        """Re-embed what belongs to another model than the embedder's, if that is stable.
+        """Re-embed the stored texts of other models, once the embedder's model is stable.
 
         Raises:
             Failure: a service or Redis fails. A later check continues.

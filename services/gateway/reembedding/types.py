@@ -23,7 +23,7 @@ class Progress:
 
 
 def check_model(vectors: Vectors, model: TextModel) -> None:
-    """Raise Unavailable if another model than ``model`` computed the vectors."""
+    """Raise Unavailable unless ``model`` computed the vectors."""
     if vectors.digest != model.digest:
         raise Unavailable(
             "MODEL_CHANGED", "The embedder loaded another model during the re-embedding."
