@@ -1,5 +1,6 @@
 """Translates filters, queries and results between protobuf messages and plain data."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +19,9 @@ from services.search.filters import (
     TextCondition,
     check_filter,
 )
+from services.search.listing import MAX_RESPONSE_BYTES, too_large
 from services.search.messages import read_enum, write_value
-from services.search.query_validation import check_query
+from services.search.query_validation import check_queries, check_query
 from services.search.types import Collection, Hit, Query, Result
 from services.search.validation import check_collection_name, check_id, read_vector
 
@@ -74,6 +76,23 @@ def _read_leaf(message: search_pb2.Filter, kind: str, path: str) -> Condition:
         centre = GeoPoint(message.geo.centre.lat, message.geo.centre.lon)
         return GeoCondition(message.geo.field, centre, message.geo.radius_m)
     return ExistsCondition(message.exists.field)
+
+
+async def read_queries(
+    messages: Sequence[search_pb2.Query], collections: Sequence[Collection]
+) -> list[Query]:
+    """Read the queries of a request, each to its collection, and check them.
+
+    Raises:
+        InvalidArgument: a query is not valid, or all of them request too many hits.
+        FailedPrecondition: a collection does not index texts.
+    """
+    queries = []
+    for number, (message, collection) in enumerate(zip(messages, collections, strict=True)):
+        queries.append(read_query(message, collection, f"queries[{number}]"))
+        await asyncio.sleep(0)  # lets other calls run
+    check_queries(queries)
+    return queries
 
 
 def read_query(message: search_pb2.Query, collection: Collection, path: str) -> Query:
@@ -165,8 +184,8 @@ def read_collection_name(message: search_pb2.Query, default: str, path: str) -> 
 
 
 def write_results(queries: Sequence[Query], results: Sequence[Result]) -> search_pb2.SearchResponse:
-    """Write the results of a request."""
-    return search_pb2.SearchResponse(
+    """Write the results of a request. Raises InvalidArgument if they take too many bytes."""
+    response = search_pb2.SearchResponse(
         results=[
             search_pb2.Result(
                 hits=map(_write_hit, result.hits),
@@ -179,6 +198,9 @@ def write_results(queries: Sequence[Query], results: Sequence[Result]) -> search
             for query, result in zip(queries, results, strict=True)
         ]
     )
+    if response.ByteSize() > MAX_RESPONSE_BYTES:
+        raise too_large("queries")
+    return response
 
 
 def _write_hit(hit: Hit) -> search_pb2.Hit:

@@ -1,14 +1,18 @@
 """Runs queries: one search for each engine, then hybrid fusion and grouping."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from services.search import ranking
 from services.search.engines.catalog import Catalog
 from services.search.engines.engine import Engine
 from services.search.engines.sharded_documents import ShardedDocumentStore
 from services.search.grouping import search_groups
+from services.search.query_validation import requested_hits
 from services.search.types import Collection, Query, Result
+
+# Queries that read up to this many hits are sent to Redis together.
+_HITS_TOGETHER = 10_000
 
 
 class QueryRunner:
@@ -26,7 +30,10 @@ class QueryRunner:
 
     async def run(self, queries: Sequence[Query]) -> list[Result]:
         """Answer queries, in order."""
-        ungrouped = iter(await self._rank([query for query in queries if not query.group_by]))
+        ranked: list[Result] = []
+        for part in _parts([query for query in queries if not query.group_by]):
+            ranked += await self._rank(part)
+        ungrouped = iter(ranked)
         return [
             await search_groups(query, self._rank) if query.group_by else next(ungrouped)
             for query in queries
@@ -70,3 +77,17 @@ class QueryRunner:
         ids = [hit.id for hit in result.hits]
         documents = await self._documents.get(record, ids) if ids else []
         ranking.add_documents(query, result, documents)
+
+
+def _parts(queries: Sequence[Query]) -> Iterator[list[Query]]:
+    """Yield the queries in order, those together that read few hits."""
+    part: list[Query] = []
+    hits = 0
+    for query in queries:
+        if part and hits + requested_hits(query) > _HITS_TOGETHER:
+            yield part
+            part, hits = [], 0
+        part.append(query)
+        hits += requested_hits(query)
+    if part:
+        yield part

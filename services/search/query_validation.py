@@ -1,6 +1,7 @@
 """Checks queries; ``path`` is the path of the query in the request."""
 
 import math
+from collections.abc import Sequence
 
 from services.errors import FailedPrecondition, InvalidArgument
 from services.search.types import Query
@@ -8,6 +9,27 @@ from services.search.validation import MAX_EF, MAX_HITS, check_range
 
 MAX_TEXT_LENGTH = 10_000
 MAX_RRF_CONSTANT = 1_000_000
+# The queries of one request may request this many hits in all.
+MAX_REQUEST_HITS = 100_000
+
+
+def check_queries(queries: Sequence[Query]) -> None:
+    """Raise InvalidArgument if the queries of a request request too many hits."""
+    requested = sum(requested_hits(query) for query in queries)
+    if requested > MAX_REQUEST_HITS:
+        raise InvalidArgument(
+            "TOO_MANY_HITS",
+            f"The queries request {requested:,} hits; a request can have up to"
+            f" {MAX_REQUEST_HITS:,}. Send fewer queries, or lower limit, offset or depth.",
+            field="queries",
+            limit=MAX_REQUEST_HITS,
+        )
+
+
+def requested_hits(query: Query) -> int:
+    """Return how many hits a query reads, at most."""
+    hits = query.page_end * (query.group_hits if query.group_by else 1)
+    return 2 * max(hits, query.depth) if query.fusion else hits
 
 
 def check_query(query: Query, path: str) -> None:

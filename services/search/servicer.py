@@ -294,7 +294,6 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         }
         for collection in collections.values():
             check_model_digest(request.model_digest, collection)
-        return [
-            query_messages.read_query(query, collections[name], path)
-            for query, name, path in zip(request.queries, names, paths, strict=True)
-        ]
+        return await query_messages.read_queries(
+            request.queries, [collections[name] for name in names]
+        )

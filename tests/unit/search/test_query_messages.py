@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from memetwin.search.v1 import search_pb2
-from services.errors import Failure
+from services.errors import Failure, InvalidArgument
+from services.search import query_messages
 from services.search.filters import (
     MAX_DEPTH,
     ConditionGroup,
@@ -140,3 +141,13 @@ def test_results_are_written() -> None:
     assert written.fields["t"].strings.values == ["x"]
     assert not second.partial
     assert not second.hits
+
+
+def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_messages, "MAX_RESPONSE_BYTES", 1_000)
+    hits = [Hit(f"d{number}", 1.0, 0.0, payload=b"x" * 300) for number in range(4)]
+    query = Query(collection())
+    assert len(write_results([query], [Result(hits[:2])]).results[0].hits) == 2
+    with pytest.raises(InvalidArgument) as caught:
+        write_results([query], [Result(hits)])
+    assert caught.value.reason == "RESPONSE_TOO_LARGE"

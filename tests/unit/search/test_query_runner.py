@@ -109,3 +109,12 @@ async def test_grouped_and_other_queries_keep_their_order(runner: QueryRunner) -
     assert [(hit.group, hit.id) for hit in grouped.hits] == [("x", "a"), ("y", "c")]
     assert [hit.id for hit in plain.hits] == ["c"]
     assert {hit.group for hit in hybrid_groups.hits} == {"x", "y"}
+
+
+async def test_queries_that_read_many_hits_are_sent_one_after_another(
+    runner: QueryRunner, engines: Engines
+) -> None:
+    queries = [Query(COLLECTION, vector=vector(1, 0), limit=limit) for limit in (4_000, 6_000, 1)]
+    results = await runner.run(queries)
+    assert engines.calls == [("vector_sets", 2), ("vector_sets", 1)]
+    assert [len(result.hits) for result in results] == [3, 3, 1]

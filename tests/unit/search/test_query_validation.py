@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from services.errors import Failure
-from services.search.query_validation import check_query
+from services.search.query_validation import MAX_REQUEST_HITS, check_queries, check_query
 from services.search.types import Query
 from tests.fakes.search import collection, vector
 
@@ -57,3 +57,20 @@ def test_a_collection_without_text_index_refuses_text_queries() -> None:
     with pytest.raises(Failure) as caught:
         check_query(Query(collection(index_text=False), text="a"), "queries[0]")
     assert caught.value.reason == "TEXT_NOT_INDEXED"
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"limit": 10_000}, 10),
+        ({"limit": 5_000, "offset": 5_000}, 10),
+        ({"group_by": "kind", "group_hits": 1_000, "limit": 10}, 10),
+        ({**HYBRID, "depth": 10_000}, 5),
+    ],
+)
+def test_the_hits_of_a_request_are_bounded(options: Any, count: int) -> None:
+    query = Query(COLLECTION, **options)
+    check_queries([query] * count)
+    with pytest.raises(Failure, match=f"{MAX_REQUEST_HITS:,}") as caught:
+        check_queries([query] * (count + 1))
+    assert caught.value.reason == "TOO_MANY_HITS"
