@@ -114,15 +114,16 @@ class Verifier:
     def judge(self, one: Question, other: Question, similarity: float) -> Judgement:
         """Judge whether the answer to one of two questions with this cosine may serve the other."""
         difference = rules.differing(one.text, other.text, self._rarity.__contains__)
-        if rules.is_long(one.text, other.text):  # too long to compare
+        is_long = rules.is_long(one.text, other.text)
+        if is_long:  # too long to compare
             probability = probability_from_cosine(similarity)
         else:
             probability = self.probability(one, other, similarity)
         if difference:
             limit = UNKNOWN if difference in rules.UNCERTAIN else MAX_PROBABILITY_IF_DIFFERENT
             return Judgement(min(probability, limit), contradicts=True, is_unlikely=False)
-        contradicts = probability < MIN_PROBABILITY_IF_CONTRADICTED and bool(
-            contradiction(one.text, other.text)
+        contradicts = probability < MIN_PROBABILITY_IF_CONTRADICTED and (
+            not is_long and bool(contradiction(one.text, other.text))
         )
         is_unlikely = similarity >= NEAR and probability < MIN_PROBABILITY
         return Judgement(probability, contradicts, is_unlikely)

@@ -7,6 +7,7 @@ same words in the same order.
 import difflib
 import functools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection
 
@@ -22,6 +23,9 @@ from services.gateway.cache.verifier.word_order import Roles, roles_of, swaps_ro
 MAX_CHARACTERS = 1024
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*(?:\+\+|#)?|[$€£¥₹]")
 _SUFFIX_SYMBOL = re.compile(r"(?<=\w)(?:\+\+?|#)(?![\w+])")
+_CAPITAL = re.compile(r"\b[A-Z]\w*")
+_LAST_LATIN = "\u024f"
+
 _OPERATOR = re.compile(r"(?<=\d)\s{0,3}([-+*/×÷^<>])\s{0,3}(?=\d)")
 # "or not" names the alternative and "why not" asks for a reason. They negate nothing.
 _TAG = re.compile(r"\b(?:or|why|if)\s+not\b|\bnot only\b", re.I)
@@ -29,7 +33,6 @@ _LISTING = re.compile(r"\b(?:are|is|of|me|list|show)\s+(?:all|some)\b", re.I)
 _OFFICE = re.compile(r"\bwho (is|was) the\b(?! (?:most|best|first|\w+est)\b)", re.I)
 _KEPT = 64
 _SAME_NAME = 0.7  # names with this similarity are spellings of one name
-_TITLE_SHARE = 0.6  # from this share of capitals on, a capital does not indicate a name
 _MEASURES = frozenset(
     """many much long old far often tall high big wide deep heavy fast large hot cold soon people
     person time""".split()
@@ -67,6 +70,10 @@ def differing(one: LexicalText, other: LexicalText, is_known: Callable[[str], bo
         return "" if one.raw.lower().split() == other.raw.lower().split() else "long"
     if not (_is_english(one, is_known) and _is_english(other, is_known)):
         return "" if _plain_words(one) == _plain_words(other) else "language"
+    if _words_of_other_scripts(one) != _words_of_other_scripts(other):
+        return "language"
+    if _differ_in_a_rare_word(one, other, is_known):
+        return "name"
     return next((name for name, differ in _RULES.items() if differ(one, other)), "")
 
 
@@ -86,8 +93,28 @@ def _is_english(text: LexicalText, is_known: Callable[[str], bool]) -> bool:
 
 
 def _plain_words(text: LexicalText) -> list[str]:
-    """Return all words except English stop words, or the text itself if it has no words."""
-    return [stem(word) for word in text.words if word not in STOP_WORDS] or text.raw.split()
+    """Return what stands between spaces and punctuation, except English stop words.
+
+    Unlike the words of English texts, these keep marks, which are vowels and tones in many scripts,
+    and symbols, such as emoji.
+    """
+    separated = "".join(
+        " " if unicodedata.category(character)[0] in "PZC" else character
+        for character in unicodedata.normalize("NFC", text.raw.lower())
+    )
+    return [stem(word) for word in separated.split() if word not in STOP_WORDS]
+
+
+def _words_of_other_scripts(text: LexicalText) -> list[str]:
+    """Return the words with a letter beyond Latin script or with a picture, such as an emoji."""
+    if text.raw.isascii():
+        return []
+    return [word for word in _plain_words(text) if any(map(_is_of_other_script, word))]
+
+
+def _is_of_other_script(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category == "So" or (category[0] == "L" and character > _LAST_LATIN)
 
 
 def _differ_in_numbers(one: LexicalText, other: LexicalText) -> bool:
@@ -120,15 +147,38 @@ def _swap_roles(one: LexicalText, other: LexicalText) -> bool:
 
 def _differ_in_a_name(one: LexicalText, other: LexicalText) -> bool:
     """Return whether two texts differ in one word that is a name in both."""
+    name, changed = _only_difference(one, other)
+    if name not in one.names or changed not in other.names or _is_title(one) or _is_title(other):
+        return False
+    return not _are_spellings(name, changed)
+
+
+def _differ_in_a_rare_word(
+    one: LexicalText, other: LexicalText, is_known: Callable[[str], bool]
+) -> bool:
+    """Return whether two texts differ in one word that is unknown in both: most are names."""
+    word, changed = _only_difference(one, other)
+    if not word or is_known(word) or is_known(changed):
+        return False
+    return not _are_spellings(word, changed)
+
+
+def _only_difference(one: LexicalText, other: LexicalText) -> tuple[str, str]:
+    """Return the stems in which two texts differ if each has one, else two empty texts."""
     left, right = {*one.content} - {*other.content}, {*other.content} - {*one.content}
-    if len(left) != 1 or len(right) != 1 or not (left <= one.names and right <= other.names):
-        return False
-    if any(len(text.names) > _TITLE_SHARE * len(text.content) for text in (one, other)):
-        return False
-    [name], [changed] = left, right
-    if name.startswith(changed) or changed.startswith(name):
-        return False
-    return difflib.SequenceMatcher(None, name, changed).ratio() < _SAME_NAME
+    return (left.pop(), right.pop()) if len(left) == len(right) == 1 else ("", "")
+
+
+def _is_title(text: LexicalText) -> bool:
+    """Return whether words that are no names have capitals too."""
+    capitals = (word for word in _CAPITAL.findall(text.raw[1:]) if word != "I")
+    return any(word.lower() in STOP_WORDS for word in capitals)
+
+
+def _are_spellings(name: str, other: str) -> bool:
+    if name.startswith(other) or other.startswith(name):
+        return True
+    return difflib.SequenceMatcher(None, name, other).ratio() >= _SAME_NAME
 
 
 def _differ_in_negation(one: LexicalText, other: LexicalText) -> bool:

@@ -42,6 +42,11 @@ def difference(one: str, other: str) -> str:
         ("Jak włączyć tryb ciemny?", "Jak wyłączyć tryb ciemny?", "language"),
         ("👍", "👎", "language"),
         ("如何打开暗模式", "如何关闭暗模式", "language"),
+        ("खोलना", "खुलना", "language"),  # only a mark differs
+        ("What does 打开 mean?", "What does 关闭 mean?", "language"),
+        ("Is the 👍 for me?", "Is the 👎 for me?", "language"),
+        ("Who is Alice?", "Who is Bob?", "name"),
+        ("how do i install zsh", "how do i install kubectl", "name"),
     ],
 )
 def test_differences_are_named(one: str, other: str, kind: str) -> None:
@@ -65,6 +70,8 @@ def test_differences_are_named(one: str, other: str, kind: str) -> None:
         ("What is 2+2?", "What's 2 + 2?"),
         ("Wo ist mein Paket?", "wo ist mein Paket"),
         ("👍", " 👍 "),
+        ("how do i install kubctl", "how do i install kubectl"),
+        ("How do I greet a café owner?", "How can I greet a café owner?"),
     ],
 )
 def test_paraphrases_do_not_differ(one: str, other: str) -> None:
