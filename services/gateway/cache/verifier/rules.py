@@ -164,7 +164,7 @@ def _differ_in_a_rare_word(
 
 
 def _only_difference(one: LexicalText, other: LexicalText) -> tuple[str, str]:
-    """Return the stems in which two texts differ if each has one, else two empty texts."""
+    """Return the stems in which two texts differ, or empty texts unless each has exactly one."""
     left, right = {*one.content} - {*other.content}, {*other.content} - {*one.content}
     return (left.pop(), right.pop()) if len(left) == len(right) == 1 else ("", "")
 
