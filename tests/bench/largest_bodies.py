@@ -81,7 +81,7 @@ def document_bodies(shape: Shape) -> Iterator[Body]:
 def twin_bodies(shape: Shape) -> Iterator[Body]:
     yield Body("a picture", image(), "image/png", "?limit=100")
     yield Body("a form", _form("image", [image()]), FORM)
-    yield Body("a text", _json({"text": _fitting(shape, JSON_BYTES - 200)}))
+    yield Body("a text", _json({"text": shape.text(10_000)}))
     yield from _hostile(JSON_BYTES)
 
 

@@ -276,7 +276,7 @@ RULES: dict[str, Rule] = {
     "questions": Many(10_000),
     # twins
     "image": lambda fill: image(),
-    "FindTwinRequest.text": Text(4 * MIB),
+    "FindTwinRequest.text": Text(10_000),
     "FindTwinRequest.limit": 100,
     "AddTwinRequest.title": "A title",
     "tags": ["tag"] * 32,

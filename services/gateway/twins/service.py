@@ -19,6 +19,7 @@ from services.gateway.twins.types import Picture, Twin, TwinResults
 
 DEFAULT_LIMIT = 5
 MAX_LIMIT = 100
+MAX_TEXT_CHARACTERS = 10_000
 _SIGNATURES = (
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -56,6 +57,13 @@ class TwinService:
         _check_limit(limit)
         if not text.strip():
             raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field="text")
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise InvalidArgument(
+                "DESCRIPTION_TOO_LONG",
+                f"The text has {len(text)} characters. Send at most {MAX_TEXT_CHARACTERS}.",
+                field="text",
+                limit=MAX_TEXT_CHARACTERS,
+            )
         started = time.perf_counter()
         vectors = await self._embedder.embed_text_as_image(text)
         if vectors is not None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidArgument, NotFound
-from services.gateway.twins.service import MAX_LIMIT, TwinService
+from services.gateway.twins.service import MAX_LIMIT, MAX_TEXT_CHARACTERS, TwinService
 from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Picture
 from tests.fakes.backends import FakeEmbedder, FakeSearch, fake_backends
@@ -67,6 +67,13 @@ async def test_pictures_that_are_looked_up_are_not_cached(world: World) -> None:
     await world.add("fox")
     await world.titles("a visitor")
     assert world.embedder.cached_images == ["fox"]
+
+
+async def test_a_text_has_a_limit(world: World) -> None:
+    await world.twins.find_by_text("x" * MAX_TEXT_CHARACTERS, "cosine", 1)
+    with pytest.raises(InvalidArgument) as caught:
+        await world.twins.find_by_text("x" * (MAX_TEXT_CHARACTERS + 1), "cosine", 1)
+    assert caught.value.reason == "DESCRIPTION_TOO_LONG"
 
 
 async def test_a_text_finds_titles_unless_the_image_model_reads_texts(world: World) -> None:
