@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import random
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 
 class FlakyRedis:
-    """Runs in a thread. ``share`` of the commands break their connection.
+    """Passes commands on, and breaks the connection of a ``share`` of them.
 
     Half of those commands reach Redis, and only their replies are lost. A client writes each
     command in one piece, so a piece counts as a command.
@@ -21,38 +20,29 @@ class FlakyRedis:
     """
 
     def __init__(self, url: str, share: float, seed: int) -> None:
-        target = urlsplit(url)
+        self.url = url
         self.share, self.failures = share, 0
-        self._target = target.hostname or "", target.port or 6379
+        self._target = urlsplit(url)
         self._random = random.Random(seed)
-        self._loop = asyncio.new_event_loop()
-        self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0)
-        )
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = target._replace(netloc=f"127.0.0.1:{port}").geturl()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
 
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                self._loop.run_until_complete(task)
-        self._loop.close()
+    async def listen(self) -> asyncio.Server:
+        """Start the proxy, and set ``url``."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        self.url = self._target._replace(netloc=f"127.0.0.1:{port}").geturl()
+        return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            redis_reader, redis_writer = await asyncio.open_connection(*self._target)
-            replies = asyncio.create_task(_copy(redis_reader, writer))
+            replies, commands = await asyncio.open_connection(
+                self._target.hostname, self._target.port
+            )
+            copying = asyncio.create_task(_copy(replies, writer))
             try:
-                await self._copy_commands(reader, redis_writer, replies)
+                await self._copy_commands(reader, commands, copying)
             finally:
-                replies.cancel()
-                redis_writer.close()
+                copying.cancel()
+                commands.close()
         writer.close()
 
     async def _copy_commands(
@@ -81,11 +71,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-@contextlib.contextmanager
-def running(url: str, share: float, seed: int) -> Iterator[FlakyRedis]:
+@contextlib.asynccontextmanager
+async def running(url: str, share: float, seed: int) -> AsyncIterator[FlakyRedis]:
     """Run a proxy in front of the Redis at ``url``."""
     one = FlakyRedis(url, share, seed)
+    server = await one.listen()
     try:
         yield one
     finally:
-        one.close()
+        server.close()

@@ -11,8 +11,9 @@ import pytest
 from memetwin.gateway.v1 import cache_pb2, chat_pb2, chat_pb2_grpc
 from tests import flaky_redis
 from tests.language_model import LanguageModelServer, quote, running
+from tests.ports import reserve_port
 from tests.service_process import ServiceProcess
-from tests.stack import Stack, wait_until
+from tests.stack import wait_until
 
 SEED = 2026
 REPLICAS, MAX_CONCURRENT = 3, 12
@@ -24,18 +25,19 @@ ERRORS = {grpc.StatusCode.ABORTED, grpc.StatusCode.UNAVAILABLE}
     [(150, 0.05), pytest.param(2000, 0.01, marks=pytest.mark.long)],
 )
 async def test_a_follower_gets_the_whole_text_or_an_error(
-    stack: Stack, redis_url: str, prefix: str, streams: int, share: float
+    redis_url: str, prefix: str, streams: int, share: float
 ) -> None:
-    with running() as model, flaky_redis.running(redis_url, 0.0, SEED) as redis:
+    with running() as model:
         model.delay = 0.15  # followers read what is published before the end of the stream
-        gateways = await asyncio.to_thread(start, stack, redis.url, prefix, model)
-        try:
-            redis.share = share
-            outcomes = await ask_all([one.address for one in gateways], streams)
-        finally:
-            redis.share = 0.0
-            for gateway in gateways:
-                await asyncio.to_thread(gateway.close)
+        async with flaky_redis.running(redis_url, 0.0, SEED) as redis:
+            gateways = await asyncio.to_thread(start, redis.url, prefix, model)
+            try:
+                redis.share = share
+                outcomes = await ask_all([one.address for one in gateways], streams)
+            finally:
+                redis.share = 0.0
+                for gateway in gateways:
+                    await asyncio.to_thread(gateway.close)
     assert outcomes["cut"] == 0
     assert outcomes["whole"] > streams / 2
     assert redis.failures > 0
@@ -43,12 +45,12 @@ async def test_a_follower_gets_the_whole_text_or_an_error(
     assert sum(model.calls.values()) < streams * 0.9
 
 
-def start(
-    stack: Stack, redis_url: str, prefix: str, model: LanguageModelServer
-) -> list[ServiceProcess]:
+def start(redis_url: str, prefix: str, model: LanguageModelServer) -> list[ServiceProcess]:
+    """Start gateways without an embedder and search, which shared streams do not need."""
     settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}lossy-{uuid.uuid4()}:"}
     settings |= {"LLM_BASE_URL": model.url, "LLM_MODEL": "parrot", "CHAT_LEASE": "2"}
-    settings |= {"EMBEDDER_ADDRESS": stack.embedder_address, "SEARCH_ADDRESS": stack.search_address}
+    nobody = f"127.0.0.1:{reserve_port()}"
+    settings |= {"EMBEDDER_ADDRESS": nobody, "SEARCH_ADDRESS": nobody}
     gateways = [ServiceProcess("gateway", **settings) for _ in range(REPLICAS)]
     for gateway in gateways:
         stub = chat_pb2_grpc.ChatServiceStub(gateway.channel)
