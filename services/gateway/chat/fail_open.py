@@ -80,11 +80,12 @@ class FailOpenCache:
         """Return a name that is the same for all requests that one answer serves."""
         cached, bound = request.cache_request, request.controls.bound
         assert cached is not None  # noqa: S101 - without one nothing is shared
-        key = await self._guard(lambda: self._cache.request_key(cached, bound))
-        if key is None:  # without Redis only this process uses the name
+        try:
+            async with asyncio.timeout(EXACT_TIMEOUT):  # the first key reads a secret from Redis
+                return await self._cache.request_key(cached, bound)
+        except (Failure, TimeoutError):  # without Redis only this process uses the name
             scope = dataclasses.astuple(cached.scope)
-            key = digest([scope, cached.context.fingerprint, cached.prompt, bound.max_age])
-        return key
+            return digest([scope, cached.context.fingerprint, cached.prompt, bound.max_age])
 
     async def purge_count(self, scope: Scope) -> int | None:
         """Return how often a scope has been purged, or None if Redis fails or is slow."""

@@ -191,7 +191,9 @@ class ChatService:
     ) -> AsyncGenerator[Item]:
         """Answer from the semantic tier, or with ``generate``."""
         decision, vectors = exact, None
-        if exact.kind != "bypass":  # without Redis there are no entries to serve
+        if exact.kind == "bypass":  # without Redis there are no entries and no other replicas
+            generate = self._generate
+        else:
             decision, vectors = await self._cache.lookup_semantic(request)
         yield {"decision": decision}
         items = (
