@@ -1,4 +1,4 @@
-"""What the gateway's stores share: JSON records, pages, and Redis errors as failures of ours."""
+"""The common parts of the gateway's stores: JSON records, pages and Redis errors as failures."""
 
 import contextlib
 import itertools

@@ -12,7 +12,7 @@ class CacheControls:
 
     Attributes:
         scope: the partition of the cache.
-        bound: what a cached answer must satisfy to be served.
+        bound: the conditions that a cached answer must meet.
         no_cache: do not serve a cached answer.
         no_store: do not store the answer.
     """
@@ -28,7 +28,7 @@ class ChatRequest:
     """A request for a chat completion.
 
     Attributes:
-        body: the request as OpenAI's API has it.
+        body: the request in the format of OpenAI's API.
         cache_request: the request to the cache; None if the request bypasses the cache.
         controls: how the caller wants the cache to be used.
     """
