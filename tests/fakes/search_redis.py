@@ -139,9 +139,12 @@ class VectorRedis:
         ordered = sorted(members, key=lambda one: (members[one], one))
         return ordered[first : last + 1 if last >= 0 else None]
 
-    async def zrangebyscore(self, key: str, low: str, high: float) -> list[bytes]:
+    async def zrangebyscore(
+        self, key: str, low: str, high: float, start: int = 0, num: int | None = None
+    ) -> list[bytes]:
         self.check()
-        return [one for one, score in self.sorted_sets.get(key, {}).items() if score <= high]
+        found = [one for one, score in self.sorted_sets.get(key, {}).items() if score <= high]
+        return found[start:][:num]
 
     async def zrangebylex(
         self, key: str, low: str, high: str, *, start: int, num: int

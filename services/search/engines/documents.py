@@ -118,10 +118,14 @@ class DocumentStore:
     async def delete_expired(self, record: Record) -> None:
         """Delete the documents that have expired."""
         now, expiries = _now_ms(), self._catalog.keys(record).expiries
-        async with redis_errors():
-            found = await self._redis.zrangebyscore(expiries, "-inf", now)
-        ids = [document_id.decode() for document_id in found]
-        await self.delete(record.collection.name, ids, str(now))
+        found: list[bytes] | None = None
+        while found is None or len(found) == _READ_BATCH:
+            async with redis_errors():
+                found = await self._redis.zrangebyscore(
+                    expiries, "-inf", now, start=0, num=_READ_BATCH
+                )
+            ids = [document_id.decode() for document_id in found]
+            await self.delete(record.collection.name, ids, str(now))
 
     async def _delete_batch(self, name: str, ids: Sequence[str], expired_at: str) -> int:
         async def delete(record: Record) -> int | None:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30
 # Batches are small, because Redis answers no other client while a script runs.
-_COPY_BATCH = 32
+_COPY_BATCH = 8
 _POLL_SECONDS = 0.1
 
 
