@@ -100,7 +100,7 @@ def test_probes_and_metrics(web: httpx.Client) -> None:
         ("/v1/twins", b"", {}, 400, "EMPTY_PICTURE"),
         ("/v1/twins?metric=x", PHOTO, {}, 400, "UNKNOWN_METRIC"),
         ("/v1/twins?limit=x", PHOTO, {}, 400, "BAD_LIMIT"),
-        ("/v1/twins", b"x" * (21 * 2**20), {}, 400, "BODY_TOO_LARGE"),
+        ("/v1/twins", b"x" * (21 * 2**20), {}, 413, "BODY_TOO_LARGE"),
         ("/v1/ask", b"{", {}, 400, "BAD_JSON"),
         ("/v1/ask", b"[]", {}, 400, "BAD_JSON"),
         (
