@@ -1,5 +1,7 @@
 """A Redis for the tests, found as ``deploy.local`` finds it; it can be killed and restarted."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,13 @@ class RedisServer:
 
     def client(self) -> Any:
         return redis.Redis.from_url(self.url, socket_timeout=5)
+
+    def pause(self) -> None:
+        """Stop answering, without closing connections."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         processes.kill(self._process)

@@ -66,7 +66,7 @@ class FailOpenCache:
         try:
             with deadlines.limit(_at_most(SEMANTIC_TIMEOUT)):
                 # The calls of both services end by the deadline. The timeout is for Redis.
-                async with asyncio.timeout(SEMANTIC_TIMEOUT):
+                async with asyncio.timeout(1.25 * SEMANTIC_TIMEOUT):
                     vectors = await self._cache.embed(request.cache_request)
                     decision = await self._cache.lookup_by_vector(
                         request.cache_request, vectors, self._bound(request)

@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from services.gateway import redis_store
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Item, Singleflight
 from tests import flaky_redis
+from tests.redis_server import RedisServer
 
 REPLICAS, MAX_CONCURRENT = 3, 30
 CHUNKS, SEED = 12, 2026
@@ -58,6 +60,24 @@ async def test_every_caller_gets_all_items_or_an_error(
     if not share:
         assert outcomes["whole"] == streams
         assert set(work.executions.values()) == {1}
+
+
+async def test_a_silent_redis_does_not_hold_up_a_leader(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    client = redis_store.connect(server.url)
+    singleflight, work = Singleflight(LeaseStore(client, "p:", 60.0)), Work()
+    leader = singleflight.do("led", lambda: work("led")).follow()
+    received = [await anext(leader)]
+    server.pause()
+    try:
+        received += [item async for item in leader]
+        assert received == items("led")
+        assert await listen(singleflight, "later", work) == "whole"
+    finally:
+        server.resume()
+        await singleflight.close()
+        await client.aclose()
+        server.stop()
 
 
 async def listen(replica: Singleflight, name: str, work: Work) -> str:
