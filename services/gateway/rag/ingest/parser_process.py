@@ -146,7 +146,6 @@ def _spawn(connection: socket.socket, memory: int, worker: str) -> "subprocess.P
         stdin=connection.fileno(),
         stdout=connection.fileno(),
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,  # a terminal's Ctrl-C is for the gateway
     )
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def main(parse: Parse, memory: int) -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as replies:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.nice(_NICENESS)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the gateway
         _limit(resource.RLIMIT_AS, memory + _BASE_BYTES)
         _limit(resource.RLIMIT_CORE, 0)
         while request := _read(requests):

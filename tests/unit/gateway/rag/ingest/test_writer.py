@@ -1,9 +1,14 @@
-from collections.abc import Iterator
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from services.errors import Overloaded, Unavailable
-from services.gateway.rag.ingest.batched_backends import BatchedBackends
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.types import Vectors
+from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBackends
 from services.gateway.rag.ingest.parsers import plain
 from services.gateway.rag.ingest.preparation import PreparedDocument, prepare
 from services.gateway.rag.ingest.store import FenceLost
@@ -37,6 +42,27 @@ class World:
 
     def found(self) -> set[str]:
         return set(self.search.documents("documents-c"))
+
+
+class SlowEmbedder(FakeEmbedder):
+    """Answers a call when it is told to, in the order of the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called = asyncio.Event()
+        self.waiting: deque[asyncio.Event] = deque()
+        self.answers = 0
+
+    async def embed_documents(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
+        self.waiting.append(may_answer := asyncio.Event())
+        self.called.set()
+        await may_answer.wait()
+        return await super().embed_documents(texts, bulk=bulk)
+
+    def answer_one(self) -> None:
+        if self.waiting:
+            self.waiting.popleft().set()
+            self.answers += 1
 
 
 @pytest.fixture
@@ -111,3 +137,28 @@ async def test_a_deleted_document_is_gone_everywhere(world: World) -> None:
     world.store.rivals = 1
     with pytest.raises(FenceLost):
         await world.writer.delete("c", "a")
+
+
+async def test_a_small_document_passes_a_large_one_of_another_caller(world: World) -> None:
+    paragraphs = (" ".join(f"w{n}x{word}" for word in range(40)) + "." for n in range(3_000))
+    large = await world.prepare(*paragraphs)
+    batches = len(large.chunks) / EMBED_BATCH
+    small = await world.prepare(OTTER)
+    small = replace(small, stored=replace(small.stored, id="b"))
+    slow = SlowEmbedder()
+    backends = Backends(slow, world.search)
+    writer = DocumentWriter(world.store, backends)
+    mine, other = BatchedBackends(backends, "large"), BatchedBackends(backends, "small")
+    writing = asyncio.create_task(writer.write(large, mine))
+    await slow.called.wait()
+    passing = asyncio.create_task(writer.write(small, other))
+    while not passing.done():
+        slow.answer_one()
+        await asyncio.sleep(0)
+    assert slow.answers < batches / 2
+    while not writing.done():
+        slow.answer_one()
+        await asyncio.sleep(0)
+    assert await writing == len(large.chunks)
+    mine.close()
+    other.close()
