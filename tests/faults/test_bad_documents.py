@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
@@ -199,3 +201,20 @@ def test_a_killed_parser_fails_its_document_alone(processes: Processes, rag: Any
         assert killing.result(60) >= 2
     assert (killed.status, killed.reason) == (FAILED, "PARSER_CRASHED")
     assert ingest_one(rag, name, "slow.html", slow_html()).status == CREATED
+
+
+def test_an_upload_ends_when_its_client_disconnects(processes: Processes, rag: Any) -> None:
+    name = f"gone-{uuid.uuid4()}"
+    large = slow_html() * 3
+    with ThreadPoolExecutor(1) as threads, Watch(processes) as watch:
+        before = set(watch.parsers())
+        url = f"http://{processes.http}/v1/documents?collection={name}&id=slow.html"
+        with httpx.Client(trust_env=False) as client:
+            uploading = threads.submit(client.post, url, content=large, timeout=1.0)
+            wait_until(lambda: bool(set(watch.parsers()) - before))
+            with pytest.raises(httpx.ReadTimeout):
+                uploading.result(60)
+        wait_until(lambda: set(watch.parsers()) <= before)
+    with pytest.raises(grpc.RpcError) as caught:
+        documents.read(rag, name, "slow.html")
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND

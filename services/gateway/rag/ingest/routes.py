@@ -13,6 +13,7 @@ from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
 from services.gateway.http import bodies
+from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.responses import message_to_dict
 from services.gateway.json_reader import read_object
 from services.gateway.rag.ingest import media_types, messages
@@ -37,6 +38,8 @@ class DocumentRoutes:
     async def ingest(self, request: Request) -> Response:
         """Ingest the ``file`` parts of a form, or the body. Return a receipt for each document.
 
+        The ingest stops when the client disconnects.
+
         The form or the query has ``collection``, ``title`` and ``fields`` (JSON), which apply to
         all files. The query has the ``id`` of a body. The id of a form's file is its name.
         """
@@ -44,12 +47,18 @@ class DocumentRoutes:
             async with asyncio.timeout(DEADLINE):
                 has_form = bodies.is_form(request)
                 form = await bodies.form(request, MAX_FORM_BYTES) if has_form else None
+                content = b"" if has_form else await bodies.read(request, MAX_DOCUMENT_BYTES)
                 try:
-                    sources = _body(request) if form is None else _form_files(request, form)
-                    receipts = [receipt async for receipt in self._ingest.ingest(sources)]
+                    sources = (
+                        _body(request, content) if form is None else _form_files(request, form)
+                    )
+                    return await cancel_on_disconnect(request, self._receipts(sources))
                 finally:
                     if form is not None:
                         await form.close()
+
+    async def _receipts(self, sources: AsyncIterator[Source]) -> Response:
+        receipts = [receipt async for receipt in self._ingest.ingest(sources)]
         return JSONResponse(
             {"receipts": [message_to_dict(messages.write_receipt(one)) for one in receipts]}
         )
@@ -69,8 +78,7 @@ async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]
         yield _source(options | {"id": upload.filename or ""}, upload.content_type, content)
 
 
-async def _body(request: Request) -> AsyncIterator[Source]:
-    content = await bodies.read(request, MAX_DOCUMENT_BYTES)
+async def _body(request: Request, content: bytes) -> AsyncIterator[Source]:
     yield _source(dict(request.query_params), request.headers.get("content-type"), content)
 
 
