@@ -187,8 +187,8 @@ class SemanticCache:
     async def _index(self, request: Request, entry: Entry, vectors: Vectors) -> None:
         """Add an entry to the semantic tier.
 
-        A caller's vector never determines the dimensions or the model of an index, which all
-        tenants share. If there is no index yet, the embedder's vector of the prompt does.
+        A caller's vector never determines the dimensions or the model of an index, because all
+        tenants share it. If there is no index yet, the embedder's vector of the prompt does.
         """
         partition, ttl = await self._scopes.partition(request.scope), self._kept_for(entry)
         try:
@@ -198,8 +198,8 @@ class SemanticCache:
             if own.digest != vectors.digest:
                 raise FailedPrecondition(
                     "MODEL_MISMATCH",
-                    "model_digest is not that of the embedder's text model, and no entry has a"
-                    " vector of this model. Send the digest that GetModel returns.",
+                    "model_digest differs from that of the embedder's text model, and no entry"
+                    " has a vector of this model. Send the digest that GetModel returns.",
                     field="model_digest",
                     model_digest=own.digest,
                 ) from None

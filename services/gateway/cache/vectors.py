@@ -40,7 +40,7 @@ def from_caller(vector: NDArray[np.float32], digest: str) -> Vectors:
 
 
 def is_from_caller(vectors: Vectors) -> bool:
-    """Return whether the vectors come from ``from_caller`` and not from the embedder."""
+    """Return whether ``from_caller`` made the vectors, and not the embedder."""
     return not vectors.model
 
 

@@ -21,7 +21,7 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.types import Json, completion_text, delta_text
 
 MAX_ATTEMPTS = 3
-# A conversation of more messages takes milliseconds to read.
+# Reading a conversation with more messages takes milliseconds.
 MAX_SHORT = 200
 Generate = Callable[[ChatRequest, Vectors | None], AsyncIterator[Item]]
 
@@ -125,7 +125,7 @@ class ChatService:
         return ChatAnswer(request, decision, items)
 
     async def _read(self, body: Json, controls: CacheControls) -> ChatRequest:
-        """Read a request; a long conversation in a thread, so that other calls run meanwhile."""
+        """Read a request, in a thread if the conversation is long, so that other calls can run."""
         messages = body.get("messages")
         if not isinstance(messages, list) or len(messages) <= MAX_SHORT:
             return read_request(body, controls, max_temperature=self._max_temperature)

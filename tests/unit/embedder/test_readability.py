@@ -161,7 +161,7 @@ def test_the_limit_lies_between_the_languages_that_are_read_and_the_others() -> 
 
 
 def test_similarities_count_relative_to_the_language_that_is_read_best() -> None:
-    """Some models give all texts a cosine of .8 and more."""
+    """Some models give all texts a cosine of .8 or more."""
     limits = fit([sample("A", 0.9, 4.0), sample("B", 0.95, 2.0), sample("C", 0.99, 1.0)])
     assert [one.readable for one in limits.samples] == [True, True, False]
 
