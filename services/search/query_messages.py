@@ -81,10 +81,10 @@ def _read_leaf(message: search_pb2.Filter, kind: str, path: str) -> Condition:
 async def read_queries(
     messages: Sequence[search_pb2.Query], collections: Sequence[Collection]
 ) -> list[Query]:
-    """Read the queries of a request, each to its collection, and check them.
+    """Read the queries of a request, each with its collection, and check them.
 
     Raises:
-        InvalidArgument: a query is not valid, or all of them request too many hits.
+        InvalidArgument: a query is not valid, or together they request too many hits.
         FailedPrecondition: a collection does not index texts.
     """
     queries = []

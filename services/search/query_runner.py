@@ -80,7 +80,7 @@ class QueryRunner:
 
 
 def _parts(queries: Sequence[Query]) -> Iterator[list[Query]]:
-    """Yield the queries in order, those together that read few hits."""
+    """Yield the queries in order; queries that read few hits are grouped."""
     part: list[Query] = []
     hits = 0
     for query in queries:

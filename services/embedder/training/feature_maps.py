@@ -15,7 +15,7 @@ from services.embedder.models import layers as declared
 from services.embedder.models.network import Network
 
 _MAX_TILES = 64  # maximum number of channels to draw per layer
-_MIN_SIDE = 64  # of a tile, in pixels
+_MIN_SIDE = 64  # minimum side of a tile in pixels
 _GAP = 2
 _POSITIVE, _NEGATIVE = np.array([255, 190, 90]), np.array([70, 150, 255])
 

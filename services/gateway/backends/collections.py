@@ -1,4 +1,4 @@
-"""The client of search for whole collections: copying one, and replacing it by its copy."""
+"""The client of search for whole collections: copies one, and replaces it with its copy."""
 
 import contextlib
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class CollectionClient:
         self._stub = search_pb2_grpc.SearchServiceStub(channel)
 
     async def describe(self, name: str) -> CollectionInfo | None:
-        """Return the collection of this name or alias, or None."""
+        """Return the collection with this name or alias, or None."""
         try:
             collection = await self._get(name)
         except NotFound:
@@ -52,7 +52,7 @@ class CollectionClient:
     async def create_like(self, source: str, name: str, digest: str, dimensions: int) -> None:
         """Create an empty collection with the settings of another one, for another model.
 
-        A collection of that name that exists already stays as it is.
+        If a collection with that name exists, it stays unchanged.
 
         Raises:
             NotFound: the source does not exist.
@@ -96,7 +96,7 @@ class CollectionClient:
             await self._stub.UpsertDocuments(request, timeout=deadlines.time_left())
 
     async def delete(self, name: str) -> None:
-        """Delete a collection. It is no error if the collection does not exist."""
+        """Delete a collection. A collection that does not exist is not an error."""
         request = search_pb2.DeleteCollectionRequest(name=name)
         with contextlib.suppress(NotFound):
             async with self._peer.call():

@@ -88,7 +88,8 @@ end
 )
 
 # Arguments: id, the record as read, the new record, bytes, model digest. Replaces a record unless
-# it has changed since it was read. Priority, hits and time to live stay. Returns 1 if it replaced.
+# it has changed since it was read. The priority, the hits and the time to live stay the same.
+# Returns 1 if it replaced the record.
 REPLACE = (
     _COMMON
     + """

@@ -165,14 +165,14 @@ class SemanticCache:
     async def replace_vector(self, stored: StoredEntry, vectors: Vectors) -> None:
         """Give a stored entry the vector of another model: the first row of ``vectors``.
 
-        An entry that has changed since it was read stays as it is.
+        An entry that has changed since it was read stays unchanged.
         """
         record = stored.record | {"vector": pack(vectors.rows[0]), "digest": vectors.digest}
         entry = Entry.from_record(record)
         partition = await self._scopes.partition(entry.scope)
         await self._semantic_tier.add(entry, vectors, partition, stored.ttl)
         if not await self._store.replace(stored, record) and await self._read(entry.id) is None:
-            # The entry was deleted meanwhile, so its new vector must go too.
+            # The entry has been deleted, so its new vector must be deleted too.
             await self._semantic_tier.remove(entry, partition)
 
     async def purge_count(self, scope: Scope) -> int:
@@ -238,6 +238,6 @@ class SemanticCache:
 
 
 def _embedding_text(request: Request) -> dict[str, str]:
-    """Return what an entry must hold so that another model can embed its prompt again."""
+    """Return the data from which another model can embed an entry's prompt again."""
     text = request.embedding_text
     return {} if text == request.prompt else {EMBEDDING_TEXT: text}

@@ -104,14 +104,14 @@ class CacheStore:
         return int(await self._run(self._put, arguments))
 
     async def replace(self, stored: StoredEntry, record: Record) -> bool:
-        """Replace an entry and keep its time to live. Return False if it has changed meanwhile."""
+        """Replace an entry and keep its time to live. Return False if it has changed."""
         data = dump(record)
         size = gdsf.estimate_bytes(data, record["vector"])
         arguments = [stored.id, stored.data, data, size, record["digest"]]
         return bool(await self._run(self._replace, arguments))
 
     async def count_by_model(self) -> Counter[str]:
-        """Return how many entries the vectors of each model belong to, by the model's digest."""
+        """Return how many entries have vectors of each model, by the model's digest."""
         counts: Counter[str] = Counter()
         async with redis_errors():
             rows = self._redis.hscan_iter(self._prefix + "weights", count=_SCAN_COUNT)
@@ -122,7 +122,7 @@ class CacheStore:
     async def entries_of_other_models(
         self, digest: str, cursor: int
     ) -> tuple[list[StoredEntry], int]:
-        """Return some entries of other models than ``digest``, and the next cursor.
+        """Return some entries of models other than ``digest``, and the next cursor.
 
         Args:
             digest: digest of the model whose entries are left out.

@@ -15,7 +15,7 @@ MAX_TTL = 2**31
 # The last user messages before a prompt are embedded with it. Only their last characters count,
 # because a model with a short input must still see the prompt.
 CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
-# The key in an entry's detail of the embedded text, if it is not the prompt alone.
+# The key of the embedded text in an entry's detail, if that text is not only the prompt.
 EMBEDDING_TEXT = "embedding_text"
 
 

@@ -33,15 +33,15 @@ class EntryReembedder:
         self._collections = collections
 
     async def count(self, digest: str) -> int:
-        """Return how many entries belong to other models than ``digest``."""
+        """Return how many entries belong to models other than ``digest``."""
         models = await self._store.count_by_model()
         return models.total() - models[digest]
 
     async def run(self, model: TextModel) -> None:
         """Re-embed all entries of other models, then delete the collections of those models.
 
-        Conversations that an earlier version stored without the embedded text stay in the exact
-        tier only.
+        Conversations that an earlier version stored without the embedded text stay only in the
+        exact tier.
 
         Raises:
             Unavailable: a service is unreachable, or the embedder has loaded another model.

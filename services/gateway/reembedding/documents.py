@@ -15,7 +15,7 @@ class DocumentReembedder:
     """Gives the chunks of documents of other models a vector of the current one.
 
     The copy of a collection has its own name. When the copy is complete, the collection's name
-    becomes an alias for it. Until then questions to the collection are refused, because the
+    becomes an alias for it. Until then, questions to the collection are refused, because the
     vectors of two models cannot be compared.
     """
 
@@ -32,7 +32,7 @@ class DocumentReembedder:
         self._collections = collections
 
     async def count(self, digest: str) -> int:
-        """Return how many chunks belong to other models than ``digest``."""
+        """Return how many chunks belong to models other than ``digest``."""
         found = [
             await self._collections.describe(search_collection(name))
             for name in await self._documents.collections()

@@ -2,7 +2,7 @@
 
 Redis key, under the prefix of the settings: ``gateway:text_model`` holds the digest of the model
 that all stored vectors belong to. The replica that holds the lease does the work. It can stop at
-any point: the next run continues where the vectors of another model are.
+any point. The next run continues with the remaining vectors of other models.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ PENDING = Gauge(
 
 
 class Reembedding:
-    """Finds out that the text model has changed, and re-embeds or reports what is stored.
+    """Detects a change of the text model, and re-embeds or reports the stored texts.
 
     Args:
         redis: the client.
         prefix: what every key begins with.
         leases: elects the replica that does the work.
-        embedder: tells the current model.
+        embedder: reports the current model.
         entries: re-embeds cache entries.
         documents: re-embeds documents.
         enabled: whether to re-embed; otherwise stored vectors of other models are only reported.

@@ -1,11 +1,11 @@
-"""What both kinds of re-embedding share."""
+"""The common parts of both kinds of re-embedding."""
 
 from dataclasses import dataclass
 
 from services.errors import Unavailable
 from services.gateway.backends.types import TextModel, Vectors
 
-# Small enough that interactive calls do not wait behind a batch.
+# Batches are so small that interactive calls do not have to wait for one.
 BATCH_SIZE = 32
 
 

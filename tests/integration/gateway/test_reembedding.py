@@ -1,4 +1,4 @@
-"""A change of the text model on a running system: what was stored is found again."""
+"""After the text model has changed on a running system, stored texts are found again."""
 
 import functools
 import uuid
@@ -21,7 +21,7 @@ from tests.small_models import sentence_model
 from tests.stack import Stack, wait_until, wait_until_ready
 
 SCOPE = cache_pb2.Scope(tenant="t")
-# The small models know letters only.
+# The small models know only letters.
 PROMPTS = [f"question {one}{other}" for one in "abcdefg" for other in "hijklmnopq"]
 DOCUMENTS = {f"note {number}": f"word {number}\n\n" + "some text " * 60 for number in range(30)}
 

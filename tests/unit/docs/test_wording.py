@@ -60,7 +60,7 @@ EVERYWHERE = {
     r"\bunder way\b": "in progress",
     r"\bone another\b": "each other",
     r"\bfor good\b(?! reason)": "permanently",
-    r"\banother (?:\w+ ){1,2}than\b": "other than",
+    r"\b(?:an|no )?other (?:\w+ ){1,2}than\b": "other than",
     r"\bas (?:\w+ ){1,2}ha(?:s|ve) (?:it|them)\b": "as in",
     r"\b(?:after|of|than|to|once|by) so many\b": "this many",
     r"\bof (?:its|their|his) own(?= *[.;,:)]| and\b|$)": "its own, or a separate one",

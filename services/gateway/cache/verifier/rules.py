@@ -93,7 +93,7 @@ def _is_english(text: LexicalText, is_known: Callable[[str], bool]) -> bool:
 
 
 def _plain_words(text: LexicalText) -> list[str]:
-    """Return what stands between spaces and punctuation, except English stop words.
+    """Return the parts between spaces and punctuation, except English stop words.
 
     Unlike the words of English texts, these keep marks, which are vowels and tones in many scripts,
     and symbols, such as emoji.
@@ -156,7 +156,7 @@ def _differ_in_a_name(one: LexicalText, other: LexicalText) -> bool:
 def _differ_in_a_rare_word(
     one: LexicalText, other: LexicalText, is_known: Callable[[str], bool]
 ) -> bool:
-    """Return whether two texts differ in one word that is unknown in both: most are names."""
+    """Return whether two texts differ in one word that is unknown in both (usually a name)."""
     word, changed = _only_difference(one, other)
     if not word or is_known(word) or is_known(changed):
         return False
@@ -170,7 +170,7 @@ def _only_difference(one: LexicalText, other: LexicalText) -> tuple[str, str]:
 
 
 def _is_title(text: LexicalText) -> bool:
-    """Return whether words that are no names have capitals too."""
+    """Return whether words that are not names have capitals too."""
     capitals = (word for word in _CAPITAL.findall(text.raw[1:]) if word != "I")
     return any(word.lower() in STOP_WORDS for word in capitals)
 

@@ -145,7 +145,7 @@ async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chun
 
 
 def chunk_prefix(lead: str) -> str:
-    """Return what precedes the text of a chunk in its embedded and its indexed text."""
+    """Return the text that precedes a chunk in its embedded text and in its indexed text."""
     return f"{lead}\n" if lead else ""
 
 

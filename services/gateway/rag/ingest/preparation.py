@@ -42,7 +42,7 @@ class PreparedDocument:
         return self.chunks[key].embedded_text(self.extract)
 
     def search_document(self, key: str, row: Row) -> Document:
-        """Return a chunk as a document of search: its vector, its text and its place."""
+        """Return a chunk as a document for search, with its vector, its text and its place."""
         chunk = self.chunks[key]
         place = {
             "document": self.stored.id,

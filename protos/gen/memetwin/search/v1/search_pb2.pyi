@@ -2086,7 +2086,7 @@ Global___Query: _TypeAlias = Query  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
-    """SearchRequest is a batch of queries. They may request up to 100,000 hits in all."""
+    """SearchRequest is a batch of queries. They may request up to 100,000 hits in total."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
