@@ -130,9 +130,9 @@ def image() -> bytes:
 
 
 def filter_() -> search_pb2.Filter:
-    """Return a filter with the maximum number of conditions, each with many values."""
+    """Return a filter with the maximum number of conditions, each with one value."""
     conditions = [
-        search_pb2.Filter(tag=search_pb2.TagCondition(field="tag", any_of=[_word(n)] * 4))
+        search_pb2.Filter(tag=search_pb2.TagCondition(field="tag", any_of=[_word(n)]))
         for n in range(1_990)
     ]
     return search_pb2.Filter(any_of=search_pb2.Filters(filters=conditions))
