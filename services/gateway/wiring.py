@@ -212,7 +212,9 @@ def _cache(common: Common) -> CacheParts:
     cache = SemanticCache(
         scopes,
         store,
-        SemanticTier(scopes, store, backends.search, policy, controller),
+        SemanticTier(
+            scopes, store, backends.search, policy, controller, embedder=backends.embedder
+        ),
         backends.embedder,
         eviction=eviction,
         controller=controller,

@@ -18,6 +18,7 @@ from services.gateway.backends.types import (
     Hit,
     Query,
     TextModel,
+    TextReading,
     Vectors,
 )
 
@@ -34,6 +35,7 @@ class FakeEmbedder(EmbedderClient):
         self.cached_images: list[str] = []
         self.failures: list[Failure] = []  # raised by the next calls
         self.image_model_reads_texts = False
+        self.readings: dict[str, TextReading] = {}  # of texts that are not read whole
 
     async def embed_queries(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
         return self._vectors(texts)
@@ -75,7 +77,8 @@ class FakeEmbedder(EmbedderClient):
             for word in _WORD.findall(text.lower()):
                 row[zlib.crc32(word.encode()) % DIMENSIONS] += 1
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-        return Vectors(rows, "model", self.model.digest)
+        readings = tuple(self.readings.get(text, TextReading()) for text in texts)
+        return Vectors(rows, "model", self.model.digest, readings)
 
 
 @dataclass

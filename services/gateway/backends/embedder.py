@@ -15,7 +15,7 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services import deadlines
 from services.errors import Unavailable
 from services.gateway.backends.rpc import Peer, is_serving
-from services.gateway.backends.types import TextModel, Vectors
+from services.gateway.backends.types import TextModel, TextReading, Vectors
 
 
 class EmbedderClient:
@@ -59,10 +59,12 @@ class EmbedderClient:
         return await self._embed(_text_inputs([text]), model=model.name, normalize=False)
 
     async def embed_with_usage(
-        self, texts: Sequence[str], model: str, dimensions: int
+        self, texts: Sequence[str], model: str, dimensions: int, *, truncate: bool = True
     ) -> tuple[Vectors, int]:
         """Embed texts with a named model, cut to ``dimensions``; also return the token count."""
-        reply = await self._call_embed(_text_inputs(texts), model=model, dimensions=dimensions)
+        reply = await self._call_embed(
+            _text_inputs(texts), model=model, dimensions=dimensions, truncate=truncate
+        )
         return _vectors(reply, len(texts)), sum(reply.tokens)
 
     async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -151,4 +153,11 @@ def _text_inputs(texts: Sequence[str]) -> list[embedder_pb2.Input]:
 
 def _vectors(reply: embedder_pb2.EmbedResponse, count: int) -> Vectors:
     rows = np.frombuffer(reply.vectors, "<f4").reshape(count, reply.dimensions)
-    return Vectors(rows, reply.model, reply.model_digest)
+    return Vectors(rows, reply.model, reply.model_digest, tuple(map(_reading, reply.readings)))
+
+
+def _reading(message: embedder_pb2.Reading) -> TextReading:
+    unread = list(zip(message.unread_starts, message.unread_ends, strict=True))
+    if message.cut:
+        unread.append((message.end, message.end + message.cut))
+    return TextReading(message.readable, message.cut > 0, tuple(unread))

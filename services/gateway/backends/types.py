@@ -13,6 +13,22 @@ METRICS = ("cosine", "ip", "l2")
 
 
 @dataclass(frozen=True)
+class TextReading:
+    """How much of a text a model reads.
+
+    Attributes:
+        readable: whether the model reads enough of the text to compare it with others.
+        truncated: whether the model cuts the text.
+        unread: start and end of each part that the model does not read, in code points. The part
+            that the model cuts is the last.
+    """
+
+    readable: bool = True
+    truncated: bool = False
+    unread: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Vectors:
     """The embeddings of a batch of inputs.
 
@@ -20,15 +36,24 @@ class Vectors:
         rows: float32 [n, dimensions], one row for each input.
         model: name of the model that computed them.
         digest: identifies that model. Vectors of two digests are never compared.
+        readings: how much of each text the model reads; empty if the embedder did not make the
+            vectors.
     """
 
     rows: NDArray[np.float32]
     model: str
     digest: str
+    readings: tuple[TextReading, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether the model reads enough of the first text, as far as is known."""
+        return not self.readings or self.readings[0].readable
 
     def only(self, row: int) -> "Vectors":
         """Return the embedding of one input."""
-        return replace(self, rows=self.rows[row : row + 1])
+        one = slice(row, row + 1)
+        return replace(self, rows=self.rows[one], readings=self.readings[one])
 
 
 @dataclass(frozen=True)

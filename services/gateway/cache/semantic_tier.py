@@ -1,11 +1,13 @@
 """The semantic tier: prompts in a search collection, and the choice among the nearest ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.errors import FailedPrecondition, NotFound
+from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Vectors
-from services.gateway.cache import index
+from services.gateway.cache import index, unread
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
 from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
@@ -24,22 +26,27 @@ CONVERSATION_MIN_PROBABILITY = 0.8
 class SemanticTier:
     """Indexes prompts, queries them and decides whether a near one may answer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired once
         self,
         scopes: Scopes,
         store: CacheStore,
         search: SearchClient,
         policy: SimilarityPolicy,
         controller: ErrorBudgetController,
+        *,
+        embedder: EmbedderClient,
     ) -> None:
         self._scopes = scopes
         self._store = store
+        self._embedder = embedder
         self._search = search
         self._policy = policy
         self._controller = controller
 
     async def lookup(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
         """Search the prompts nearest to a request, and decide on them."""
+        if not vectors.readable:
+            return Decision("miss", miss_reason="unreadable")
         query = await self.query(request, vectors, bound)
         try:
             [hits] = await self._search.search([query], vectors.digest)
@@ -60,11 +67,13 @@ class SemanticTier:
         self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
     ) -> Decision:
         """Decide on the hits of ``query``: the nearest entry that may answer, or why none may."""
+        if vectors and not vectors.readable:
+            return Decision("miss", miss_reason="unreadable")
         question = question_of(request.prompt, vectors)
         min_probability = CONVERSATION_MIN_PROBABILITY if request.context.history else 0.0
         if bound.max_error_rate is not None:
             entry_id = await self._scopes.entry_id(request)
-            lookup = BudgetLookup(request, question, entry_id, min_probability)
+            lookup = BudgetLookup(request, question, entry_id, min_probability, vectors)
             decision = await self._controller.choose(lookup, hits, bound)
             return decision or await self._explain_miss(request, vectors, bound)
         nearest_miss: Decision | None = None
@@ -74,7 +83,9 @@ class SemanticTier:
                 continue
             decision = self._policy.decide(question, entry, hit.similarity, bound, min_probability)
             if decision.entry:
-                return decision
+                if await unread.agreeing(request, vectors, [entry], self._embedder):
+                    return decision
+                decision = replace(decision, kind="miss", entry=None, miss_reason="contradicts")
             nearest_miss = nearest_miss or decision
         return nearest_miss or await self._explain_miss(request, vectors, bound)
 

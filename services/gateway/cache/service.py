@@ -25,6 +25,7 @@ from services.gateway.cache.types import (
     Request,
     Scope,
 )
+from services.gateway.cache.unread import unread_spans
 from services.gateway.cache.vectors import pack
 
 
@@ -117,7 +118,7 @@ class SemanticCache:
         request_id: str = "",
         purge_count: int | None = None,
     ) -> Entry:
-        """Store a response in both tiers; it replaces the response to an equal request.
+        """Store a response; it replaces the response to an equal request.
 
         Args:
             request: the prompt in its scope and context.
@@ -144,6 +145,7 @@ class SemanticCache:
         entry = replace(
             self._entry(key, request, new), vector=pack(vectors.rows[0]), digest=vectors.digest
         )
+        entry = replace(entry, unread=unread_spans(request, vectors))
         await self._index(request, entry, vectors)
         await self._put(partition, entry, purge_count)
         return entry
@@ -166,11 +168,14 @@ class SemanticCache:
         """Give a stored entry the vector of another model: the first row of ``vectors``.
 
         An entry that has changed since it was read stays unchanged.
+        The next lookup that finds the entry reads its prompt again with this model.
         """
-        record = stored.record | {"vector": pack(vectors.rows[0]), "digest": vectors.digest}
+        vector = {"vector": pack(vectors.rows[0]), "digest": vectors.digest, "unread": None}
+        record = stored.record | vector
         entry = Entry.from_record(record)
         partition = await self._scopes.partition(entry.scope)
-        await self._semantic_tier.add(entry, vectors, partition, stored.ttl)
+        if vectors.readable:
+            await self._semantic_tier.add(entry, vectors, partition, stored.ttl)
         if not await self._store.replace(stored, record) and await self._read(entry.id) is None:
             # The entry has been deleted, so its new vector must be deleted too.
             await self._semantic_tier.remove(entry, partition)
@@ -185,11 +190,13 @@ class SemanticCache:
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
 
     async def _index(self, request: Request, entry: Entry, vectors: Vectors) -> None:
-        """Add an entry to the semantic tier.
+        """Add an entry to the semantic tier, if the model reads its prompt.
 
         A caller's vector never determines the dimensions or the model of an index, because all
         tenants share it. If there is no index yet, the embedder's vector of the prompt does.
         """
+        if not vectors.readable:
+            return
         partition, ttl = await self._scopes.partition(request.scope), self._kept_for(entry)
         try:
             await self._semantic_tier.add(entry, vectors, partition, ttl)

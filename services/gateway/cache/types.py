@@ -94,6 +94,8 @@ class Entry:
             has the entry.
         digest: digest of the model that made ``vector``.
         seconds: how long it took to generate the response.
+        unread: start and end of each part of the prompt that the model does not read, in code
+            points; None if it is not known.
     """
 
     id: str
@@ -110,6 +112,7 @@ class Entry:
     vector: str = ""
     digest: str = ""
     seconds: float = 0.0
+    unread: list[int] | None = None
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Entry":

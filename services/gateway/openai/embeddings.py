@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from services.gateway.openai.routing import openai_route
 
 BODY_BYTES = 8 * 2**20
 MAX_INPUTS = 2048
+TRUNCATE_HEADER, TRUNCATED_HEADER = "X-Memetwin-Truncate", "X-Memetwin-Truncated-Inputs"
 
 
 class EmbeddingRoutes:
@@ -32,12 +36,18 @@ class EmbeddingRoutes:
         return [openai_route("/v1/embeddings", self.embed, "POST")]
 
     async def embed(self, request: Request) -> Response:
-        """Embed texts with one of the embedder's models."""
+        """Embed texts with one of the embedder's models.
+
+        The response header X-Memetwin-Truncated-Inputs counts the inputs that the model cuts. With
+        the request header ``X-Memetwin-Truncate: false``, such an input is an error.
+        """
+        truncate = read_truncate(request.headers.get(TRUNCATE_HEADER, "true"))
         body = await bodies.json_object(request, BODY_BYTES)
         texts, dimensions = read_inputs(body), read_dimensions(body)
-        vectors, tokens = await self._embedder.embed_with_usage(
-            texts, str(body.get("model") or ""), dimensions
-        )
+        with _openai_field():
+            vectors, tokens = await self._embedder.embed_with_usage(
+                texts, str(body.get("model") or ""), dimensions, truncate=truncate
+            )
         as_base64 = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": encode(row, as_base64=as_base64)}
@@ -48,7 +58,9 @@ class EmbeddingRoutes:
         # A batch may have millions of numbers, which orjson writes without creating objects for
         # them.
         content = await asyncio.to_thread(orjson.dumps, reply, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Response(content, media_type="application/json")
+        truncated = sum(reading.truncated for reading in vectors.readings)
+        headers = {TRUNCATED_HEADER: str(truncated)}
+        return Response(content, media_type="application/json", headers=headers)
 
 
 def read_inputs(body: Json) -> list[str]:
@@ -61,14 +73,24 @@ def read_inputs(body: Json) -> list[str]:
     if (
         not isinstance(texts, list)
         or not 0 < len(texts) <= MAX_INPUTS
-        or not all(isinstance(text, str) and text for text in texts)
+        or not all(isinstance(text, str) and text.strip() for text in texts)
     ):
         raise InvalidArgument(
             "BAD_INPUT",
-            f"input must be a non-empty string, or a list of 1 to {MAX_INPUTS} of them.",
+            f"input must be a text that is not blank, or a list of 1 to {MAX_INPUTS} of them.",
             field="input",
         )
     return texts
+
+
+def read_truncate(header: str) -> bool:
+    """Return whether inputs that are too long are truncated. Raises InvalidArgument."""
+    value = header.strip().lower()
+    if value not in ("true", "false"):
+        raise InvalidArgument(
+            "BAD_TRUNCATE", f"{TRUNCATE_HEADER} must be true or false.", field=TRUNCATE_HEADER
+        )
+    return value == "true"
 
 
 def read_dimensions(body: Json) -> int:
@@ -79,6 +101,24 @@ def read_dimensions(body: Json) -> int:
             "BAD_DIMENSIONS", "dimensions must be a positive integer.", field="dimensions"
         )
     return dimensions
+
+
+@contextlib.contextmanager
+def _openai_field() -> Iterator[None]:
+    """Name OpenAI's parameter in the embedder's errors, instead of a field of its message."""
+    try:
+        yield
+    except InvalidArgument as failure:
+        place = re.match(r"inputs\[(\d+)]", failure.field)
+        if not place:
+            raise
+        message = f"{failure.message} This is input {place[1]}."
+        if failure.reason == "TEXT_TOO_LONG":
+            message = (
+                f"Input {place[1]} has more than the {failure.metadata['max_tokens']} tokens that"
+                f" the model reads. Shorten it, or omit the header {TRUNCATE_HEADER}."
+            )
+        raise InvalidArgument(failure.reason, message, field="input", input=place[1]) from failure
 
 
 def encode(vector: Any, *, as_base64: bool) -> str | NDArray[np.float32]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from services import deadlines
 from services.errors import Failure
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.backends.types import Hit
+from services.gateway.backends.types import Hit, Vectors
 from services.gateway.cache.error_budget.budgets import TenantBudgets
 from services.gateway.cache.error_budget.candidates import (
     Candidate,
@@ -24,6 +24,7 @@ from services.gateway.cache.questions import cached_question
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Bound, Decision, Entry, Request, Trial
+from services.gateway.cache.unread import agreeing
 from services.gateway.cache.vectors import clamp_cosine
 from services.gateway.cache.verifier.model import Question, Verifier
 
@@ -39,12 +40,14 @@ class BudgetLookup:
         question: the prompt as the verifier's input.
         entry_id: id of the entry that would answer the request exactly.
         min_probability: minimum probability of the verifier, set in a conversation.
+        vectors: the prompt's, if known.
     """
 
     request: Request
     question: Question
     entry_id: str
     min_probability: float = 0.0
+    vectors: Vectors | None = None
 
 
 class ErrorBudgetController:
@@ -74,6 +77,11 @@ class ErrorBudgetController:
         near = await self._read_entries(hits, bound)
         if not near:
             return None
+        entries = [entry for entry, _ in near]
+        agree = await agreeing(lookup.request, lookup.vectors, entries, self._embedder)
+        if not agree:
+            return Decision("miss", None, near[0][1], None, "contradicts")
+        near = [(entry, similarity) for entry, similarity in near if entry in agree]
         decision = await self._decide(lookup, near, bound.max_error_rate or 0.0)
         self.record_decision(lookup.entry_id, decision)
         return decision

@@ -7,7 +7,7 @@ import pytest
 from memetwin.embedder.v1 import embedder_pb2
 from services.errors import FailedPrecondition, Unavailable
 from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.backends.types import TextModel
+from services.gateway.backends.types import TextModel, TextReading
 from tests.fakes.grpc import FakeChannel, rpc_error
 
 ROWS = np.arange(6, dtype="<f4").reshape(2, 3)
@@ -91,6 +91,20 @@ async def test_usage_is_the_sum_of_the_tokens() -> None:
     vectors, tokens = await embedder.embed_with_usage(["a", "b"], "m", 3)
     assert (vectors.rows.shape, tokens) == ((2, 3), 7)
     assert (channel.requests[0].model, channel.requests[0].dimensions) == ("m", 3)
+
+
+async def test_readings_include_the_part_that_the_model_cuts() -> None:
+    readings = [
+        embedder_pb2.Reading(readable=True, end=3),
+        embedder_pb2.Reading(end=9, cut=4, unread_starts=[0, 5], unread_ends=[2, 6]),
+    ]
+    embedder, _ = client(embedded(readings=readings))
+    vectors = await embedder.embed_queries(["a", "b"])
+    unread = ((0, 2), (5, 6), (9, 13))
+    assert vectors.readings == (TextReading(), TextReading(False, True, unread))
+    assert vectors.readable
+    assert not vectors.only(1).readable
+    assert vectors.only(1).rows.tolist() == vectors.rows[1:].tolist()
 
 
 async def test_the_text_model_must_be_loaded() -> None:

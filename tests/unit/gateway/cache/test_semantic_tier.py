@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 
 from services.errors import FailedPrecondition
-from services.gateway.backends.types import Hit
+from services.gateway.backends.types import Hit, TextReading
 from services.gateway.cache import index
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
@@ -37,9 +37,18 @@ class Tier:
             self.scopes, self.store, observations, self.embedder, verifier
         )
         policy = SimilarityPolicy(verifier, 0.95)
-        self.tier = SemanticTier(self.scopes, self.store, self.search, policy, self.controller)
+        self.tier = SemanticTier(
+            self.scopes, self.store, self.search, policy, self.controller, embedder=self.embedder
+        )
 
-    async def add(self, request: Request, key: str, age: float = 0.0, ttl: float = 0.0) -> None:
+    async def add(
+        self,
+        request: Request,
+        key: str,
+        age: float = 0.0,
+        ttl: float = 0.0,
+        unread: list[int] | None = None,
+    ) -> None:
         vectors = await self.embedder.embed_queries([request.embedding_text])
         partition = await self.scopes.partition(request.scope)
         entry = Entry(
@@ -53,6 +62,7 @@ class Tier:
             ttl,
             vector=pack(vectors.rows[0]),
             digest=vectors.digest,
+            unread=unread,
         )
         await self.store.put(partition, asdict(entry), 0)
         await self.tier.add(entry, vectors, partition, 0)
@@ -160,6 +170,43 @@ async def test_vectors_of_another_model_are_a_miss(tier: Tier) -> None:
 
 async def test_a_scope_without_a_collection_is_empty(tier: Tier) -> None:
     assert (await tier.lookup(request(ON))).miss_reason == "empty"
+
+
+SPLIT = len("The contract. ")
+
+
+@pytest.mark.parametrize("bound", [NEAR, Bound(max_error_rate=0.5)])
+@pytest.mark.parametrize("stored", [True, False])
+async def test_prompts_must_agree_beyond_the_models_cut(
+    tier: Tier, bound: Bound, stored: bool
+) -> None:
+    """An entry of an earlier version is stored without what the model did not read."""
+    paris, paris_too, rome = "The contract. Paris.", "The contract.  PARIS", "The contract. Rome."
+    for prompt in (paris, paris_too, rome):
+        tail = (SPLIT, len(prompt))
+        tier.embedder.readings[prompt] = TextReading(True, True, (tail,))
+    await tier.add(request(paris), "paris", unread=[SPLIT, len(paris)] if stored else None)
+    hits = [_hit("paris", 1.0)]
+    for prompt, expected in ((paris_too, "semantic"), (rome, "miss"), ("The contract.", "miss")):
+        vectors = await tier.embedder.embed_queries([prompt])
+        decision = await tier.tier.choose(request(prompt), hits, bound, vectors)
+        assert decision.kind == expected
+        if expected == "miss":
+            assert (decision.miss_reason, decision.entry) == ("contradicts", None)
+    await tier.controller.close()
+
+
+@pytest.mark.parametrize("bound", [NEAR, Bound(max_error_rate=0.5)])
+async def test_a_prompt_that_the_model_does_not_read_has_no_semantic_hit(
+    tier: Tier, bound: Bound
+) -> None:
+    await tier.add(request(ALSO_ON), "on")
+    tier.embedder.readings[ON] = TextReading(readable=False, unread=((0, 9),))
+    decision = await tier.lookup(request(ON), bound)
+    assert (decision.kind, decision.miss_reason) == ("miss", "unreadable")
+    vectors = await tier.embedder.embed_queries([ON])
+    chosen = await tier.tier.choose(request(ON), [_hit("on", 1.0)], bound, vectors)
+    assert (chosen.kind, chosen.miss_reason) == ("miss", "unreadable")
 
 
 def _hit(key: str, similarity: float) -> Hit:

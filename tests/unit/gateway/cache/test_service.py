@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.errors import FailedPrecondition, InvalidArgument
-from services.gateway.backends.types import Vectors
+from services.gateway.backends.types import TextReading, Vectors
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
@@ -37,7 +37,14 @@ class Cache:
         self.service = SemanticCache(
             self.scopes,
             self.store,
-            SemanticTier(self.scopes, self.store, self.search, policy, self.controller),
+            SemanticTier(
+                self.scopes,
+                self.store,
+                self.search,
+                policy,
+                self.controller,
+                embedder=self.embedder,
+            ),
             self.embedder,
             eviction=Eviction(self.store, self.search, 0),
             controller=self.controller,
@@ -199,3 +206,22 @@ async def test_the_answer_to_a_miss_teaches_the_budget(cache: Cache) -> None:
     budget = await cache.controller._budgets.get(tenant)
     assert len(budget._labels) == 1
     await cache.controller.close()
+
+
+async def test_a_prompt_that_the_model_does_not_read_is_in_the_exact_tier_only() -> None:
+    cache = Cache()
+    for prompt in (PROMPT, PARAPHRASE):
+        cache.embedder.readings[prompt] = TextReading(readable=False, unread=((0, len(prompt)),))
+    entry = await cache.put()
+    assert entry.unread == [0, len(PROMPT)]
+    assert not cache.search.collections
+    assert await cache.lookup(PROMPT) == ("exact", "")
+    assert await cache.lookup(PARAPHRASE) == ("miss", "unreadable")
+
+
+async def test_entries_say_what_the_model_did_not_read() -> None:
+    cache = Cache()
+    assert (await cache.put()).unread == []
+    made = await cache.embedder.embed_queries(["Another?"])
+    of_caller = await cache.put("Another?", vectors=Vectors(made.rows, "", made.digest))
+    assert of_caller.unread is None

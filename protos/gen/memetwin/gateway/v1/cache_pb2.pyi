@@ -103,7 +103,8 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     MISS_REASON_CONTRADICTS: _MissReason.ValueType  # 5
     """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough, but asks something else.
     For example, it differs in a number, a negation, a weekday or the order of its words. It also
-    means that the prompts may not be English and differ in a word.
+    means that the prompts may not be English and differ in a word, or
+    that they differ in a part that the model does not read.
     """
     MISS_REASON_MODEL_DIFFERS: _MissReason.ValueType  # 6
     """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
@@ -113,6 +114,10 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     """
     MISS_REASON_TOO_OLD: _MissReason.ValueType  # 8
     """MISS_REASON_TOO_OLD means that the matching entry is older than max_age, or that its ttl has expired."""
+    MISS_REASON_UNREADABLE: _MissReason.ValueType  # 9
+    """MISS_REASON_UNREADABLE means that the model cannot read enough of the prompt to compare it with others. Only an
+    identical prompt has an answer.
+    """
     MISS_REASON_UNAVAILABLE: _MissReason.ValueType  # 10
     """MISS_REASON_UNAVAILABLE means that no identical prompt is stored, and that the semantic tier failed or was too slow."""
 
@@ -132,7 +137,8 @@ MISS_REASON_NOT_EXACT: MissReason.ValueType  # 4
 MISS_REASON_CONTRADICTS: MissReason.ValueType  # 5
 """MISS_REASON_CONTRADICTS means that the nearest prompt is near enough, but asks something else.
 For example, it differs in a number, a negation, a weekday or the order of its words. It also
-means that the prompts may not be English and differ in a word.
+means that the prompts may not be English and differ in a word, or
+that they differ in a part that the model does not read.
 """
 MISS_REASON_MODEL_DIFFERS: MissReason.ValueType  # 6
 """MISS_REASON_MODEL_DIFFERS means that the stored prompts were embedded with another model."""
@@ -142,6 +148,10 @@ The answer that the caller creates now labels it, so that the cache can serve si
 """
 MISS_REASON_TOO_OLD: MissReason.ValueType  # 8
 """MISS_REASON_TOO_OLD means that the matching entry is older than max_age, or that its ttl has expired."""
+MISS_REASON_UNREADABLE: MissReason.ValueType  # 9
+"""MISS_REASON_UNREADABLE means that the model cannot read enough of the prompt to compare it with others. Only an
+identical prompt has an answer.
+"""
 MISS_REASON_UNAVAILABLE: MissReason.ValueType  # 10
 """MISS_REASON_UNAVAILABLE means that no identical prompt is stored, and that the semantic tier failed or was too slow."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015

@@ -1,0 +1,74 @@
+"""The parts of prompts that the model does not read, which must agree before an answer is shared.
+
+A model cuts long texts, and it does not read words whose characters it does not know. These parts
+leave no trace in the vector: two prompts that differ only in them have equal vectors.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.types import TextReading, Vectors
+from services.gateway.cache.types import Entry, Request
+
+_TRAILING_PUNCTUATION = re.compile(r"[.,;:!?…。！？、]+(?=\s|$)")
+
+
+def unread_spans(request: Request, vectors: Vectors) -> list[int] | None:
+    """Return the start and end of each unread part, in code points of the prompt.
+
+    None means that it is not known, because the vector of the request comes from its caller.
+    """
+    return _spans(request, vectors.readings[0]) if vectors.readings else None
+
+
+def _spans(request: Request, reading: TextReading) -> list[int]:
+    shift = len(request.embedding_text) - len(request.prompt)
+    return [max(0, place - shift) for span in reading.unread if span[1] > shift for place in span]
+
+
+def unread_text(prompt: str, spans: Sequence[int]) -> str:
+    """Return the unread parts of a prompt, without differences in case, spacing and punctuation."""
+    parts = [prompt[start:end] for start, end in zip(spans[::2], spans[1::2], strict=True)]
+    text = unicodedata.normalize("NFKC", " ".join(parts)).casefold()
+    return " ".join(_TRAILING_PUNCTUATION.sub("", text).split())
+
+
+def agree(one: str, other: str) -> bool:
+    """Return whether the unread texts of two prompts allow the same answer.
+
+    They are equal, or only one prompt has any, and that is decoration, such as an emoji.
+    """
+    if one == other:
+        return True
+    return not (one and other) and not any(map(str.isalnum, one + other))
+
+
+async def agreeing(
+    request: Request, vectors: Vectors | None, entries: Sequence[Entry], embedder: EmbedderClient
+) -> list[Entry]:
+    """Return the entries whose unread parts agree with those of a request.
+
+    Args:
+        request: its fingerprint is that of the entries, so its history is too.
+        vectors: the request's; without readings, as from a caller's own vector, all entries agree.
+        entries: some were stored without their unread parts, and are read again.
+        embedder: reads them.
+    """
+    if vectors is None or not vectors.readings:
+        return list(entries)
+    unread = unread_text(request.prompt, _spans(request, vectors.readings[0]))
+    spans = {entry.id: entry.unread for entry in entries}
+    unknown = [entry for entry in entries if entry.unread is None]
+    if unknown:
+        requests = [replace(request, prompt=entry.prompt) for entry in unknown]
+        read = await embedder.embed_queries([one.embedding_text for one in requests])
+        for entry, one, reading in zip(unknown, requests, read.readings, strict=True):
+            spans[entry.id] = _spans(one, reading)
+    return [
+        entry
+        for entry in entries
+        if agree(unread, unread_text(entry.prompt, spans[entry.id] or []))
+    ]
