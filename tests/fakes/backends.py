@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,10 @@ class FakeEmbedder(EmbedderClient):
         return Vectors(rows, "image-model", await self.image_model_digest())
 
     async def embed_text_as_image(self, text: str) -> Vectors | None:
-        return await self.embed_image(text.encode()) if self.image_model_reads_texts else None
+        if not self.image_model_reads_texts:
+            return None
+        vectors = await self.embed_image(text.encode())
+        return replace(vectors, readings=(self.readings.get(text, TextReading()),))
 
     async def image_model_digest(self) -> str:
         return f"image-{self.model.digest}"

@@ -98,7 +98,9 @@ def _write_timings(value: Timings) -> rag_pb2.RagTimings:
 def _write_refusal(value: RefusalDecision) -> rag_pb2.Refusal:
     """Return the message of a refusal."""
     return rag_pb2.Refusal(
-        reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT,
+        reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
+        if value.readable
+        else rag_pb2.REFUSAL_REASON_UNREADABLE,
         best_score=value.best_score,
         min_score=value.min_score,
         relevance=value.relevance,

@@ -206,6 +206,8 @@ class RagService:
                 self._abstention.calibrations(question.collections, vectors.search.digest),
             )
         refusal = self._abstention.decide(chunks, calibrations)
+        if not vectors.in_context.readable:
+            refusal = replace(refusal, refused=True, readable=False)
         return _Search(vectors, cached, chunks, refusal)
 
     async def _search_all(

@@ -158,12 +158,15 @@ class RefusalDecision:
         best_score: cosine similarity of the nearest chunk.
         min_score: minimum cosine similarity for an answer.
         relevance: the probability that the chunk answers the question; None without calibration.
+        readable: whether the model reads the question. If not, its similarities mean nothing, and
+            it is refused.
     """
 
     refused: bool
     best_score: float
     min_score: float
     relevance: float | None = None
+    readable: bool = True
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class TwinService:
         return await self._nearest(_collection(vectors.digest, metric), vectors, limit, started)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:
-        """Find twins by a text: by picture if the image model reads texts, otherwise by title.
+        """Find twins by a text: by picture if the image model reads it, otherwise by title.
 
         Titles have unit vectors, so every metric ranks them the same way. Their similarity is the
         cosine.
@@ -66,11 +66,19 @@ class TwinService:
             )
         started = time.perf_counter()
         vectors = await self._embedder.embed_text_as_image(text)
-        if vectors is not None:
+        if vectors is not None and vectors.readable:
             collection = _collection(vectors.digest, metric)
         else:
             vectors = await self._embedder.embed_queries([text])
             collection = _title_collection(vectors.digest)
+        if not vectors.readable:
+            raise InvalidArgument(
+                "UNREADABLE_TEXT",
+                f"The model {vectors.model} cannot read enough of the text. Write it in a language"
+                " that GetModel reports as readable, or configure another text model.",
+                field="text",
+                model=vectors.model,
+            )
         return await self._nearest(collection, vectors, limit, started)
 
     async def add(self, picture: Picture) -> tuple[Twin, bool]:

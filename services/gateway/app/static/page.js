@@ -144,7 +144,10 @@ function answerNodes({ body, headers }, seconds) {
   const nodes = [];
   if (body.refusal) {
     const best = body.refusal.best_score.toFixed(2);
-    nodes.push(element("p", `No document answers that. The best passage scores ${best}.`));
+    const why = body.refusal.reason === "REFUSAL_REASON_UNREADABLE"
+      ? "The text model cannot read this question. Ask it in another language."
+      : `No document answers that. The best passage scores ${best}.`;
+    nodes.push(element("p", why));
   } else if (body.writer === "WRITER_EXTRACTIVE") {
     nodes.push(element("p", "No language model is set; these sentences answer best:"));
     nodes.push(...body.citations.map((citation) => {

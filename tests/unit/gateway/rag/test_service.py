@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.errors import Aborted, FailedPrecondition, NotFound, Unavailable
-from services.gateway.backends.types import CollectionSpec, Document
+from services.gateway.backends.types import CollectionSpec, Document, TextReading
 from services.gateway.cache.types import Bound
 from services.gateway.rag.service import MAX_ATTEMPTS, RagService
 from services.gateway.rag.types import Answer, Retrieved
@@ -77,6 +77,17 @@ async def test_a_question_that_nothing_answers_is_refused(rag: Rag) -> None:
     assert (answer.refusal.refused, answer.text, answer.citations) == (True, "", [])
     assert rag.writer.requests == []
     assert rag.cache.entries == {}
+
+
+async def test_a_question_that_the_model_does_not_read_is_refused(rag: Rag) -> None:
+    rag.embedder.readings[QUESTION.text] = TextReading(readable=False)
+    passages, refusal, _ = await rag.service.retrieve(QUESTION)
+    assert (refusal.refused, refusal.readable) == (True, False)
+    assert passages
+    answer = await rag.service.ask(QUESTION)
+    assert answer.refusal is not None
+    assert (answer.refusal.readable, answer.text) == (False, "")
+    assert rag.writer.requests == []
 
 
 async def test_a_collection_without_a_text_index_is_searched_by_vector(rag: Rag) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidArgument, NotFound
+from services.gateway.backends.types import TextReading
 from services.gateway.twins.service import MAX_LIMIT, MAX_TEXT_CHARACTERS, TwinService
 from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Picture
@@ -84,6 +85,15 @@ async def test_a_text_finds_titles_unless_the_image_model_reads_texts(world: Wor
     world.embedder.image_model_reads_texts = True
     found = await world.twins.find_by_text("something red", "cosine", 1)
     assert [one.title for one in found.twins] == ["fox"]
+
+
+async def test_a_text_that_no_model_reads_is_refused(world: World) -> None:
+    await world.add("fox")
+    world.embedder.readings["лиса"] = TextReading(readable=False)
+    for world.embedder.image_model_reads_texts in (False, True):
+        with pytest.raises(InvalidArgument) as caught:
+            await world.twins.find_by_text("лиса", "cosine", 1)
+        assert (caught.value.reason, caught.value.field) == ("UNREADABLE_TEXT", "text")
 
 
 async def test_the_same_picture_is_not_embedded_again(world: World) -> None:

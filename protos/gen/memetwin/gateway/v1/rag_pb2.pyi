@@ -63,6 +63,8 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """REFUSAL_REASON_UNSPECIFIED is never sent."""
     REFUSAL_REASON_NO_RELEVANT_CONTEXT: _RefusalReason.ValueType  # 1
     """REFUSAL_REASON_NO_RELEVANT_CONTEXT means that no passage is similar enough to the question."""
+    REFUSAL_REASON_UNREADABLE: _RefusalReason.ValueType  # 2
+    """REFUSAL_REASON_UNREADABLE means that the model cannot read enough of the question. best_score means nothing."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """RefusalReason is the reason for a refusal."""
@@ -71,6 +73,8 @@ REFUSAL_REASON_UNSPECIFIED: RefusalReason.ValueType  # 0
 """REFUSAL_REASON_UNSPECIFIED is never sent."""
 REFUSAL_REASON_NO_RELEVANT_CONTEXT: RefusalReason.ValueType  # 1
 """REFUSAL_REASON_NO_RELEVANT_CONTEXT means that no passage is similar enough to the question."""
+REFUSAL_REASON_UNREADABLE: RefusalReason.ValueType  # 2
+"""REFUSAL_REASON_UNREADABLE means that the model cannot read enough of the question. best_score means nothing."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _Writer:
