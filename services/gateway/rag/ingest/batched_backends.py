@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,16 @@ from services.gateway.rag.ingest.ttl_value import TtlValue
 from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
 
 Row = NDArray[np.float32]
+
+
+class EmbeddedText(NamedTuple):
+    """A text's vector, float32 [dimensions], its model's digest, and whether the model reads it."""
+
+    row: Row
+    digest: str
+    readable: bool
+
+
 EMBED_BATCH = 64
 # Redis takes some milliseconds for each document that it adds to a large collection, and serves no
 # other client during a batch.
@@ -45,7 +55,7 @@ class BatchedBackends:
             max_concurrent=2,
             weigh=lambda text: len(text) + _TEXT_OVERHEAD_CHARACTERS,
         )
-        self._rows: CoalescingBatcher[str, tuple[Row, str]] = CoalescingBatcher(
+        self._rows: CoalescingBatcher[str, EmbeddedText] = CoalescingBatcher(
             self._embed, max_weight=EMBED_BATCH, max_concurrent=8
         )
 
@@ -91,8 +101,8 @@ class BatchedBackends:
                 declared = await cached.get(load)
             return declared
 
-    async def embed(self, texts: Sequence[str]) -> list[tuple[Row, str]]:
-        """Embed texts. Return the vector, float32 [dimensions], and the model digest of each."""
+    async def embed(self, texts: Sequence[str]) -> list[EmbeddedText]:
+        """Embed texts, in order."""
         return await self._rows.submit(texts)
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
@@ -122,6 +132,9 @@ class BatchedBackends:
             declared = await self._search.field_types(name)
         return declared or {}
 
-    async def _embed(self, texts: list[str]) -> list[tuple[Row, str]]:
+    async def _embed(self, texts: list[str]) -> list[EmbeddedText]:
         vectors = await self._embedder.embed_documents(texts, bulk=True)
-        return [(row, vectors.digest) for row in vectors.rows]
+        return [
+            EmbeddedText(row, vectors.digest, vectors.only(number).readable)
+            for number, row in enumerate(vectors.rows)
+        ]

@@ -118,11 +118,19 @@ class IngestService:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await self._parsers.parse(backends.caller, media_type, source.content)
         document = await prepare(source, media_type, version, extract, backends)
+        written = await self._writer.write(document, backends)
+        warnings = document.warnings
+        if written.unreadable:
+            warnings = [
+                *warnings,
+                f"The text model cannot read {written.unreadable} of {written.embedded} embedded"
+                " chunks. Only questions that contain their words find them.",
+            ]
         return Receipt(
             source.id,
             "updated" if earlier else "created",
             version,
             chunks=len(document.chunks),
-            embedded=await self._writer.write(document, backends),
-            warnings=document.warnings,
+            embedded=written.embedded,
+            warnings=warnings,
         )

@@ -6,6 +6,7 @@ that dies at any point can be repeated, with the same result as an ingest that n
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import NamedTuple
 
 from services.errors import Overloaded, Unavailable
 from services.gateway.backends.backends import Backends
@@ -21,6 +22,13 @@ MAX_CONCURRENT_CHUNKS = 512
 MAX_CONCURRENT_BATCHES = 8
 
 
+class Written(NamedTuple):
+    """How many chunks were embedded, and how many of these the model does not read."""
+
+    embedded: int
+    unreadable: int
+
+
 class DocumentWriter:
     """Writes and deletes documents. Limits the chunks that all ingests process at once."""
 
@@ -29,8 +37,8 @@ class DocumentWriter:
         self._search = backends.search
         self._chunks = FairSemaphore(MAX_CONCURRENT_CHUNKS)
 
-    async def write(self, document: PreparedDocument, backends: BatchedBackends) -> int:
-        """Write a document. Return the number of chunks that it embedded.
+    async def write(self, document: PreparedDocument, backends: BatchedBackends) -> Written:
+        """Write a document.
 
         Raises:
             FenceLost: another writer has acquired the document's lease.
@@ -39,14 +47,14 @@ class DocumentWriter:
         ids = list(document.chunks)
         lease = await self._store.acquire(document.collection, document.stored.id, ids)
         batches = [ids[first : first + EMBED_BATCH] for first in range(0, len(ids), EMBED_BATCH)]
-        embedded = await gather(
+        written = await gather(
             (self._write_chunks(document, batch, lease, backends) for batch in batches),
             MAX_CONCURRENT_BATCHES,
         )
         stale = await self._store.chunks(lease) - document.chunks.keys()
         await self._search.delete(search_collection(lease.collection), sorted(stale))
         await self._store.put(lease, asdict(document.stored), ids)
-        return sum(embedded)
+        return Written(*map(sum, zip(*written, strict=True))) if written else Written(0, 0)
 
     async def delete(self, collection: str, key: str) -> None:
         """Delete a document and its chunks. Raises FenceLost."""
@@ -60,8 +68,8 @@ class DocumentWriter:
         ids: Sequence[str],
         lease: FencingLease,
         backends: BatchedBackends,
-    ) -> int:
-        """Write chunks to search. Reuse the vectors that it has; return the number of new ones."""
+    ) -> Written:
+        """Write chunks to search. Reuse the vectors that it has."""
         async with self._chunks.hold(len(ids), backends.caller):
             rows = await self._search.vectors(
                 search_collection(lease.collection),
@@ -70,15 +78,15 @@ class DocumentWriter:
             new = [key for key in ids if key not in rows]
             texts = [document.embedded_text(key) for key in new]
             embedded = await retry(lambda: backends.embed(texts), Overloaded, Unavailable)
-            if any(digest != document.model_digest for _, digest in embedded):
+            if any(one.digest != document.model_digest for one in embedded):
                 raise Unavailable(
                     "MODEL_CHANGED",
                     "The embedder loaded another model during the ingest. Retry the document.",
                 )
-            rows |= {key: row for key, (row, _) in zip(new, embedded, strict=True)}
+            rows |= {key: one.row for key, one in zip(new, embedded, strict=True)}
             await backends.upsert(
                 lease.collection,
                 [document.search_document(key, rows[key]) for key in ids],
                 document.model_digest,
             )
-        return len(new)
+        return Written(len(new), sum(not one.readable for one in embedded))

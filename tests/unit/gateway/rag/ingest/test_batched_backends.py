@@ -65,10 +65,10 @@ async def test_fields_are_limited(world: World) -> None:
 async def test_texts_are_embedded_with_the_digest_of_their_model(world: World) -> None:
     requests = (world.backends.embed(["a b", "c"]), world.backends.embed(["d"]))
     (first, second), (third,) = await asyncio.gather(*requests)
-    for (row, digest), text in ((first, "a b"), (second, "c"), (third, "d")):
+    for embedded, text in ((first, "a b"), (second, "c"), (third, "d")):
         expected = (await world.embedder.embed_documents([text])).rows[0]
-        assert digest == "digest"
-        assert np.array_equal(row, expected)
+        assert (embedded.digest, embedded.readable) == ("digest", True)
+        assert np.array_equal(embedded.row, expected)
 
 
 async def test_documents_of_concurrent_writers_share_batches(world: World) -> None:

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.errors import InvalidArgument, NotFound, Unavailable
+from services.gateway.backends.types import TextReading
 from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.types import Receipt, Source
 from tests.fakes.backends import fake_backends
@@ -59,6 +60,15 @@ async def test_a_document_whose_change_died_is_ingested_again(world: World) -> N
     [again] = await world.ingest(("a", "One."))
     assert again.status == "updated"
     assert "a#new" not in world.store.chunk_ids["c", "a"]
+
+
+async def test_a_receipt_warns_of_chunks_that_the_model_does_not_read(world: World) -> None:
+    world.embedder.readings["Один."] = TextReading(readable=False)
+    read, unread = await world.ingest(("a", "One."), ("b", "Один."))
+    assert read.warnings == []
+    [warning] = unread.warnings
+    assert "cannot read 1 of 1 embedded chunks" in warning
+    assert unread.status == "created"
 
 
 async def test_versions_in_one_stream_end_with_the_last(world: World) -> None:
