@@ -1,7 +1,7 @@
 """The parts of prompts that the model does not read, which must agree before an answer is shared.
 
 A model cuts long texts, and it does not read words whose characters it does not know. These parts
-leave no trace in the vector: two prompts that differ only in them have equal vectors.
+do not affect the vector, so two prompts that differ only in them have equal vectors.
 """
 
 import re
@@ -53,7 +53,8 @@ async def agreeing(
 
     Args:
         request: its fingerprint is that of the entries, so its history is too.
-        vectors: the request's; without readings, as from a caller's own vector, all entries agree.
+        vectors: the request's vectors; without readings, for example from a caller's vector, all
+            entries agree.
         entries: some were stored without their unread parts, and are read again.
         embedder: reads them.
     """

@@ -40,7 +40,7 @@ class BudgetLookup:
         question: the prompt as the verifier's input.
         entry_id: id of the entry that would answer the request exactly.
         min_probability: minimum probability of the verifier, set in a conversation.
-        vectors: the prompt's, if known.
+        vectors: the prompt's vectors, if known.
     """
 
     request: Request

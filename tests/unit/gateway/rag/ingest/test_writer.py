@@ -46,7 +46,7 @@ class World:
 
 
 class SlowEmbedder(FakeEmbedder):
-    """Answers a call when it is told to, in the order of the calls."""
+    """Answers calls in order, each when a test releases it."""
 
     def __init__(self) -> None:
         super().__init__()
