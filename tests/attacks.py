@@ -36,12 +36,12 @@ def nested_html(depth: int) -> bytes:
     return b"<div>" * depth + b"deep"
 
 
-def slow_html() -> bytes:
+def slow_html(rules: int = 120_000) -> bytes:
     """Return a page whose depth is accepted and which still takes seconds to parse.
 
     At each ``<hr>``, the parser searches the whole depth for an open paragraph.
     """
-    return b"<div>" * 4_900 + b"<hr>" * 120_000 + b"text"
+    return b"<div>" * 4_900 + b"<hr>" * rules + b"text"
 
 
 def _pdf(objects: list[bytes]) -> bytes:

@@ -205,7 +205,7 @@ def test_a_killed_parser_fails_its_document_alone(processes: Processes, rag: Any
 
 def test_an_upload_ends_when_its_client_disconnects(processes: Processes, rag: Any) -> None:
     name = f"gone-{uuid.uuid4()}"
-    large = slow_html() * 3
+    large = slow_html(600_000)
     with ThreadPoolExecutor(1) as threads, Watch(processes) as watch:
         before = set(watch.parsers())
         url = f"http://{processes.http}/v1/documents?collection={name}&id=slow.html"
