@@ -29,8 +29,19 @@ _LAST_LATIN = "\u024f"
 _OPERATOR = re.compile(r"(?<=\d)\s{0,3}([-+*/×÷^<>])\s{0,3}(?=\d)")
 # "or not" names the alternative and "why not" asks for a reason. They negate nothing.
 _TAG = re.compile(r"\b(?:or|why|if)\s+not\b|\bnot only\b", re.I)
-_LISTING = re.compile(r"\b(?:are|is|of|me|list|show)\s+(?:all|some)\b", re.I)
-_OFFICE = re.compile(r"\bwho (is|was) the\b(?! (?:most|best|first|\w+est)\b)", re.I)
+# A list of all good books and a list of some answer the same question.
+_LISTING = re.compile(
+    r"\b(?:(?:what|which|who|where)\s+(?:are|is)|of|me|list|show)\s+(?:all|some)\b", re.I
+)
+# Another person may hold an office now. A work keeps its author.
+_OFFICE = re.compile(
+    r"\bwho (is|was) the\b(?! (?:most|best|first|\w+est|author|writer|inventor|founder|creator|"
+    r"composer|painter|discoverer|architect)\b)",
+    re.I,
+)
+# Options of commands, and comparisons and assignments of programs.
+_OPTION = re.compile(r"(?<!\S)--?[A-Za-z][\w-]*")
+_COMPARISON = re.compile(r"(?<![-=<>\w])[<>](?![\w/!?])|[-+*/!=<>]=")
 _KEPT = 64
 _SAME_NAME = 0.7  # names with this similarity are spellings of one name
 _MEASURES = frozenset(
@@ -130,7 +141,10 @@ def _differ_in_numbers(one: LexicalText, other: LexicalText) -> bool:
 def _differ_in_symbols(one: LexicalText, other: LexicalText) -> bool:
     operators, others = (_OPERATOR.findall(text.raw) for text in (one, other))
     suffixes = (_SUFFIX_SYMBOL.findall(text.raw) for text in (one, other))
-    return len({*map(tuple, suffixes)}) > 1 or bool(operators and others and operators != others)
+    found = [(operators, others)]
+    found += [(sign.findall(one.raw), sign.findall(other.raw)) for sign in (_OPTION, _COMPARISON)]
+    differ = any(left and right and left != right for left, right in found)
+    return differ or len({*map(tuple, suffixes)}) > 1
 
 
 def _differ_in_a_class(one: LexicalText, other: LexicalText) -> bool:
@@ -184,13 +198,14 @@ def _are_spellings(name: str, other: str) -> bool:
 def _differ_in_negation(one: LexicalText, other: LexicalText) -> bool:
     if any(_TAG.search(text.raw) for text in (one, other)):
         return False
-    return _negations(one) % 2 != _negations(other) % 2 and _same_rest(one, other, NEGATIONS)
+    negations = NEGATIONS | {"non"}
+    return _negations(one) % 2 != _negations(other) % 2 and _same_rest(one, other, negations)
 
 
 def _negations(text: LexicalText) -> int:
     """Count the words that negate, except in rhetorical questions: "Can't I return it?"."""
     words = ["", *text.words, ""]
-    return sum(
+    return words.count("non") + sum(
         word in NEGATIONS
         and not (word.endswith("nt") and following in _PRONOUNS and before not in ("why", "how"))
         for before, word, following in zip(words, words[1:], words[2:], strict=False)

@@ -111,6 +111,7 @@ _PERIODS = frozenset(
     """morning afternoon evening night week weekend month quarter year spring summer autumn winter
     monday tuesday wednesday thursday friday saturday sunday""".split()
 )
+_FLOORS = frozenset("ground top lower upper bottom basement".split())
 # Verbs with opposite meanings before "in" and "out".
 _ENTERING = frozenset(
     """log logged logging sign signed signing check checked checking zoom zooming clock opt opted
@@ -171,6 +172,8 @@ def _contextual_members(before: str, word: str, after: str) -> list[Member]:
     near = _NEAR.get(word, "")
     found = (
         ("relative", near, near and after.rstrip("s'’") in _PERIODS),
+        ("order", "after", word == "from" and _names_a_time(after)),
+        ("floor", word, word in _FLOORS and after in ("floor", "deck", "storey")),
         ("entering", word, word in ("in", "out") and before in _ENTERING),
         ("entering", "in", word == "in" and after in _IN_OR_OUT_OF),
         ("entering", "out", word == "out" and after == "of"),
@@ -178,6 +181,11 @@ def _contextual_members(before: str, word: str, after: str) -> list[Member]:
         ("label", word, word in _ROMAN or (before in _NUMBERED and len(word) == 1)),
     )
     return [(name, member) for name, member, belongs in found if belongs]
+
+
+def _names_a_time(word: str) -> bool:
+    months = any(name == "month" for name, _ in members_of(word))
+    return months or word == "may" or word in _PERIODS
 
 
 def _measure_members(unit: str) -> list[Member]:
