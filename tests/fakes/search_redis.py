@@ -216,6 +216,10 @@ class Pipeline:
 
         return add
 
+    def execute_command(self, name: str, *words: Any, **options: Any) -> None:
+        command = ("unlink", words) if name == "UNLINK" else ("execute_command", (name, *words))
+        self._commands.append((*command, options))
+
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         replies = []
         for name, words, options in self._commands:

@@ -115,7 +115,8 @@ class BatchWriter:
                 created |= {one.id for one, new in zip(chunk, flags, strict=True) if new}
                 async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
                     for one in chunk:
-                        pipe.unlink(keys.staged(batch, one.id))
+                        # A pipeline of a cluster has no unlink for one key.
+                        pipe.execute_command("UNLINK", keys.staged(batch, one.id))
                         pipe.zrem(keys.batch(batch), one.id)
                     pipe.zadd(keys.batches, {batch: time.time()})
                     await pipe.execute()

@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "net" / "checkpoint.pt").write_bytes(b"not a checkpoint")
     result = train(folder, tmp_path / "net", "--epochs", "2")
     assert result.exit_code == 1
-    assert "delete it to start over" in result.output
+    assert "Delete it to start over" in result.output
 
 
 def test_training_improves_the_recall_of_edited_images(tmp_path: Path) -> None:
