@@ -15,24 +15,29 @@ from typing import Any
 import grpc
 import numpy as np
 
+from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.bench.own_redis import redis_url
 from tests.service_process import ServiceProcess
+from tests.stack import wait_until
 
 LOOKUPS, CALLERS = 100_000, 32
 TENANTS, USERS, NAMESPACES = ("acme", "umbrella", "initech", "hooli", "globex"), 5, 4
 QUESTIONS, DIMENSIONS, BOUND = 50, 384, 0.9
-DIGEST = "tenants-bench"
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """A lookup: the API key, the scope, the question, and its vector or an empty one."""
+    """A lookup: the API key, the scope, the question, and its vector or an empty one.
+
+    ``digest`` is that of the embedder's model, because the cache takes vectors of no other one.
+    """
 
     key: str
     scope: tuple[str, int, int]
     question: int
     vector: bytes
+    digest: str
 
 
 @dataclass
@@ -62,7 +67,8 @@ class Outcome:
 class Tenants:
     """The same questions in the scopes of all tenants. Each scope stores half of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
         self._random = np.random.default_rng(0)
         self._vectors = self._random.standard_normal((QUESTIONS, DIMENSIONS))
         self.stored = {
@@ -79,7 +85,7 @@ class Tenants:
             scope, question = scopes[random.integers(len(scopes))], int(random.integers(QUESTIONS))
             key = random.choice(TENANTS) if random.random() < 0.1 else scope[0]
             vector = self.vector(question, 0.2) if random.random() < 1 / 3 else b""
-            yield Lookup(str(key), scope, question, vector)
+            yield Lookup(str(key), scope, question, vector, self.digest)
 
     def vector(self, question: int, noise: float = 0.0) -> bytes:
         near = self._vectors[question] + noise * self._random.standard_normal(DIMENSIONS)
@@ -107,7 +113,7 @@ async def fill(address: str, tenants: Tenants, only: str = "") -> None:
                 prompt=f"question {question}",
                 response=f"{scope} {question}",
                 vector=tenants.vector(question),
-                model_digest=DIGEST,
+                model_digest=tenants.digest,
             )
             await stub.CreateEntry(request, metadata=header(scope[0]))
 
@@ -155,7 +161,7 @@ async def look_up(stub: Any, one: Lookup) -> str | None:
     """Return the served answer, an empty text for a miss, or None for a denial."""
     question: Any = {"prompt": f"question {one.question}", "mode": cache_pb2.LOOKUP_MODE_EXACT}
     if one.vector:
-        question = {"vector": one.vector, "model_digest": DIGEST, "min_similarity": BOUND}
+        question = {"vector": one.vector, "model_digest": one.digest, "min_similarity": BOUND}
     request = cache_pb2.LookupEntryRequest(scope=message(one.scope), **question)
     try:
         reply = await stub.LookupEntry(request, timeout=60, metadata=header(one.key))
@@ -195,21 +201,33 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         contextlib.ExitStack() as stack,
     ):
-        file, tenants = keys(Path(folder)), Tenants()
+        embedder = ServiceProcess("embedder")
+        stack.callback(embedder.close)
+        tenants = Tenants(model_digest(embedder.channel))
+        file = keys(Path(folder))
         prefixes = (f"bench-{place}:{uuid.uuid4()}:" for place in ("together", "alone"))
-        together, alone = (start(stack, url, prefix, file) for prefix in prefixes)
+        together, alone = (start(stack, url, prefix, file, embedder.address) for prefix in prefixes)
         addresses = together, alone
         asyncio.run(fill(addresses[0], tenants))
         asyncio.run(fill(addresses[1], tenants, only=TENANTS[0]))
         print(asyncio.run(compare(addresses, tenants, options.lookups)).table())
 
 
-def start(stack: contextlib.ExitStack, url: str, prefix: str, keys_file: str) -> str:
+def model_digest(channel: grpc.Channel) -> str:
+    """Wait for the embedder; return the digest of its text model."""
+    stub: Any = embedder_pb2_grpc.EmbedderServiceStub(channel)
+    request = embedder_pb2.GetModelRequest()
+    wait_until(lambda: stub.GetModel(request).model.ready)
+    return str(stub.GetModel(request).model.digest)
+
+
+def start(stack: contextlib.ExitStack, url: str, prefix: str, keys_file: str, embedder: str) -> str:
     """Start search and a gateway as processes; return the gateway's address."""
     own = {"REDIS_URL": url, "REDIS_PREFIX": prefix}
     search = ServiceProcess("search", **own)
     stack.callback(search.close)
-    own |= {"SEARCH_ADDRESS": search.address, "API_KEYS_FILE": keys_file}
+    own |= {"SEARCH_ADDRESS": search.address, "EMBEDDER_ADDRESS": embedder}
+    own |= {"API_KEYS_FILE": keys_file}
     gateway = ServiceProcess("gateway", **own)
     stack.callback(gateway.close)
     for one in (search, gateway):

@@ -3,26 +3,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.tenants import Tenants, compare, fill, keys
+from tests.bench.tenants import Tenants, compare, fill, keys, model_digest
 from tests.stack import Stack, wait_until_ready
 
 
 @pytest.fixture
-def addresses(redis_url: str, prefix: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """A gateway for all tenants, and one for only the first."""
+def stacks(redis_url: str, prefix: str, tmp_path: Path) -> Iterator[list[Stack]]:
+    """A stack for all tenants, and one for only the first."""
     file = keys(tmp_path)
     stacks = [
         Stack(redis_url, f"{prefix}{place}:", api_keys_file=file) for place in ("together", "alone")
     ]
     for one in stacks:
         wait_until_ready(one)
-    yield stacks[0].gateway_address, stacks[1].gateway_address
+    yield stacks
     for one in stacks:
         one.close()
 
 
-async def test_nothing_leaks_and_nothing_is_lost(addresses: tuple[str, str]) -> None:
-    tenants = Tenants()
+async def test_nothing_leaks_and_nothing_is_lost(stacks: list[Stack]) -> None:
+    addresses = stacks[0].gateway_address, stacks[1].gateway_address
+    tenants = Tenants(model_digest(stacks[0].embedder))
     await fill(addresses[0], tenants)
     await fill(addresses[1], tenants, only="acme")
     outcome = await compare(addresses, tenants, 2000)
