@@ -11,7 +11,7 @@ TIMEOUT = 30
 # The gateway keeps the chunks of documents in search collections with this prefix.
 DOCUMENTS_PREFIX = "documents-"
 # Prefixes of the gateway's other search collections, which users do not name.
-_INTERNAL_PREFIXES = ("cache-", "twins-", "twin-titles-")
+_INTERNAL_PREFIXES = ("cache-", "reembedded-", "twins-", "twin-titles-")
 
 
 def resolve(stub: search_pb2_grpc.SearchServiceStub, name: str) -> str:
@@ -44,7 +44,7 @@ def _names(stub: search_pb2_grpc.SearchServiceStub) -> list[str]:
     names, request = [], search_pb2.ListCollectionsRequest(page_size=1000, include_internal=True)
     while True:
         reply: Any = stub.ListCollections(request, timeout=TIMEOUT)
-        names += [one.name for one in reply.collections]
+        names += [name for one in reply.collections for name in (one.name, *one.aliases)]
         if not reply.next_page_token:
             break
         request.page_token = reply.next_page_token

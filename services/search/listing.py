@@ -1,10 +1,12 @@
 """Reads pages of collections and of documents, bounded by count and by bytes."""
 
 import asyncio
+import contextlib
+import re
 import secrets
 from collections.abc import Callable, Sequence
 
-from services.errors import InvalidArgument
+from services.errors import InvalidArgument, NotFound, Overloaded
 from services.search.engines.aliases import AliasStore
 from services.search.engines.catalog import Catalog
 from services.search.engines.cursors import CursorStore
@@ -21,10 +23,13 @@ MAX_PAGE_BYTES = 3 * 2**20
 # Messages of the service can have 64 MiB.
 MAX_RESPONSE_BYTES = 60 * 2**20
 # Beginnings of the names of collections that memetwin's services create for their own use.
-INTERNAL_PREFIXES = (".tune-", "cache-", "documents-", "twin-titles-", "twins-")
+INTERNAL_PREFIXES = (".tune-", "cache-", "documents-", "reembedded-", "twin-titles-", "twins-")
 # Documents are read in steps, because their sizes are known only when they have been read.
 _FIRST_READ, _MAX_READ = 8, 256
 _CONCURRENT_STATUSES = 32
+MAX_CURSOR_IDS = 5_000
+_MORE = "+"  # at the end of a cursor that does not hold all ids
+_TOKEN = re.compile("(?:[0-9a-f]{16}[+]?)?/")
 
 
 class Listing:
@@ -84,7 +89,14 @@ class Listing:
                 break
             token = names[-1]
         records = await self._catalog.read_many(found[:size])
-        return await self.describe(records), found[size - 1] if len(found) > size else ""
+        try:
+            infos = await self.describe(records)
+        except NotFound:  # one of them is being deleted
+            infos = []
+            for record in records:
+                with contextlib.suppress(NotFound):
+                    infos += await self.describe([record])
+        return infos, found[size - 1] if len(found) > size else ""
 
     async def documents(
         self, record: Record, condition: Condition | None, size: int, token: str
@@ -103,8 +115,7 @@ class Listing:
         next_token = ""
         if len(found) < len(ids):
             if condition and not cursor:
-                cursor = secrets.token_hex(8)
-                await self._cursors.write(record, cursor, ids)
+                cursor = await self._write_cursor(record, ids[len(found) :])
             last = ids[len(found) - 1]
             next_token = f"{cursor}/{last}" if condition else last
         documents = [one for one in found if one]
@@ -131,6 +142,15 @@ class Listing:
             step = max(1, min(_MAX_READ, (max_bytes - total) // average))
         return found
 
+    async def _write_cursor(self, record: Record, ids: Sequence[str]) -> str:
+        """Store the next ids of a list; return the cursor, which is empty if Redis is full."""
+        cursor = secrets.token_hex(8) + (_MORE if len(ids) > MAX_CURSOR_IDS else "")
+        try:
+            await self._cursors.write(record, cursor, ids[:MAX_CURSOR_IDS])
+        except Overloaded:
+            return ""
+        return cursor
+
     async def _matching_ids(
         self, record: Record, condition: Condition, size: int, token: str
     ) -> tuple[str, list[str]]:
@@ -138,9 +158,9 @@ class Listing:
 
         The cursor is empty if the list is new or has expired.
         """
-        cursor, _, after = token.partition("/")
-        ids = await self._cursors.read(record, cursor, after, size + 1) if token else None
-        if ids is not None:
+        cursor, _, after = token.partition("/") if _TOKEN.match(token) else ("", "", token)
+        ids = await self._cursors.read(record, cursor, after, size + 1) if cursor else None
+        if ids is not None and (len(ids) > size or not cursor.endswith(_MORE)):
             return cursor, ids
         engine = self._engine_of(record.collection)
         matching = await engine.matching_ids(record.collection.name, condition)

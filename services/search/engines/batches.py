@@ -7,6 +7,7 @@ another call writes or deletes it first.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import secrets
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from services.errors import Aborted, InvalidArgument
+from services.errors import Aborted, Failure, InvalidArgument, Overloaded
 from services.search.engines.catalog import Catalog, collection_changing
 from services.search.engines.connection import Client
 from services.search.engines.documents import dump_fields, expires_at_ms, load_document
@@ -73,7 +74,12 @@ class BatchWriter:
         if len(list(split(documents))) == 1:
             return await self._writer.write_documents(collection, documents, "")
         record = await self._writer.prepare(collection, documents)
-        batch = await self._stage(record, documents)
+        batch = secrets.token_hex(8)
+        try:
+            await self._stage(record, documents, batch)
+        except Overloaded:  # free the memory, so that other writes succeed
+            await self._discard(record, documents, batch)
+            raise
         # The context is empty, because the batch is written even if the caller leaves.
         task = asyncio.create_task(self._apply(record, batch), context=contextvars.Context())
         self._running.add(task)
@@ -88,11 +94,14 @@ class BatchWriter:
             key = self._catalog.keys(record).batches
             found = await self._redis.zrangebyscore(key, "-inf", before)
         for batch in found:
-            await self._apply(record, batch.decode())
+            try:
+                await self._apply(record, batch.decode())
+            except Failure:
+                log.warning("a batch could not be completed; it is tried again", exc_info=True)
 
-    async def _stage(self, record: Record, documents: Sequence[Document]) -> str:
-        """Store the documents of a batch and mark them as pending; return the batch."""
-        keys, batch = self._catalog.keys(record), secrets.token_hex(8)
+    async def _stage(self, record: Record, documents: Sequence[Document], batch: str) -> None:
+        """Store the documents of a batch and mark them as pending."""
+        keys = self._catalog.keys(record)
         async with redis_errors():
             await self._redis.zadd(keys.batches, {batch: time.time()})
         for first in range(0, len(documents), _STAGE_BATCH):
@@ -104,7 +113,18 @@ class BatchWriter:
         async with redis_errors():
             pending = dict.fromkeys((document.id for document in documents), batch)
             await self._redis.hset(keys.pending, mapping=pending)
-        return batch
+
+    async def _discard(self, record: Record, documents: Sequence[Document], batch: str) -> None:
+        """Delete a batch that is not pending."""
+        keys = self._catalog.keys(record)
+        for first in range(0, len(documents), _STAGE_BATCH):
+            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for document in documents[first : first + _STAGE_BATCH]:
+                    pipe.execute_command("UNLINK", keys.staged(batch, document.id))
+                await pipe.execute()
+        async with redis_errors():
+            await self._redis.unlink(keys.batch(batch))
+            await self._redis.zrem(keys.batches, batch)
 
     async def _apply(self, record: Record, batch: str) -> set[str]:
         """Write the pending documents of a batch, then discard it; return the ids of new ones."""
@@ -118,8 +138,10 @@ class BatchWriter:
                         # A pipeline of a cluster has no unlink for one key.
                         pipe.execute_command("UNLINK", keys.staged(batch, one.id))
                         pipe.zrem(keys.batch(batch), one.id)
-                    pipe.zadd(keys.batches, {batch: time.time()})
                     await pipe.execute()
+                with contextlib.suppress(Overloaded):  # a full Redis still completes the batch
+                    async with redis_errors():
+                        await self._redis.zadd(keys.batches, {batch: time.time()})
         async with redis_errors():
             await self._redis.unlink(keys.batch(batch))
             await self._redis.zrem(keys.batches, batch)

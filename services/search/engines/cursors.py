@@ -10,7 +10,7 @@ from services.search.engines.connection import Client
 from services.search.engines.record import Record
 from services.search.engines.redis_errors import redis_errors
 
-CURSOR_SECONDS = 600
+CURSOR_SECONDS = 60
 _WRITE_BATCH = 1_000
 
 

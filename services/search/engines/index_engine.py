@@ -63,6 +63,6 @@ class IndexEngine:
     async def maintain(self, name: str) -> None:
         """Delete expired documents and resume interrupted batches and reindexes."""
         record = await self._catalog.read(name)
+        await self._documents.delete_expired(record)  # first, because it frees memory
         await self._batches.resume(record)
         await self._reindexer.resume(record)
-        await self._documents.delete_expired(record)

@@ -106,7 +106,8 @@ for number = 6, #KEYS do
   local expiry = redis.call('ZSCORE', KEYS[3], id)
   if ARGV[2] == 'all' or (expiry and tonumber(expiry) <= tonumber(ARGV[2])) then
     deleted = deleted + redis.call('ZREM', KEYS[2], id)
-    is_replaced('', id)
+    -- A new version that is pending is written even if the old one expires before.
+    if ARGV[2] == 'all' then is_replaced('', id) end
     redis.call('ZREM', KEYS[3], id)
     remove_terms(KEYS[number], ARGV[3], id)
     redis.call('DEL', KEYS[number])

@@ -83,6 +83,25 @@ async def test_an_expired_cursor_searches_again(service: SearchService, redis: V
     assert [one.id for one in page] == ["d4", "d5"]
 
 
+async def test_a_cursor_holds_only_the_next_ids(
+    service: SearchService, redis: VectorRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_CURSOR_IDS", 3)
+    await fill(service, *[1] * 14)
+    found = await pages(service, LARGE, 2)
+    assert [key for page in found for key in page] == sorted(f"d{at}" for at in range(2, 14))
+    cursors = [ids for key, ids in redis.sorted_sets.items() if ":cursor:" in key]
+    assert cursors
+    assert max(map(len, cursors)) == 3
+
+
+@pytest.mark.parametrize("token", ["d3", "/d3"])
+async def test_a_token_without_a_cursor_is_an_id(service: SearchService, token: str) -> None:
+    await fill(service, *[1] * 6)
+    page, _ = await service.list_documents("c", LARGE, 2, token)
+    assert [one.id for one in page] == ["d4", "d5"]
+
+
 async def test_internal_collections_are_listed_on_request(service: SearchService) -> None:
     names = ["a", "b", "cache-x-1", "documents-d", "twin-titles-x", "twins-x-cosine", "z"]
     for name in names:

@@ -57,6 +57,12 @@ class FairSemaphore:
         """Serve the callers in turn, until the next one needs more units than are free."""
         while self._queues:
             caller, queue = next(iter(self._queues.items()))
+            # A waiter that was cancelled in this turn of the loop has not left its queue yet.
+            while queue and queue[0].granted.cancelled():
+                queue.popleft()
+            if not queue:
+                del self._queues[caller]
+                continue
             if queue[0].weight > self._free:
                 return
             waiter = queue.popleft()
@@ -68,8 +74,9 @@ class FairSemaphore:
 
     def _leave(self, caller: Hashable, waiter: _Waiter) -> None:
         """Remove a waiter whose caller has stopped waiting."""
-        queue = self._queues[caller]
-        queue.remove(waiter)
-        if not queue:
-            del self._queues[caller]
+        queue = self._queues.get(caller, deque())
+        if waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[caller]
         self._grant()

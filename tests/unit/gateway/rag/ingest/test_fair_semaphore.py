@@ -53,3 +53,21 @@ async def test_a_cancelled_caller_lets_those_behind_it_pass() -> None:
     assert not small.done()
     large.cancel()
     assert await asyncio.wait_for(small, 60) == 1
+
+
+async def test_callers_that_are_cancelled_together_return_all_units() -> None:
+    semaphore = FairSemaphore(2)
+
+    async def hold(caller: str) -> None:
+        async with semaphore.hold(caller=caller):
+            await asyncio.Event().wait()
+
+    for callers in ("aaaa", "abcd", "aabb"):
+        tasks = [asyncio.create_task(hold(caller)) for caller in callers]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(10):
+            assert await semaphore.acquire(2) == 2
+        semaphore.release(2)
