@@ -13,6 +13,8 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import TextReading, Vectors
 from services.gateway.cache.types import Entry, Request
 
+# Every model reads ASCII, and at least this many tokens of a text. A token has a character or more.
+_ALWAYS_READ_CHARACTERS = 120
 _TRAILING_PUNCTUATION = re.compile(r"[.,;:!?…。！？、]+(?=\s|$)")
 
 
@@ -62,14 +64,21 @@ async def agreeing(
         return list(entries)
     unread = unread_text(request.prompt, _spans(request, vectors.readings[0]))
     spans = {entry.id: entry.unread for entry in entries}
-    unknown = [entry for entry in entries if entry.unread is None]
+    requests = {
+        entry.id: replace(request, prompt=entry.prompt) for entry in entries if entry.unread is None
+    }
+    unknown = {key: one for key, one in requests.items() if not _is_read(one.embedding_text)}
     if unknown:
-        requests = [replace(request, prompt=entry.prompt) for entry in unknown]
-        read = await embedder.embed_queries([one.embedding_text for one in requests])
-        for entry, one, reading in zip(unknown, requests, read.readings, strict=True):
-            spans[entry.id] = _spans(one, reading)
+        read = await embedder.embed_queries([one.embedding_text for one in unknown.values()])
+        for (key, one), reading in zip(unknown.items(), read.readings, strict=True):
+            spans[key] = _spans(one, reading)
     return [
         entry
         for entry in entries
         if agree(unread, unread_text(entry.prompt, spans[entry.id] or []))
     ]
+
+
+def _is_read(text: str) -> bool:
+    """Return whether any model reads the whole text."""
+    return text.isascii() and len(text) <= _ALWAYS_READ_CHARACTERS

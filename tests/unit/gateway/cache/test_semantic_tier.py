@@ -172,7 +172,8 @@ async def test_a_scope_without_a_collection_is_empty(tier: Tier) -> None:
     assert (await tier.lookup(request(ON))).miss_reason == "empty"
 
 
-SPLIT = len("The contract. ")
+CONTRACT = "The contract. " * 10
+SPLIT = len(CONTRACT)
 
 
 @pytest.mark.parametrize("bound", [NEAR, Bound(max_error_rate=0.5)])
@@ -181,13 +182,13 @@ async def test_prompts_must_agree_beyond_the_models_cut(
     tier: Tier, bound: Bound, stored: bool
 ) -> None:
     """An entry of an earlier version is stored without what the model did not read."""
-    paris, paris_too, rome = "The contract. Paris.", "The contract.  PARIS", "The contract. Rome."
+    paris, paris_too, rome = f"{CONTRACT}Paris.", f"{CONTRACT} PARIS", f"{CONTRACT}Rome."
     for prompt in (paris, paris_too, rome):
         tail = (SPLIT, len(prompt))
         tier.embedder.readings[prompt] = TextReading(True, True, (tail,))
     await tier.add(request(paris), "paris", unread=[SPLIT, len(paris)] if stored else None)
     hits = [_hit("paris", 1.0)]
-    for prompt, expected in ((paris_too, "semantic"), (rome, "miss"), ("The contract.", "miss")):
+    for prompt, expected in ((paris_too, "semantic"), (rome, "miss"), (CONTRACT, "miss")):
         vectors = await tier.embedder.embed_queries([prompt])
         decision = await tier.tier.choose(request(prompt), hits, bound, vectors)
         assert decision.kind == expected

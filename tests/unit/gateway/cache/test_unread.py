@@ -78,6 +78,14 @@ async def test_entries_of_earlier_versions_are_read_again() -> None:
     assert await agreeing(request(texts[0]), vectors, entries, embedder) == entries[1:]
 
 
+async def test_short_entries_in_ascii_are_not_read_again() -> None:
+    embedder = FakeEmbedder()
+    vectors = await embedder.embed_queries(["Say it now"])
+    entries = [entry("Say it", None)]
+    embedder.readings["Say it"] = TextReading(True, False, ((0, 3),))
+    assert await agreeing(request("Say it now"), vectors, entries, embedder) == entries
+
+
 async def test_without_readings_all_entries_agree() -> None:
     embedder = FakeEmbedder()
     entries = [entry("猫", [0, 1]), entry("狗", None)]
