@@ -106,7 +106,7 @@ async def _texts(
             return
         yield item
         try:
-            async with asyncio.timeout(keepalive_seconds):
+            async with asyncio.timeout(keepalive_seconds or None):
                 item = await queue.get()
         except TimeoutError:
             item = KEEPALIVE

@@ -117,7 +117,8 @@ class Reembedding:
             renewing.cancel()
             work.cancel()
             await asyncio.wait([work, renewing])
-            await self._leases.release(LEASE, token)
+            with contextlib.suppress(RedisError):  # it expires
+                await self._leases.release(LEASE, token)
 
     async def _renew(self, token: str) -> None:
         """Renew the lease until another replica has taken it over."""
