@@ -80,7 +80,7 @@ async def test_a_later_failure_is_the_last_event(error: Exception, reason: str) 
 @pytest.mark.usefixtures("impatient")
 async def test_a_silent_source_gets_headers_and_comments() -> None:
     source = Source(rest=("a",))
-    response = await respond(source, keepalive=0.0)
+    response = await respond(source, keepalive=0.001)
     received: list[Any] = []
     async for text in response.body_iterator:
         received.append(text)
