@@ -1,62 +1,55 @@
 """Turns marks like ``[1]`` in an answer into citations of the passages that they name."""
 
 import re
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.gateway.rag.ingest.segmentation import Span, sentences
+from services.gateway.rag.marks import find_marks
 from services.gateway.rag.types import Citation, Passage
 
-_MARK = re.compile(r"\[(\d{1,4})\]")
-_UNFINISHED_MARK = re.compile(r"\[\d{0,4}\Z")
 _LEADING_MARKS = re.compile(r"(?:\[\d{1,4}\][ ,;]*)+[.!?。！？]?\s*")
 
 
-class MarkFilter:
-    """Removes marks that name no passage from a text that arrives in pieces.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A sentence of an answer, and the numbers of the passages that it cites, from 1."""
 
-    Args:
-        passages: number of passages; they are numbered from 1.
-    """
-
-    def __init__(self, passages: int) -> None:
-        self._passages = passages
-        self._unfinished = ""
-        self.dropped = 0
-
-    def feed(self, piece: str) -> str:
-        """Add a piece; return the filtered text up to an unfinished mark."""
-        text = self._unfinished + piece
-        unfinished = _UNFINISHED_MARK.search(text)
-        end = unfinished.start() if unfinished else len(text)
-        self._unfinished = text[end:]
-        return _MARK.sub(self._filter, text[:end])
-
-    def flush(self) -> str:
-        """Return the rest of the text."""
-        text, self._unfinished = self._unfinished, ""
-        return text
-
-    def _filter(self, mark: re.Match[str]) -> str:
-        if 1 <= int(mark[1]) <= self._passages:
-            return mark[0]
-        self.dropped += 1
-        return ""
+    span: Span
+    numbers: tuple[int, ...]
 
 
 def cite_marks(text: str, passages: Sequence[Passage]) -> tuple[list[Citation], list[Span]]:
     """Return a citation for each mark in an answer, and the sentences without a mark.
 
-    A citation links the mark's sentence to the whole passage. All marks must name passages.
+    A citation links the mark's sentence to the whole passage.
     """
-    citations, unsupported = [], []
-    for sentence in _statements(text):
-        marks = list(_MARK.finditer(text, sentence.start, sentence.end))
-        for mark in marks:
-            passage = passages[int(mark[1]) - 1]
-            citations.append(cite(passage, Span(0, len(passage.text)), sentence))
-        if not marks:
-            unsupported.append(sentence)
-    return citations, unsupported
+    every = statements(text, len(passages))
+    citations = [
+        cite(passage, Span(0, len(passage.text)), one.span)
+        for one in every
+        for passage in (passages[number - 1] for number in one.numbers)
+    ]
+    return citations, [one.span for one in every if not one.numbers]
+
+
+def statements(text: str, passages: int) -> list[Statement]:
+    """Return the sentences of an answer, except those without a letter, such as "1." in a list.
+
+    Args:
+        text: the answer, as ``MarkFilter`` returns it.
+        passages: number of passages.
+    """
+    marks = deque(find_marks(text, passages))
+    found = []
+    for span in _sentences(text):
+        numbers = []
+        while marks and marks[0].span.start < span.end:
+            numbers.append(marks.popleft().number)
+        if numbers or any(map(str.isalpha, span.of(text))):
+            found.append(Statement(span, tuple(numbers)))
+    return found
 
 
 def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
@@ -73,7 +66,7 @@ def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
     )
 
 
-def _statements(text: str) -> list[Span]:
+def _sentences(text: str) -> list[Span]:
     """Return the sentences of an answer.
 
     Marks after a full stop belong to the sentence before them.

@@ -9,7 +9,8 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import REFUSED, UpstreamError, unavailable, upstream_error
 from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
-from services.gateway.rag.citations import MarkFilter, cite_marks
+from services.gateway.rag.citations import cite_marks
+from services.gateway.rag.marks import MarkFilter
 from services.gateway.rag.types import Draft, Passage, WriteRequest
 
 
