@@ -76,16 +76,11 @@ class FailOpenCache:
             return Decision("miss", miss_reason="unavailable"), vectors
         return _usable(decision), vectors
 
-    async def key(self, request: ChatRequest) -> str:
-        """Return a name that is the same for all requests that one answer serves."""
+    async def shared_key(self, request: ChatRequest) -> str | None:
+        """Return a name like ``key`` for all replicas, or None if Redis fails or is slow."""
         cached, bound = request.cache_request, request.controls.bound
         assert cached is not None  # noqa: S101 - without one nothing is shared
-        try:
-            async with asyncio.timeout(EXACT_TIMEOUT):  # the first key reads a secret from Redis
-                return await self._cache.request_key(cached, bound)
-        except (Failure, TimeoutError):  # without Redis only this process uses the name
-            scope = dataclasses.astuple(cached.scope)
-            return digest([scope, cached.context.fingerprint, cached.prompt, bound.max_age])
+        return await self._guard(lambda: self._cache.request_key(cached, bound))
 
     async def purge_count(self, scope: Scope) -> int | None:
         """Return how often a scope has been purged, or None if Redis fails or is slow."""
@@ -155,6 +150,14 @@ class FailOpenCache:
             return None
         self._breaker.record_success()
         return result
+
+
+def key(request: ChatRequest) -> str:
+    """Return a name that is the same for all requests to this process that one answer serves."""
+    cached, bound = request.cache_request, request.controls.bound
+    assert cached is not None  # noqa: S101 - without one nothing is shared
+    scope = dataclasses.astuple(cached.scope)
+    return digest([scope, cached.context.fingerprint, cached.prompt, bound.max_age])
 
 
 def _usable(decision: Decision) -> Decision:

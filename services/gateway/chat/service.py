@@ -1,6 +1,7 @@
 """Chat completions through the cache; ``ChatService.complete`` reads from top to bottom."""
 
 import asyncio
+import contextlib
 import functools
 import secrets
 import time
@@ -13,7 +14,7 @@ from services.gateway.cache.types import Decision, Entry
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import read_request
-from services.gateway.chat.fail_open import FailOpenCache
+from services.gateway.chat.fail_open import FailOpenCache, key
 from services.gateway.chat.shadow import ShadowSampler
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.coalescing.singleflight import Item, Singleflight
@@ -149,10 +150,16 @@ class ChatService:
                 yield item
         elif request.controls.no_cache:  # this call is stored even if its caller leaves
             yield {"decision": exact}
-            name = secrets.token_hex(8)
-            work = functools.partial(self._generate_and_store, request)
-            async for item in self._singleflight.do(name, work, across_replicas=False).follow():
-                yield item
+            purge_count = await self._cache.purge_count(request.controls.scope)
+            call = self._singleflight.do(
+                secrets.token_hex(8),
+                lambda: self._generate_and_store(request, None, purge_count),
+                across_replicas=False,
+                outlives_callers=purge_count is not None,
+            )
+            async with contextlib.aclosing(call.follow()) as items:
+                async for item in items:
+                    yield item
         else:
             async for item in self._share(request, exact):
                 yield item
@@ -162,24 +169,26 @@ class ChatService:
 
         If the leader is lost, a caller that has received nothing follows the next leader.
         """
-        key, bound = await self._cache.key(request), request.controls.bound
-        generate = functools.partial(self._share_across_replicas, key)
+        bound = request.controls.bound
         # The decision of the semantic tier depends on the bound. The text of a new answer does not.
-        name = f"lookup:{key}:{bound.min_similarity}:{bound.max_error_rate}"
-        work = functools.partial(self._lookup_and_generate, request, exact, generate)
+        name = f"lookup:{key(request)}:{bound.min_similarity}:{bound.max_error_rate}"
+        work = functools.partial(
+            self._lookup_and_generate, request, exact, self._share_across_replicas
+        )
         is_decided = is_sent = False
         for attempt in range(MAX_ATTEMPTS):
-            call = self._singleflight.do(name, work, across_replicas=False)
+            call = self._singleflight.do(name, work, outlives_callers=False)
             try:
-                async for item in call.follow():
-                    if "decision" in item and is_decided:
-                        continue
-                    if not request.is_streamed and item.get("done") == {}:
-                        yield {"done": await self._language_model.complete(request.body)}
-                        return
-                    is_decided = is_decided or "decision" in item
-                    is_sent = is_sent or (request.is_streamed and "chunk" in item)
-                    yield item
+                async with contextlib.aclosing(call.follow()) as items:
+                    async for item in items:
+                        if "decision" in item and is_decided:
+                            continue
+                        if not request.is_streamed and item.get("done") == {}:
+                            yield {"done": await self._language_model.complete(request.body)}
+                            return
+                        is_decided = is_decided or "decision" in item
+                        is_sent = is_sent or (request.is_streamed and "chunk" in item)
+                        yield item
             except Aborted:
                 if is_sent or attempt == MAX_ATTEMPTS - 1:
                     raise
@@ -202,28 +211,45 @@ class ChatService:
         async for item in items:
             yield item
 
-    def _share_across_replicas(
-        self, key: str, request: ChatRequest, vectors: Vectors | None
-    ) -> AsyncIterator[Item]:
-        return self._singleflight.do(key, lambda: self._lead(request, vectors)).follow()
+    async def _share_across_replicas(
+        self, request: ChatRequest, vectors: Vectors | None
+    ) -> AsyncGenerator[Item]:
+        """Follow a call that outlives its callers if its answer can be stored."""
+        purge_count = await self._cache.purge_count(request.controls.scope)
+        can_store = purge_count is not None
+        shared_key = await self._cache.shared_key(request) if can_store else None
+        call = self._singleflight.do(
+            shared_key or key(request),
+            lambda: self._lead(request, vectors, purge_count),
+            across_replicas=shared_key is not None,
+            outlives_callers=can_store,
+        )
+        async with contextlib.aclosing(call.follow()) as items:
+            async for item in items:
+                yield item
+
+    async def _refresh(self, request: ChatRequest) -> AsyncGenerator[Item]:
+        """Replace a stale entry."""
+        purge_count = await self._cache.purge_count(request.controls.scope)
+        async for item in self._lead(request, None, purge_count):
+            yield item
 
     async def _lead(
-        self, request: ChatRequest, vectors: Vectors | None = None
+        self, request: ChatRequest, vectors: Vectors | None, purge_count: int | None
     ) -> AsyncGenerator[Item]:
         """Answer for all followers. An earlier leader may just have stored the answer."""
         decision = await self._cache.get(request, serve_stale=False)
         if decision.entry:
             yield _replayed(decision.entry)
             return
-        async for item in self._generate_and_store(request, vectors):
+        async for item in self._generate_and_store(request, vectors, purge_count):
             yield item
 
     async def _generate_and_store(
-        self, request: ChatRequest, vectors: Vectors | None = None
+        self, request: ChatRequest, vectors: Vectors | None, purge_count: int | None
     ) -> AsyncGenerator[Item]:
-        """Call the language model, then store its answer."""
+        """Call the language model, then store its answer unless the scope has been purged since."""
         done: Item = {}
-        purge_count = await self._cache.purge_count(request.controls.scope)
         started, seconds = time.perf_counter(), 0.0
         async for item in self._generate(request):
             yield item
@@ -256,7 +282,7 @@ class ChatService:
         assert entry is not None  # noqa: S101 - the callers have checked
         if entry.is_stale and not request.controls.no_store:
             # One of the replicas replaces the entry. Nobody waits for it.
-            self._singleflight.do(f"refresh:{entry.id}", lambda: self._lead(request))
+            self._singleflight.do(f"refresh:{entry.id}", lambda: self._refresh(request))
         else:
             self._shadow_sampler.sample(request, decision)
         yield _replayed(entry)

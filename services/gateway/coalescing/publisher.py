@@ -19,26 +19,28 @@ MAX_QUEUED_ITEMS = 10_000
 class Publisher:
     """Holds a lease while its leader works, and publishes the leader's items in batches.
 
-    A failed publish must not leave a gap in a follower's stream. After one, the publisher stops
-    publishing and releases the lease. A follower that has received nothing starts again, and any
-    other follower fails.
+    A failed publish must not leave a gap in a follower's stream. After one, or with too many queued
+    items, the publisher stops publishing and releases the lease. A follower that has received
+    nothing starts again, and any other follower fails.
     """
 
     def __init__(self, leases: LeaseStore, name: str, token: str) -> None:
         self._leases, self._name, self._token = leases, name, token
         self._queue: list[dict[str, Any]] = []
         self._count = 0
+        self._is_publishing = True
         self._queued, self._ending = asyncio.Event(), asyncio.Event()
         self._renewing = asyncio.create_task(self._renew())
         self._publishing = asyncio.create_task(self._publish())
 
     def add(self, item: dict[str, Any]) -> None:
         """Queue an item. The caller does not wait for Redis."""
-        if self._publishing.done():
+        if not self._is_publishing:
             return
         self._queue.append(item)
         self._queued.set()
         if len(self._queue) > MAX_QUEUED_ITEMS:
+            self._is_publishing = False
             self._publishing.cancel()
 
     async def close(self, *, publish_rest: bool = True) -> None:
@@ -59,7 +61,12 @@ class Publisher:
                     await asyncio.wait_for(self._ending.wait(), FLUSH_SECONDS)
         except RedisError:
             log.warning("publishing failed; other replicas do not follow this call", exc_info=True)
+        except asyncio.CancelledError:
+            if self._ending.is_set():
+                raise
+            log.warning("publishing is too slow; other replicas do not follow this call")
         finally:
+            self._is_publishing = False
             self._queue.clear()
         if not self._ending.is_set():
             await self._give_up()

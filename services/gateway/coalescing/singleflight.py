@@ -9,6 +9,7 @@ follower gets every item or an error. Without Redis every process does its own w
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -33,9 +34,15 @@ FAILURE_WAIT = 0.2
 
 
 class SharedCall:
-    """One execution of some work: its items so far. An item ``done`` or an error ends it."""
+    """One execution of some work: its items so far. An item ``done`` or an error ends it.
+
+    Attributes:
+        on_abandoned: called when the last caller leaves before the end.
+    """
 
     def __init__(self) -> None:
+        self.on_abandoned: Callable[[], None] | None = None
+        self._followers = 0
         self._items: list[Item] = []
         self._error: BaseException | None = None
         self._ended = False
@@ -63,8 +70,18 @@ class SharedCall:
             self._ended, self._error = True, error
             self._wake()
 
-    async def follow(self) -> AsyncIterator[Item]:
+    async def follow(self) -> AsyncGenerator[Item]:
         """Yield all items, beginning with the first. Raises the error that ends the call."""
+        self._followers += 1
+        try:
+            async for item in self._read():
+                yield item
+        finally:
+            self._followers -= 1
+            if self.on_abandoned and not self._followers and not self._ended:
+                self.on_abandoned()
+
+    async def _read(self) -> AsyncIterator[Item]:
         index = 0
         while True:
             changed = self._changed
@@ -90,7 +107,14 @@ class Singleflight:
         self._calls: dict[str, SharedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def do(self, name: str, work: Work, *, across_replicas: bool = True) -> SharedCall:
+    def do(
+        self,
+        name: str,
+        work: Work,
+        *,
+        across_replicas: bool = True,
+        outlives_callers: bool = True,
+    ) -> SharedCall:
         """Return the call of this name. Start it if there is none, or if it has failed.
 
         Args:
@@ -98,14 +122,26 @@ class Singleflight:
             work: yields items, the last of which has ``done``. It may continue after that. Until it
                 returns, nobody else starts work with this name.
             across_replicas: whether other replicas share the call. If not, no item is published.
+            outlives_callers: whether the work continues without callers, because it stores its
+                result. If not, it is cancelled when the last caller leaves, and no other replica
+                shares the call.
         """
+        across_replicas = across_replicas and outlives_callers
         call = self._calls.get(name)
         if call is None or call.has_failed:
             call = self._calls[name] = SharedCall()
             task = asyncio.create_task(self._run(name, call, work, across_replicas))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if not outlives_callers:
+                call.on_abandoned = functools.partial(self._abandon, name, call, task)
         return call
+
+    def _abandon(self, name: str, call: SharedCall, task: asyncio.Task[None]) -> None:
+        """Cancel work without callers. A later caller starts anew."""
+        if self._calls.get(name) is call:
+            del self._calls[name]
+        task.cancel()
 
     async def close(self) -> None:
         """Cancel all work. Other replicas take it over."""

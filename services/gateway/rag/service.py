@@ -1,6 +1,7 @@
 """Answers questions from documents: ``RagService.stream`` answers one, step by step."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
@@ -143,11 +144,13 @@ class RagService:
                 name,
                 lambda: self._answer(question, request, streamed, purge_count),
                 across_replicas=not question.no_cache,
+                outlives_callers=purge_count is not None,
             )
             try:
-                async for item in call.follow():
-                    is_sent = is_sent or (streamed and "decision" not in item)
-                    yield item
+                async with contextlib.aclosing(call.follow()) as items:
+                    async for item in items:
+                        is_sent = is_sent or (streamed and "decision" not in item)
+                        yield item
             except Aborted:
                 if is_sent or attempt == MAX_ATTEMPTS - 1:
                     raise

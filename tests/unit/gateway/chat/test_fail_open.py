@@ -7,7 +7,7 @@ from services.errors import Unavailable
 from services.gateway.cache.types import Decision, NewEntry, Scope
 from services.gateway.chat import fail_open
 from services.gateway.chat.cache_key import read_request
-from services.gateway.chat.fail_open import FailOpenCache
+from services.gateway.chat.fail_open import FailOpenCache, key
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.circuit_breaker import FAILURE_THRESHOLD, CircuitBreaker
 from tests.fakes.cache import FakeCache, entry
@@ -85,7 +85,6 @@ async def test_a_failure_of_redis_bypasses_the_cache_until_the_breaker_opens(
     inner.fails = True
     for _ in range(FAILURE_THRESHOLD + 2):
         assert (await cache.get(request())).kind == "bypass"
-        await cache.key(request())  # it does not ask Redis, so it does not close the breaker
     assert inner.lookups == FAILURE_THRESHOLD
     assert await cache.purge_count(Scope()) is None
 
@@ -167,15 +166,24 @@ async def test_only_cacheable_completions_of_cacheable_requests_are_stored(
     assert not inner.entries
 
 
-async def test_equal_requests_have_the_same_key(
+async def test_equal_requests_have_the_same_key(cache: FailOpenCache, inner: FakeCache) -> None:
+    assert key(request()) == key(request()) != key(request(scope=Scope("acme")))
+    shared = await cache.shared_key(request())
+    assert shared
+    assert shared == await cache.shared_key(request())
+    assert shared != await cache.shared_key(request(scope=Scope("acme")))
+
+
+async def test_a_broken_redis_is_not_asked_for_a_shared_key(
     cache: FailOpenCache, inner: FakeCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert await cache.key(request()) == await cache.key(request())
-    assert await cache.key(request()) != await cache.key(request(scope=Scope("acme")))
+    asked = []
 
     async def fail(*words: Any) -> str:
+        asked.append(words)
         raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.")
 
     monkeypatch.setattr(inner, "request_key", fail)
-    assert await cache.key(request()) == await cache.key(request())
-    assert await cache.key(request()) != await cache.key(request(scope=Scope("acme")))
+    for _ in range(FAILURE_THRESHOLD + 2):
+        assert await cache.shared_key(request()) is None
+    assert len(asked) == FAILURE_THRESHOLD

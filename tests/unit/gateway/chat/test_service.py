@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.errors import FailedPrecondition, InvalidArgument
+from services.errors import FailedPrecondition, InvalidArgument, Unavailable
 from services.gateway.cache.types import Bound, Decision
 from services.gateway.chat import fail_open, service
 from services.gateway.chat.types import CacheControls
@@ -17,6 +17,12 @@ from tests.fakes.language_model import USAGE
 
 def pieces(chunks: list[Json]) -> list[str]:
     return [piece for piece in map(delta_text, chunks) if piece]
+
+
+async def leave(task: asyncio.Task[Any]) -> None:
+    """Cancel the call of a caller, and wait until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_an_answer_is_generated_once_and_then_served() -> None:
@@ -108,8 +114,7 @@ async def test_a_caller_that_leaves_does_not_end_the_call_of_others() -> None:
     chat.model.go.clear()
     leaving = asyncio.create_task(chat.stream())
     await chat.model.received.wait()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await leave(leaving)
     staying = asyncio.create_task(chat.ask())
     chat.model.go.set()
     assert (await staying)[1] == "An answer."
@@ -220,6 +225,39 @@ async def test_without_redis_equal_requests_of_a_replica_still_share_a_call() ->
     assert (chat.cache.embeds, chat.leases.waiting) == (0, 0)
 
 
+async def test_without_redis_a_call_ends_with_its_last_caller() -> None:
+    chat = Chat()
+    chat.cache.fails = chat.leases.is_unreachable = True
+    chat.model.go.clear()
+    first, last = asyncio.create_task(chat.ask()), asyncio.create_task(chat.stream())
+    await chat.model.received.wait()
+    await leave(first)
+    assert not chat.model.ended.is_set()
+    await leave(last)
+    async with asyncio.timeout(10):
+        await chat.model.ended.wait()
+    chat.model.go.set()
+    assert await chat.ask() == ("bypass", "An answer.")
+
+
+@pytest.mark.parametrize("controls", [{}, {"no_cache": True}])
+async def test_a_call_whose_answer_cannot_be_stored_ends_with_its_last_caller(
+    controls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*words: Any) -> int:
+        raise Unavailable("REDIS_UNAVAILABLE", "Redis does not answer.")
+
+    chat = Chat()
+    monkeypatch.setattr(chat.cache, "purge_count", fail)  # Redis fails after the lookup
+    chat.model.go.clear()
+    leaving = asyncio.create_task(chat.ask(controls=controls))
+    await chat.model.received.wait()
+    await leave(leaving)
+    async with asyncio.timeout(10):
+        await chat.model.ended.wait()
+    assert (chat.leases.batches, chat.leases.leader) == ([], "")
+
+
 async def test_requests_with_different_bounds_share_a_call_of_the_model() -> None:
     chat = Chat()
     chat.model.go.clear()
@@ -257,8 +295,7 @@ async def test_a_caller_that_leaves_ends_a_call_that_nobody_shares(options: Any)
     chat.model.go.clear()
     leaving = asyncio.create_task(chat.ask(**options))
     await chat.model.received.wait()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await leave(leaving)
     assert chat.model.ended.is_set()
 
 
@@ -267,8 +304,7 @@ async def test_a_caller_that_leaves_does_not_end_a_call_that_is_stored() -> None
     chat.model.go.clear()
     leaving = asyncio.create_task(chat.ask())
     await chat.model.received.wait()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await leave(leaving)
     assert not chat.model.ended.is_set()
     chat.model.go.set()
     await chat.has_stored()

@@ -50,6 +50,30 @@ async def test_a_leader_that_has_lost_its_lease_publishes_nothing_more() -> None
     assert leases.leader == "another"
 
 
+async def test_with_too_many_queued_items_the_leader_gives_up_its_lease_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leases, publisher = await leading()
+    started = asyncio.Event()
+
+    async def hang(*words: Any) -> bool:
+        started.set()
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr(leases, "publish", hang)
+    monkeypatch.setattr(publisher_module, "MAX_QUEUED_ITEMS", 10)
+    publisher.add({"n": 0})
+    await started.wait()
+    for n in range(1, 40):
+        publisher.add({"n": n})
+    async with asyncio.timeout(10):
+        await leases.wait_for(lambda: not leases.leader)
+    leases.leader = "the next leader"
+    await publisher.close()
+    assert leases.leader == "the next leader"
+
+
 async def test_a_silent_redis_costs_the_leader_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     leases, publisher = await leading()
     started = asyncio.Event()

@@ -1,4 +1,5 @@
 import asyncio
+import functools
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -18,20 +19,24 @@ class Work:
     def __init__(self, failure: Failure | None = None) -> None:
         self.executions = 0
         self.started, self.finish = asyncio.Event(), asyncio.Event()
+        self.ended = asyncio.Event()
         self._failure = failure
 
     async def __call__(self) -> AsyncGenerator[Item]:
         self.executions += 1
         yield {"chunk": 1}
         self.started.set()
-        await self.finish.wait()
+        try:
+            await self.finish.wait()
+        finally:
+            self.ended.set()
         if self._failure:
             raise self._failure
         yield {"done": {"n": self.executions}}
 
 
-async def collect(singleflight: Singleflight, work: Work) -> list[Item]:
-    return [item async for item in singleflight.do("name", work).follow()]
+async def collect(singleflight: Singleflight, work: Work, **options: bool) -> list[Item]:
+    return [item async for item in singleflight.do("name", work, **options).follow()]
 
 
 async def test_callers_on_all_replicas_share_one_execution() -> None:
@@ -178,6 +183,39 @@ async def test_a_call_of_one_replica_needs_no_lease_and_publishes_nothing() -> N
     call = Singleflight(leases).do("name", work, across_replicas=False)
     assert [item async for item in call.follow()] == ITEMS
     assert (leases.waiting, leases.batches) == (0, [])
+
+
+async def leave(task: asyncio.Task[list[Item]]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_work_that_nobody_keeps_ends_with_its_last_caller() -> None:
+    leases, work = FakeLeases(), Work()
+    leases.leader = "other"
+    singleflight = Singleflight(leases)
+    lone = functools.partial(collect, singleflight, work, outlives_callers=False)
+    first, second = asyncio.create_task(lone()), asyncio.create_task(lone())
+    await work.started.wait()
+    await leave(first)
+    assert not work.ended.is_set()
+    await leave(second)
+    later = asyncio.create_task(lone())  # not a follower of the work that is ending
+    await work.ended.wait()
+    work.finish.set()
+    assert (await later)[-1] == {"done": {"n": 2}}
+    assert (leases.waiting, leases.batches) == (0, [])
+
+
+async def test_work_that_is_stored_outlives_its_callers() -> None:
+    work = Work()
+    singleflight = Singleflight(FakeLeases())
+    caller = asyncio.create_task(collect(singleflight, work))
+    await work.started.wait()
+    await leave(caller)
+    later = asyncio.create_task(collect(singleflight, work))
+    work.finish.set()
+    assert (await later)[-1] == {"done": {"n": 1}}
 
 
 async def test_a_failure_is_not_served_again_while_redis_is_silent(
