@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import uvloop
 
@@ -14,6 +15,10 @@ from services.settings import from_env, host_port
 # New objects after which Python's garbage collector scans the youngest of them. A large request
 # creates tens of thousands, which die with it.
 _GC_THRESHOLD = 50_000
+# Seconds for which a thread keeps the interpreter's lock while the event loop waits for it. A
+# lookup waits several times, so with Python's default of 5 ms, large requests that are read in
+# threads would delay it by tens of milliseconds.
+_SWITCH_INTERVAL = 0.0005
 
 
 async def main() -> None:
@@ -28,6 +33,7 @@ async def main() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         await grpc_server.serve(
             gateway.service_specs, settings.listen, settings, companion=http_server
         )

@@ -3,10 +3,12 @@
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 MAX_VALUES = 50_000
 MAX_DEPTH = 64
+_PIECE_BYTES = 2**16
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(set(range(256)) - _STEPS.keys())
 
@@ -40,18 +42,37 @@ def read_object(
 
 
 def _check_limits(text: bytes, name: str, max_values: int) -> None:
-    """Refuse too many values and nesting that is too deep. Each step is linear and runs in C."""
-    without_escapes = text.replace(rb"\\", b"").replace(rb"\"", b"")
-    too_many = f"{name} contains more than {max_values} values. Send fewer."
-    # Each string is a value or the name of one. The list of pieces below stays short.
-    if without_escapes.count(b'"') > 4 * max_values:
-        raise ValueError(too_many)
-    outside_strings = b"".join(without_escapes.split(b'"')[::2])
-    if sum(map(outside_strings.count, (b",", b"[", b"{"))) > max_values:
-        raise ValueError(too_many)
-    brackets = outside_strings.translate(None, _NOT_BRACKETS)
-    if max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH:
-        raise ValueError(f"{name} is nested deeper than {MAX_DEPTH} levels. Send less nested data.")
+    """Refuse too many values and nesting that is too deep.
+
+    Each step is linear, runs in C and is short, so other threads can run between the steps.
+    """
+    values = quotes = depth = 0
+    for piece in _pieces(text):
+        parts = piece.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+        outside_strings = b"".join(parts[quotes % 2 :: 2])
+        quotes += len(parts) - 1
+        values += sum(map(outside_strings.count, (b",", b"[", b"{")))
+        # Each string is a value or the name of one.
+        if values > max_values or quotes > 4 * max_values:
+            raise ValueError(f"{name} contains more than {max_values} values. Send fewer.")
+        brackets = outside_strings.translate(None, _NOT_BRACKETS)
+        depths = [*itertools.accumulate(map(_STEPS.__getitem__, brackets), initial=depth)]
+        if max(depths) > MAX_DEPTH:
+            raise ValueError(
+                f"{name} is nested deeper than {MAX_DEPTH} levels. Send less nested data."
+            )
+        depth = depths[-1]
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Yield a text in pieces that end between escape sequences."""
+    start = 0
+    while start < len(text):
+        piece = text[start : start + _PIECE_BYTES]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:
+            piece = text[start : start + _PIECE_BYTES + 1]
+        yield piece
+        start += len(piece)
 
 
 def _check_surrogates(value: object, name: str) -> None:

@@ -70,4 +70,5 @@ def _readiness(is_ready: Ready) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _metrics(request: Request) -> Response:
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    content = await asyncio.to_thread(generate_latest)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -47,9 +47,11 @@ class EmbedderClient:
 
         With ``no_store`` the embedder does not cache the vector.
         """
-        return await self._embed(
-            [embedder_pb2.Input(image=image)], normalize=False, no_store=no_store
-        )
+        request = embedder_pb2.EmbedRequest(normalize=False, no_store=no_store)
+        # This copies the image once. ``EmbedRequest(inputs=[Input(image=image)])`` takes 15 times
+        # as long.
+        request.inputs.add().image = image
+        return _vectors(await self._send_embed(request), 1)
 
     async def embed_text_as_image(self, text: str) -> Vectors | None:
         """Embed a text with the image model, not normalised; None if it cannot read texts."""
@@ -135,7 +137,9 @@ class EmbedderClient:
     async def _call_embed(
         self, inputs: Sequence[embedder_pb2.Input], **options: Any
     ) -> embedder_pb2.EmbedResponse:
-        request = embedder_pb2.EmbedRequest(inputs=inputs, **options)
+        return await self._send_embed(embedder_pb2.EmbedRequest(inputs=inputs, **options))
+
+    async def _send_embed(self, request: embedder_pb2.EmbedRequest) -> embedder_pb2.EmbedResponse:
         async with self._peer.call():
             reply: embedder_pb2.EmbedResponse = await self._stub.Embed(
                 request, timeout=deadlines.time_left()

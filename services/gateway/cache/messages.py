@@ -61,9 +61,14 @@ def scope_from_message(message: cache_pb2.Scope) -> Scope:
 def request_from_message(
     message: cache_pb2.LookupEntryRequest | cache_pb2.CreateEntryRequest,
 ) -> Request:
-    """Read the prompt, its scope and its context."""
+    """Read the prompt, its scope and its context.
+
+    It also computes the context's fingerprint, because ``large_requests`` may call it in a thread.
+    """
     scope = scope_from_message(message.scope)
-    return Request(scope, context_from_message(message.context), message.prompt)
+    request = Request(scope, context_from_message(message.context), message.prompt)
+    _ = request.context.fingerprint  # which is remembered
+    return request
 
 
 def context_from_message(message: cache_pb2.RequestContext) -> Context:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
+from services.gateway import large_requests
 from services.gateway.cache import messages
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.calibration import Calibration, PairList
@@ -45,7 +46,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     ) -> cache_pb2.LookupEntryResponse:
         """Look up an answer by a prompt or by a prompt's vector."""
         started = time.perf_counter()
-        lookup = messages.request_from_message(request)
+        lookup = await large_requests.read(messages.request_from_message, request)
         mode, bound = messages.mode_from_number(request.mode), messages.bound_from_message(request)
         if request.WhichOneof("question") == "vector":
             vector = messages.vector_from_bytes(request.vector)
@@ -65,7 +66,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             vector = messages.vector_from_bytes(request.vector)
             vectors = from_caller(vector, request.model_digest)
         entry = await self._cache.put(
-            messages.request_from_message(request),
+            await large_requests.read(messages.request_from_message, request),
             messages.new_entry_from_message(request),
             vectors=vectors,
             request_id=request.request_id,

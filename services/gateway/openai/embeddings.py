@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from services.errors import InvalidArgument
 from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.types import Vectors
 from services.gateway.http import bodies
 from services.gateway.llm.types import Json
 from services.gateway.openai.routing import openai_route
@@ -49,15 +50,7 @@ class EmbeddingRoutes:
                 texts, str(body.get("model") or ""), dimensions, truncate=truncate
             )
         as_base64 = body.get("encoding_format") == "base64"
-        data = [
-            {"object": "embedding", "index": index, "embedding": encode(row, as_base64=as_base64)}
-            for index, row in enumerate(vectors.rows)
-        ]
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        reply = {"object": "list", "data": data, "model": vectors.model, "usage": usage}
-        # A batch may have millions of numbers, which orjson writes without creating objects for
-        # them.
-        content = await asyncio.to_thread(orjson.dumps, reply, option=orjson.OPT_SERIALIZE_NUMPY)
+        content = await asyncio.to_thread(write_reply, vectors, tokens, as_base64=as_base64)
         truncated = sum(reading.truncated for reading in vectors.readings)
         headers = {TRUNCATED_HEADER: str(truncated)}
         return Response(content, media_type="application/json", headers=headers)
@@ -119,6 +112,18 @@ def _openai_field() -> Iterator[None]:
                 f" the model reads. Shorten it, or omit the header {TRUNCATE_HEADER}."
             )
         raise InvalidArgument(failure.reason, message, field="input", input=place[1]) from failure
+
+
+def write_reply(vectors: Vectors, tokens: int, *, as_base64: bool) -> bytes:
+    """Return OpenAI's response with the rows of ``vectors``, as JSON."""
+    data = [
+        {"object": "embedding", "index": index, "embedding": encode(row, as_base64=as_base64)}
+        for index, row in enumerate(vectors.rows)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    reply = {"object": "list", "data": data, "model": vectors.model, "usage": usage}
+    # A batch may have millions of numbers, which orjson writes without creating objects for them.
+    return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encode(vector: Any, *, as_base64: bool) -> str | NDArray[np.float32]:

@@ -22,7 +22,12 @@ from services.gateway.rag.types import (
 def read_question(
     request: rag_pb2.AskRequest | rag_pb2.StreamAskRequest | rag_pb2.RetrieveRequest,
 ) -> Question:
-    """Return the question of a request. Raises InvalidArgument for a bound out of range."""
+    """Return the question of a request.
+
+    Raises:
+        InvalidArgument: a bound is out of range, or there are too many messages.
+    """
+    messages.check_count(request.history, "history")
     common = {
         "text": request.question,
         "collections": list(dict.fromkeys([request.collection, *request.additional_collections])),

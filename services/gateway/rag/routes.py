@@ -13,6 +13,7 @@ from starlette.routing import Route
 from memetwin.gateway.v1 import rag_pb2
 from services import deadlines
 from services.errors import Failure
+from services.gateway import large_requests
 from services.gateway.http import bodies
 from services.gateway.http.caching import cache_control, cache_headers
 from services.gateway.http.disconnects import cancel_on_disconnect
@@ -38,14 +39,16 @@ class RagRoutes:
         message = await bodies.json_message(request, rag_pb2.AskRequest())
         _apply_cache_control(request.headers.get("cache-control", ""), message)
         if MEDIA_TYPE in request.headers.get("accept", ""):
-            return await self._stream(messages.read_question(message))
+            question = await large_requests.read(messages.read_question, message)
+            return await self._stream(question)
         return await cancel_on_disconnect(request, self._answer(message))
 
     async def _answer(self, message: rag_pb2.AskRequest) -> Response:
         """Answer with JSON."""
         with deadlines.limit(deadlines.LONG_DEADLINE):
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
-                answer = await self._rag.ask(messages.read_question(message))
+                question = await large_requests.read(messages.read_question, message)
+                answer = await self._rag.ask(question)
         entry = answer.decision.entry
         headers = cache_headers(answer.decision.kind, entry.age if entry else None)
         return await message_response(messages.write_answer(answer), headers)

@@ -5,6 +5,7 @@ from typing import Any
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from services.errors import InvalidArgument
+from services.gateway import large_requests
 from services.gateway.rag import messages
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.ingest import messages as ingest_messages
@@ -60,17 +61,20 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.RetrieveRequest, context: Any
     ) -> rag_pb2.RetrieveResponse:
         """Return passages."""
-        return messages.write_retrieval(*await self._rag.retrieve(messages.read_question(request)))
+        question = await large_requests.read(messages.read_question, request)
+        return messages.write_retrieval(*await self._rag.retrieve(question))
 
     async def Ask(self, request: rag_pb2.AskRequest, context: Any) -> rag_pb2.AskResponse:
         """Answer a question."""
-        return messages.write_answer(await self._rag.ask(messages.read_question(request)))
+        question = await large_requests.read(messages.read_question, request)
+        return messages.write_answer(await self._rag.ask(question))
 
     async def StreamAsk(
         self, request: rag_pb2.StreamAskRequest, context: Any
     ) -> AsyncIterator[rag_pb2.StreamAskResponse]:
         """Answer a question, with the text in pieces."""
-        async for event in self._rag.stream(messages.read_question(request), streamed=True):
+        question = await large_requests.read(messages.read_question, request)
+        async for event in self._rag.stream(question, streamed=True):
             for message in messages.write_events(event):
                 yield message
 
@@ -78,8 +82,9 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         self, request: rag_pb2.CalibrateRefusalsRequest, context: Any
     ) -> rag_pb2.CalibrateRefusalsResponse:
         """Calibrate when to refuse."""
+        questions = await large_requests.read(messages.read_labelled_questions, request)
         report = await self._abstention.calibrate(
-            request.collection, messages.read_labelled_questions(request), dry_run=request.dry_run
+            request.collection, questions, dry_run=request.dry_run
         )
         return messages.write_calibration_report(report)
 

@@ -73,3 +73,21 @@ def test_values_are_limited_before_they_are_created(values: list[object]) -> Non
 def test_strings_are_limited_before_they_are_split() -> None:
     with pytest.raises(ValueError, match="more than 10 values"):
         read_object(b'"' * 1_000_000, max_values=10)
+
+
+@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("escape", [rb"\"[", rb"\\", rb"\\\"{", rb"\u005b"])
+def test_escapes_between_the_pieces_of_a_long_text_are_read(offset: int, escape: bytes) -> None:
+    text = b'{"a":"' + b"x" * offset + escape * 100_000 + b'","b":[1,2]}'
+    assert read_object(text, max_values=5) == json.loads(text)
+    with pytest.raises(ValueError, match="more than 3 values"):
+        read_object(text, max_values=3)
+
+
+def test_the_depth_of_a_long_text_is_that_of_all_its_pieces() -> None:
+    padding = b" " * 100_000
+    opened = padding.join([b"["] * (MAX_DEPTH - 1))
+    closed = padding.join([b"]"] * (MAX_DEPTH - 1))
+    assert read_object(b'{"a":' + opened + closed + b"}")
+    with pytest.raises(ValueError, match="nested deeper"):
+        read_object(b'{"a":[' + opened + closed + b"]}")
