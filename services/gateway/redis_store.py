@@ -1,10 +1,11 @@
 """The common parts of the gateway's stores: JSON records, pages and Redis errors as failures."""
 
+import asyncio
 import contextlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import exceptions
 from redis.asyncio import Redis
@@ -17,6 +18,10 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 # A page fits into a message of 4 MiB, the default limit of a gRPC client.
 MAX_PAGE_BYTES = 3 * 2**20
+# A thread parses and writes larger JSON.
+_CONVERTED_AT_ONCE = 2**18
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def connect(url: str) -> Redis:
@@ -121,3 +126,10 @@ def as_bytes(value: object) -> bytes:
     The client decodes no replies, but redis-py's types do not say so.
     """
     return value if isinstance(value, bytes) else b""
+
+
+async def in_thread(convert: Callable[[T], R], value: T, size: int) -> R:
+    """Return ``convert(value)``. A thread computes it if ``size``, in bytes, is large."""
+    if size <= _CONVERTED_AT_ONCE:
+        return convert(value)
+    return await asyncio.to_thread(convert, value)

@@ -29,6 +29,7 @@ from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.routes import CacheRoutes
 from services.gateway.cache.scopes import Scopes
@@ -235,7 +236,7 @@ def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:
         prefix,
         LeaseStore(redis, prefix, settings.chat_lease),
         embedder,
-        entries=EntryReembedder(CacheStore(redis, prefix), cache, embedder, collections),
+        entries=EntryReembedder(ModelStore(redis, prefix), cache, embedder, collections),
         documents=DocumentReembedder(documents, embedder, common.backends.search, collections),
         enabled=settings.reembed,
     )

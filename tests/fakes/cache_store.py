@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from services.errors import Failure
 from services.gateway.cache import gdsf
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.store import CacheStore
+from services.gateway.cache.store import CacheStore, StoredEntry
 from services.gateway.redis_store import Record, dump
 from tests.fakes.redis import FakeRedis
 
@@ -38,6 +38,14 @@ class FakeCacheStore(CacheStore):
             return -1
         self.records[record["id"]] = partition, record
         return self._total()
+
+    async def replace(self, stored: StoredEntry, record: Record) -> bool:
+        self._check()
+        partition, current = self.records.get(stored.id, ("", None))
+        if current != stored.record:
+            return False
+        self.records[stored.id] = partition, record
+        return True
 
     async def delete(self, entry_ids: Sequence[str]) -> None:
         self._check()

@@ -14,14 +14,17 @@ from services import deadlines
 from services.errors import AlreadyExists, NotFound
 from services.gateway.backends.rpc import Peer
 
+_PAGE_SIZE = 1000
+
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection of search: its own name (never an alias), its model and its size."""
+    """A collection of search: its own name (never an alias), its model, its size, its aliases."""
 
     name: str
     model_digest: str
     documents: int
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,21 @@ class CollectionClient:
     async def describe(self, name: str) -> CollectionInfo | None:
         """Return the collection with this name or alias, or None."""
         try:
-            collection = await self._get(name)
+            return _info(await self._get(name))
         except NotFound:
             return None
-        return CollectionInfo(collection.name, collection.model_digest, collection.document_count)
+
+    async def list_all(self) -> list[CollectionInfo]:
+        """Return all collections, also those that memetwin creates for its own use."""
+        found: list[CollectionInfo] = []
+        request = search_pb2.ListCollectionsRequest(page_size=_PAGE_SIZE, include_internal=True)
+        while True:
+            async with self._peer.call():
+                reply = await self._stub.ListCollections(request, timeout=deadlines.time_left())
+            found += map(_info, reply.collections)
+            request.page_token = reply.next_page_token
+            if not reply.next_page_token:
+                return found
 
     async def create_like(self, source: str, name: str, digest: str, dimensions: int) -> None:
         """Create an empty collection with the settings of another one, for another model.
@@ -113,3 +127,8 @@ class CollectionClient:
         async with self._peer.call():
             reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
         return reply.collection
+
+
+def _info(message: Any) -> CollectionInfo:
+    count = message.document_count
+    return CollectionInfo(message.name, message.model_digest, count, tuple(message.aliases))

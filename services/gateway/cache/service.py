@@ -18,6 +18,7 @@ from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.store import CacheStore, StoredEntry
 from services.gateway.cache.types import (
     EMBEDDING_TEXT,
+    VECTOR_FROM_CALLER,
     Bound,
     Decision,
     Entry,
@@ -25,8 +26,8 @@ from services.gateway.cache.types import (
     Request,
     Scope,
 )
-from services.gateway.cache.unread import unread_spans
-from services.gateway.cache.vectors import pack
+from services.gateway.cache.unread import reading_detail
+from services.gateway.cache.vectors import is_from_caller, pack
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,7 @@ class SemanticCache:
             if existing is not None and (existing.response == new.response or first != key):
                 return existing
         vectors = vectors or await self.embed(request)
-        entry = replace(
-            self._entry(key, request, new), vector=pack(vectors.rows[0]), digest=vectors.digest
-        )
-        entry = replace(entry, unread=unread_spans(request, vectors))
+        entry = _with_vector(self._entry(key, request, new), request, vectors)
         await self._index(request, entry, vectors)
         await self._put(partition, entry, purge_count)
         return entry
@@ -168,16 +166,21 @@ class SemanticCache:
         """Give a stored entry the vector of another model: the first row of ``vectors``.
 
         An entry that has changed since it was read stays unchanged.
-        The next lookup that finds the entry reads its prompt again with this model.
         """
-        vector = {"vector": pack(vectors.rows[0]), "digest": vectors.digest, "unread": None}
-        record = stored.record | vector
+        record = stored.record
+        prompt = record["prompt"]
+        embedded_text = record["detail"].get(EMBEDDING_TEXT, prompt)
+        detail = record["detail"] | reading_detail(prompt, embedded_text, vectors)
+        vector = {"vector": pack(vectors.rows[0]), "digest": vectors.digest}
+        record = record | vector | {"detail": detail}
         entry = Entry.from_record(record)
         partition = await self._scopes.partition(entry.scope)
         if vectors.readable:
             await self._semantic_tier.add(entry, vectors, partition, stored.ttl)
-        if not await self._store.replace(stored, record) and await self._read(entry.id) is None:
-            # The entry has been deleted, so its new vector must be deleted too.
+        is_replaced = await self._store.replace(stored, record)
+        if is_replaced:
+            await self._semantic_tier.remove(Entry.from_record(stored.record), partition)
+        elif await self._read(entry.id) is None:  # it was deleted meanwhile
             await self._semantic_tier.remove(entry, partition)
 
     async def purge_count(self, scope: Scope) -> int:
@@ -248,3 +251,17 @@ def _embedding_text(request: Request) -> dict[str, str]:
     """Return the data from which another model can embed an entry's prompt again."""
     text = request.embedding_text
     return {} if text == request.prompt else {EMBEDDING_TEXT: text}
+
+
+def _with_vector(entry: Entry, request: Request, vectors: Vectors) -> Entry:
+    """Add a vector to an entry, where it comes from, and how its model read the prompt."""
+    if is_from_caller(vectors):
+        detail = {VECTOR_FROM_CALLER: True}
+    else:
+        detail = reading_detail(request.prompt, request.embedding_text, vectors)
+    return replace(
+        entry,
+        vector=pack(vectors.rows[0]),
+        digest=vectors.digest,
+        detail=entry.detail | detail,
+    )

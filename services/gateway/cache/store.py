@@ -12,7 +12,6 @@ Keys, all under the prefix of the settings (see ``gdsf``, ``usage_store`` and
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +25,7 @@ from services.gateway.redis_store import (
     Record,
     as_bytes,
     dump,
+    in_thread,
     load,
     page,
     page_size,
@@ -36,21 +36,23 @@ REQUEST_ID_SECONDS = 86400
 MAX_PURGE_RECORDS = 1000
 MAX_BATCH = 1000
 READ_TIMEOUT = 5.0  # seconds
-_SCAN_COUNT = 500
 
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """An entry as Redis holds it: its id, its bytes, and its remaining seconds (0: no limit)."""
+    """An entry as Redis holds it.
+
+    Attributes:
+        id: the entry's id.
+        data: its bytes.
+        record: the record that ``data`` contains.
+        ttl: its remaining seconds; 0 means no limit.
+    """
 
     id: str
     data: bytes
+    record: Record
     ttl: float
-
-    @property
-    def record(self) -> Record:
-        """The entry's record."""
-        return load(self.data) or {}
 
 
 class CacheStore:
@@ -105,45 +107,10 @@ class CacheStore:
 
     async def replace(self, stored: StoredEntry, record: Record) -> bool:
         """Replace an entry and keep its time to live. Return False if it has changed."""
-        data = dump(record)
+        data = await in_thread(dump, record, len(stored.data))
         size = gdsf.estimate_bytes(data, record["vector"])
         arguments = [stored.id, stored.data, data, size, record["digest"]]
         return bool(await self._run(self._replace, arguments))
-
-    async def count_by_model(self) -> Counter[str]:
-        """Return how many entries have vectors of each model, by the model's digest."""
-        counts: Counter[str] = Counter()
-        async with redis_errors():
-            rows = self._redis.hscan_iter(self._prefix + "weights", count=_SCAN_COUNT)
-            async for _, row in rows:
-                counts[_digest_of(row)] += 1
-        return counts
-
-    async def entries_of_other_models(
-        self, digest: str, cursor: int
-    ) -> tuple[list[StoredEntry], int]:
-        """Return some entries of models other than ``digest``, and the next cursor.
-
-        Args:
-            digest: digest of the model whose entries are left out.
-            cursor: 0 for the first call. The next cursor is 0 at the end.
-        """
-        async with redis_errors():
-            cursor, rows = await self._redis.hscan(
-                self._prefix + "weights", cursor, count=_SCAN_COUNT
-            )
-            ids = [as_bytes(key).decode() for key, row in rows.items() if _digest_of(row) != digest]
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for entry_id in ids:
-                    pipe.get(f"{self._prefix}entry:{entry_id}")
-                    pipe.pttl(f"{self._prefix}entry:{entry_id}")
-                replies = await pipe.execute()
-        found = zip(ids, replies[::2], replies[1::2], strict=True)
-        return [
-            StoredEntry(key, as_bytes(data), max(milliseconds, 0) / 1000)
-            for key, data, milliseconds in found
-            if data
-        ], cursor
 
     async def delete(self, entry_ids: Sequence[str]) -> None:
         """Delete entries; ``removed`` returns them until search no longer holds them either.
@@ -274,11 +241,6 @@ async def _own_connection(redis: Any) -> Any:
     await client.initialize()
     client.connection.socket_timeout = None
     return client
-
-
-def _digest_of(row: object) -> str:
-    """Return the model digest in the statistics of an entry, see ``gdsf``."""
-    return as_bytes(row).rpartition(b" ")[2].decode()
 
 
 def _now_ms() -> int:

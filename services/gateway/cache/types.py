@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from services.errors import InvalidArgument
@@ -15,8 +15,11 @@ MAX_TTL = 2**31
 # The last user messages before a prompt are embedded with it. Only their last characters count,
 # because a model with a short input must still see the prompt.
 CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
-# The key of the embedded text in an entry's detail, if that text is not only the prompt.
+# Keys in an entry's detail, where gateways of earlier versions ignore them: the embedded text, if
+# that is not only the prompt; whether a caller sent the vector; and how the model read the prompt.
 EMBEDDING_TEXT = "embedding_text"
+VECTOR_FROM_CALLER = "vector_from_caller"
+READING = "reading"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class Bound:
 class Entry:
     """A cached prompt and its response, as Redis stores it (so the field names must not change).
 
+    Gateways of earlier versions read it too, and some fail on fields that they do not know. So new
+    data belongs into ``detail``.
+
     Attributes:
         id: identifies the entry in all scopes.
         parts: digests of the context's parts, by name.
@@ -89,13 +95,11 @@ class Entry:
         ttl: time to live in seconds; 0 means no limit.
         cites: the sources of the response; a purge may name them.
         usage: tokens that the response used, by kind.
-        detail: plain data that belongs to the response.
+        detail: plain data that belongs to the response, and the constants' keys above.
         vector: the prompt's packed unit vector, see ``vectors.pack``. Empty if only the exact tier
             has the entry.
         digest: digest of the model that made ``vector``.
         seconds: how long it took to generate the response.
-        unread: start and end of each part of the prompt that the model does not read, in code
-            points; None if it is not known.
     """
 
     id: str
@@ -112,12 +116,21 @@ class Entry:
     vector: str = ""
     digest: str = ""
     seconds: float = 0.0
-    unread: list[int] | None = None
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Entry":
-        """Read an entry as Redis stores it."""
-        return cls(**{**record, "scope": Scope(**record["scope"])})
+        """Read an entry as Redis stores it. Ignore fields that another version has written."""
+        known = {name: value for name, value in record.items() if name in _ENTRY_FIELDS}
+        return cls(**{**known, "scope": Scope(**record["scope"])})
+
+    @property
+    def unread(self) -> list[int] | None:
+        """Start and end of each part of the prompt that the model does not read, in code points.
+
+        None if it is not known how the model of ``vector`` reads the prompt.
+        """
+        reading = self.detail.get(READING) or {}
+        return reading["unread"] if reading.get("digest") == self.digest else None
 
     @property
     def is_stale(self) -> bool:
@@ -134,6 +147,9 @@ class Entry:
         if bound.max_age is not None:
             return self.is_stale or self.age > bound.max_age
         return 0 < self.ttl < self.age - bound.max_stale
+
+
+_ENTRY_FIELDS = frozenset(one.name for one in fields(Entry))
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,36 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import TextReading, Vectors
-from services.gateway.cache.types import Entry, Request
+from services.gateway.cache.types import READING, Entry, Request
 
 # Every model reads ASCII, and at least this many tokens of a text. A token has a character or more.
 _ALWAYS_READ_CHARACTERS = 120
 _TRAILING_PUNCTUATION = re.compile(r"[.,;:!?…。！？、]+(?=\s|$)")
 
 
-def unread_spans(request: Request, vectors: Vectors) -> list[int] | None:
-    """Return the start and end of each unread part, in code points of the prompt.
+def reading_detail(prompt: str, embedded_text: str, vectors: Vectors) -> dict[str, Any]:
+    """Return how the model read a prompt, for the detail of its entry.
 
-    None means that it is not known, because the vector of the request comes from its caller.
+    It is empty if that is not known, because a caller sent the vector.
+
+    Args:
+        prompt: the prompt.
+        embedded_text: the text of the first row of ``vectors``, which ends with the prompt.
+        vectors: the prompt's vectors.
     """
-    return _spans(request, vectors.readings[0]) if vectors.readings else None
+    if not vectors.readings:
+        return {}
+    spans = _spans(prompt, embedded_text, vectors.readings[0])
+    return {READING: {"digest": vectors.digest, "unread": spans}}
 
 
-def _spans(request: Request, reading: TextReading) -> list[int]:
-    shift = len(request.embedding_text) - len(request.prompt)
+def _spans(prompt: str, embedded_text: str, reading: TextReading) -> list[int]:
+    """Return the start and end of each unread part, in code points of the prompt."""
+    shift = len(embedded_text) - len(prompt)
     return [max(0, place - shift) for span in reading.unread if span[1] > shift for place in span]
 
 
@@ -62,7 +72,8 @@ async def agreeing(
     """
     if vectors is None or not vectors.readings:
         return list(entries)
-    unread = unread_text(request.prompt, _spans(request, vectors.readings[0]))
+    spans_of_request = _spans(request.prompt, request.embedding_text, vectors.readings[0])
+    unread = unread_text(request.prompt, spans_of_request)
     spans = {entry.id: entry.unread for entry in entries}
     requests = {
         entry.id: replace(request, prompt=entry.prompt) for entry in entries if entry.unread is None
@@ -71,7 +82,7 @@ async def agreeing(
     if unknown:
         read = await embedder.embed_queries([one.embedding_text for one in unknown.values()])
         for (key, one), reading in zip(unknown.items(), read.readings, strict=True):
-            spans[key] = _spans(one, reading)
+            spans[key] = _spans(one.prompt, one.embedding_text, reading)
     return [
         entry
         for entry in entries

@@ -8,11 +8,12 @@ from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import TextModel
 from services.gateway.cache import index
+from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.service import SemanticCache
-from services.gateway.cache.store import CacheStore, StoredEntry
-from services.gateway.cache.types import EMBEDDING_TEXT, Context
+from services.gateway.cache.store import StoredEntry
+from services.gateway.cache.types import EMBEDDING_TEXT, VECTOR_FROM_CALLER, Context
 from services.gateway.redis_store import Record
-from services.gateway.reembedding.types import BATCH_SIZE, check_model
+from services.gateway.reembedding.types import check_model
 
 _NO_HISTORY = Context().parts["history"]
 
@@ -22,7 +23,7 @@ class EntryReembedder:
 
     def __init__(
         self,
-        store: CacheStore,
+        store: ModelStore,
         cache: SemanticCache,
         embedder: EmbedderClient,
         collections: CollectionClient,
@@ -41,23 +42,25 @@ class EntryReembedder:
         """Re-embed all entries of other models, then delete the collections of those models.
 
         Conversations that an earlier version stored without the embedded text stay only in the
-        exact tier.
+        exact tier. Entries with a vector from a caller keep it, since only the caller knows the
+        text that it belongs to. Their collections stay too, for lookups by vectors of that model.
 
         Raises:
             Unavailable: a service is unreachable, or the embedder has loaded another model.
         """
-        others = (await self._store.count_by_model()).keys() - {model.digest, ""}
-        cursor, more = 0, True
-        while more:
-            entries, cursor = await self._store.entries_of_other_models(model.digest, cursor)
-            more = cursor != 0
-            for first in range(0, len(entries), BATCH_SIZE):
+        retained = {model.digest, ""}
+        async for batch in self._store.entries_of_other_models(model.digest):
+            records = [entry.record for entry in batch]
+            retained |= {one["digest"] for one in records if VECTOR_FROM_CALLER in one["detail"]}
+            with deadlines.limit(deadlines.LONG_DEADLINE):
+                await self._reembed(batch, model)
+        with deadlines.limit(deadlines.LONG_DEADLINE):
+            found = await self._collections.list_all()
+        for one in found:
+            digest = one.model_digest
+            if digest not in retained and one.name in index.collection_names(digest):
                 with deadlines.limit(deadlines.LONG_DEADLINE):
-                    await self._reembed(entries[first : first + BATCH_SIZE], model)
-        for digest in others:
-            for name in index.collection_names(digest):
-                with deadlines.limit(deadlines.LONG_DEADLINE):
-                    await self._collections.delete(name)
+                    await self._collections.delete(one.name)
 
     async def _reembed(self, batch: Sequence[StoredEntry], model: TextModel) -> None:
         texts = [(entry, embedding_text(entry.record)) for entry in batch]
@@ -75,8 +78,11 @@ class EntryReembedder:
 
 
 def embedding_text(record: Record) -> str:
-    """Return the text that an entry's vector is computed from; empty if it was not stored."""
-    stored = str(record["detail"].get(EMBEDDING_TEXT, ""))
+    """Return the text that an entry's vector is computed from; empty if it is not known."""
+    detail = record["detail"]
+    if VECTOR_FROM_CALLER in detail:
+        return ""
+    stored = str(detail.get(EMBEDDING_TEXT, ""))
     if stored or record["parts"].get("history", _NO_HISTORY) != _NO_HISTORY:
         return stored
     return str(record["prompt"])

@@ -11,6 +11,7 @@ import redis
 
 from services.errors import Unavailable
 from services.gateway import redis_store
+from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.store import CacheStore
 
 
@@ -81,6 +82,34 @@ async def test_expired_entries_free_their_bytes(
     assert await store.evict(10**9) == 0  # expired entries are deleted, not evicted
     assert await store.put("p", record("long"), 0) == one
     assert await ids(store, "p") == ["long"]
+
+
+async def test_expired_entries_do_not_count_for_their_model(
+    store: CacheStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(600):  # one script deletes 500
+        await store.put("p", record(f"soon {number}"), 60)
+    await store.put("p", record("long"), 0)
+    models = ModelStore(store._redis, store._prefix.removesuffix("gateway:"))
+    assert await models.count_by_model() == {"d": 601}
+    later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert await models.count_by_model() == {"d": 1}
+
+
+async def test_stored_entries_are_replaced_unless_they_have_changed(store: CacheStore) -> None:
+    large = record("large", size=2**19)
+    await store.put("p", large, 60)
+    await store.put("p", record("gone"), 0)
+    models = ModelStore(store._redis, store._prefix.removesuffix("gateway:"))
+    batches = [one async for one in models.entries_of_other_models("new")]
+    stored = {entry.id: entry for batch in batches for entry in batch}
+    assert stored["large"].record == large
+    assert 50 < stored["large"].ttl <= 60
+    await store.delete(["gone"])
+    for key, expected in (("large", True), ("large", False), ("gone", False)):
+        assert await store.replace(stored[key], stored[key].record | {"digest": "new"}) is expected
+    assert await models.count_by_model() == {"new": 1}
 
 
 async def test_an_answer_from_before_a_purge_is_rejected(store: CacheStore) -> None:

@@ -31,9 +31,24 @@ def client(*replies: Any) -> tuple[CollectionClient, Any]:
 
 async def test_a_collection_is_described_by_its_own_name() -> None:
     collections, channel = client(search_pb2.GetCollectionResponse(collection=COLLECTION), MISSING)
-    assert await collections.describe("alias") == CollectionInfo("real", "old", 5)
+    assert await collections.describe("alias") == CollectionInfo("real", "old", 5, ("alias",))
     assert channel.requests[0].name == "alias"
     assert await collections.describe("none") is None
+
+
+async def test_all_collections_are_listed() -> None:
+    other = search_pb2.Collection(name="cache-other")
+    pages = [
+        search_pb2.ListCollectionsResponse(collections=[COLLECTION], next_page_token="real"),
+        search_pb2.ListCollectionsResponse(collections=[other]),
+    ]
+    collections, channel = client(*pages)
+    found = await collections.list_all()
+    assert found == [
+        CollectionInfo("real", "old", 5, ("alias",)),
+        CollectionInfo("cache-other", "", 0),
+    ]
+    assert channel.requests[0].include_internal
 
 
 async def test_a_copy_has_the_settings_of_its_source() -> None:

@@ -10,7 +10,7 @@ from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.similarity_policy import SimilarityPolicy
-from services.gateway.cache.types import Bound, Context, Decision, Entry, Request, Scope
+from services.gateway.cache.types import READING, Bound, Context, Decision, Entry, Request, Scope
 from services.gateway.cache.vectors import pack
 from services.gateway.cache.verifier.model import Verifier
 from tests.fakes.backends import FakeEmbedder, FakeSearch
@@ -62,7 +62,7 @@ class Tier:
             ttl,
             vector=pack(vectors.rows[0]),
             digest=vectors.digest,
-            unread=unread,
+            detail={READING: {"digest": vectors.digest, "unread": unread}} if unread else {},
         )
         await self.store.put(partition, asdict(entry), 0)
         await self.tier.add(entry, vectors, partition, 0)

@@ -5,15 +5,26 @@ import pytest
 
 from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway.backends.types import TextReading, Vectors
+from services.gateway.cache import index
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.service import Lifetimes, SemanticCache
 from services.gateway.cache.similarity_policy import SimilarityPolicy
-from services.gateway.cache.types import Bound, Context, NewEntry, Request, Scope
+from services.gateway.cache.store import StoredEntry
+from services.gateway.cache.types import (
+    VECTOR_FROM_CALLER,
+    Bound,
+    Context,
+    Entry,
+    NewEntry,
+    Request,
+    Scope,
+)
 from services.gateway.cache.vectors import unpack
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.redis_store import dump
 from tests.fakes.backends import DIMENSIONS, FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
 from tests.fakes.redis import FakeRedis
@@ -225,3 +236,38 @@ async def test_entries_say_what_the_model_did_not_read() -> None:
     made = await cache.embedder.embed_queries(["Another?"])
     of_caller = await cache.put("Another?", vectors=Vectors(made.rows, "", made.digest))
     assert of_caller.unread is None
+    assert VECTOR_FROM_CALLER in of_caller.detail
+
+
+def stored(cache: Cache, entry: Entry, ttl: float = 0.0) -> StoredEntry:
+    [record] = [one for _, one in cache.store.records.values() if one["id"] == entry.id]
+    return StoredEntry(entry.id, dump(record), record, ttl)
+
+
+async def test_a_new_vector_carries_the_models_reading(cache: Cache) -> None:
+    history = [("user", "Hi 猫")]
+    spoken = Request(Scope("t"), Context(model="m", history=history), "And 狗?")
+    entry = await cache.service.put(spoken, NewEntry("Yes."))
+    assert entry.unread == []
+    later = FakeEmbedder("later")
+    text = spoken.embedding_text
+    later.readings[text] = TextReading(True, False, ((3, 4), (9, 10)))
+    await cache.service.replace_vector(stored(cache, entry), await later.embed_queries([text]))
+    decision = await cache.service.get(spoken, Bound())
+    assert decision.entry
+    assert (decision.entry.digest, decision.entry.unread) == ("later", [4, 5])
+    held = {one.spec.model_digest: list(one.documents) for one in cache.search.collections.values()}
+    assert held == {"digest": [], "later": [entry.id]}
+
+
+async def test_an_entry_that_was_deleted_gets_no_vector(cache: Cache) -> None:
+    entry = await cache.put()
+    before = stored(cache, entry)
+    await cache.store.delete([entry.id])
+    vectors = await FakeEmbedder("later").embed_queries([PROMPT])
+    await cache.service.replace_vector(before, vectors)
+    assert not cache.search.documents(index.collection_name("later", await partition(cache)))
+
+
+async def partition(cache: Cache) -> str:
+    return await cache.scopes.partition(Scope("t"))

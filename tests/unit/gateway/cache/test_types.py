@@ -1,6 +1,6 @@
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -49,6 +49,40 @@ def test_a_clock_that_ran_backwards_gives_no_negative_age() -> None:
 def test_an_entry_survives_its_record() -> None:
     one = Entry("id", "?", "!", Scope("t", "u", "n"), "f", {"model": "m"}, 1.0, 2.0, cites=["c"])
     assert Entry.from_record(json.loads(json.dumps(asdict(one)))) == one
+
+
+def test_what_redis_holds_is_readable_by_the_first_version() -> None:
+    """Gateways of that version fail on an entry with another field."""
+    record = asdict(entry(0, 0))
+    assert set(record) == {
+        "id",
+        "prompt",
+        "response",
+        "scope",
+        "fingerprint",
+        "parts",
+        "created_at",
+        "ttl",
+        "cites",
+        "usage",
+        "detail",
+        "vector",
+        "digest",
+        "seconds",
+    }
+
+
+def test_fields_of_another_version_are_ignored() -> None:
+    one = entry(0, 0)
+    assert Entry.from_record(asdict(one) | {"unread": [0, 1], "of_a_later_version": {}}) == one
+
+
+def test_a_reading_belongs_to_the_model_of_the_vector() -> None:
+    reading = {"digest": "d", "unread": [0, 1]}
+    one = replace(entry(0, 0), digest="d", detail={types.READING: reading})
+    assert one.unread == [0, 1]
+    assert replace(one, digest="another").unread is None
+    assert replace(one, detail={}).unread is None
 
 
 def test_every_part_of_a_context_has_its_digest() -> None:

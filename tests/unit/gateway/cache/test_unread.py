@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from services.gateway.backends.types import TextReading, Vectors
-from services.gateway.cache.types import Context, Entry, Request, Scope
-from services.gateway.cache.unread import agree, agreeing, unread_spans, unread_text
+from services.gateway.cache.types import READING, Context, Entry, Request, Scope
+from services.gateway.cache.unread import agree, agreeing, reading_detail, unread_text
 from tests.fakes.backends import FakeEmbedder
 
 HISTORY = [("user", "Hi 猫"), ("assistant", "Hello.")]
@@ -19,17 +19,30 @@ def read_as(reading: TextReading) -> Vectors:
     return Vectors(np.ones((1, 4), np.float32), "m", "digest", (reading,))
 
 
+def unread_of(one: Request, reading: TextReading) -> Any:
+    detail = reading_detail(one.prompt, one.embedding_text, read_as(reading))
+    assert detail[READING]["digest"] == "digest"
+    return detail[READING]["unread"]
+
+
 def entry(prompt: str, unread: list[int] | None) -> Entry:
-    return Entry(prompt, prompt, "An answer.", Scope("t"), "f", {}, 0, 0, unread=unread)
+    detail = {} if unread is None else {READING: {"digest": "digest", "unread": unread}}
+    return Entry(
+        prompt, prompt, "An answer.", Scope("t"), "f", {}, 0, 0, detail=detail, digest="digest"
+    )
 
 
 def test_spans_are_those_of_the_prompt_without_the_messages_before_it() -> None:
     reading = TextReading(True, False, ((3, 4), (7, 9)))
-    assert unread_spans(request("is 猫狗"), read_as(reading)) == [3, 4, 7, 9]
+    assert unread_of(request("is 猫狗"), reading) == [3, 4, 7, 9]
     in_conversation = request("is 猫狗", HISTORY)
     assert in_conversation.embedding_text == "Hi 猫\nis 猫狗"
     later = TextReading(True, True, ((3, 4), (8, 10), (4, 12)))
-    assert unread_spans(in_conversation, read_as(later)) == [3, 5, 0, 7]
+    assert unread_of(in_conversation, later) == [3, 5, 0, 7]
+
+
+def test_the_reading_of_a_callers_vector_is_not_known() -> None:
+    assert reading_detail("p", "p", Vectors(np.ones((1, 4), np.float32), "", "digest")) == {}
 
 
 def test_unread_text_ignores_case_spacing_and_final_punctuation() -> None:

@@ -1,48 +1,46 @@
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from services.errors import Unavailable
+from services.gateway.backends.collections import CollectionInfo
 from services.gateway.backends.types import TextModel, Vectors
 from services.gateway.cache import index
 from services.gateway.cache.store import StoredEntry
 from services.gateway.cache.types import Context
-from services.gateway.redis_store import Record, dump
-from services.gateway.reembedding import types
+from services.gateway.redis_store import Record
 from services.gateway.reembedding.cache_entries import EntryReembedder, embedding_text
 
+BATCH = 32
 MODEL = TextModel("new", 2, 256)
 CONVERSATION = Context(history=[("user", "Hello")]).parts
 ALONE = Context().parts
 
 
-def record(prompt: str, parts: dict[str, str] = ALONE, **detail: str) -> Record:
+def record(prompt: str, parts: dict[str, str] = ALONE, **detail: Any) -> Record:
     return {"prompt": prompt, "parts": parts, "detail": detail}
 
 
 class FakeStore:
-    """Entries by id with the digest of their model; a page has ten."""
+    """Entries by id with the digest of their model."""
 
     def __init__(self, records: list[Record]) -> None:
         self.entries = {f"{number:04}": ("old", one) for number, one in enumerate(records)}
 
     async def count_by_model(self) -> Any:
-        from collections import Counter
-
         return Counter(digest for digest, _ in self.entries.values())
 
-    async def entries_of_other_models(
-        self, digest: str, cursor: int
-    ) -> tuple[list[StoredEntry], int]:
-        keys = sorted(self.entries)[cursor : cursor + 100]
+    async def entries_of_other_models(self, digest: str) -> AsyncIterator[list[StoredEntry]]:
         found = [
-            StoredEntry(key, dump(self.entries[key][1]), 0.0)
-            for key in keys
-            if self.entries[key][0] != digest
+            StoredEntry(key, b"", record | {"digest": model}, 0.0)
+            for key, (model, record) in self.entries.items()
+            if model != digest
         ]
-        following = cursor + 100
-        return found, following if following < len(self.entries) else 0
+        for first in range(0, len(found), BATCH):
+            yield found[first : first + BATCH]
 
 
 class FakeCache:
@@ -67,8 +65,15 @@ class FakeEmbedder:
 
 
 class FakeCollections:
+    """One collection of each model, one that has no model, and one of a user."""
+
     def __init__(self) -> None:
         self.deleted: list[str] = []
+        names = {index.collection_names(model)[3]: model for model in ("older", "old", "new")}
+        self.models = names | {"cache-mine-3": "old", "plain": ""}
+
+    async def list_all(self) -> list[CollectionInfo]:
+        return [CollectionInfo(name, model, 1) for name, model in self.models.items()]
 
     async def delete(self, name: str) -> None:
         self.deleted.append(name)
@@ -85,11 +90,11 @@ async def test_all_entries_of_other_models_are_embedded_in_batches() -> None:
     assert await entries.count("new") == 250
     await entries.run(MODEL)
     assert {digest for digest, _ in store.entries.values()} == {"new"}
-    assert max(map(len, embedder.batches)) == types.BATCH_SIZE
+    assert max(map(len, embedder.batches)) == BATCH
     assert sorted(text for batch in embedder.batches for text in batch) == sorted(
         f"p{n}" for n in range(250)
     )
-    assert collections.deleted == index.collection_names("old")
+    assert collections.deleted == ["cache-older-3", "cache-old-3"]
     assert await entries.count("new") == 0
 
 
@@ -99,6 +104,16 @@ async def test_a_conversation_needs_its_embedded_text() -> None:
     await entries.run(MODEL)
     assert embedder.batches == [["Hello\nAnd there?"]]
     assert [digest for digest, _ in store.entries.values()] == ["new", "old"]
+
+
+async def test_callers_vectors_and_their_collections_stay() -> None:
+    of_caller = record("from a caller", vector_from_caller=True)
+    store, embedder, collections, entries = build([record("p"), of_caller])
+    await entries.run(MODEL)
+    assert embedder.batches == [["p"]]
+    assert [digest for digest, _ in store.entries.values()] == ["new", "old"]
+    assert collections.deleted == ["cache-older-3"]
+    assert await entries.count("new") == 1
 
 
 async def test_the_vectors_of_a_third_model_are_not_stored() -> None:
@@ -115,3 +130,4 @@ def test_the_text_that_was_embedded() -> None:
     assert embedding_text({"prompt": "p", "parts": {}, "detail": {}}) == "p"
     assert embedding_text(record("p", CONVERSATION)) == ""
     assert embedding_text(record("p", CONVERSATION, embedding_text="h\np")) == "h\np"
+    assert embedding_text(record("p", vector_from_caller=True)) == ""
