@@ -12,7 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.errors import DOMAIN, KINDS, Failure, InvalidArgument, Unavailable
+from services.errors import (
+    DOMAIN,
+    KINDS,
+    DeadlineExceeded,
+    Failure,
+    InvalidArgument,
+    Unavailable,
+)
 
 _KINDS_BY_CODE = {kind.code: kind for kind in KINDS}
 _KINDS_BY_NAME = {kind.code.name: kind for kind in KINDS}
@@ -79,13 +86,20 @@ def from_rpc(error: grpc.aio.AioRpcError, peer: str) -> Failure:
         error: the error of the call.
         peer: the name of the service. An error without our details, such as a refused connection or
             a proxy's error, becomes UNAVAILABLE with this name in its metadata. If a message was
-            too large, it becomes INVALID_ARGUMENT.
+            too large, it becomes INVALID_ARGUMENT. If the call ran out of time, it becomes
+            DEADLINE_EXCEEDED.
     """
     status = rpc_status.from_call(cast(grpc.Call, error))
     if status is None and _TOO_LARGE in (error.details() or ""):
         return InvalidArgument(
             "MESSAGE_TOO_LARGE",
             f"A message of the {peer} service is too large. Send less in one call.",
+            peer=peer,
+        )
+    if status is None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(
+            "DEADLINE_EXCEEDED",
+            f"The deadline of the call has passed, and the {peer} service has not answered.",
             peer=peer,
         )
     if status is None or error.code() not in _KINDS_BY_CODE:

@@ -64,9 +64,11 @@ from services.gateway.rag.routes import RagRoutes
 from services.gateway.rag.service import RagService
 from services.gateway.rag.servicer import RagServicer
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.reembedding.backfill import Backfill
 from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.gateway.reembedding.service import Reembedding
+from services.gateway.reembedding.unindexed_store import UnindexedStore
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
@@ -122,8 +124,10 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             *RagRoutes(rag.service, settings.http_keepalive).routes(),
             *TwinRoutes(twins).routes(),
         ]
-        watch = asyncio.create_task(_reembedding(common, cache.cache).watch())
-        stack.push_async_callback(_cancel, watch)
+        unindexed = UnindexedStore(common.redis, settings.redis_prefix)
+        backfill = Backfill(unindexed, cache.cache, common.backends.embedder)
+        for background in (_reembedding(common, cache.cache), backfill):
+            stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
         yield Gateway(service_specs, application(routes, common.is_ready, common.keys))
 
 
@@ -276,11 +280,8 @@ class Rag:
 def _rag(common: Common, cache: CacheParts) -> Rag:
     settings, backends = common.settings, common.backends
     documents = DocumentStore(common.redis, settings.redis_prefix)
-    abstention = Abstention(
-        CalibrationStore(common.redis, settings.redis_prefix, documents),
-        backends,
-        min_score=settings.rag_min_score,
-    )
+    calibrations = CalibrationStore(common.redis, settings.redis_prefix, documents)
+    abstention = Abstention(calibrations, backends, min_score=settings.rag_min_score)
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
     if settings.llm_base_url:
         writer = LanguageModelWriter(

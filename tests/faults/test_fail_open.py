@@ -52,9 +52,10 @@ class Backends:
         self.embedder.stop()
 
 
-def send(stub: Any, text: str) -> Any:
+def send(stub: Any, text: str, **cache: Any) -> Any:
     """Ask without waiting for the reply."""
-    chat = chat_pb2.Chat(messages=[cache_pb2.Message(role="user", content=text)])
+    message = cache_pb2.Message(role="user", content=text)
+    chat = chat_pb2.Chat(messages=[message], cache=chat_pb2.ChatCache(**cache))
     return stub.Complete.future(chat_pb2.CompleteRequest(chat=chat), timeout=60)
 
 
@@ -104,6 +105,20 @@ def test_the_exact_tier_works_while_a_neighbour_is_gone(backends: Any, name: str
     assert {backends.ask(one) for one in texts} == {("MISS", "UNAVAILABLE")}
     for one in texts:
         wait_until(lambda one=one: backends.ask(one)[0] == "EXACT", 10)
+
+
+def test_answers_stored_without_the_embedder_are_indexed_once_it_works_again(
+    backends: Backends,
+) -> None:
+    text = unknown()
+    os.kill(backends.process("embedder"), signal.SIGSTOP)
+    backends.ask(text)
+    wait_until(lambda: backends.ask(text)[0] == "EXACT", 10)
+    os.kill(backends.process("embedder"), signal.SIGCONT)
+    near = text.replace("What is", "what is")
+    wait_until(
+        lambda: kind_of(send(backends.stubs[0], near, no_store=True).result()) == "SEMANTIC", 60
+    )
 
 
 def test_identical_chats_make_one_call_while_the_embedder_is_frozen(

@@ -60,10 +60,25 @@ async def gateway(
     redis_url: str, prefix: str, model: tuple[SilentModel, str]
 ) -> AsyncIterator[ServiceProcess]:
     """A gateway without an embedder and search, which these calls do not need."""
+    async with running_gateway(model[1], redis_url, prefix) as one:
+        yield one
+
+
+@pytest.fixture
+async def deaf_gateway(model: tuple[SilentModel, str]) -> AsyncIterator[ServiceProcess]:
+    """A gateway without Redis, too."""
+    async with running_gateway(model[1], f"redis://127.0.0.1:{reserve_port()}", "none:") as one:
+        yield one
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    model_url: str, redis_url: str, prefix: str
+) -> AsyncIterator[ServiceProcess]:
     nobody = f"127.0.0.1:{reserve_port()}"
     settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": prefix}
     settings |= {"EMBEDDER_ADDRESS": nobody, "SEARCH_ADDRESS": nobody}
-    one = ServiceProcess("gateway", LLM_BASE_URL=model[1], LLM_MODEL="parrot", **settings)
+    one = ServiceProcess("gateway", LLM_BASE_URL=model_url, LLM_MODEL="parrot", **settings)
     try:
         async with grpc.aio.insecure_channel(one.address) as channel, asyncio.timeout(60):
             await channel.channel_ready()
@@ -119,6 +134,22 @@ async def test_a_call_that_others_may_share_goes_on_without_its_caller(
     await leave(by_http(gateway, other, {"n": 2}), model[0], other)
     await model[0].wait_for(other, 0)
     assert model[0].open[question] == 1
+
+
+async def test_without_redis_a_shared_call_ends_with_its_last_caller(
+    deaf_gateway: ServiceProcess, model: tuple[SilentModel, str]
+) -> None:
+    for options in ({}, {"stream": True}):
+        question = f"What is {uuid.uuid4()}?"
+        callers = [
+            asyncio.create_task(ask(deaf_gateway, question, dict(options)))
+            for ask in (by_http, by_grpc, by_http)
+        ]
+        await model[0].wait_for(question, 1)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        await model[0].wait_for(question, 0)
 
 
 async def leave(call: Any, model: SilentModel, question: str) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import Any
 
@@ -6,7 +7,14 @@ import pytest
 from google.rpc import error_details_pb2
 
 from services import error_details
-from services.errors import KINDS, Failure, InvalidArgument, NotFound, Overloaded
+from services.errors import (
+    KINDS,
+    DeadlineExceeded,
+    Failure,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,6 +73,26 @@ async def test_a_message_over_a_limit_of_grpc_is_not_worth_a_retry(limit: str) -
     failure = error_details.from_rpc(caught.value, "embedder")
     assert type(failure) is InvalidArgument
     assert (failure.reason, failure.metadata) == ("MESSAGE_TOO_LARGE", {"peer": "embedder"})
+
+
+async def test_a_call_that_runs_out_of_time_has_exceeded_its_deadline() -> None:
+    async def answer(request: bytes, context: Any) -> bytes:
+        await asyncio.Event().wait()
+        return request
+
+    server = grpc.aio.server()
+    handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        echo: Any = channel.unary_unary("/test/Echo")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await echo(b"", timeout=0.01)
+    await server.stop(None)
+    failure = error_details.from_rpc(caught.value, "embedder")
+    assert type(failure) is DeadlineExceeded
+    assert (failure.reason, failure.metadata) == ("DEADLINE_EXCEEDED", {"peer": "embedder"})
 
 
 def test_other_errors_without_details_are_worth_a_retry() -> None:

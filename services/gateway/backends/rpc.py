@@ -36,6 +36,7 @@ class Peer:
 
         Raises:
             Unavailable: the service does not answer, or the breaker is open.
+            DeadlineExceeded: the service has not answered by the deadline.
         """
         if not self._breaker.allows():
             raise Unavailable(

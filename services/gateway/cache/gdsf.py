@@ -14,6 +14,7 @@ data remains readable:
 - ``bytes``     total bytes of all entries
 - ``floor``     inflation value
 - ``leaving``   hash of removed ids that search may still hold: model digest and partition
+- ``unindexed`` set of the ids of entries without a vector, which the backfill adds to search
 """
 
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ local function delete(id)
   redis.call('DEL', prefix .. 'entry:' .. id)
   redis.call('ZREM', prefix .. 'worth', id)
   redis.call('ZREM', prefix .. 'ends', id)
+  redis.call('SREM', prefix .. 'unindexed', id)
   if not stats then return nil end
   redis.call('HDEL', prefix .. 'weights', id)
   redis.call('ZREM', prefix .. 'entries:' .. stats[4], id)
@@ -53,8 +55,10 @@ local function delete(id)
 end
 """
 
-# Arguments: partition, id, record, time to live in ms or 0, model digest, expected purge count or
-# '', bytes, cost, now in ms. Returns the total bytes, or -1 if the purge count differs.
+# Arguments: partition, id, record, time to live in ms or 0, model digest or '' without a vector,
+# expected purge count or '', bytes, cost, now in ms. Returns the total bytes, or -1 if the purge
+# count differs. An entry without a vector keeps the digest of the vector that search may still
+# hold, so that a deletion finds it.
 PUT = (
     _COMMON
     + """
@@ -70,8 +74,16 @@ else
   redis.call('ZADD', prefix .. 'ends', now + ms, id)
 end
 redis.call('ZADD', prefix .. 'entries:' .. partition, 0, id)
+local digest = ARGV[5]
+if digest == '' then
+  local leaving = redis.call('HGET', prefix .. 'leaving', id)
+  digest = old and old[5] or leaving and leaving:match('^%S*') or ''
+  redis.call('SADD', prefix .. 'unindexed', id)
+else
+  redis.call('SREM', prefix .. 'unindexed', id)
+end
 redis.call('HDEL', prefix .. 'leaving', id)
-write_stats(id, {ARGV[7], ARGV[8], old and old[3] or 1, partition, ARGV[5]})
+write_stats(id, {ARGV[7], ARGV[8], old and old[3] or 1, partition, digest})
 return redis.call('INCRBY', prefix .. 'bytes', ARGV[7] - (old and old[1] or 0))
 """
 )
@@ -99,6 +111,7 @@ redis.call('SET', key, ARGV[3], 'KEEPTTL')
 redis.call('INCRBY', prefix .. 'bytes', ARGV[4] - stats[1])
 stats[1], stats[5] = ARGV[4], ARGV[5]
 redis.call('HSET', prefix .. 'weights', ARGV[1], table.concat(stats, ' '))
+if ARGV[5] ~= '' then redis.call('SREM', prefix .. 'unindexed', ARGV[1]) end
 return 1
 """
 )

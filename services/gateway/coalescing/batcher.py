@@ -5,17 +5,19 @@ waits for a timer.
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from services.errors import Aborted, Overloaded, Unavailable
+from services import deadlines
+from services.errors import Aborted, DeadlineExceeded, Overloaded, Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # No item causes these failures, so they end the whole batch.
-_BATCH_FAILURES = (Aborted, Overloaded, Unavailable)
+_BATCH_FAILURES = (Aborted, DeadlineExceeded, Overloaded, Unavailable)
 
 
 @dataclass
@@ -35,7 +37,7 @@ class CoalescingBatcher(Generic[Item, Result]):
         isolate_failures: whether an item can cause a failure. The batcher then sends the requests
             of a failed batch one by one, and a bad item fails only its own caller.
 
-    Aborted, Overloaded and Unavailable always fail every request of a batch.
+    Aborted, DeadlineExceeded, Overloaded and Unavailable always fail every request of a batch.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class CoalescingBatcher(Generic[Item, Result]):
         self._queue.append(request)
         if self._idle:
             self._idle -= 1
-            task = asyncio.create_task(self._run())
+            # The context is empty, because a batch has no single caller's deadline.
+            task = asyncio.create_task(self._run(), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await request.results
@@ -96,7 +99,8 @@ class CoalescingBatcher(Generic[Item, Result]):
 
     async def _send(self, batch: Sequence[_Request[Item, Result]]) -> None:
         try:
-            results = iter(await self._call([item for request in batch for item in request.items]))
+            with deadlines.limit(deadlines.LONG_DEADLINE):
+                results = iter(await self._call([one for each in batch for one in each.items]))
         except asyncio.CancelledError:
             for request in batch:
                 request.results.cancel()

@@ -73,6 +73,7 @@ class LanguageModelClient:
             FailedPrecondition: no language model is configured.
             Failure: the server refuses the request; see ``errors.refused``.
             Unavailable: the server does not answer, or its answer is truncated.
+            DeadlineExceeded: the server has not answered by the deadline.
         """
         async with self._request("POST", "/chat/completions", body) as response:
             return await _answer(response)
@@ -87,6 +88,7 @@ class LanguageModelClient:
             FailedPrecondition: no language model is configured.
             Failure: the server refuses the request; see ``errors.refused``.
             Unavailable: the server does not answer, or the stream is truncated.
+            DeadlineExceeded: the server has not answered by the deadline.
         """
         finished = False
         async with self._request("POST", "/chat/completions", body) as response:
@@ -140,6 +142,8 @@ class LanguageModelClient:
                     raise refused(response.status_code, text, retry_after)
                 yield response
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.TimeoutException):
+                deadlines.time_left()  # raises if the deadline has passed
             raise unavailable() from error
 
 

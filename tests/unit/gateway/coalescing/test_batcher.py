@@ -3,7 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.errors import InvalidArgument, Unavailable
+from services import deadlines
+from services.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from services.gateway.coalescing.batcher import CoalescingBatcher
 
 
@@ -121,3 +122,33 @@ async def test_closing_cancels_calls_under_way_and_requests_that_wait() -> None:
     batcher.close()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+
+
+async def test_a_caller_without_time_does_not_fail_the_callers_behind_it() -> None:
+    doubler = Doubler()
+    left: list[float | None] = []
+
+    async def call(numbers: list[int]) -> Sequence[int]:
+        left.append(deadlines.time_left())
+        return await doubler(numbers)
+
+    batcher = CoalescingBatcher(call, 9, 1)
+    with deadlines.limit(0.0):
+        tasks = await submit_in_order(batcher, [1], [2])
+    doubler.go.set()
+    assert await asyncio.gather(*tasks) == [[2], [4]]
+    assert len(left) == len(doubler.batches)
+
+
+async def test_a_batch_past_its_deadline_is_not_sent_again() -> None:
+    calls = []
+
+    async def call(numbers: list[int]) -> Sequence[int]:
+        calls.append(numbers)
+        await asyncio.sleep(0)
+        raise DeadlineExceeded("DEADLINE_EXCEEDED", "Too late.")
+
+    tasks = await submit_in_order(CoalescingBatcher(call, 9, 1), [1], [2], [3])
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in failures} == {DeadlineExceeded}
+    assert sum(map(len, calls)) == 3

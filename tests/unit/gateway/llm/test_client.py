@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -227,3 +228,17 @@ async def test_numbers_of_any_size_are_sent() -> None:
 
     await client(answer).complete({"seed": 2**70, "text": "ü"})
     assert json.loads(received[0]) == {"seed": 2**70, "text": "ü"}
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(60.0, Unavailable), (0.05, DeadlineExceeded)])
+async def test_a_timeout_at_the_deadline_of_the_call_is_reported_as_such(
+    seconds: float, kind: type[Exception]
+) -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if seconds < 1:
+            await asyncio.sleep(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("too slow")
+
+    model = client(answer)  # type: ignore[arg-type] # httpx takes coroutines too
+    with deadlines.limit(seconds), pytest.raises(kind):
+        await model.complete(BODY)
