@@ -68,7 +68,6 @@ from services.gateway.reembedding.backfill import Backfill
 from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.gateway.reembedding.service import Reembedding
-from services.gateway.reembedding.unindexed_store import UnindexedStore
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
@@ -124,8 +123,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             *RagRoutes(rag.service, settings.http_keepalive).routes(),
             *TwinRoutes(twins).routes(),
         ]
-        unindexed = UnindexedStore(common.redis, settings.redis_prefix)
-        backfill = Backfill(unindexed, cache.cache, common.backends.embedder)
+        models = ModelStore(common.redis, settings.redis_prefix)
+        backfill = Backfill(models, cache.cache, common.backends.embedder)
         for background in (_reembedding(common, cache.cache), backfill):
             stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
         yield Gateway(service_specs, application(routes, common.is_ready, common.keys))

@@ -89,6 +89,7 @@ def test_a_redis_that_freezes_during_a_call_costs_its_callers_nothing(
     model.hold(text)
     led = [send(stubs[0], text) for _ in range(CALLERS)]
     wait_until(lambda: model.calls[text] == 1)
+    send(stubs[0], unknown()).result()  # by now all callers have joined the call
     redis.pause()
     model.release(text)
     assert {one.result(timeout=20).message.content for one in led} == {quote(text)}

@@ -5,7 +5,7 @@ It reads the keys of ``store`` and ``gdsf``.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -61,6 +61,21 @@ class ModelStore:
             }
             for entry_ids in _batches(sizes):
                 yield await self._stored(entry_ids)
+
+    async def entries_without_vector(self, count: int) -> list[StoredEntry]:
+        """Return at most ``count`` entries that only the exact tier holds."""
+        async with redis_errors():
+            found = await self._redis.srandmember(self._prefix + "unindexed", count)
+        entry_ids = [as_bytes(one).decode() for one in found]
+        stored = await self._stored(entry_ids)
+        await self.leave_without_vector({*entry_ids} - {one.id for one in stored})  # expired
+        return stored
+
+    async def leave_without_vector(self, entry_ids: Collection[str]) -> None:
+        """Return these entries no more as entries without a vector."""
+        if entry_ids:
+            async with redis_errors():
+                await self._redis.srem(self._prefix + "unindexed", *entry_ids)
 
     async def _stored(self, entry_ids: Sequence[str]) -> list[StoredEntry]:
         """Return those of the entries that exist."""

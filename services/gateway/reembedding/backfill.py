@@ -6,26 +6,24 @@ import logging
 from services import deadlines
 from services.errors import FailedPrecondition, Failure, InvalidArgument
 from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.store import StoredEntry
 from services.gateway.reembedding.cache_entries import embedding_text
-from services.gateway.reembedding.unindexed_store import UnindexedStore
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 10.0
-BATCH_SIZE = 32
+BATCH_SIZE = 8
 
 
 class Backfill:
-    """Embeds the entries of ``store`` in the background, and indexes them.
+    """Embeds entries without a vector in the background, and indexes them.
 
     All replicas do this. If two of them index an entry at the same time, the result is the same.
     """
 
-    def __init__(
-        self, store: UnindexedStore, cache: SemanticCache, embedder: EmbedderClient
-    ) -> None:
+    def __init__(self, store: ModelStore, cache: SemanticCache, embedder: EmbedderClient) -> None:
         self._store = store
         self._cache = cache
         self._embedder = embedder
@@ -48,7 +46,7 @@ class Backfill:
         Raises:
             Failure: a service or Redis fails. The remaining entries stay listed.
         """
-        while entries := await self._store.some(BATCH_SIZE):
+        while entries := await self._store.entries_without_vector(BATCH_SIZE):
             with deadlines.limit(deadlines.DEFAULT_DEADLINE):
                 await asyncio.gather(*map(self._index, entries))
 
@@ -61,4 +59,4 @@ class Backfill:
                 return
         except (InvalidArgument, FailedPrecondition):  # a retry would fail, too
             log.warning("an entry stays out of the semantic tier", exc_info=True)
-        await self._store.forget([entry.id])
+        await self._store.leave_without_vector([entry.id])

@@ -21,10 +21,10 @@ class FakeStore:
     def __init__(self, *prompts: str) -> None:
         self.left = {prompt: stored(prompt) for prompt in prompts}
 
-    async def some(self, count: int) -> list[StoredEntry]:
+    async def entries_without_vector(self, count: int) -> list[StoredEntry]:
         return list(self.left.values())[:count]
 
-    async def forget(self, entry_ids: Sequence[str]) -> None:
+    async def leave_without_vector(self, entry_ids: Sequence[str]) -> None:
         for one in entry_ids:
             del self.left[one]
 
@@ -36,7 +36,7 @@ class FakeCache:
 
     async def replace_vector(self, entry: StoredEntry, vectors: Vectors) -> None:
         self.indexed[entry.id] = vectors.digest
-        await self._store.forget([entry.id])
+        await self._store.leave_without_vector([entry.id])
 
 
 class FakeEmbedder:
@@ -55,7 +55,8 @@ class FakeEmbedder:
 
 
 def stored(prompt: str, parts: dict[str, str] = PARTS, **detail: str) -> StoredEntry:
-    return StoredEntry(prompt, dump({"prompt": prompt, "parts": parts, "detail": detail}), 0.0)
+    record = {"prompt": prompt, "parts": parts, "detail": detail}
+    return StoredEntry(prompt, dump(record), record, 0.0)
 
 
 def build(*prompts: str) -> tuple[Any, Any, Any, Backfill]:

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from services.gateway import redis_store
+from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.store import CacheStore
-from services.gateway.reembedding.unindexed_store import UnindexedStore
 
 
 @pytest.fixture
-async def stores(redis_url: str, prefix: str) -> AsyncIterator[tuple[CacheStore, UnindexedStore]]:
-    client, own = redis_store.connect(redis_url), f"{prefix}unindexed-{uuid.uuid4()}:"
+async def stores(redis_url: str, prefix: str) -> AsyncIterator[tuple[CacheStore, ModelStore]]:
+    client, own = redis_store.connect(redis_url), f"{prefix}models-{uuid.uuid4()}:"
     store = CacheStore(client, own)
-    yield store, UnindexedStore(client, own)
+    yield store, ModelStore(client, own)
     await store.close()
     await client.aclose()
 
@@ -25,42 +25,42 @@ def record(key: str, digest: str) -> dict[str, Any]:
     return {"id": key, "digest": digest, "vector": vector, "usage": {}, "response": "An answer."}
 
 
-async def listed(unindexed: UnindexedStore) -> set[str]:
-    return {one.id for one in await unindexed.some(100)}
+async def listed(models: ModelStore) -> set[str]:
+    return {one.id for one in await models.entries_without_vector(100)}
 
 
 async def test_an_entry_is_listed_until_it_has_a_vector(stores: Any) -> None:
-    store, unindexed = stores
+    store, models = stores
     for key in ("a", "b", "c", "d"):
         await store.put("p", record(key, ""), 60)
     await store.put("p", record("indexed", "m"), 60)
-    assert await listed(unindexed) == {"a", "b", "c", "d"}
-    [found] = [one for one in await unindexed.some(100) if one.id == "a"]
+    assert await listed(models) == {"a", "b", "c", "d"}
+    [found] = [one for one in await models.entries_without_vector(100) if one.id == "a"]
     assert found.record == record("a", "")
     assert 0 < found.ttl <= 60
     assert await store.replace(found, record("a", "m"))
     await store.put("p", record("b", "m"), 60)
     await store.delete(["c"])
-    await unindexed.forget(["d"])
-    assert await listed(unindexed) == set()
+    await models.leave_without_vector(["d"])
+    assert await listed(models) == set()
 
 
 async def test_an_expired_entry_is_no_longer_listed(stores: Any) -> None:
-    store, unindexed = stores
+    store, models = stores
     await store.put("p", record("short", ""), 0.001)
     while await store.get("short"):
         pass
-    assert await listed(unindexed) == set()
+    assert await listed(models) == set()
 
 
 async def test_an_entry_that_loses_its_vector_is_indexed_again_and_leaves_no_vector(
     stores: Any,
 ) -> None:
-    store, unindexed = stores
+    store, models = stores
     await store.put("p", record("a", "m"), 60)
     await store.put("p", record("a", ""), 60)  # the embedder is away
-    assert await listed(unindexed) == {"a"}
-    assert await store.count_by_model() == {"m": 1}
+    assert await listed(models) == {"a"}
+    assert await models.count_by_model() == {"m": 1}
     await store.delete(["a"])
     assert await store.removed() == {"a": ("m", "p")}
     await store.put("p", record("a", ""), 60)  # before search has deleted the vector
