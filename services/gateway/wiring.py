@@ -36,6 +36,7 @@ from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.service import Lifetimes, SemanticCache
 from services.gateway.cache.servicer import CacheParts, CacheServicer
+from services.gateway.cache.shadow import ShadowSampler
 from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.usage import UsageRecorder
@@ -44,7 +45,7 @@ from services.gateway.cache.verifier.model import Verifier
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
-from services.gateway.chat.shadow import ShadowSampler
+from services.gateway.chat.shadow import ChatShadow
 from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
@@ -105,8 +106,9 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
     async with contextlib.AsyncExitStack() as stack:
         common = await _connect(settings, stack)
         cache = _cache(common)
-        chat = _chat(common, cache)
-        rag = _rag(common, cache)
+        sampler = ShadowSampler(cache.controller)
+        stack.push_async_callback(sampler.close)
+        chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
         twins = TwinService(TwinStore(common.redis, settings.redis_prefix), common.backends)
         service_specs = [
             common.spec("Cache", add_cache, CacheServicer(cache)),
@@ -250,17 +252,15 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _chat(common: Common, cache: CacheParts) -> ChatService:
+def _chat(common: Common, cache: CacheParts, sampler: ShadowSampler) -> ChatService:
     settings = common.settings
     fail_open = FailOpenCache(cache.cache, common.redis_breaker, max_stale=settings.cache_stale)
-    sampler = ShadowSampler(fail_open, cache.controller, common.language_model)
-    common.stack.push_async_callback(sampler.close)
     chat = ChatService(
         fail_open,
         cache.usage,
         common.language_model,
         common.singleflight(),
-        sampler,
+        ChatShadow(fail_open, sampler, common.language_model),
         max_temperature=settings.chat_max_temperature,
     )
     common.stack.push_async_callback(chat.close)
@@ -276,22 +276,21 @@ class Rag:
     servicer: RagServicer
 
 
-def _rag(common: Common, cache: CacheParts) -> Rag:
-    settings, backends = common.settings, common.backends
+def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
+    settings, backends, model = common.settings, common.backends, common.language_model
     documents = DocumentStore(common.redis, settings.redis_prefix)
     calibrations = CalibrationStore(common.redis, settings.redis_prefix, documents)
     abstention = Abstention(calibrations, backends, min_score=settings.rag_min_score)
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
     if settings.llm_base_url:
-        writer = LanguageModelWriter(
-            common.language_model, max_prompt_tokens=settings.rag_prompt_tokens
-        )
+        writer = LanguageModelWriter(model, max_prompt_tokens=settings.rag_prompt_tokens)
     service = RagService(
         backends,
         AnswerCache(cache.cache, documents, cache.usage),
         writer,
         abstention,
         common.singleflight(),
+        shadow_sampler=sampler,
     )
     common.stack.push_async_callback(service.close)
     parsers = ParserPool()

@@ -1,6 +1,7 @@
 """A fake semantic cache: an exact tier in a dictionary."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class FakeCache:
         next_decision: the decision of the next lookup in the exact tier.
         next_semantic: the decision of the next lookup in the semantic tier.
         vectors: the vectors of each call of ``put``.
+        trial: the trial of the semantic tier's decisions.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class FakeCache:
         self.next_decision: Decision | None = None
         self.next_semantic: Decision | None = None
         self.bounds: list[Bound] = []
+        self.trial: Any = None
         self.stored = asyncio.Event()
 
     async def embed(self, request: Request) -> Vectors:
@@ -78,7 +81,8 @@ class FakeCache:
         """Decide for the entry of the first hit."""
         if not hits:
             return Decision("miss", miss_reason="empty")
-        return Decision("semantic", self.entries[hits[0].id], similarity=hits[0].similarity)
+        similarity, entry = hits[0].similarity, self.entries[hits[0].id]
+        return Decision("semantic", entry, similarity=similarity, trial=self.trial)
 
     async def put(
         self,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from services.gateway.backends.types import CollectionSpec, Document
+from services.gateway.cache.shadow import ShadowSampler
 from services.gateway.cache.types import Decision, Scope
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.rag.abstention import Abstention
@@ -16,6 +17,7 @@ from services.gateway.rag.types import Answer, Citation, Draft, Passage, Questio
 from tests.fakes.backends import DIMENSIONS, fake_backends
 from tests.fakes.cache import FakeCache
 from tests.fakes.documents import FakeDocumentStore
+from tests.fakes.error_budget import FakeErrorBudget
 from tests.fakes.leases import FakeLeases
 from tests.fakes.passages import hit
 from tests.fakes.redis import FakeRedis
@@ -94,6 +96,9 @@ class Rag:
         self.documents = FakeDocumentStore()
         self.cache, self.usage = FakeCache(), FakeUsage()
         self.writer = FakeWriter()
+        self.budget = FakeErrorBudget()
+        budget: Any = self.budget
+        self.shadow_sampler = ShadowSampler(budget)
         self.leases = leases or FakeLeases()
         self.calibrations = CalibrationStore(redis, "test:", self.documents)
         self.service = self.replica()
@@ -107,6 +112,7 @@ class Rag:
             self.writer,
             Abstention(self.calibrations, self.both, min_score=min_score),
             Singleflight(self.leases),
+            shadow_sampler=self.shadow_sampler,
         )
 
     async def add(self, collection: str, **texts: str) -> None:

@@ -15,7 +15,7 @@ from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat import completions
 from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.fail_open import FailOpenCache, key
-from services.gateway.chat.shadow import ShadowSampler
+from services.gateway.chat.shadow import ChatShadow
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.llm.client import LanguageModelClient
@@ -78,7 +78,7 @@ class ChatService:
         usage: records every lookup.
         language_model: answers the requests that the cache does not answer.
         singleflight: lets concurrent equal requests share work.
-        shadow_sampler: checks a sample of the hits.
+        shadow: checks a sample of the hits.
         max_temperature: requests with a higher sampling temperature bypass the cache.
     """
 
@@ -88,7 +88,7 @@ class ChatService:
         usage: UsageRecorder,
         language_model: LanguageModelClient,
         singleflight: Singleflight,
-        shadow_sampler: ShadowSampler,
+        shadow: ChatShadow,
         *,
         max_temperature: float,
     ) -> None:
@@ -96,7 +96,7 @@ class ChatService:
         self._usage = usage
         self._language_model = language_model
         self._singleflight = singleflight
-        self._shadow_sampler = shadow_sampler
+        self._shadow = shadow
         self._max_temperature = max_temperature
 
     async def complete(self, body: Json, controls: CacheControls) -> ChatAnswer:
@@ -284,7 +284,7 @@ class ChatService:
             # One of the replicas replaces the entry. Nobody waits for it.
             self._singleflight.do(f"refresh:{entry.id}", lambda: self._refresh(request))
         else:
-            self._shadow_sampler.sample(request, decision)
+            self._shadow.sample(request, decision)
         yield _replayed(entry)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from services.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import Hit, Query, Vectors
+from services.gateway.cache.shadow import ShadowSampler
 from services.gateway.cache.types import Decision, Request
 from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.rag import answer_items, reranking, retrieval
@@ -17,7 +19,6 @@ from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.stepwise import stepwise
 from services.gateway.rag.types import (
     Answer,
-    Draft,
     Event,
     Passage,
     Question,
@@ -25,8 +26,8 @@ from services.gateway.rag.types import (
     Retrieved,
     Timings,
     Writer,
-    WriteRequest,
 )
+from services.gateway.rag.writing import write_request, write_whole, written_answer
 
 MAX_ATTEMPTS = 3
 
@@ -57,21 +58,25 @@ class RagService:
         writer: writes answers that the cache does not have.
         abstention: decides which questions are refused.
         singleflight: lets concurrent equal questions share one answer.
+        shadow_sampler: checks a sample of the hits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired once
         self,
         backends: Backends,
         cache: AnswerCache,
         writer: Writer,
         abstention: Abstention,
         singleflight: Singleflight,
+        *,
+        shadow_sampler: ShadowSampler,
     ) -> None:
         self._backends = backends
         self._cache = cache
         self._writer = writer
         self._abstention = abstention
         self._singleflight = singleflight
+        self._shadow_sampler = shadow_sampler
 
     async def close(self) -> None:
         """Cancel the answers in progress."""
@@ -170,6 +175,8 @@ class RagService:
                 decision = await self._cache.choose(
                     request, question, found.cached, found.vectors.in_context
                 )
+            again = functools.partial(self._answer_again, question, request, found)
+            self._shadow_sampler.sample(decision.trial, again)
         yield answer_items.write_decision(decision)
         if decision.entry:
             yield {"done": {}}
@@ -180,17 +187,36 @@ class RagService:
             yield answer_items.write_answer(refusal)
             return
         yield answer_items.write_passages(passages)
-        write = _write_request(question, found.vectors, streamed)
+        write = write_request(question, found.vectors, streamed=streamed)
         with timings.stage("generate"):
             async for piece in self._writer.write(write, passages):
                 if isinstance(piece, str):
                     yield {"delta": piece}
                 else:
                     draft = piece
-        answer = _written_answer(draft, decision, timings)
+        answer = written_answer(draft, decision, timings)
         yield answer_items.write_answer(answer)
         if draft.complete and not question.no_store:
             await self._cache.put(request, answer, found.vectors.in_context, purge_count)
+
+    async def _answer_again(self, question: Question, request: Request, found: _Search) -> str:
+        """Return a new answer to a question that the cache has answered, and store it.
+
+        It is empty if there is no whole answer.
+        """
+        purge_count, timings = await self._cache.purge_count(question.scope), Timings()
+        passages = await self._rank(question, found.chunks, timings)
+        if purge_count is None or found.refusal.refused or not passages:
+            return ""
+        with timings.stage("generate"):
+            write = write_request(question, found.vectors, streamed=False)
+            draft = await write_whole(self._writer, write, passages)
+        if not draft.complete:
+            return ""
+        if not question.no_store:
+            answer = written_answer(draft, Decision("miss"), timings)
+            await self._cache.put(request, answer, found.vectors.in_context, purge_count)
+        return draft.text
 
     async def _search(
         self, question: Question, request: Request | None, timings: Timings
@@ -254,30 +280,3 @@ class RagService:
             ranked = stepwise(reranked, len(reranked))
         with timings.stage("rank"):
             return await retrieval.select(ranked, question.limit, question.diversity)
-
-
-def _write_request(
-    question: Question, vectors: retrieval.QuestionVectors, streamed: bool
-) -> WriteRequest:
-    return WriteRequest(
-        question.text,
-        vectors.search.rows[0],
-        question.history,
-        question.model,
-        question.max_prompt_tokens,
-        streamed,
-    )
-
-
-def _written_answer(draft: Draft, decision: Decision, timings: Timings) -> Answer:
-    return Answer(
-        draft.text,
-        draft.citations,
-        draft.passages,
-        decision,
-        timings,
-        model=draft.model,
-        usage=draft.usage,
-        unsupported=draft.unsupported,
-        dropped=draft.dropped,
-    )

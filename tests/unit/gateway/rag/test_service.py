@@ -60,15 +60,47 @@ async def test_an_answer_is_served_again_from_the_cache(rag: Rag) -> None:
     json.dumps(next(iter(rag.cache.entries.values())).detail)  # as the store does
 
 
-async def test_a_similar_question_is_answered_by_the_semantic_tier(rag: Rag) -> None:
+async def ask_again_in_other_words(rag: Rag, **changes: Any) -> Answer:
+    """Ask a question and index it, then ask a similar one. The semantic tier answers it."""
     await rag.ask()
     [(key, entry)] = rag.cache.entries.items()
     await rag.search.ensure(CollectionSpec("cache", DIMENSIONS, "digest"))
     row = (await rag.embedder.embed_queries([entry.prompt])).rows[0]
     await rag.search.upsert("cache", [Document(key, row)], "digest")
-    answer = await rag.ask(text="Where does the otter swim today?")
+    answer = await rag.ask(text="Where does the otter swim today?", **changes)
+    await asyncio.gather(*rag.shadow_sampler._tasks)
     assert (answer.decision.kind, answer.text) == ("semantic", "It swims [1].")
+    return answer
+
+
+async def test_a_similar_question_is_answered_by_the_semantic_tier(rag: Rag) -> None:
+    await ask_again_in_other_words(rag)
     assert len(rag.writer.requests) == 1
+
+
+async def test_a_sampled_semantic_hit_is_answered_again_recorded_and_stored(rag: Rag) -> None:
+    rag.cache.trial = "trial"
+    await ask_again_in_other_words(rag)
+    assert rag.budget.answers == [("trial", "It swims [1].", 1.0)]
+    again = rag.writer.requests[-1]
+    assert (again.question, again.streamed) == ("Where does the otter swim today?", False)
+    assert len(rag.cache.entries) == 2
+
+
+async def test_a_hit_that_stores_nothing_still_teaches(rag: Rag) -> None:
+    rag.cache.trial = "trial"
+    await ask_again_in_other_words(rag, no_store=True)
+    assert rag.budget.answers
+    assert len(rag.cache.entries) == 1
+
+
+async def test_a_new_answer_that_is_not_whole_teaches_nothing(rag: Rag) -> None:
+    await rag.ask()
+    rag.cache.trial, rag.writer.complete = "trial", False
+    await ask_again_in_other_words(rag)
+    assert rag.budget.asked
+    assert not rag.budget.answers
+    assert len(rag.cache.entries) == 1
 
 
 async def test_a_question_that_nothing_answers_is_refused(rag: Rag) -> None:
