@@ -50,7 +50,7 @@ async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[H
     try:
         yield server
     finally:
-        await server.stop(0.0)
+        await server.stop(0.1)  # without any time, uvicorn reports 0 cancelled tasks as an error
 
 
 def listen(host: str, port: int) -> socket.socket:

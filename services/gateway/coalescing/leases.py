@@ -12,9 +12,10 @@ work, instead of misreading each other's items.
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from services.gateway.circuit_breaker import CircuitBreaker
 
 STREAM_START = "-"
-ACQUIRE_TIMEOUT = 1.0  # seconds
+# Seconds for the calls that the work or a follower waits for.
+TIMEOUT = 1.0
 _STREAM_TTL_MS = 60_000
 _ACQUIRE = """
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
@@ -106,15 +108,8 @@ class LeaseStore:
         if not self._breaker.allows():
             raise RedisConnectionError("The circuit breaker of Redis is open.")
         token = secrets.token_hex(8)
-        try:
-            async with asyncio.timeout(ACQUIRE_TIMEOUT):
-                acquired = await self._redis.eval(
-                    _ACQUIRE, 2, *self._keys(name), token, self._lease_ms
-                )
-        except (TimeoutError, RedisConnectionError, RedisTimeoutError) as error:
-            self._breaker.record_failure()
-            raise RedisConnectionError("Redis does not answer.") from error
-        self._breaker.record_success()
+        async with self._in_time():
+            acquired = await self._redis.eval(_ACQUIRE, 2, *self._keys(name), token, self._lease_ms)
         return token if acquired else ""
 
     async def renew(self, name: str, token: str) -> bool:
@@ -138,9 +133,12 @@ class LeaseStore:
         await self._redis.eval(_RELEASE, 1, self._keys(name)[0], token)
 
     async def read(self, name: str, position: str) -> Published:
-        """Return the batches published after a position; the first one is ``STREAM_START``."""
+        """Return the batches published after a position; the first one is ``STREAM_START``.
+
+        Followers wait for this call, so it fails fast if Redis is slow.
+        """
         lease, stream = self._keys(name)
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._in_time(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(lease)
             pipe.xrange(stream, position if position == STREAM_START else f"({position}")
             leader, found = await pipe.execute()
@@ -149,6 +147,17 @@ class LeaseStore:
         ]
         last = found[-1][0].decode() if found else position
         return Published(batches, last, leader.decode() if leader else "")
+
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Fail fast if Redis is slow, and record in its circuit breaker whether it answers."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                yield
+        except (TimeoutError, RedisConnectionError, RedisTimeoutError) as error:
+            self._breaker.record_failure()
+            raise RedisConnectionError("Redis does not answer.") from error
+        self._breaker.record_success()
 
     @property
     def _lease_ms(self) -> int:

@@ -152,11 +152,14 @@ class Singleflight:
     async def _run(self, name: str, call: SharedCall, work: Work, across_replicas: bool) -> None:
         try:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                if across_replicas:
-                    await self._lead_or_replay(name, call, work)
-                else:
-                    await _execute(call, work)
+                async with asyncio.timeout(deadlines.LONG_DEADLINE):
+                    if across_replicas:
+                        await self._lead_or_replay(name, call, work)
+                    else:
+                        await _execute(call, work)
             call.end(_leader_lost())
+        except TimeoutError:
+            call.end(deadlines.exceeded())
         except asyncio.CancelledError:
             call.end(_leader_lost())
             raise

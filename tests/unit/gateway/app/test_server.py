@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 import httpx
@@ -102,6 +103,12 @@ async def test_a_connection_without_a_request_does_not_delay_the_stop() -> None:
         await http.stop(60.0)
         assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_stop_without_requests_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with server.serve(Starlette(), "127.0.0.1", 0):
+        pass
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 async def test_a_taken_port_is_refused() -> None:

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -80,13 +82,23 @@ async def test_a_broken_redis_is_not_asked_for_leases_for_a_while(
     assert not redis.evals
 
 
-async def test_a_silent_redis_does_not_hold_up_the_work(
-    redis: FakeRedis, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", ["acquire", "read"])
+async def test_a_silent_redis_holds_up_neither_the_work_nor_its_followers(
+    call: str, redis: FakeRedis, leases: LeaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hang(*words: object) -> None:
+    @contextlib.asynccontextmanager
+    async def hang(*words: object, **options: object) -> AsyncIterator[None]:
+        await asyncio.Event().wait()
+        yield
+
+    async def hang_too(*words: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(redis, "eval", hang)
-    monkeypatch.setattr(leases_module, "ACQUIRE_TIMEOUT", 0.01)
-    with pytest.raises(RedisConnectionError):
+    monkeypatch.setattr(redis, "eval", hang_too)
+    monkeypatch.setattr(redis, "pipeline", hang)
+    monkeypatch.setattr(leases_module, "TIMEOUT", 0.01)
+    for _ in range(FAILURE_THRESHOLD):
+        with pytest.raises(RedisConnectionError, match="does not answer"):
+            await (leases.acquire("name") if call == "acquire" else leases.read("name", "-"))
+    with pytest.raises(RedisConnectionError, match="circuit breaker"):
         await leases.acquire("name")

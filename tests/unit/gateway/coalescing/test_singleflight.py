@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from services.errors import Aborted, Failure, NotFound
+from services import deadlines
+from services.errors import Aborted, DeadlineExceeded, Failure, NotFound
 from services.gateway.coalescing.leases import Batch
 from services.gateway.coalescing.singleflight import READ_ATTEMPTS, Item, Singleflight
 from services.gateway.llm.errors import refused, upstream_error
@@ -236,3 +237,14 @@ async def test_a_failure_is_not_served_again_while_redis_is_silent(
         assert work.executions == count
         leases.is_unreachable = True
     await singleflight.close()
+
+
+async def test_work_that_never_ends_is_cancelled_at_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leases, work = FakeLeases(), Work()
+    monkeypatch.setattr(deadlines, "LONG_DEADLINE", 0.01)
+    with pytest.raises(DeadlineExceeded):
+        await collect(Singleflight(leases), work)
+    assert work.ended.is_set()
+    assert not leases.leader
