@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from services.errors import AlreadyExists, Failure, NotFound
+from services.errors import AlreadyExists, FailedPrecondition, Failure, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
@@ -97,6 +97,7 @@ class FakeSearch(SearchClient):
 
     def __init__(self) -> None:
         self.collections: dict[str, FakeCollection] = {}
+        self.aliases: dict[str, str] = {}
         self.upserts: list[list[str]] = []
         self.failures: list[Failure] = []  # raised by the next searches
 
@@ -104,8 +105,18 @@ class FakeSearch(SearchClient):
         self.collections.setdefault(spec.name, FakeCollection(spec))
 
     async def field_types(self, collection: str) -> dict[str, str] | None:
-        found = self.collections.get(collection)
+        found = self._find(collection)
         return dict(found.spec.fields) if found else None
+
+    async def model_digest(self, collection: str) -> str:
+        found = self._find(collection)
+        return found.spec.model_digest if found else ""
+
+    async def assign_alias(self, alias: str, collection: str) -> None:
+        if alias in self.collections:
+            raise AlreadyExists("COLLECTION_EXISTS", "A collection has this name.")
+        self._collection(collection)
+        self.aliases[alias] = collection
 
     async def add_fields(self, collection: str, fields: dict[str, str]) -> None:
         declared = self._collection(collection).spec.fields
@@ -115,13 +126,14 @@ class FakeSearch(SearchClient):
 
     async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
         found = self._collection(collection)
+        if found.spec.model_digest != digest:
+            raise FailedPrecondition("MODEL_MISMATCH", "The collection has another model.")
         self.upserts.append([one.id for one in documents])
         found.documents |= {one.id: one for one in documents}
 
     async def delete(self, collection: str, ids: Sequence[str]) -> None:
-        if collection in self.collections:
-            for key in ids:
-                self.collections[collection].documents.pop(key, None)
+        for key in ids:
+            self.documents(collection).pop(key, None)
 
     async def vectors(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         documents = self.documents(collection)
@@ -138,7 +150,7 @@ class FakeSearch(SearchClient):
 
     def documents(self, collection: str) -> dict[str, Document]:
         """The documents of a collection by their ids; none if it does not exist."""
-        found = self.collections.get(collection)
+        found = self._find(collection)
         return found.documents if found else {}
 
     def _search(self, query: Query) -> list[Hit]:
@@ -150,9 +162,13 @@ class FakeSearch(SearchClient):
         return sorted(hits, key=lambda hit: -hit.similarity)[: query.limit]
 
     def _collection(self, name: str) -> FakeCollection:
-        if name not in self.collections:
+        found = self._find(name)
+        if found is None:
             raise NotFound("COLLECTION_NOT_FOUND", "There is no such collection.")
-        return self.collections[name]
+        return found
+
+    def _find(self, name: str) -> FakeCollection | None:
+        return self.collections.get(self.aliases.get(name, name))
 
 
 def _hit(query: Query, document: Document) -> Hit:

@@ -18,6 +18,7 @@ class FakeDocumentStore(DocumentStore):
         self.chunk_ids: dict[Key, set[str]] = {}
         self.fences: dict[Key, int] = {}
         self.counter: Counter[str] = Counter()
+        self.copies: dict[str, str] = {}
         self.rivals = 0  # how many of the next leases another writer takes over immediately
 
     async def epochs(self, collections: Sequence[str]) -> list[int]:
@@ -62,6 +63,9 @@ class FakeDocumentStore(DocumentStore):
         key = lease.collection, lease.document
         del self.records[key], self.chunk_ids[key]
         await self._end(lease)
+
+    async def copy(self, collection: str) -> str:
+        return self.copies.get(collection, "")
 
     async def _end(self, lease: FencingLease) -> None:
         del self.fences[lease.collection, lease.document]

@@ -137,6 +137,10 @@ class FakeRedis:
         self._check()
         return frozenset(_bytes(one) for one in self.values.get(key, ()))
 
+    async def sismember(self, key: str, member: str) -> bool:
+        self._check()
+        return member in self.values.get(key, ())
+
     async def sadd(self, key: str, *members: str) -> None:
         self._check()
         self.values.setdefault(key, set()).update(members)

@@ -116,12 +116,6 @@ class CollectionClient:
             async with self._peer.call():
                 await self._stub.DeleteCollection(request, timeout=deadlines.time_left())
 
-    async def assign_alias(self, alias: str, name: str) -> None:
-        """Point an alias at a collection."""
-        request = search_pb2.AssignAliasRequest(alias=alias, collection=name)
-        async with self._peer.call():
-            await self._stub.AssignAlias(request, timeout=deadlines.time_left())
-
     async def _get(self, name: str) -> Any:
         request = search_pb2.GetCollectionRequest(name=name)
         async with self._peer.call():

@@ -58,6 +58,27 @@ class SearchClient:
             return None
         return {one.name: _TYPE_NAMES.get(one.type, "text") for one in reply.collection.fields}
 
+    async def model_digest(self, collection: str) -> str:
+        """Return the digest of a collection's model; empty if it has none or does not exist."""
+        request = search_pb2.GetCollectionRequest(name=collection)
+        try:
+            async with self._peer.call():
+                reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
+        except NotFound:
+            return ""
+        return reply.collection.model_digest
+
+    async def assign_alias(self, alias: str, collection: str) -> None:
+        """Point an alias at a collection.
+
+        Raises:
+            AlreadyExists: a collection has this name.
+            NotFound: the collection does not exist.
+        """
+        request = search_pb2.AssignAliasRequest(alias=alias, collection=collection)
+        async with self._peer.call():
+            await self._stub.AssignAlias(request, timeout=deadlines.time_left())
+
     async def add_fields(self, collection: str, fields: dict[str, str]) -> None:
         """Declare more fields of a collection.
 

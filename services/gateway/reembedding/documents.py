@@ -1,14 +1,19 @@
 """Re-embeds the chunks of documents: copies a collection with new vectors, then swaps."""
 
+import logging
+
 from services import deadlines
-from services.gateway.backends.collections import CollectionClient, CopiedDocument
+from services.gateway.backends.collections import CollectionClient, CollectionInfo, CopiedDocument
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import TextModel
 from services.gateway.rag.ingest.preparation import embedded_text
 from services.gateway.rag.ingest.store import DocumentStore
-from services.gateway.rag.ingest.types import search_collection
+from services.gateway.rag.ingest.types import copy_name, search_collection
+from services.gateway.reembedding.collection_states import CollectionState, collection_states
 from services.gateway.reembedding.types import BATCH_SIZE, check_model
+
+log = logging.getLogger(__name__)
 
 
 class DocumentReembedder:
@@ -16,7 +21,8 @@ class DocumentReembedder:
 
     The copy of a collection has its own name. When the copy is complete, the collection's name
     becomes an alias for it. Until then, questions to the collection are refused, because the
-    vectors of two models cannot be compared.
+    vectors of two models cannot be compared. The store's lists of chunks decide which chunks a copy
+    may have, because documents change meanwhile.
     """
 
     def __init__(
@@ -32,12 +38,8 @@ class DocumentReembedder:
         self._collections = collections
 
     async def count(self, digest: str) -> int:
-        """Return how many chunks belong to models other than ``digest``."""
-        found = [
-            await self._collections.describe(search_collection(name))
-            for name in await self._documents.collections()
-        ]
-        return sum(one.documents for one in found if one and one.model_digest != digest)
+        """Return how many chunks belong to models other than ``digest``, or to abandoned copies."""
+        return sum(state.pending(digest) for state in (await self._states()).values())
 
     async def run(self, model: TextModel) -> None:
         """Re-embed all collections of documents of other models.
@@ -45,63 +47,88 @@ class DocumentReembedder:
         Raises:
             Unavailable: a service is unreachable, or the embedder has loaded another model.
         """
-        for name in await self._documents.collections():
-            await self._reembed(search_collection(name), copy_name(name, model.digest), model)
+        for name, state in (await self._states()).items():
+            await self._reembed(name, state, model)
 
-    async def _reembed(self, name: str, copy: str, model: TextModel) -> None:
-        source = await self._collections.describe(name)
-        if source and source.model_digest not in (model.digest, ""):
-            await self._collections.create_like(name, copy, model.digest, model.dimensions)
-            await self._copy(source.name, copy, model)
-            await self._delete_extra(source.name, copy)
-            await self._swap(name, copy)
-        elif source is None and await self._collections.describe(copy):
-            # A swap was interrupted between its two steps.
-            await self._collections.assign_alias(name, copy)
+    async def _states(self) -> dict[str, CollectionState]:
+        with deadlines.limit(deadlines.LONG_DEADLINE):
+            return collection_states(
+                await self._collections.list_all(), await self._documents.collections()
+            )
 
-    async def _copy(self, source: str, copy: str, model: TextModel) -> None:
+    async def _reembed(self, name: str, state: CollectionState, model: TextModel) -> None:
+        alias, copy = search_collection(name), copy_name(name, model.digest)
+        source = state.source
+        if source is None:  # a swap was interrupted between its two steps
+            source = state.most_complete(model.digest)
+            with deadlines.limit(deadlines.DEFAULT_DEADLINE):
+                await self._search.assign_alias(alias, source.name)
+        if source.model_digest != model.digest:
+            await self._documents.set_copy(name, copy)
+            await self._write_copy(name, source, model)
+            await self._swap(alias, copy)
+            target = copy
+        else:
+            target = source.name
+        others = [one for one in state.copies if one.name not in (source.name, target)]
+        for other in others:
+            log.warning("an abandoned copy is added to its collection: %s", other.name)
+            await self._copy(name, other.name, alias, model)
+        if others or target == copy:
+            # Changes that began before have changed the source. They start again on the copy.
+            await self._documents.revoke_leases(name)
+            await self._delete_unlisted(name, alias)
+        for other in others:
+            with deadlines.limit(deadlines.LONG_DEADLINE):
+                await self._collections.delete(other.name)
+        await self._documents.set_copy(name, "")
+
+    async def _write_copy(self, name: str, source: CollectionInfo, model: TextModel) -> None:
+        copy = copy_name(name, model.digest)
+        with deadlines.limit(deadlines.LONG_DEADLINE):
+            await self._collections.create_like(source.name, copy, model.digest, model.dimensions)
+        await self._copy(name, source.name, copy, model)
+        await self._delete_unlisted(name, copy)
+        await self._copy(name, source.name, copy, model)  # what was written meanwhile
+
+    async def _copy(self, name: str, source: str, target: str, model: TextModel) -> None:
+        """Copy the chunks that the target lacks and that documents have."""
         token, more = "", True
         while more:
             with deadlines.limit(deadlines.LONG_DEADLINE):
                 documents, token = await self._collections.page(source, BATCH_SIZE, token)
                 more = bool(token)
-                missing = await self._missing(copy, documents)
-                await self._write(copy, [one for one in documents if one.id in missing], model)
+                ids = [one.id for one in documents]
+                missing = {*await self._search.missing(target, ids)} if ids else set()
+                missing -= await self._documents.unlisted(name, sorted(missing))
+                await self._write(target, [one for one in documents if one.id in missing], model)
 
-    async def _write(self, copy: str, documents: list[CopiedDocument], model: TextModel) -> None:
+    async def _write(self, target: str, documents: list[CopiedDocument], model: TextModel) -> None:
         if not documents:
             return
         texts = [embedded_text(one.text, one.payload) for one in documents]
         vectors = await self._embedder.embed_documents(texts, bulk=True)
         check_model(vectors, model)
-        await self._collections.write(copy, documents, vectors.rows, model.digest)
+        await self._collections.write(target, documents, vectors.rows, model.digest)
 
-    async def _delete_extra(self, source: str, copy: str) -> None:
-        """Delete chunks from the copy whose documents were deleted since they were copied."""
+    async def _delete_unlisted(self, name: str, target: str) -> None:
+        """Delete the chunks of documents that were deleted or changed since they were copied."""
         token, more = "", True
         while more:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                documents, token = await self._collections.page(copy, BATCH_SIZE, token)
+                documents, token = await self._collections.page(target, BATCH_SIZE, token)
                 more = bool(token)
-                await self._search.delete(copy, sorted(await self._missing(source, documents)))
+                unlisted = await self._documents.unlisted(name, [one.id for one in documents])
+                await self._search.delete(target, sorted(unlisted))
 
-    async def _missing(self, name: str, documents: list[CopiedDocument]) -> set[str]:
-        ids = [one.id for one in documents]
-        return {*await self._search.missing(name, ids)} if ids else set()
-
-    async def _swap(self, name: str, copy: str) -> None:
-        # Another replica may have swapped, if this one has lost its lease.
-        current = await self._collections.describe(name)
-        if current is None or current.name == copy:
-            return
-        if current.name == name:  # an alias cannot have the name of a collection
-            await self._collections.delete(name)
-            await self._collections.assign_alias(name, copy)
-        else:
-            await self._collections.assign_alias(name, copy)
-            await self._collections.delete(current.name)
-
-
-def copy_name(collection: str, digest: str) -> str:
-    """Return the search collection of a collection of documents for a later model."""
-    return f"reembedded-{digest[:12]}-{collection}"
+    async def _swap(self, alias: str, copy: str) -> None:
+        with deadlines.limit(deadlines.LONG_DEADLINE):
+            # Another replica may have swapped, if this one has lost its lease.
+            current = await self._collections.describe(alias)
+            if current and current.name == copy:
+                return
+            if current and current.name == alias:  # an alias cannot have a collection's name
+                await self._collections.delete(alias)
+            await self._search.assign_alias(alias, copy)
+            if current and current.name != alias:
+                await self._collections.delete(current.name)

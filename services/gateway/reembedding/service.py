@@ -29,6 +29,8 @@ CHECK_SECONDS = 10.0
 # While replicas of the embedder are replaced, both models answer. The work starts after this many
 # checks in a row have found the same model.
 STABLE_CHECKS = 3
+# While texts are pending, a replica that does not do the work counts them at every sixth check.
+REPORT_CHECKS = 6
 PENDING = Gauge(
     "memetwin_reembedding_pending",
     "Cache entries and chunks of documents whose vectors belong to another text model.",
@@ -69,6 +71,8 @@ class Reembedding:
         self._enabled = enabled
         self._seen: list[str] = []
         self._done = ""
+        self._pending = 0
+        self._checks = 0
 
     async def watch(self) -> None:
         """Check the model every ``CHECK_SECONDS`` until cancelled."""
@@ -92,6 +96,9 @@ class Reembedding:
             self._seen = []
             return
         self._seen = [*self._seen, model.digest][-STABLE_CHECKS:]
+        self._checks += 1
+        if self._pending and self._checks % REPORT_CHECKS == 0:
+            await self._report(model)
         if model.digest == self._done or self._seen != [model.digest] * STABLE_CHECKS:
             return
         if not await self._is_done(model):
@@ -129,9 +136,9 @@ class Reembedding:
 
     async def _run(self, model: TextModel) -> None:
         pending = await self._report(model)
-        if not pending:
-            await self._set_done(model)
-        if not pending or not self._enabled:
+        if not self._enabled:
+            if not pending:
+                await self._set_done(model)
             return
         log.info("re-embedding %d stored texts for the model %s", pending, model.digest)
         reporting = asyncio.create_task(self._keep_reporting(model))
@@ -156,18 +163,22 @@ class Reembedding:
         chunks = await self._documents.count(model.digest)
         PENDING.labels("entries").set(entries)
         PENDING.labels("chunks").set(chunks)
-        if entries + chunks and not self._enabled:
+        is_new = entries + chunks != self._pending
+        self._pending = entries + chunks
+        if self._pending and is_new and not self._enabled:
             log.warning(
                 "%d cache entries and %d chunks of documents belong to another text model, so "
                 "searches do not find them; MEMETWIN_REEMBED is off",
                 entries,
                 chunks,
             )
-        return entries + chunks
+        return self._pending
 
     async def _is_done(self, model: TextModel) -> bool:
+        """Return whether the work is complete; earlier versions could leave documents behind."""
         async with redis_errors():
-            return as_bytes(await self._redis.get(self._key)).decode() == model.digest
+            done = as_bytes(await self._redis.get(self._key)).decode()
+        return done == model.digest and not await self._documents.count(model.digest)
 
     async def _set_done(self, model: TextModel) -> None:
         async with redis_errors():

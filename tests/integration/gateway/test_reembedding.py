@@ -15,6 +15,7 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway.cache import index
+from services.gateway.rag.ingest.types import copy_name
 from services.gateway.reembedding import service
 from tests.documents import ingest_one
 from tests.small_models import sentence_model
@@ -148,6 +149,54 @@ def code_of(search: Any, name: str) -> grpc.StatusCode:
     call = search.GetCollection.future(search_pb2.GetCollectionRequest(name=name))
     code: grpc.StatusCode = call.code()
     return code
+
+
+def test_an_ingest_between_the_two_steps_of_a_swap_adopts_the_copy(
+    redis_url: str, own_prefix: str, models: list[str], is_complete: Any
+) -> None:
+    with running(redis_url, own_prefix, models[0]) as stack:
+        fill(stack)
+        before = collections(stack)["documents-notes"].document_count
+    with running(redis_url, own_prefix, models[1]) as stack:
+        wait_until(lambda: is_complete(stack))
+        search = search_pb2_grpc.SearchServiceStub(stack.search)
+        search.DeleteAlias(search_pb2.DeleteAliasRequest(alias="documents-notes"))
+        rag = rag_pb2_grpc.RagServiceStub(stack.gateway)
+        assert ingest_one(rag, "notes", "new", "some words", title="new").chunks == 1
+        found = collections(stack)["documents-notes"]
+        assert found.name == copy_name("notes", digest(stack))
+        assert found.document_count == before + 1
+        assert set(retrieve(stack, "word")) == {*DOCUMENTS, "new"}
+        request = rag_pb2.DeleteDocumentRequest(collection="notes", id="new")
+        rag.DeleteDocument(request)
+        assert collections(stack)["documents-notes"].document_count == before
+
+
+def test_a_callers_vector_stays_with_its_model(
+    redis_url: str, own_prefix: str, models: list[str], is_complete: Any
+) -> None:
+    with running(redis_url, own_prefix, models[0]) as stack:
+        embed = embedder_pb2.EmbedRequest(inputs=[embedder_pb2.Input(text="of the caller")])
+        made = embedder_pb2_grpc.EmbedderServiceStub(stack.embedder).Embed(embed)
+        create = cache_pb2.CreateEntryRequest(
+            scope=SCOPE,
+            prompt="some prompt",
+            response="hers",
+            vector=made.vectors,
+            model_digest=made.model_digest,
+        )
+        cache_pb2_grpc.CacheServiceStub(stack.gateway).CreateEntry(create)
+        create = cache_pb2.CreateEntryRequest(scope=SCOPE, prompt="other", response="other")
+        cache_pb2_grpc.CacheServiceStub(stack.gateway).CreateEntry(create)
+    with running(redis_url, own_prefix, models[1]) as stack:
+        wait_until(lambda: is_complete(stack))
+        assert lookup(stack, "other").entry.response == "other"
+        request = cache_pb2.LookupEntryRequest(
+            scope=SCOPE, vector=made.vectors, model_digest=made.model_digest, min_similarity=0.99
+        )
+        decision = cache_pb2_grpc.CacheServiceStub(stack.gateway).LookupEntry(request).decision
+        assert decision.entry.response == "hers"
+        assert pending()[0] == 1
 
 
 def test_without_reembedding_what_was_stored_is_counted(

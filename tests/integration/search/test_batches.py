@@ -1,7 +1,9 @@
 """Batches that take more than one script, on a real Redis."""
 
 import asyncio
+import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -87,6 +89,30 @@ async def test_an_interrupted_batch_is_finished_once(
     keys = [key async for key in service._redis.scan_iter(match=f"{service._catalog._prefix}*")]
     parts = (b":staged:", b":batch:", b":batches", b":pending")
     assert not [key for key in keys if any(part in key for part in parts)]
+
+
+async def test_a_pending_version_is_written_although_the_old_one_has_expired(
+    service: SearchService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = (await service.create(collection(dimensions=4, engine="vector_sets"))).collection
+    engine: Any = service._engine_of(created)
+    old = [replace(one, ttl=60.0) for one in rows(np.random.default_rng(3))]
+    await service.upsert(created, old)
+
+    async def fail(*arguments: Any) -> list[bool]:
+        raise Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "write_documents", fail)
+        with pytest.raises(Unavailable):
+            await service.upsert(created, [replace(one, text="new", ttl=0.0) for one in old])
+    later = round(1000 * (time.time() + 61))
+    monkeypatch.setattr("services.search.engines.documents._now_ms", lambda: later)
+    monkeypatch.setattr(batches, "ABANDONED_SECONDS", -1.0)
+    await engine.maintain("c")
+    assert await _count(service) == COUNT
+    found = await service.get("c", [one.id for one in old])
+    assert all(one is not None and one.text == "new" for one in found)
 
 
 async def test_a_batch_fails_as_a_whole_if_redis_is_out_of_memory(service: SearchService) -> None:

@@ -1,6 +1,7 @@
 """Batches the calls to the embedder and to search that the documents of one ingest make."""
 
 import asyncio
+import contextlib
 from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from services.errors import AlreadyExists, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value, field_types
 from services.gateway.coalescing.batcher import CoalescingBatcher
 from services.gateway.rag.ingest.ttl_value import TtlValue
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, copy_name, search_collection
 
 Row = NDArray[np.float32]
 
@@ -88,7 +90,7 @@ class BatchedBackends:
         """
         name, types = search_collection(collection), field_types(fields)
         cached = self._field_types.setdefault(collection, TtlValue())
-        load = partial(self._ensure_collection, name, model, types)
+        load = partial(self._ensure_collection, collection, model, types)
         declared = await cached.get(load)
         if types.keys() <= declared.keys():
             return declared
@@ -110,7 +112,11 @@ class BatchedBackends:
         name = search_collection(collection)
 
         async def upsert_batch(batch: list[Document]) -> list[None]:
-            await self._search.upsert(name, batch, digest)
+            try:
+                await self._search.upsert(name, batch, digest)
+            except NotFound:
+                await self._adopt_copy(collection, digest)
+                await self._search.upsert(name, batch, digest)
             return [None] * len(batch)
 
         upserts = self._upserts.setdefault(
@@ -121,9 +127,13 @@ class BatchedBackends:
             await upserts.submit(documents[first : first + _UPSERT_BATCH])
 
     async def _ensure_collection(
-        self, name: str, model: TextModel, types: dict[str, str]
+        self, collection: str, model: TextModel, types: dict[str, str]
     ) -> dict[str, str]:
+        name = search_collection(collection)
         declared = await self._search.field_types(name)
+        if declared is None:
+            await self._adopt_copy(collection, model.digest)
+            declared = await self._search.field_types(name)
         if declared is None:
             fields = (types if len(types) < MAX_FIELDS else {}) | {DOCUMENT_FIELD: "tag"}
             await self._search.ensure(
@@ -131,6 +141,17 @@ class BatchedBackends:
             )
             declared = await self._search.field_types(name)
         return declared or {}
+
+    async def _adopt_copy(self, collection: str, digest: str) -> None:
+        """Give the name of a collection that does not exist to its copy for this model, if any.
+
+        A re-embedding deletes a collection when its copy is complete, and renames the copy next. A
+        new collection with that name would hide the copy.
+        """
+        with contextlib.suppress(AlreadyExists, NotFound):  # it exists again, or has no copy
+            await self._search.assign_alias(
+                search_collection(collection), copy_name(collection, digest)
+            )
 
     async def _embed(self, texts: list[str]) -> list[EmbeddedText]:
         vectors = await self._embedder.embed_documents(texts, bulk=True)

@@ -8,6 +8,7 @@ Keys, all under the prefix of the settings:
 - ``gateway:epoch:<collection>``           counter of the changes to a collection of documents
 - ``gateway:chunks:<collection>:<id>``     set of the ids of all chunks that search may hold
 - ``gateway:turns:<collection>``           hash of the current fence of each document being changed
+- ``gateway:copy:<collection>``            the search collection to which a re-embedding copies it
 
 Records of earlier versions of memetwin contain the text.
 
@@ -26,6 +27,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from services.errors import Unavailable
+from services.gateway.rag.ingest.types import document_of_chunk
 from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
 
 # KEYS: chunks, epoch, turns. ARGV: document id, chunk ids as JSON.
@@ -55,6 +57,11 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('INCR', KEYS[2])
 return 1
+"""
+# KEYS: epoch, turns.
+_REVOKE = """
+local fence = redis.call('INCR', KEYS[1])
+for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('HSET', KEYS[2], id, fence) end
 """
 
 
@@ -174,6 +181,33 @@ class DocumentStore:
         """Delete a document whose chunks are deleted, and end the lease. Raises FenceLost."""
         arguments = [lease.document, lease.fence]
         _check_fence(await self._run(_DELETE, lease.collection, lease.document, arguments))
+
+    async def revoke_leases(self, collection: str) -> None:
+        """Invalidate all leases on documents of a collection, so that their holders start again."""
+        keys = [self._key(kind, collection) for kind in ("epoch", "turns")]
+        async with redis_errors():
+            call: Any = self._redis.eval(_REVOKE, len(keys), *keys)
+            await call
+
+    async def unlisted(self, collection: str, chunk_ids: Sequence[str]) -> set[str]:
+        """Return those of the chunks that no document has, so that search must not serve them."""
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for chunk_id in chunk_ids:
+                key = document_of_chunk(chunk_id)
+                pipe.sismember(self._key("chunks", collection, key), chunk_id)
+            found = await pipe.execute()
+        return {key for key, is_listed in zip(chunk_ids, found, strict=True) if not is_listed}
+
+    async def set_copy(self, collection: str, name: str) -> None:
+        """Record the search collection to which chunks are copied; empty when that has ended."""
+        key = self._key("copy", collection)
+        async with redis_errors():
+            await (self._redis.set(key, name) if name else self._redis.delete(key))
+
+    async def copy(self, collection: str) -> str:
+        """Return the search collection to which the collection's chunks are copied, or nothing."""
+        async with redis_errors():
+            return as_bytes(await self._redis.get(self._key("copy", collection))).decode()
 
     async def _run(self, script: str, collection: str, key: str, arguments: Sequence[Any]) -> Any:
         keys = self._keys(collection, key)

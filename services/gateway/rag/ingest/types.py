@@ -15,6 +15,9 @@ MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_ID_BYTES = 256
 # The field in search that holds the id of a chunk's document.
 DOCUMENT_FIELD = "memetwin_document"
+# Prefixes of search collections. A copy has the vectors of a later model.
+DOCUMENTS_PREFIX, COPY_PREFIX = "documents-", "reembedded-"
+_DIGEST_LENGTH = 12
 # Part of every version. A new number makes the next ingest chunk unchanged documents again.
 _CHUNKING_VERSION = 4
 # A thread hashes larger files, without the interpreter's lock.
@@ -119,7 +122,22 @@ def check_collection(name: str) -> None:
 
 def search_collection(name: str) -> str:
     """Return the search collection that holds the chunks of a collection of documents."""
-    return f"documents-{name}"
+    return f"{DOCUMENTS_PREFIX}{name}"
+
+
+def copy_name(collection: str, digest: str) -> str:
+    """Return the search collection that replaces the one of a collection for a later model."""
+    return f"{COPY_PREFIX}{digest[:_DIGEST_LENGTH]}-{collection}"
+
+
+def collection_of_copy(name: str) -> str:
+    """Return the collection of documents of a search collection that ``copy_name`` named."""
+    return name.removeprefix(COPY_PREFIX)[_DIGEST_LENGTH + 1 :]
+
+
+def document_of_chunk(chunk_id: str) -> str:
+    """Return the id of a chunk's document."""
+    return chunk_id.rpartition("#")[0]
 
 
 def _require(condition: bool, reason: str, message: str, field_name: str) -> None:

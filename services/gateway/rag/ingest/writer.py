@@ -4,7 +4,7 @@ The store records chunks before search gets them, and it records the document la
 that dies at any point can be repeated, with the same result as an ingest that never died.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBac
 from services.gateway.rag.ingest.fair_semaphore import FairSemaphore
 from services.gateway.rag.ingest.preparation import PreparedDocument
 from services.gateway.rag.ingest.retries import gather, retry
-from services.gateway.rag.ingest.store import DocumentStore, FencingLease
+from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.types import search_collection
 
 MAX_CONCURRENT_CHUNKS = 512
@@ -46,34 +46,48 @@ class DocumentWriter:
         """
         ids = list(document.chunks)
         lease = await self._store.acquire(document.collection, document.stored.id, ids)
+        # Read before the vectors: if a collection of a later model replaces this one in between,
+        # search refuses the vectors under this digest.
+        name = search_collection(document.collection)
+        is_current = lease.earlier_chunks and (
+            await self._search.model_digest(name) == document.model_digest
+        )
+        reusable = lease.earlier_chunks if is_current else frozenset()
         batches = [ids[first : first + EMBED_BATCH] for first in range(0, len(ids), EMBED_BATCH)]
         written = await gather(
-            (self._write_chunks(document, batch, lease, backends) for batch in batches),
+            (self._write_chunks(document, batch, reusable, backends) for batch in batches),
             MAX_CONCURRENT_BATCHES,
         )
         stale = await self._store.chunks(lease) - document.chunks.keys()
-        await self._search.delete(search_collection(lease.collection), sorted(stale))
+        await self._delete_chunks(document.collection, stale)
         await self._store.put(lease, asdict(document.stored), ids)
         return Written(*map(sum, zip(*written, strict=True))) if written else Written(0, 0)
 
     async def delete(self, collection: str, key: str) -> None:
         """Delete a document and its chunks. Raises FenceLost."""
         lease = await self._store.acquire(collection, key, [])
-        await self._search.delete(search_collection(collection), sorted(lease.earlier_chunks))
+        await self._delete_chunks(collection, lease.earlier_chunks)
         await self._store.delete(lease)
+
+    async def _delete_chunks(self, collection: str, ids: Set[str]) -> None:
+        """Delete chunks from search, also from the copy that a re-embedding is writing."""
+        if ids:
+            names = [search_collection(collection), await self._store.copy(collection)]
+            for name in filter(None, names):
+                await self._search.delete(name, sorted(ids))
 
     async def _write_chunks(
         self,
         document: PreparedDocument,
         ids: Sequence[str],
-        lease: FencingLease,
+        reusable: Set[str],
         backends: BatchedBackends,
     ) -> Written:
-        """Write chunks to search. Reuse the vectors that it has."""
+        """Write chunks to search. Reuse the vectors that it has of the ``reusable`` ones."""
         async with self._chunks.hold(len(ids), backends.caller):
             rows = await self._search.vectors(
-                search_collection(lease.collection),
-                [key for key in ids if key in lease.earlier_chunks],
+                search_collection(document.collection),
+                [key for key in ids if key in reusable],
             )
             new = [key for key in ids if key not in rows]
             texts = [document.embedded_text(key) for key in new]
@@ -85,7 +99,7 @@ class DocumentWriter:
                 )
             rows |= {key: one.row for key, one in zip(new, embedded, strict=True)}
             await backends.upsert(
-                lease.collection,
+                document.collection,
                 [document.search_document(key, rows[key]) for key in ids],
                 document.model_digest,
             )

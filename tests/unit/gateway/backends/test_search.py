@@ -100,6 +100,16 @@ async def test_vectors_and_missing_documents() -> None:
     assert await search.missing("c", ["a", "b"]) == ["a", "b"]
 
 
+async def test_the_model_and_the_name_of_a_collection() -> None:
+    found = search_pb2.GetCollectionResponse(collection=search_pb2.Collection(model_digest="d"))
+    assigned = search_pb2.AssignAliasResponse()
+    search, channel = client(Server(GetCollection=[found, MISSING], AssignAlias=[assigned]))
+    assert await search.model_digest("c") == "d"
+    assert await search.model_digest("c") == ""
+    await search.assign_alias("alias", "copy")
+    assert (channel.requests[2].alias, channel.requests[2].collection) == ("alias", "copy")
+
+
 async def test_fields_are_declared_unless_they_conflict() -> None:
     fields = [
         search_pb2.Field(name="year", type=search_pb2.FIELD_TYPE_NUMBER),

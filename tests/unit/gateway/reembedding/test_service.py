@@ -6,7 +6,12 @@ import pytest
 
 from services.errors import Unavailable
 from services.gateway.backends.types import TextModel
-from services.gateway.reembedding.service import PENDING, STABLE_CHECKS, Reembedding
+from services.gateway.reembedding.service import (
+    PENDING,
+    REPORT_CHECKS,
+    STABLE_CHECKS,
+    Reembedding,
+)
 from tests.fakes.leases import FakeLeases
 from tests.fakes.redis import FakeRedis
 
@@ -150,6 +155,29 @@ async def test_what_is_pending_is_only_reported_when_it_is_switched_off(
     world.enabled = True
     await check(world.replica())
     assert world.entries.runs == 1
+
+
+async def test_what_is_pending_is_counted_again_until_nothing_is() -> None:
+    """A replica that has lost the lease, or that only reports, shows no old numbers."""
+    world = World(enabled=False)
+    replica = world.replica()
+    await check(replica)
+    assert PENDING.labels("entries")._value.get() == 3
+    world.entries.pending = 1  # others have expired
+    await check(replica, REPORT_CHECKS)
+    assert PENDING.labels("entries")._value.get() == 1
+    world.entries.pending = world.documents.pending = 0
+    await check(replica, REPORT_CHECKS)
+    assert PENDING.labels("entries")._value.get() == 0
+    world.entries.count = world.documents.count = None  # type: ignore[assignment, method-assign]
+    await check(replica, 2 * REPORT_CHECKS)
+
+
+async def test_documents_that_an_earlier_version_left_behind_are_found() -> None:
+    world = World()
+    world.redis.values["p:gateway:text_model"] = NEW.digest.encode()
+    await check(world.replica())
+    assert world.documents.runs == 1
 
 
 async def test_watch_survives_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

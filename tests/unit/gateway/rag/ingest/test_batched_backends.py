@@ -4,10 +4,17 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from services.gateway.backends.types import Document, TextModel, Value
+from services.errors import NotFound
+from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value
 from services.gateway.rag.ingest.batched_backends import MAX_FIELDS, BatchedBackends
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD
-from tests.fakes.backends import DIMENSIONS, FakeEmbedder, FakeSearch, fake_backends
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, copy_name
+from tests.fakes.backends import (
+    DIMENSIONS,
+    FakeCollection,
+    FakeEmbedder,
+    FakeSearch,
+    fake_backends,
+)
 
 MODEL = TextModel("digest", DIMENSIONS, 64)
 YEAR: dict[str, Value] = {"year": 2000.0}
@@ -33,6 +40,41 @@ async def test_a_collection_is_created_for_the_model_with_its_fields(world: Worl
     assert declared == {"year": "number", DOCUMENT_FIELD: "tag"}
     spec = world.search.collections["documents-c"].spec
     assert (spec.dimensions, spec.model_digest, spec.index_text) == (DIMENSIONS, "digest", True)
+
+
+def add_copy(world: World, digest: str = "digest") -> str:
+    name = copy_name("c", digest)
+    spec = CollectionSpec(name, DIMENSIONS, digest, {DOCUMENT_FIELD: "tag"})
+    row = np.zeros(DIMENSIONS, np.float32)
+    world.search.collections[name] = FakeCollection(spec, {"copied": Document("copied", row)})
+    return name
+
+
+async def test_a_copy_gets_the_name_of_a_collection_that_was_deleted(world: World) -> None:
+    """A re-embedding has deleted the collection, and has not renamed its copy yet."""
+    copy = add_copy(world)
+    declared = await world.backends.ensure_fields("c", MODEL, {})
+    assert declared == {DOCUMENT_FIELD: "tag"}
+    await world.backends.upsert("c", [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
+    assert world.search.collections.keys() == {copy}
+    assert world.search.documents("documents-c").keys() == {"copied", "new"}
+
+
+async def test_a_copy_of_another_model_gets_no_name(world: World) -> None:
+    copy = add_copy(world, "another")
+    await world.backends.ensure_fields("c", MODEL, {})
+    assert world.search.collections.keys() == {copy, "documents-c"}
+
+
+async def test_a_collection_that_is_replaced_between_two_batches(world: World) -> None:
+    await world.backends.ensure_fields("c", MODEL, {})
+    copy = add_copy(world)
+    del world.search.collections["documents-c"]
+    await world.backends.upsert("c", [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
+    assert world.search.documents(copy).keys() == {"copied", "new"}
+    del world.search.collections[copy]
+    with pytest.raises(NotFound):
+        await world.backends.upsert("c", [Document("a", np.zeros(DIMENSIONS, "f4"))], "digest")
 
 
 async def test_fields_that_come_later_are_added(world: World) -> None:

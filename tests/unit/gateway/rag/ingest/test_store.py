@@ -113,3 +113,27 @@ async def test_an_unreachable_redis_is_a_failure() -> None:
     for call in (documents.get("c", "a"), documents.acquire("c", "a", [])):
         with pytest.raises(Unavailable):
             await call
+
+
+async def test_chunks_that_no_document_has_are_unlisted() -> None:
+    documents, redis = store()
+    await redis.sadd("test:gateway:chunks:c:a#b", "a#b#1", "a#b#2")
+    chunks = ["a#b#1", "a#b#3", "gone#1"]
+    assert await documents.unlisted("c", chunks) == {"a#b#3", "gone#1"}
+    assert await documents.unlisted("c", []) == set()
+
+
+async def test_the_copy_of_a_collection_is_known_until_it_ends() -> None:
+    documents, _ = store()
+    assert await documents.copy("c") == ""
+    await documents.set_copy("c", "copy")
+    assert await documents.copy("c") == "copy"
+    await documents.set_copy("c", "")
+    assert await documents.copy("c") == ""
+
+
+async def test_leases_are_revoked_by_a_script() -> None:
+    documents, redis = store()
+    await documents.revoke_leases("c")
+    [(_, keys, _)] = redis.evals
+    assert keys == KEYS[1:3]

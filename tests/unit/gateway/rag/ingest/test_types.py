@@ -10,6 +10,9 @@ from services.gateway.rag.ingest.types import (
     MAX_ID_BYTES,
     Source,
     check_collection,
+    collection_of_copy,
+    copy_name,
+    document_of_chunk,
     search_collection,
 )
 
@@ -57,3 +60,9 @@ def test_names_of_collections_are_checked(name: str) -> None:
         check_collection(name)
     check_collection("A-b_c.9")
     assert search_collection("a") == "documents-a"
+
+
+def test_names_of_copies_and_chunks_are_read_back() -> None:
+    assert copy_name("my-notes", "0123456789abcdef") == "reembedded-0123456789ab-my-notes"
+    assert collection_of_copy(copy_name("my-notes", "0123456789abcdef")) == "my-notes"
+    assert document_of_chunk("a#b.md#0123-1") == "a#b.md"

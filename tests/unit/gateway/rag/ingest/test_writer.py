@@ -2,7 +2,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from services.errors import Overloaded, Unavailable
@@ -14,7 +16,7 @@ from services.gateway.rag.ingest.preparation import PreparedDocument, prepare
 from services.gateway.rag.ingest.store import FenceLost
 from services.gateway.rag.ingest.types import Source
 from services.gateway.rag.ingest.writer import DocumentWriter
-from tests.fakes.backends import FakeEmbedder, fake_backends
+from tests.fakes.backends import DIMENSIONS, FakeCollection, FakeEmbedder, fake_backends
 from tests.fakes.documents import FakeDocumentStore
 
 OTTER, HERON, LYNX = (
@@ -140,6 +142,40 @@ async def test_a_deleted_document_is_gone_everywhere(world: World) -> None:
     world.store.rivals = 1
     with pytest.raises(FenceLost):
         await world.writer.delete("c", "a")
+
+
+async def test_vectors_of_another_model_are_not_reused(world: World) -> None:
+    """The collection is replaced by its copy after its vectors have been read."""
+    await world.write(OTTER)
+    world.embedder.model = FakeEmbedder("later").model
+    document = await world.prepare(OTTER)
+    assert document.model_digest == "digest"  # the ingest has cached the model for a moment
+    document = replace(document, model_digest="later")
+    [chunk] = document.chunks
+    stored, vectors = world.search.collections["documents-c"], world.search.vectors
+
+    async def read_then_swap(collection: str, ids: Sequence[str]) -> Any:
+        found = await vectors(collection, ids)
+        stored.spec = replace(stored.spec, model_digest="later")
+        return found
+
+    world.search.vectors = read_then_swap  # type: ignore[method-assign]
+    stored.documents[chunk] = replace(stored.documents[chunk], vector=-np.ones(DIMENSIONS, "f4"))
+    written = await world.writer.write(document, world.backends)
+    assert written.embedded == 1
+    assert stored.documents[chunk].vector.min() >= 0
+
+
+async def test_chunks_are_deleted_from_the_copy_too(world: World) -> None:
+    await world.write(OTTER, HERON, LYNX)
+    spec = world.search.collections["documents-c"].spec
+    documents = dict(world.search.documents("documents-c"))
+    world.search.collections["copy"] = FakeCollection(replace(spec, name="copy"), documents)
+    world.store.copies["c"] = "copy"
+    await world.write(OTTER, HERON)
+    assert world.search.documents("copy").keys() == world.found()
+    await world.writer.delete("c", "a")
+    assert world.search.documents("copy") == {}
 
 
 async def test_a_small_document_passes_a_large_one_of_another_caller(world: World) -> None:

@@ -1,0 +1,44 @@
+from services.gateway.backends.collections import CollectionInfo
+from services.gateway.rag.ingest.types import copy_name
+from services.gateway.reembedding.collection_states import CollectionState, collection_states
+
+OLD, NEW = "old" * 8, "new" * 8
+COPY = copy_name("notes", NEW)
+
+
+def test_each_collection_has_its_source_and_its_copies() -> None:
+    source = CollectionInfo("documents-notes", OLD, 5)
+    copy = CollectionInfo(COPY, NEW, 3)
+    renamed = CollectionInfo(copy_name("my-papers", OLD), OLD, 7, ("documents-my-papers",))
+    orphan = CollectionInfo(copy_name("lost", OLD), OLD, 2)
+    found = [source, copy, renamed, orphan, CollectionInfo("cache-old-1", OLD, 9)]
+    assert collection_states(found, ["notes", "my-papers"]) == {
+        "lost": CollectionState(None, [orphan]),
+        "my-papers": CollectionState(renamed, []),
+        "notes": CollectionState(source, [copy]),
+    }
+
+
+def test_collections_that_others_have_created_are_left_out() -> None:
+    of_users = [
+        CollectionInfo("documents-a", OLD, 5),
+        CollectionInfo("documents-b", "", 0),
+        CollectionInfo("reembedded-mine", OLD, 5),
+    ]
+    empty = CollectionInfo("documents-empty", OLD, 0)
+    assert collection_states([*of_users, empty], []) == {"empty": CollectionState(empty)}
+
+
+def test_what_is_pending() -> None:
+    source, copy = CollectionInfo("documents-notes", OLD, 5), CollectionInfo(COPY, NEW, 3)
+    assert CollectionState(source, [copy]).pending(NEW) == 5
+    assert CollectionState(source, [copy]).pending(OLD) == 3
+    assert CollectionState(source).pending(OLD) == 0
+    assert CollectionState(None, [copy]).pending(NEW) == 3
+
+
+def test_the_copy_of_the_current_model_is_the_most_complete() -> None:
+    of_old = CollectionInfo(copy_name("notes", OLD), OLD, 9)
+    copies = CollectionState(None, [CollectionInfo(COPY, NEW, 3), of_old])
+    assert copies.most_complete(NEW).name == COPY
+    assert copies.most_complete("third").name == of_old.name
