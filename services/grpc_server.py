@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from services import health, interceptor, reflection, telemetry
-from services.grpc_channel import MESSAGE_LIMIT, MESSAGE_LIMITS
+from services.grpc_channel import MESSAGE_LIMIT
 from services.interceptor import Authenticate
 from services.settings import CommonSettings
 
@@ -57,6 +57,11 @@ class ServiceSpec:
         """Return how many bytes a request message of a method may have."""
         limits = self.max_request_bytes
         return limits.get(method, limits.get("", MESSAGE_LIMIT))
+
+    @property
+    def largest_request(self) -> int:
+        """How many bytes a request message of any method may have."""
+        return max([self.request_limit(""), *self.max_request_bytes.values()])
 
 
 class Companion(Protocol):
@@ -120,7 +125,9 @@ class Server:
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(
             options=[
-                *MESSAGE_LIMITS,
+                ("grpc.max_send_message_length", MESSAGE_LIMIT),
+                # gRPC receives a whole message before a method can refuse it.
+                ("grpc.max_receive_message_length", _receive_limit(specs)),
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
@@ -170,6 +177,11 @@ class Server:
                 self._health.set(f"{spec.name}/{component}", component_ready)
         self._health.set("readiness", any(ready))
         self._health.set("", all(ready))
+
+
+def _receive_limit(specs: Sequence[ServiceSpec]) -> int:
+    """Return how many bytes any request message may have; at least as many as gRPC's default."""
+    return max([4 * 2**20, *(spec.largest_request for spec in specs)])
 
 
 async def _is_ready(spec: ServiceSpec) -> bool:

@@ -18,6 +18,8 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 # A page fits into a message of 4 MiB, the default limit of a gRPC client.
 MAX_PAGE_BYTES = 3 * 2**20
+# Reading this much JSON takes about a millisecond.
+_STEP_BYTES = 2**17
 # A thread parses and writes larger JSON.
 _CONVERTED_AT_ONCE = 2**18
 T = TypeVar("T")
@@ -118,6 +120,19 @@ def dump(record: Record | Sequence[str]) -> bytes:
 def load(value: bytes | str | None) -> Record | None:
     """Return the record of a JSON value; None for a missing or an empty value."""
     return json.loads(value) if value else None
+
+
+async def load_all(values: Iterable[bytes | str | None]) -> list[Record | None]:
+    """Return the record of each value, as ``load`` does. Other tasks can run meanwhile."""
+    records: list[Record | None] = []
+    size = 0
+    for value in values:
+        records.append(load(value))
+        size += len(value or b"")
+        if size > _STEP_BYTES:
+            await asyncio.sleep(0)
+            size = 0
+    return records
 
 
 def as_bytes(value: object) -> bytes:

@@ -74,7 +74,6 @@ from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
 from services.gateway.twins.servicer import TwinServicer
 from services.gateway.twins.store import TwinStore
-from services.grpc_channel import MESSAGE_LIMIT
 from services.grpc_server import ServiceSpec
 
 # A message with many empty elements is expensive to parse, so each service accepts only as much as
@@ -87,7 +86,7 @@ MAX_REQUEST_BYTES = {
         "Calibrate": 4 * 2**20,
     },
     "Chat": {"": 4 * 2**20},
-    "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": MESSAGE_LIMIT},
+    "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": 8 * 2**20},
     "Twin": {"": 2**20, "FindTwin": 24 * 2**20, "AddTwin": 24 * 2**20},
 }
 

@@ -23,6 +23,8 @@ from services.grpc_channel import MESSAGE_LIMIT
 MIB = 2**20
 MESSAGE_BYTES = MESSAGE_LIMIT
 DIMENSIONS = 384
+# Messages with the content of a document.
+PIECES = 6
 CONTRACT = {
     "embedder": (embedder_pb2,),
     "search": (search_pb2,),
@@ -272,7 +274,7 @@ RULES: dict[str, Rule] = {
     "rerank": False,
     "title": Text(1_000),
     "media_type": lambda fill: fill.shape.media_type,
-    "IngestDocumentsRequest.content": lambda fill: fill.shape.text(32 * MIB).encode(),
+    "IngestDocumentsRequest.content": Text(32 * MIB // PIECES),
     "questions": Many(10_000),
     # twins
     "image": lambda fill: image(),
@@ -301,7 +303,8 @@ def requests(method: Any, shape: Shape) -> Iterator[tuple[str, list[Any]]]:
     if method.client_streaming and own & seen.keys():  # a message for each part of the stream
         [parts] = [names for name, names in seen.items() if name in own]
         [name] = own & seen.keys()
-        yield "", [build(method.input_type, Fill(shape, budget, {name: part})) for part in parts]
+        messages = [build(method.input_type, Fill(shape, budget, {name: part})) for part in parts]
+        yield "", [*messages, *messages[-1:] * (PIECES - 1)]
         return
     count = 4 if method.client_streaming else 1
     yield "", [first] * count

@@ -22,6 +22,7 @@ from memetwin.gateway.v1 import (
 )
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import grpc_server
+from services.grpc_channel import MESSAGE_LIMIT
 from services.grpc_server import HandlerRegistry, Server, ServiceSpec
 from services.settings import CommonSettings
 
@@ -102,6 +103,12 @@ async def test_with_no_service_ready_the_process_is_alive_but_not_ready() -> Non
     async with Server([spec("test.A", ready=False)], "127.0.0.1:0") as server:
         assert await status(server, "readiness") == "NOT_SERVING"
         assert await status(server, "liveness") == "SERVING"
+
+
+def test_the_largest_request_is_that_of_any_method() -> None:
+    assert spec("test.A", ready=True).largest_request == MESSAGE_LIMIT
+    limited = spec("test.A", ready=True, max_request_bytes={"": 1, "Upload": 8})
+    assert (limited.largest_request, limited.request_limit("Upload")) == (8, 8)
 
 
 async def test_the_port_of_another_server_is_refused() -> None:

@@ -4,6 +4,7 @@ Every call ends by the deadline of the request that it is part of. It raises the
 or Unavailable if the embedder is unreachable.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ class EmbedderClient:
 
         With ``no_store`` the embedder does not cache the vector.
         """
+        await asyncio.sleep(0)  # each copy of a large image takes milliseconds
         request = embedder_pb2.EmbedRequest(normalize=False, no_store=no_store)
         # This copies the image once. ``EmbedRequest(inputs=[Input(image=image)])`` takes 15 times
         # as long.

@@ -187,6 +187,14 @@ def entry_to_message(entry: Entry) -> cache_pb2.Entry:
     return message
 
 
+def write_entries(entries: Iterable[Entry], next_page_token: str) -> cache_pb2.ListEntriesResponse:
+    """Write a page of entries."""
+    response = cache_pb2.ListEntriesResponse(next_page_token=next_page_token)
+    for entry in entries:
+        _fill_entry(response.entries.add(), entry)
+    return response
+
+
 def _fill_entry(message: cache_pb2.Entry, entry: Entry) -> None:
     """Write an entry in place: protobuf copies a message that is assigned to a field."""
     message.id = entry.id

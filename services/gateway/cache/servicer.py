@@ -1,5 +1,6 @@
 """CacheService over gRPC: reads messages, calls the cache and writes messages."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -94,9 +95,8 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         page, token = await self._admin.page(
             messages.scope_from_message(request.scope), request.page_size, request.page_token
         )
-        return cache_pb2.ListEntriesResponse(
-            entries=map(messages.entry_to_message, page), next_page_token=token
-        )
+        # A page may have 1,000 entries or 3 MiB.
+        return await asyncio.to_thread(messages.write_entries, page, token)
 
     async def PurgeEntries(
         self, request: cache_pb2.PurgeEntriesRequest, context: Any

@@ -27,6 +27,7 @@ from services.gateway.redis_store import (
     dump,
     in_thread,
     load,
+    load_all,
     page,
     page_size,
     redis_errors,
@@ -220,7 +221,7 @@ class CacheStore:
         keys = [self._entry_key(entry_id) for entry_id in entry_ids]
         # MGET takes only keys of one slot; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
-        return [load(value) for value in await mget(keys)]
+        return await load_all(await mget(keys))
 
     def _entry_key(self, entry_id: str) -> str:
         return f"{self._prefix}entry:{entry_id}"

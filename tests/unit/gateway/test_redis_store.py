@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from services.gateway.redis_store import (
     dump,
     is_ready,
     load,
+    load_all,
     page,
     redis_errors,
 )
@@ -110,3 +112,20 @@ def test_records_are_json() -> None:
 
 def test_a_reply_is_bytes_or_empty() -> None:
     assert (as_bytes(b"a"), as_bytes(None)) == (b"a", b"")
+
+
+async def test_other_tasks_run_while_many_records_are_read() -> None:
+    value = dump({"text": "x" * 2**17})
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    records = await load_all([value, None, value, value])
+    counting.cancel()
+    assert [bool(record) for record in records] == [True, False, True, True]
+    assert turns >= 3

@@ -1,7 +1,7 @@
 """Ingests documents over HTTP: the files of a form, or the body as one document."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -18,7 +18,7 @@ from services.gateway.http.responses import message_to_dict
 from services.gateway.json_reader import read_object
 from services.gateway.rag.ingest import media_types, messages
 from services.gateway.rag.ingest.service import IngestService
-from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Source
+from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES, Receipt, Source
 
 MAX_FORM_BYTES = 256 * 2**20
 # Seconds. Uploads get more time than other requests because one can contain a whole corpus.
@@ -59,9 +59,13 @@ class DocumentRoutes:
 
     async def _receipts(self, sources: AsyncIterator[Source]) -> Response:
         receipts = [receipt async for receipt in self._ingest.ingest(sources)]
-        return JSONResponse(
-            {"receipts": [message_to_dict(messages.write_receipt(one)) for one in receipts]}
-        )
+        return await asyncio.to_thread(_response, receipts)
+
+
+def _response(receipts: Sequence[Receipt]) -> Response:
+    return JSONResponse(
+        {"receipts": [message_to_dict(messages.write_receipt(one)) for one in receipts]}
+    )
 
 
 async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]:

@@ -28,7 +28,7 @@ from redis.asyncio.client import Pipeline
 
 from services.errors import Unavailable
 from services.gateway.rag.ingest.types import document_of_chunk
-from services.gateway.redis_store import Record, as_bytes, dump, load, page, redis_errors
+from services.gateway.redis_store import Record, as_bytes, dump, load, load_all, page, redis_errors
 
 # KEYS: chunks, epoch, turns. ARGV: document id, chunk ids as JSON.
 _ACQUIRE = """
@@ -144,7 +144,7 @@ class DocumentStore:
                 if keys
                 else []
             )
-        return [record for record in map(load, values) if record], next_token
+        return [record for record in await load_all(values) if record], next_token
 
     async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
         """Acquire the lease on a document, record its new chunks and count a change.
