@@ -58,7 +58,7 @@ end
 # Arguments: partition, id, record, time to live in ms or 0, model digest or '' without a vector,
 # expected purge count or '', bytes, cost, now in ms. Returns the total bytes, or -1 if the purge
 # count differs. An entry without a vector keeps the digest of the vector that search may still
-# hold, so that a deletion finds it.
+# hold, so that a deletion finds it. A vector of another model is listed for deletion.
 PUT = (
     _COMMON
     + """
@@ -74,15 +74,19 @@ else
   redis.call('ZADD', prefix .. 'ends', now + ms, id)
 end
 redis.call('ZADD', prefix .. 'entries:' .. partition, 0, id)
-local digest = ARGV[5]
+local leaving = redis.call('HGET', prefix .. 'leaving', id) or ''
+local digest, left = ARGV[5], leaving:match('^%S*')
 if digest == '' then
-  local leaving = redis.call('HGET', prefix .. 'leaving', id)
-  digest = old and old[5] or leaving and leaving:match('^%S*') or ''
+  digest = old and old[5] or left
   redis.call('SADD', prefix .. 'unindexed', id)
 else
   redis.call('SREM', prefix .. 'unindexed', id)
 end
-redis.call('HDEL', prefix .. 'leaving', id)
+if old and old[5] ~= '' and old[5] ~= digest then
+  redis.call('HSET', prefix .. 'leaving', id, old[5] .. ' ' .. partition)
+elseif left == digest then
+  redis.call('HDEL', prefix .. 'leaving', id)
+end
 write_stats(id, {ARGV[7], ARGV[8], old and old[3] or 1, partition, digest})
 return redis.call('INCRBY', prefix .. 'bytes', ARGV[7] - (old and old[1] or 0))
 """

@@ -66,3 +66,17 @@ async def test_an_entry_that_loses_its_vector_is_indexed_again_and_leaves_no_vec
     await store.put("p", record("a", ""), 60)  # before search has deleted the vector
     await store.delete(["a"])
     assert await store.removed() == {"a": ("m", "p")}
+
+
+async def test_a_vector_of_another_model_is_listed_until_search_has_deleted_it(stores: Any) -> None:
+    store, _ = stores
+    await store.put("p", record("a", "old"), 60)
+    for _ in range(2):
+        await store.put("p", record("a", "new"), 60)
+        assert await store.removed() == {"a": ("old", "p")}
+    await store.forget_removed(["a"])
+    await store.put("p", record("a", "new"), 60)
+    assert await store.removed() == {}
+    await store.delete(["a"])
+    await store.put("p", record("a", "new"), 60)
+    assert await store.removed() == {}
