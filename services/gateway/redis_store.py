@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -133,6 +134,12 @@ async def load_all(values: Iterable[bytes | str | None]) -> list[Record | None]:
             await asyncio.sleep(0)
             size = 0
     return records
+
+
+def from_record(kind: type[T], record: Record) -> T:
+    """Return a dataclass from its record. Ignore fields that another version has written."""
+    names = {one.name for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in record.items() if name in names})
 
 
 def as_bytes(value: object) -> bytes:

@@ -14,6 +14,7 @@ from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Entry, Scope
+from services.gateway.redis_store import from_record
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class CacheAdmin:
         """Return a page of a scope's purges, newest first, and the next page's token."""
         partition = await self._scopes.partition(scope)
         records, next_token = await self._store.purge_records(partition, size, token)
-        return [PurgeRecord(**record) for record in records], next_token
+        return [from_record(PurgeRecord, record) for record in records], next_token
 
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
         """Delete entries, first from the store: entries that it does not have are never served.

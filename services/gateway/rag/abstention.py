@@ -13,6 +13,7 @@ from services.gateway.rag.calibration import Calibration, fit, halves
 from services.gateway.rag.ingest.types import check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
+from services.gateway.redis_store import from_record
 
 # Minimum for each label.
 MIN_QUESTIONS = 20
@@ -65,7 +66,7 @@ class Abstention:
     ) -> list[Calibration | None]:
         """Return the calibration of each collection for the model ``digest``, or None."""
         records = await self._store.get(collections, digest)
-        return [Calibration(**record) if record else None for record in records]
+        return [from_record(Calibration, record) if record else None for record in records]
 
     def decide(
         self, hits: Sequence[Sequence[Hit]], calibrations: Sequence[Calibration | None]

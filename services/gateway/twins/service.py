@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from services.errors import InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import METRICS, CollectionSpec, Document, Hit, Query, Vectors
+from services.gateway.redis_store import from_record
 from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Picture, Twin, TwinResults
 
@@ -90,7 +91,7 @@ class TwinService:
         picture = picture.validated()
         digest = await asyncio.to_thread(_digest, picture.image)
         record = await self._store.get(picture.id)
-        earlier = Twin(**record) if record else None
+        earlier = from_record(Twin, record) if record else None
         twin = Twin(
             id=picture.id,
             title=picture.title,
@@ -117,7 +118,7 @@ class TwinService:
     async def page(self, size: int, token: str) -> tuple[list[Twin], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
         records, next_token = await self._store.page(size, token)
-        return [Twin(**record) for record in records], next_token
+        return [from_record(Twin, record) for record in records], next_token
 
     async def picture(self, key: str) -> tuple[bytes, str]:
         """Return the picture file of a twin and its media type. Raises NotFound."""
@@ -134,7 +135,7 @@ class TwinService:
         record = await self._store.get(key)
         if record is None:
             raise _not_found(key)
-        await self._delete_vectors(key, await self._collections(Twin(**record)))
+        await self._delete_vectors(key, await self._collections(from_record(Twin, record)))
         await self._store.delete(key)
 
     async def _nearest(
@@ -154,7 +155,7 @@ class TwinService:
     async def _twins(self, hits: Sequence[Hit]) -> list[Twin]:
         records = await self._store.get_many([hit.id for hit in hits])
         return [
-            replace(Twin(**record), similarity=hit.similarity, distance=hit.distance)
+            replace(from_record(Twin, record), similarity=hit.similarity, distance=hit.distance)
             for hit, record in zip(hits, records, strict=True)
             if record
         ]

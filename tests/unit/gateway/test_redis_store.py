@@ -1,4 +1,6 @@
 import asyncio
+import threading
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from services.gateway.redis_store import (
     MAX_PAGE_SIZE,
     as_bytes,
     dump,
+    from_record,
+    in_thread,
     is_ready,
     load,
     load_all,
@@ -129,3 +133,22 @@ async def test_other_tasks_run_while_many_records_are_read() -> None:
     counting.cancel()
     assert [bool(record) for record in records] == [True, False, True, True]
     assert turns >= 3
+
+
+@dataclass(frozen=True)
+class Item:
+    id: str
+    size: int = 1
+
+
+def test_fields_of_another_version_are_ignored() -> None:
+    assert from_record(Item, asdict(Item("a", 2)) | {"colour": "red"}) == Item("a", 2)
+    assert from_record(Item, {"id": "a"}) == Item("a")
+
+
+async def test_large_values_are_converted_in_a_thread() -> None:
+    def thread_of(_: bytes) -> int:
+        return threading.get_ident()
+
+    assert await in_thread(thread_of, b"", 100) == threading.get_ident()
+    assert await in_thread(thread_of, b"", 2**20) != threading.get_ident()

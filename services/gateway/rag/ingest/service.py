@@ -21,6 +21,7 @@ from services.gateway.rag.ingest.retries import retry
 from services.gateway.rag.ingest.store import DocumentStore, FenceLost
 from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 from services.gateway.rag.ingest.writer import DocumentWriter
+from services.gateway.redis_store import from_record
 
 # Maximum number of documents that one ingest processes at once. A large one counts as several.
 MAX_CONCURRENT_DOCUMENTS = 128
@@ -67,14 +68,16 @@ class IngestService:
                 field="id",
                 id=key,
             )
-        return StoredDocument(**record)
+        return from_record(StoredDocument, record)
 
     async def page(
         self, collection: str, size: int, token: str
     ) -> tuple[list[StoredDocument], str]:
         """Return a page of documents by id, without their texts, and the next page's token."""
         records, next_token = await self._store.page(collection, size, token)
-        return [StoredDocument(**{"text": "", **record}) for record in records], next_token
+        return [
+            from_record(StoredDocument, {"text": "", **record}) for record in records
+        ], next_token
 
     async def delete(self, collection: str, key: str) -> int:
         """Delete a document and its chunks. Return the number of chunks. Raises NotFound."""
