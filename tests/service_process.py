@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from tests import processes
 from tests.conftest import ROOT
@@ -12,10 +13,11 @@ from tests.stack import channel
 class ServiceProcess:
     """Runs until closed; ``channel`` leads to it.
 
-    Settings are variable names without ``MEMETWIN_``.
+    Settings are variable names without ``MEMETWIN_``. ``launcher`` are the arguments of Python
+    before the name of the service's module.
     """
 
-    def __init__(self, name: str, **settings: str) -> None:
+    def __init__(self, name: str, *, launcher: Sequence[str] = ("-m",), **settings: str) -> None:
         self.address = f"127.0.0.1:{reserve_port()}"
         self.http_address = f"127.0.0.1:{reserve_port()}"
         variables = {
@@ -25,7 +27,7 @@ class ServiceProcess:
             "HTTP_LISTEN": self.http_address,
         }
         self._environment = os.environ | {f"MEMETWIN_{key}": variables[key] for key in variables}
-        self._command = [sys.executable, "-m", f"services.{name}"]
+        self._command = [sys.executable, *launcher, f"services.{name}"]
         self.channel = channel(self.address)
         self.start()
 

@@ -2,7 +2,8 @@
 
 While an input is being handled, a separate process probes ``/healthz`` and an exact hit. The
 bounds: p99 of ``/healthz`` at most 50 ms, its worst 500 ms; p99 of a hit at most four times that of
-an idle gateway; the memory of the gateway and its children at most 512 MiB above idle.
+an idle gateway; the memory of the gateway and its children at most 512 MiB above idle. The table
+also has the longest time for which one task held the gateway's event loop.
 """
 
 import argparse
@@ -11,10 +12,12 @@ import contextlib
 import functools
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,6 +32,7 @@ from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from tests import language_model
 from tests.bench import largest_bodies, largest_messages
 from tests.bench.largest_messages import MIB, SHAPES, Shape
+from tests.bench.loop_watchdog import Hold, read_holds
 from tests.bench.own_redis import redis_url
 from tests.bench.probe import Probe
 from tests.embedder_process import EmbedderProcess
@@ -57,6 +61,7 @@ class Row:
     health: list[float] = field(default_factory=list)
     hits: list[float] = field(default_factory=list)
     memory: int = 0
+    holds: list[Hold] = field(default_factory=list)
 
     def faults(self, idle_hit: float) -> list[str]:
         """Return which bounds are exceeded."""
@@ -73,15 +78,17 @@ class Row:
         health, worst, hit = (
             1000 * x for x in (p99(self.health), max(self.health), p99(self.hits))
         )
+        hold = 1000 * self.holds[0].seconds if self.holds else 0
         return (
             f"| {self.name} | {self.size / MIB:.1f} | {self.outcome} | {self.seconds:.1f} | {health:.1f}"
-            f" | {worst:.0f} | {hit:.1f} | {self.memory / MIB:.0f} | {', '.join(self.faults(idle_hit))} |"
+            f" | {worst:.0f} | {hit:.1f} | {hold:.0f} | {self.memory / MIB:.0f}"
+            f" | {', '.join(self.faults(idle_hit))} |"
         )
 
 
 HEADER = (
-    "| input | MiB | outcome | s | healthz p99 ms | worst ms | hit p99 ms | memory MiB | exceeded |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| input | MiB | outcome | s | healthz p99 ms | worst ms | hit p99 ms | hold ms | memory MiB"
+    " | exceeded |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -125,8 +132,10 @@ class Bench:
         settings = {"REDIS_URL": redis, "REDIS_PREFIX": PREFIX}
         search = ServiceProcess("search", **settings)
         stack.callback(search.close)
+        self._holds = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "holds"
         gateway = ServiceProcess(
             "gateway",
+            launcher=("-m", "tests.bench.loop_watchdog", str(self._holds)),
             **settings,
             SEARCH_ADDRESS=search.address,
             EMBEDDER_ADDRESS=embedder.address,
@@ -191,7 +200,7 @@ class Bench:
         self.probe.take()
         idle, self.memory.peak = self.memory.now(), 0
         outcomes: list[str] = []
-        row, started = Row(name, size), time.monotonic()
+        row, started, began_at = Row(name, size), time.monotonic(), time.time()
         while not outcomes or time.monotonic() - started < MIN_SECONDS:
             begun = time.monotonic()
             outcomes.append(send())
@@ -199,6 +208,7 @@ class Bench:
         row.outcome = ", ".join(dict.fromkeys(outcomes))
         row.health, row.hits = self.probe.take()
         row.memory = max(0, self.memory.peak - idle)
+        row.holds = read_holds(self._holds, began_at)
         return row
 
     def idle(self) -> float:
@@ -283,7 +293,9 @@ def route_rows(bench: Bench, route: str, shapes: Sequence[Shape]) -> Iterator[Ro
                 yield bench.measure(name, len(body.content), send)
 
 
-def run(redis: str, only: str, shapes: Sequence[Shape]) -> dict[str, list[str]]:
+def run(
+    redis: str, only: str, shapes: Sequence[Shape], *, stacks: bool = False
+) -> dict[str, list[str]]:
     """Print a table; return the bounds that inputs exceed, by the name of the input."""
     faults = {}
     with contextlib.ExitStack() as stack:
@@ -295,6 +307,8 @@ def run(redis: str, only: str, shapes: Sequence[Shape]) -> dict[str, list[str]]:
         )
         for row in rows(bench, only, shapes):
             print(row.line(idle_hit), flush=True)
+            if stacks and row.holds:
+                print("  " + "\n  ".join(row.holds[0].stacks), flush=True)
             if found := row.faults(idle_hit):
                 faults[row.name] = found
     return faults
@@ -305,10 +319,14 @@ def main() -> None:
     parser.add_argument("--redis", help="use this Redis")
     parser.add_argument("--only", default="", help="a regular expression for rpcs and routes")
     parser.add_argument("--shapes", default="", help="a regular expression for the shapes of texts")
+    parser.add_argument(
+        "--stacks", action="store_true", help="print the stacks of each input's longest hold"
+    )
     options = parser.parse_args()
     shapes = [shape for shape in SHAPES if re.search(options.shapes, shape.name)]
     with redis_url(options.redis) as url:
-        faults = run(url, options.only, shapes)
+        faults = run(url, options.only, shapes, stacks=options.stacks)
+    print(f"The load average of the machine: {os.getloadavg()[1]:.1f}.")
     print(f"\n{len(faults)} inputs exceed a bound.")
 
 
