@@ -93,6 +93,17 @@ class CollectionClient:
         documents = [CopiedDocument(one.id, one.text, one.payload, one) for one in reply.documents]
         return documents, reply.next_page_token
 
+    async def outdated(self, name: str, documents: Sequence[CopiedDocument]) -> set[str]:
+        """Return the ids of the documents that a collection lacks, or has with other content."""
+        if not documents:
+            return set()
+        ids = [one.id for one in documents]
+        request = search_pb2.GetDocumentsRequest(collection=name, ids=ids)
+        async with self._peer.call():
+            reply = await self._stub.GetDocuments(request, timeout=deadlines.time_left())
+        found = {one.id: one for one in reply.documents}
+        return {one.id for one in documents if found.get(one.id) != one.message}
+
     async def write(
         self,
         name: str,

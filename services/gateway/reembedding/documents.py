@@ -15,6 +15,10 @@ from services.gateway.reembedding.types import BATCH_SIZE, check_model
 
 log = logging.getLogger(__name__)
 
+# A collection whose documents keep changing is copied this often before its copy replaces it.
+# Changes that are still in progress then start again.
+MAX_PASSES = 5
+
 
 class DocumentReembedder:
     """Gives the chunks of documents of other models a vector of the current one.
@@ -73,7 +77,7 @@ class DocumentReembedder:
         others = [one for one in state.copies if one.name not in (source.name, target)]
         for other in others:
             log.warning("an abandoned copy is added to its collection: %s", other.name)
-            await self._copy(name, other.name, alias, model)
+            await self._add(name, other.name, alias, model)
         if others or target == copy:
             # Changes that began before have changed the source. They start again on the copy.
             await self._documents.revoke_leases(name)
@@ -87,21 +91,35 @@ class DocumentReembedder:
         copy = copy_name(name, model.digest)
         with deadlines.limit(deadlines.LONG_DEADLINE):
             await self._collections.create_like(source.name, copy, model.digest, model.dimensions)
-        await self._copy(name, source.name, copy, model)
-        await self._delete_unlisted(name, copy)
-        await self._copy(name, source.name, copy, model)  # what was written meanwhile
+        for _ in range(MAX_PASSES):
+            epochs = await self._documents.epochs([name])
+            await self._copy(name, source.name, copy, model)
+            await self._delete_unlisted(name, copy)
+            if await self._documents.epochs([name]) == epochs:  # no document has changed meanwhile
+                return
 
-    async def _copy(self, name: str, source: str, target: str, model: TextModel) -> None:
-        """Copy the chunks that the target lacks and that documents have."""
+    async def _add(self, name: str, other: str, target: str, model: TextModel) -> None:
+        """Add the chunks of an abandoned copy that documents have and the target lacks."""
         token, more = "", True
         while more:
             with deadlines.limit(deadlines.LONG_DEADLINE):
-                documents, token = await self._collections.page(source, BATCH_SIZE, token)
+                documents, token = await self._collections.page(other, BATCH_SIZE, token)
                 more = bool(token)
                 ids = [one.id for one in documents]
                 missing = {*await self._search.missing(target, ids)} if ids else set()
                 missing -= await self._documents.unlisted(name, sorted(missing))
                 await self._write(target, [one for one in documents if one.id in missing], model)
+
+    async def _copy(self, name: str, source: str, target: str, model: TextModel) -> None:
+        """Copy the chunks of documents that the target lacks or has with other content."""
+        token, more = "", True
+        while more:
+            with deadlines.limit(deadlines.LONG_DEADLINE):
+                documents, token = await self._collections.page(source, BATCH_SIZE, token)
+                more = bool(token)
+                outdated = await self._collections.outdated(target, documents)
+                outdated -= await self._documents.unlisted(name, sorted(outdated))
+                await self._write(target, [one for one in documents if one.id in outdated], model)
 
     async def _write(self, target: str, documents: list[CopiedDocument], model: TextModel) -> None:
         if not documents:

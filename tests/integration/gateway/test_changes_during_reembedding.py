@@ -107,6 +107,18 @@ async def test_no_document_is_lost_or_served_again(world: World, seed: int) -> N
         await world.check(model.model.digest)
 
 
+async def test_each_chunk_is_embedded_once(world: World) -> None:
+    await ingest(world.ingests(MODELS[0]), DOCUMENTS)
+    later = FakeEmbedder("later" * 10)
+    await world.reembed(later)
+    info = await world.collections.describe(NAME)
+    assert info
+    assert len(later.embedded) == info.documents
+    # The copy does not differ from a source, so a resumed run embeds nothing again.
+    documents, _ = await world.collections.page(NAME, 1000, "")
+    assert await world.collections.outdated(info.name, documents) == set()
+
+
 async def test_an_interrupted_swap_is_completed_by_an_ingest(world: World) -> None:
     await ingest(world.ingests(MODELS[0]), DOCUMENTS)
     copy = copy_name("notes", MODELS[1].model.digest)

@@ -6,7 +6,7 @@ import pytest
 
 from memetwin.search.v1 import search_pb2
 from services.errors import NotFound
-from services.gateway.backends.collections import CollectionClient, CollectionInfo
+from services.gateway.backends.collections import CollectionClient, CollectionInfo, CopiedDocument
 from tests.fakes.grpc import FakeChannel, rpc_error
 
 MISSING = rpc_error(grpc.StatusCode.NOT_FOUND, "COLLECTION_NOT_FOUND")
@@ -79,6 +79,16 @@ async def test_documents_are_copied_with_new_vectors() -> None:
     [written] = request.documents
     assert np.frombuffer(written.vector, "<f4").tolist() == [1, 2]
     assert (written.text, written.fields["year"].number) == ("text", 2000)
+
+
+async def test_documents_with_other_content_are_outdated() -> None:
+    same, changed = search_pb2.Document(id="a", text="a"), search_pb2.Document(id="b", text="new")
+    copied = [CopiedDocument(one.id, one.text, b"", one) for one in (same, changed)]
+    copied.append(CopiedDocument("c", "c", b"", search_pb2.Document(id="c", text="c")))
+    earlier = search_pb2.Document(id="b", text="old")
+    collections, _ = client(search_pb2.GetDocumentsResponse(documents=[same, earlier]))
+    assert await collections.outdated("copy", copied) == {"b", "c"}
+    assert await collections.outdated("copy", []) == set()
 
 
 async def test_a_collection_can_be_deleted_twice() -> None:

@@ -62,6 +62,9 @@ class FakeCollections:
         more = keys[size - 1] if len(keys) > size else ""
         return [self.of(name)[key] for key in keys[:size]], more
 
+    async def outdated(self, name: str, documents: list[CopiedDocument]) -> set[str]:
+        return {one.id for one in documents if self.of(name).get(one.id) != one}
+
     async def write(
         self, name: str, documents: list[CopiedDocument], rows: Any, digest: str
     ) -> None:
@@ -117,6 +120,10 @@ class FakeDocuments:
         self.chunks = chunks
         self.copies: list[str] = []
         self.revoked = 0
+        self.epoch = 0
+
+    async def epochs(self, collections: list[str]) -> list[int]:
+        return [self.epoch]
 
     async def collections(self) -> list[str]:
         return ["notes"]
@@ -228,17 +235,38 @@ async def test_the_copy_is_cleaned_if_the_work_was_interrupted_after_the_swap(
 
 
 async def test_chunks_that_are_written_during_the_copy_are_copied(
-    collections: FakeCollections, reembedder: DocumentReembedder, documents: FakeDocuments
+    collections: FakeCollections,
+    embedder: FakeEmbedder,
+    reembedder: DocumentReembedder,
+    documents: FakeDocuments,
 ) -> None:
+    before = len(documents.chunks)
+
     def write_late(name: str) -> None:
         if name == COPY:  # the first pass over the source has ended
-            collections.documents[NAME]["aaa#late"] = replace(chunk(0), id="aaa#late")
+            late = {"aaa#late": replace(chunk(0), id="aaa#late"), "doc#007": chunk(8)}
+            late["doc#007"] = replace(late["doc#007"], id="doc#007")
+            collections.documents[NAME] |= late
             documents.chunks.add("aaa#late")
+            documents.epoch += 1
             collections.before_page = lambda name: None
 
     collections.before_page = write_late
     await reembedder.run(NEW)
     assert collections.documents[COPY].keys() == documents.chunks
+    assert collections.documents[COPY]["doc#007"].text == chunk(8).text
+    assert len(embedder.texts) == before + 2
+
+
+async def test_a_collection_that_keeps_changing_is_replaced_too(
+    collections: FakeCollections, reembedder: DocumentReembedder, documents: FakeDocuments
+) -> None:
+    def change(name: str) -> None:
+        documents.epoch += 1
+
+    collections.before_page = change
+    await reembedder.run(NEW)
+    assert collections.aliases == {NAME: COPY}
 
 
 @pytest.mark.parametrize("model", [OLD, NEW])
