@@ -11,7 +11,14 @@ DEFAULT_DEADLINE = 30.0
 LONG_DEADLINE = 300.0
 LONG_CALLS = (
     *("Ask", "StreamAsk", "Complete", "StreamComplete", "IngestDocuments", "EmbedStream"),
-    *("Calibrate", "CalibrateRefusals", "Reindex", "UpdateCollection", "UpsertStream"),
+    *(
+        "Calibrate",
+        "CalibrateRefusals",
+        "LoadEntries",
+        "Reindex",
+        "UpdateCollection",
+        "UpsertStream",
+    ),
     *("MeasureRecall", "TuneIndex", "ExportCollection", "ImportCollection"),
 )
 # A health Watch or a reflection stream may last as long as its caller wants.

@@ -16,6 +16,7 @@ import grpc
 from services.cli import calibrate as calibration
 from services.cli import evaluate as evaluation
 from services.cli import tour as tours
+from services.cli.cache_load import load_file
 from services.cli.channels import gateway_channel
 from services.cli.exports import export, import_file
 from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
@@ -135,7 +136,7 @@ def tour(gateway: str) -> None:
 
 @main.group(cls=CacheGroup)
 def cache() -> None:
-    """Calibrate the semantic cache or train its verifier."""
+    """Load and calibrate the semantic cache, or train its verifier."""
 
 
 @cache.command()
@@ -158,6 +159,7 @@ def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -
         curve.write_text(calibration.chart(bounds))
 
 
+cache.add_command(load_file)
 main.add_command(export)
 main.add_command(import_file)
 main.add_command(tune)

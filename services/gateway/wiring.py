@@ -29,6 +29,7 @@ from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.routes import CacheRoutes
@@ -69,26 +70,13 @@ from services.gateway.reembedding.backfill import Backfill
 from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.gateway.reembedding.service import Reembedding
+from services.gateway.request_limits import MAX_REQUEST_BYTES
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
 from services.gateway.twins.servicer import TwinServicer
 from services.gateway.twins.store import TwinStore
 from services.grpc_server import ServiceSpec
-
-# A message with many empty elements is expensive to parse, so each service accepts only as much as
-# its largest useful request needs. See ``ServiceSpec.max_request_bytes``.
-MAX_REQUEST_BYTES = {
-    "Cache": {
-        "": 2**20,
-        "LookupEntry": 4 * 2**20,
-        "CreateEntry": 8 * 2**20,
-        "Calibrate": 4 * 2**20,
-    },
-    "Chat": {"": 4 * 2**20},
-    "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": 8 * 2**20},
-    "Twin": {"": 2**20, "FindTwin": 24 * 2**20, "AddTwin": 24 * 2**20},
-}
 
 
 @dataclass(frozen=True)
@@ -214,12 +202,13 @@ def _cache(common: Common) -> CacheParts:
     eviction = Eviction(store, backends.search, settings.cache_memory)
     eviction.start()
     stack.push_async_callback(eviction.close)
+    semantic_tier = SemanticTier(
+        scopes, store, backends.search, policy, controller, embedder=backends.embedder
+    )
     cache = SemanticCache(
         scopes,
         store,
-        SemanticTier(
-            scopes, store, backends.search, policy, controller, embedder=backends.embedder
-        ),
+        semantic_tier,
         backends.embedder,
         eviction=eviction,
         controller=controller,
@@ -228,7 +217,10 @@ def _cache(common: Common) -> CacheParts:
     admin = CacheAdmin(scopes, store, backends.search, eviction)
     feedback = Feedback(admin, usage, controller, scopes, backends)
     calibration = Calibration(backends.embedder)
-    return CacheParts(cache, admin, usage, calibration, controller, feedback)
+    loader = EntryLoader(
+        scopes, store, semantic_tier, backends.embedder, eviction, max_bytes=settings.cache_memory
+    )
+    return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
 
 
 def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:

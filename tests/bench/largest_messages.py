@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from memetwin.embedder.v1 import embedder_pb2
 from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
-from services.gateway.wiring import MAX_REQUEST_BYTES
+from services.gateway.request_limits import MAX_REQUEST_BYTES
 from services.grpc_channel import MESSAGE_LIMIT
 
 MIB = 2**20

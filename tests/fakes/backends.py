@@ -157,7 +157,10 @@ class FakeSearch(SearchClient):
         hits = [
             _hit(query, document)
             for document in self._collection(query.collection).documents.values()
-            if all(document.fields.get(name) == value for name, value in query.tags.items())
+            if all(
+                document.fields.get(name) in ([value] if isinstance(value, str) else value)
+                for name, value in query.tags.items()
+            )
         ]
         return sorted(hits, key=lambda hit: -hit.similarity)[: query.limit]
 

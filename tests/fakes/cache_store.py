@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.errors import Failure
 from services.gateway.cache import gdsf
+from services.gateway.cache.curated import is_curated
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore, StoredEntry
 from services.gateway.redis_store import Record, dump
@@ -25,6 +26,17 @@ class FakeCacheStore(CacheStore):
     async def get(self, entry_id: str) -> Record | None:
         self._check()
         return self.records[entry_id][1] if entry_id in self.records else None
+
+    async def get_each(self, entry_ids: Sequence[str]) -> list[Record | None]:
+        return [await self.get(one) for one in entry_ids]
+
+    async def curated_bytes(self) -> int:
+        self._check()
+        return sum(
+            gdsf.estimate_bytes(dump(record), record["vector"])
+            for key, (_, record) in self.records.items()
+            if is_curated(key)
+        )
 
     async def get_many(self, entry_ids: Sequence[str]) -> list[Record]:
         self._check()

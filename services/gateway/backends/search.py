@@ -178,7 +178,11 @@ def _to_document(document: Document) -> search_pb2.Document:
 
 def _to_query(query: Query) -> search_pb2.Query:
     conditions = [
-        search_pb2.Filter(tag=search_pb2.TagCondition(field=name, any_of=[value]))
+        search_pb2.Filter(
+            tag=search_pb2.TagCondition(
+                field=name, any_of=[value] if isinstance(value, str) else value
+            )
+        )
         for name, value in query.tags.items()
     ]
     if query.filter is not None and query.filter.WhichOneof("condition"):

@@ -106,7 +106,8 @@ class Query:
         collection: the collection's name.
         vector: float32 [dimensions].
         limit: maximum number of hits.
-        tags: values that these tag fields must have, in addition to ``filter``.
+        tags: the value that each tag field must have, or several of which it must have one, in
+            addition to ``filter``.
         filter: a Filter message as the caller sent it, or None.
         with_text: whether hits carry their text and fields.
         text: makes the query a hybrid of vector and text; empty for only the vector.
@@ -118,7 +119,7 @@ class Query:
     collection: str
     vector: NDArray[np.float32]
     limit: int
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str | list[str]] = field(default_factory=dict)
     filter: Any = None
     with_text: bool = False
     text: str = ""

@@ -13,11 +13,15 @@ data remains readable:
 - ``ends``      sorted set of the ids of entries with a time to live, by expiry time in ms
 - ``bytes``     total bytes of all entries
 - ``floor``     inflation value
+- ``curated``   total bytes of the curated entries, which are never evicted: their cost is infinite
 - ``leaving``   hash of removed ids that search may still hold: model digest and partition
 - ``unindexed`` set of the ids of entries without a vector, which the backfill adds to search
 """
 
 from collections.abc import Mapping
+from typing import Any
+
+from services.gateway.cache.curated import is_curated
 
 # Bytes of an entry besides its record and its vector: keys, lists, links of the index. Measured on
 # Redis 8.0.2 with 100,000 entries.
@@ -25,6 +29,8 @@ _OVERHEAD = 2_700
 # A prompt token costs about a quarter of a completion token.
 _PROMPT_TOKEN_COST = 0.25
 _BYTES_PER_TOKEN = 4
+# Redis never evicts an entry of this cost.
+CURATED_COST = "inf"
 # A script deletes at most this many entries, because Redis runs no other command meanwhile.
 BATCH_SIZE = 500
 
@@ -51,6 +57,7 @@ local function delete(id)
   redis.call('HDEL', prefix .. 'weights', id)
   redis.call('ZREM', prefix .. 'entries:' .. stats[4], id)
   redis.call('DECRBY', prefix .. 'bytes', stats[1])
+  if stats[2] == math.huge then redis.call('DECRBY', prefix .. 'curated', stats[1]) end
   return stats
 end
 """
@@ -88,7 +95,9 @@ elseif left == digest then
   redis.call('HDEL', prefix .. 'leaving', id)
 end
 write_stats(id, {ARGV[7], ARGV[8], old and old[3] or 1, partition, digest})
-return redis.call('INCRBY', prefix .. 'bytes', ARGV[7] - (old and old[1] or 0))
+local growth = ARGV[7] - (old and old[1] or 0)
+if tonumber(ARGV[8]) == math.huge then redis.call('INCRBY', prefix .. 'curated', growth) end
+return redis.call('INCRBY', prefix .. 'bytes', growth)
 """
 )
 
@@ -113,6 +122,7 @@ local key, stats = prefix .. 'entry:' .. ARGV[1], read_stats(ARGV[1])
 if not stats or redis.call('GET', key) ~= ARGV[2] then return 0 end
 redis.call('SET', key, ARGV[3], 'KEEPTTL')
 redis.call('INCRBY', prefix .. 'bytes', ARGV[4] - stats[1])
+if stats[2] == math.huge then redis.call('INCRBY', prefix .. 'curated', ARGV[4] - stats[1]) end
 stats[1], stats[5] = ARGV[4], ARGV[5]
 redis.call('HSET', prefix .. 'weights', ARGV[1], table.concat(stats, ' '))
 if ARGV[5] ~= '' then redis.call('SREM', prefix .. 'unindexed', ARGV[1]) end
@@ -145,7 +155,7 @@ local count = 0
 local function total() return tonumber(redis.call('GET', prefix .. 'bytes') or '0') end
 while count < {BATCH_SIZE} and total() > tonumber(ARGV[1]) do
   local lowest = redis.call('ZRANGE', prefix .. 'worth', 0, 0, 'WITHSCORES')
-  if not lowest[1] then break end
+  if not lowest[1] or tonumber(lowest[2]) == math.huge then break end
   redis.call('SET', prefix .. 'floor', lowest[2])
   local stats = delete(lowest[1])
   if stats then
@@ -174,3 +184,10 @@ def estimate_cost(usage: Mapping[str, float], response: str) -> float:
     tokens = usage.get("completion_tokens", 0)
     tokens += _PROMPT_TOKEN_COST * usage.get("prompt_tokens", 0)
     return tokens or len(response) / _BYTES_PER_TOKEN
+
+
+def entry_cost(record: Mapping[str, Any]) -> float | str:
+    """Return the cost of an entry's record."""
+    if is_curated(record["id"]):
+        return CURATED_COST
+    return estimate_cost(record["usage"], record["response"])

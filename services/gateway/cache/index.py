@@ -24,13 +24,13 @@ def collection_names(digest: str) -> list[str]:
     return [f"cache-{digest[:16]}-{number}" for number in range(COLLECTIONS_PER_MODEL)]
 
 
-def query(vectors: Vectors, partition: str, limit: int, fingerprint: str = "") -> Query:
+def query(vectors: Vectors, partition: str, limit: int, *fingerprints: str) -> Query:
     """Return the query for the prompts of a partition nearest to the first row of ``vectors``.
 
-    With a ``fingerprint``, the query finds only prompts of that context.
+    With ``fingerprints``, the query finds only prompts of these contexts.
     """
-    tags = {"partition": partition}
-    if fingerprint:
-        tags["fingerprint"] = fingerprint
+    tags: dict[str, str | list[str]] = {"partition": partition}
+    if fingerprints:
+        tags["fingerprint"] = list(fingerprints)
     name = collection_name(vectors.digest, partition)
     return Query(name, vectors.rows[0], limit=limit, tags=tags, ef=EF)

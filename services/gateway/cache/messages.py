@@ -10,6 +10,7 @@ from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2
 from services.errors import InvalidArgument
 from services.gateway.auth import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import CalibratedBound
+from services.gateway.cache.curated import METADATA
 from services.gateway.cache.labelled_pairs import LabelledPair
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.statistics import Proportion
@@ -65,10 +66,15 @@ def request_from_message(
 
     It also computes the context's fingerprint, because ``large_requests`` may call it in a thread.
     """
-    scope = scope_from_message(message.scope)
-    request = Request(scope, context_from_message(message.context), message.prompt)
-    _ = request.context.fingerprint  # which is remembered
-    return request
+    context = context_from_message(message.context)
+    _ = context.fingerprint  # which is remembered
+    is_special = context.history or context.tools or context.response_format
+    return Request(
+        scope_from_message(message.scope),
+        context,
+        message.prompt,
+        curated_for=None if is_special else context.model,
+    )
 
 
 def context_from_message(message: cache_pb2.RequestContext) -> Context:
@@ -210,6 +216,9 @@ def _fill_entry(message: cache_pb2.Entry, entry: Entry) -> None:
     message.usage.seconds = entry.seconds
     message.created_at = entry.created_at
     message.ttl = entry.ttl
+    if entry.is_curated:
+        message.curated = True
+        message.metadata.update(entry.detail[METADATA])
 
 
 def lookup_response(decision: Decision) -> cache_pb2.LookupEntryResponse:
@@ -249,6 +258,7 @@ def purge_request_from_message(request: cache_pb2.PurgeEntriesRequest) -> PurgeR
         older_than=conditions.older_than if conditions.HasField("older_than") else None,
         fingerprint=conditions.context_fingerprint,
         prompt_contains=conditions.prompt_contains,
+        curated=conditions.curated if conditions.HasField("curated") else None,
         force=request.force,
         everything=request.all,
     )

@@ -16,6 +16,7 @@ class PurgeRequest:
         older_than: the entry is older than this many seconds.
         fingerprint: the entry has this context fingerprint.
         prompt_contains: the entry's prompt contains this text, in any letter case.
+        curated: whether the entry is curated; None for both kinds.
         force: delete the entries; without it a purge only counts them.
         everything: allow ``force`` without a condition.
     """
@@ -24,6 +25,7 @@ class PurgeRequest:
     older_than: float | None = None
     fingerprint: str = ""
     prompt_contains: str = ""
+    curated: bool | None = None
     force: bool = False
     everything: bool = False
 
@@ -33,8 +35,9 @@ class PurgeRequest:
         Raises:
             InvalidArgument: the purge would delete everything and ``everything`` is not set.
         """
-        has_condition = self.cites or self.fingerprint or self.prompt_contains
-        if self.force and not (self.everything or has_condition or self.older_than is not None):
+        has_condition = bool(self.cites or self.fingerprint or self.prompt_contains)
+        has_condition |= self.older_than is not None or self.curated is not None
+        if self.force and not (self.everything or has_condition):
             raise InvalidArgument(
                 "EMPTY_FILTER",
                 "The filter is empty and would delete everything. Set a condition, or set all.",
@@ -48,16 +51,19 @@ class PurgeRequest:
             and (self.older_than is None or entry.age > self.older_than)
             and self.fingerprint in ("", entry.fingerprint)
             and self.prompt_contains.lower() in entry.prompt.lower()
+            and self.curated in (None, entry.is_curated)
         )
 
     def filter_record(self) -> dict[str, Any]:
         """Return the conditions as plain data, by the field names of the API's PurgeFilter."""
-        return {
+        record = {
             "cites": sorted(self.cites),
             "older_than": self.older_than,
             "context_fingerprint": self.fingerprint,
             "prompt_contains": self.prompt_contains,
         }
+        # Gateways of earlier versions cannot read this field.
+        return record if self.curated is None else record | {"curated": self.curated}
 
 
 @dataclass(frozen=True)

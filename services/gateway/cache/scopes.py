@@ -14,7 +14,8 @@ import time
 from redis.asyncio import Redis
 
 from services.errors import Failure
-from services.gateway.cache.types import Request, Scope
+from services.gateway.cache.curated import CuratedContext
+from services.gateway.cache.types import CURATED_ID, Request, Scope
 from services.gateway.digests import canonical
 from services.gateway.redis_store import as_bytes, redis_errors
 
@@ -64,7 +65,8 @@ class Scopes:
 def entry_id(partition: str, request: Request) -> str:
     """Return the id of a request's entry in a partition."""
     key = [partition, request.context.fingerprint, request.prompt]
-    return hashlib.sha256(canonical(key)).hexdigest()[:32]
+    prefix = CURATED_ID if isinstance(request.context, CuratedContext) else ""
+    return prefix + hashlib.sha256(canonical(key)).hexdigest()[:32]
 
 
 @functools.lru_cache(4096)

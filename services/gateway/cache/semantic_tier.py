@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
-from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Vectors
+from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Value, Vectors
 from services.gateway.cache import index, unread
+from services.gateway.cache.curated import curated_requests, differing_parts, is_curated
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
 from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
@@ -21,6 +25,9 @@ from services.gateway.cache.verifier.model import probability_from_cosine
 # my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words and at
 # least this probability.
 CONVERSATION_MIN_PROBABILITY = 0.8
+# Redis takes some milliseconds for each vector that it adds to a large collection, and serves no
+# other client during a batch.
+UPSERT_BATCH = 16
 
 
 class SemanticTier:
@@ -47,13 +54,20 @@ class SemanticTier:
         """Search the prompts nearest to a request, and decide on them."""
         if not vectors.readable:
             return Decision("miss", miss_reason="unreadable")
-        query = await self.query(request, vectors, bound)
+        queries = [await self.query(request, vectors, bound)]
+        if curated := curated_requests(request):
+            # A query of their own finds them however many other prompts are nearer.
+            fingerprints = [one.context.fingerprint for one in curated]
+            partition = await self._scopes.partition(request.scope)
+            limit = index.SIMILARITY_CANDIDATES
+            queries.append(index.query(vectors, partition, limit, *fingerprints))
         try:
-            [hits] = await self._search.search([query], vectors.digest)
+            results = await self._search.search(queries, vectors.digest)
         except NotFound:
             return Decision("miss", miss_reason="empty")
         except FailedPrecondition:
             return Decision("miss", miss_reason="model_differs")
+        hits = [hit for result in results for hit in result]
         return await self.choose(request, hits, bound, vectors)
 
     async def query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
@@ -66,16 +80,35 @@ class SemanticTier:
     async def choose(
         self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
     ) -> Decision:
-        """Decide on the hits of ``query``: the nearest entry that may answer, or why none may."""
+        """Decide on the hits of ``query``: the nearest entry that may answer, or why none may.
+
+        A curated entry that may answer comes before all others.
+        """
         if vectors and not vectors.readable:
             return Decision("miss", miss_reason="unreadable")
+        misses: list[Decision] = []
+        for curated in (True, False):
+            group = [hit for hit in hits if is_curated(hit.id) == curated]
+            decision = await self._choose(request, group, bound, vectors) if group else None
+            if decision and decision.entry:
+                # A language model words its answers differently from the owner, so no comparison
+                # with a curated answer teaches the error budget anything.
+                return replace(decision, trial=None) if curated else decision
+            misses += [decision] if decision else []
+        nearest = max(misses, key=lambda miss: miss.similarity, default=None)
+        return nearest or await self._explain_miss(request, vectors, bound)
+
+    async def _choose(
+        self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
+    ) -> Decision | None:
+        """Decide on curated hits or on others; None if no entry is eligible."""
         question = question_of(request.prompt, vectors)
         min_probability = CONVERSATION_MIN_PROBABILITY if request.context.history else 0.0
         if bound.max_error_rate is not None:
-            entry_id = await self._scopes.entry_id(request)
+            # Without an id, the budget does not compare the entry with the answer to this request.
+            entry_id = "" if is_curated(hits[0].id) else await self._scopes.entry_id(request)
             lookup = BudgetLookup(request, question, entry_id, min_probability, vectors)
-            decision = await self._controller.choose(lookup, hits, bound)
-            return decision or await self._explain_miss(request, vectors, bound)
+            return await self._controller.choose(lookup, hits, bound)
         nearest_miss: Decision | None = None
         for hit in hits:
             entry = await self._read(hit.id)
@@ -87,7 +120,7 @@ class SemanticTier:
                     return decision
                 decision = replace(decision, kind="miss", entry=None, miss_reason="contradicts")
             nearest_miss = nearest_miss or decision
-        return nearest_miss or await self._explain_miss(request, vectors, bound)
+        return nearest_miss
 
     async def add(self, entry: Entry, vectors: Vectors, partition: str, ttl: float) -> None:
         """Index an entry's prompt for ``ttl`` seconds, 0 for no limit.
@@ -95,17 +128,26 @@ class SemanticTier:
         Raises:
             NotFound: the vector comes from a caller and its model has no index yet.
         """
-        document = Document(
-            id=entry.id,
-            vector=vectors.rows[0],
-            fields={"partition": partition, "fingerprint": entry.fingerprint},
-            ttl=ttl,
-        )
+        document = _document(entry, vectors.rows[0], partition, ttl)
         spec = _spec(vectors, partition)
         if is_from_caller(vectors):
             await self._search.upsert(spec.name, [document], spec.model_digest)
         else:
             await self._search.upsert_or_create(spec, [document])
+
+    async def add_batch(self, entries: Sequence[Entry], vectors: Vectors, partition: str) -> None:
+        """Index the prompts of entries, whose vectors the embedder computed.
+
+        Args:
+            entries: the entries, of one partition. Each stays for its time to live.
+            vectors: has one row for each entry.
+            partition: the partition.
+        """
+        rows = zip(entries, vectors.rows, strict=True)
+        documents = [_document(entry, row, partition, entry.ttl) for entry, row in rows]
+        spec = _spec(vectors, partition)
+        for first in range(0, len(documents), UPSERT_BATCH):
+            await self._search.upsert_or_create(spec, documents[first : first + UPSERT_BATCH])
 
     async def create_index(self, vectors: Vectors, partition: str) -> None:
         """Create the index of a model from the embedder's vectors, unless it exists."""
@@ -129,8 +171,7 @@ class SemanticTier:
         probability = probability_from_cosine(similarity)
         if not self._policy.is_near_enough(similarity, probability, bound):
             return Decision("miss", None, similarity, None, "not_similar")
-        parts = request.context.parts
-        differing = [name for name, digest in parts.items() if entry.parts.get(name) != digest]
+        differing = differing_parts(request.context, entry)
         return Decision("miss", None, similarity, None, "context_differs", differing)
 
     async def _nearest_in_scope(self, request: Request, vectors: Vectors) -> list[Hit]:
@@ -144,6 +185,11 @@ class SemanticTier:
     async def _read(self, entry_id: str) -> Entry | None:
         record = await self._store.get(entry_id)
         return Entry.from_record(record) if record else None
+
+
+def _document(entry: Entry, row: NDArray[np.float32], partition: str, ttl: float) -> Document:
+    fields: dict[str, Value] = {"partition": partition, "fingerprint": entry.fingerprint}
+    return Document(id=entry.id, vector=row, fields=fields, ttl=ttl)
 
 
 def _spec(vectors: Vectors, partition: str) -> CollectionSpec:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
+from services.gateway.cache.curated import curated_requests
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.scopes import Scopes, entry_id
@@ -85,9 +86,14 @@ class SemanticCache:
 
     async def get(self, request: Request, bound: Bound) -> Decision:
         """Look up a request in the exact tier, in one round trip to Redis."""
-        entry = await self._read(await self._scopes.entry_id(request))
-        if entry is None or entry.is_too_old(bound):
-            return Decision("miss", miss_reason="too_old" if entry else "not_exact")
+        partition = await self._scopes.partition(request.scope)
+        # The curated entries come first.
+        keys = [entry_id(partition, one) for one in (*curated_requests(request), request)]
+        records = await self._store.get_each(keys)
+        entries = [Entry.from_record(record) for record in records if record]
+        entry = next((one for one in entries if not one.is_too_old(bound)), None)
+        if entry is None:
+            return Decision("miss", miss_reason="too_old" if entries else "not_exact")
         decision = Decision("exact", entry, similarity=1.0, probability=1.0)
         self._controller.record_decision(entry.id, decision)
         return decision

@@ -8,13 +8,15 @@ from typing import Any
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from services.gateway import large_requests
-from services.gateway.cache import messages
+from services.gateway.cache import loading_messages, messages
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.calibration import Calibration, PairList
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
+from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.stats_messages import stats_response
+from services.gateway.cache.types import Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.vectors import from_caller
 
@@ -29,6 +31,7 @@ class CacheParts:
     calibration: Calibration
     controller: ErrorBudgetController
     feedback: Feedback
+    loader: EntryLoader
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
@@ -41,6 +44,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         self._calibration = parts.calibration
         self._controller = parts.controller
         self._feedback = parts.feedback
+        self._loader = parts.loader
 
     async def LookupEntry(
         self, request: cache_pb2.LookupEntryRequest, context: Any
@@ -73,6 +77,17 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             request_id=request.request_id,
         )
         return cache_pb2.CreateEntryResponse(entry=messages.entry_to_message(entry))
+
+    async def LoadEntries(
+        self, request_iterator: AsyncIterator[cache_pb2.LoadEntriesRequest], context: Any
+    ) -> AsyncIterator[cache_pb2.LoadEntriesResponse]:
+        """Store curated entries, and return their receipts."""
+        scope: Scope | None = None
+        async for request in request_iterator:
+            scope = scope or messages.scope_from_message(request.scope)
+            entries = loading_messages.entries_from_message(request)
+            async for receipts in self._loader.load(scope, entries):
+                yield loading_messages.receipts_to_message(receipts)
 
     async def GetEntry(
         self, request: cache_pb2.GetEntryRequest, context: Any

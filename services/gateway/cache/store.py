@@ -85,6 +85,10 @@ class CacheStore:
         [record] = await self._reads.submit([entry_id])
         return record
 
+    async def get_each(self, entry_ids: Sequence[str]) -> list[Record | None]:
+        """Return an entry or None for each id; concurrent callers share one MGET."""
+        return await self._reads.submit(entry_ids)
+
     async def get_many(self, entry_ids: Sequence[str]) -> list[Record]:
         """Return entries in the order of their ids, without those that do not exist."""
         if not entry_ids:
@@ -103,8 +107,13 @@ class CacheStore:
         arguments = [partition, record["id"], data, round(ttl * 1000), record["digest"]]
         arguments += ["" if purge_count is None else purge_count]
         arguments += [gdsf.estimate_bytes(data, record["vector"])]
-        arguments += [gdsf.estimate_cost(record["usage"], record["response"]), _now_ms()]
+        arguments += [gdsf.entry_cost(record), _now_ms()]
         return int(await self._run(self._put, arguments))
+
+    async def curated_bytes(self) -> int:
+        """Return the bytes of all curated entries."""
+        async with redis_errors():
+            return int(await self._redis.get(self._prefix + "curated") or 0)
 
     async def replace(self, stored: StoredEntry, record: Record) -> bool:
         """Replace an entry and keep its time to live. Return False if it has changed."""

@@ -20,6 +20,8 @@ CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
 EMBEDDING_TEXT = "embedding_text"
 VECTOR_FROM_CALLER = "vector_from_caller"
 READING = "reading"
+# The ids of curated entries begin with this, so lookups distinguish them before they read them.
+CURATED_ID = "curated-"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ class Entry:
         return reading["unread"] if reading.get("digest") == self.digest else None
 
     @property
+    def is_curated(self) -> bool:
+        """Whether the owner of the scope has loaded the entry."""
+        return self.id.startswith(CURATED_ID)
+
+    @property
     def is_stale(self) -> bool:
         """Whether the entry is past its time to live."""
         return 0 < self.ttl < self.age
@@ -146,7 +153,8 @@ class Entry:
         """Return whether the entry is older than the caller accepts."""
         if bound.max_age is not None:
             return self.is_stale or self.age > bound.max_age
-        return 0 < self.ttl < self.age - bound.max_stale
+        max_stale = 0.0 if self.is_curated else bound.max_stale  # no caller replaces it
+        return 0 < self.ttl < self.age - max_stale
 
 
 _ENTRY_FIELDS = frozenset(one.name for one in fields(Entry))
@@ -220,11 +228,16 @@ def text_in_context(prompt: str, history: Sequence[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt in its scope and context."""
+    """A prompt in its scope and context.
+
+    ``curated_for`` is the language model whose curated entries may answer it, None for no curated
+    entries.
+    """
 
     scope: Scope
     context: Context
     prompt: str
+    curated_for: str | None = None
 
     @property
     def embedding_text(self) -> str:

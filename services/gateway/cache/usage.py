@@ -22,6 +22,7 @@ FLUSH_PERIOD = 1.0  # seconds
 EVENTS_PER_STEP = 100  # counted before other tasks may run
 KINDS = ("exact", "semantic", "miss", "bypass")
 _DECISIONS = Metric("memetwin_cache_decisions_total", "Cache lookups by outcome.", ["kind"])
+_CURATED = Metric("memetwin_cache_curated_hits_total", "Cache hits that curated entries answered.")
 _SAVED_TOKENS = Metric("memetwin_cache_saved_tokens_total", "Tokens that cache hits saved.", ["of"])
 _SAVED_SECONDS = Metric(
     "memetwin_cache_saved_seconds_total", "Seconds of generation that cache hits saved."
@@ -148,6 +149,9 @@ class UsageRecorder:
                 counts[name] = tokens
                 _SAVED_TOKENS.labels(name).inc(tokens)
             counts |= {"seconds": seconds, "money": money}
+            if decision.entry.is_curated:
+                counts["curated"] = 1
+                _CURATED.inc()
             _SAVED_SECONDS.inc(seconds)
             _SAVED_MONEY.inc(money)
         if decision.kind == "semantic" and decision.probability is not None:

@@ -54,7 +54,11 @@ def read_request(body: Json, controls: CacheControls, *, max_temperature: float)
         return ChatRequest(body, None, controls)
     prompt = _text(messages[-1]["content"])
     fits = prompt.strip() and len(prompt.encode()) <= MAX_PROMPT_BYTES
-    request = Request(controls.scope, _context(body, messages), prompt) if fits else None
+    if not fits:
+        return ChatRequest(body, None, controls)
+    context = _context(body, messages)
+    curated_for = str(body.get("model")) if _takes_plain_text(body, context) else None
+    request = Request(controls.scope, context, prompt, curated_for)
     return ChatRequest(body, request, controls)
 
 
@@ -76,6 +80,14 @@ def _context(body: Json, messages: list[Json]) -> Context:
         response_format=canonical(body.get("response_format")).decode(),
         history=_transcript(messages[len(system) : -1]),
     )
+
+
+def _takes_plain_text(body: Json, context: Context) -> bool:
+    """Return whether a text that was written in advance may answer the request.
+
+    Its author did not know the conversation, and did not write JSON.
+    """
+    return not context.history and body.get("response_format") in (None, {"type": "text"})
 
 
 def _has_bypass_field(body: Json) -> bool:

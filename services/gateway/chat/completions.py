@@ -45,6 +45,26 @@ def join(chunks: Sequence[Json]) -> Json | None:
     return completion | ({"usage": usages[-1]} if usages else {})
 
 
+def from_text(text: str, model: str, name: str, created: float) -> Json:
+    """Return the completion of a text that no language model has written.
+
+    Args:
+        text: the answer.
+        model: the model that the caller asked for.
+        name: makes the completion's id.
+        created: seconds since 1970.
+    """
+    message = {"role": "assistant", "content": text, "refusal": None}
+    return {
+        "id": f"chatcmpl-{name}",
+        "object": "chat.completion",
+        "created": int(created),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
+
+
 def replay(completion: Json, pieces: Iterable[str], *, include_usage: bool) -> Iterator[Json]:
     """Yield a completion as the chunks of a stream: the role, the pieces, the end, the usage."""
     head = {

@@ -162,7 +162,8 @@ def key(request: ChatRequest) -> str:
 
 def _usable(decision: Decision) -> Decision:
     """Return the decision, or a miss if a service other than the chat stored its entry."""
-    if decision.entry is None or "completion" in decision.entry.detail:
+    entry = decision.entry
+    if entry is None or entry.is_curated or "completion" in entry.detail:
         return decision
     return Decision("miss", miss_reason="empty")
 

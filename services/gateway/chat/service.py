@@ -240,7 +240,7 @@ class ChatService:
         """Answer for all followers. An earlier leader may just have stored the answer."""
         decision = await self._cache.get(request, serve_stale=False)
         if decision.entry:
-            yield _replayed(decision.entry)
+            yield _replayed(request, decision.entry)
             return
         async for item in self._generate_and_store(request, vectors, purge_count):
             yield item
@@ -285,8 +285,12 @@ class ChatService:
             self._singleflight.do(f"refresh:{entry.id}", lambda: self._refresh(request))
         else:
             self._shadow.sample(request, decision)
-        yield _replayed(entry)
+        yield _replayed(request, entry)
 
 
-def _replayed(entry: Entry) -> Item:
+def _replayed(request: ChatRequest, entry: Entry) -> Item:
+    if entry.is_curated:
+        model = str(request.body["model"])
+        completion = completions.from_text(entry.response, model, entry.id, entry.created_at)
+        return {"done": completion, "pieces": [entry.response]}
     return {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}

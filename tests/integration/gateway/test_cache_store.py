@@ -52,6 +52,26 @@ async def test_the_lowest_gdsf_priority_is_evicted_first(store: CacheStore) -> N
     assert await store.removed() == {}
 
 
+async def test_curated_entries_are_never_evicted(store: CacheStore) -> None:
+    await store.put("p", record("curated-a", size=50_000), 0)
+    await store.put("p", record("curated-b"), 0)
+    for number in range(5):
+        total = await store.put("p", record(f"{number}"), 0)
+    curated = await store.curated_bytes()
+    assert 50_000 < curated < total
+    assert await store.evict(0) == 5
+    assert await ids(store, "p") == ["curated-a", "curated-b"]
+    assert await store.put("p", record("new"), 0) > curated
+    assert await store.evict(0) == 1  # the others have made the new entry no safer
+    await store.put("p", record("curated-a"), 0)
+    assert await store.curated_bytes() < curated - 49_000
+    await store.delete(["curated-a"])
+    await store.put("p", record("curated-b"), 0.01)
+    await asyncio.sleep(0.02)
+    await store.evict(1e9)
+    assert (await store.curated_bytes(), await ids(store, "p")) == (0, [])
+
+
 async def test_the_inflation_value_ages_entries_that_were_popular_once(store: CacheStore) -> None:
     await store.put("p", record("old"), 0)
     await store.record_hits({"old": 2})

@@ -33,6 +33,7 @@ class Feedback:
     async def record(self, scope: Scope, entry_id: str, prompt: str, *, correct: bool) -> bool:
         """Record whether an entry answered a prompt correctly; return whether it was deleted.
 
+        A curated entry is never deleted, because only its owner may do that.
         Without the prompt, only the replica that served the entry can teach the error budget.
 
         Raises:
@@ -46,9 +47,10 @@ class Feedback:
                 await self._restore_trial(entry, prompt)
         await self._controller.record_feedback(entry_id, correct=correct)
         await self._usage.record_feedback(scope, correct=correct)
-        if not correct:
+        deletes = not correct and not entry.is_curated
+        if deletes:
             await self._admin.delete(scope, entry_id)
-        return not correct
+        return deletes
 
     async def _restore_trial(self, entry: Entry, prompt: str) -> None:
         """Repeat the decision that served an entry, unless a conversation preceded the prompt."""

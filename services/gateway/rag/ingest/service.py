@@ -17,11 +17,11 @@ from services.gateway.rag.ingest.batched_backends import BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
 from services.gateway.rag.ingest.parser_pool import ParserPool
 from services.gateway.rag.ingest.preparation import prepare
-from services.gateway.rag.ingest.retries import retry
 from services.gateway.rag.ingest.store import DocumentStore, FenceLost
 from services.gateway.rag.ingest.types import Receipt, Source, StoredDocument
 from services.gateway.rag.ingest.writer import DocumentWriter
 from services.gateway.redis_store import from_record
+from services.gateway.retries import retry
 
 # Maximum number of documents that one ingest processes at once. A large one counts as several.
 MAX_CONCURRENT_DOCUMENTS = 128

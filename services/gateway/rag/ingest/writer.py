@@ -13,9 +13,9 @@ from services.gateway.backends.backends import Backends
 from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBackends
 from services.gateway.rag.ingest.fair_semaphore import FairSemaphore
 from services.gateway.rag.ingest.preparation import PreparedDocument
-from services.gateway.rag.ingest.retries import gather, retry
 from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.types import search_collection
+from services.gateway.retries import gather, retry
 
 MAX_CONCURRENT_CHUNKS = 512
 # The rest of a large document waits, so that it does not stand in line before other documents.

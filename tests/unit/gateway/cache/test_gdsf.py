@@ -1,4 +1,4 @@
-from services.gateway.cache.gdsf import estimate_bytes, estimate_cost
+from services.gateway.cache.gdsf import CURATED_COST, entry_cost, estimate_bytes, estimate_cost
 
 
 def test_bytes_count_the_record_and_the_vector_in_search() -> None:
@@ -17,3 +17,9 @@ def test_the_cost_is_in_completion_tokens() -> None:
 def test_without_usage_the_length_of_the_response_counts() -> None:
     assert estimate_cost({}, "x" * 40) == 10
     assert estimate_cost({"completion_tokens": 0}, "x" * 4) == 1
+
+
+def test_a_curated_entry_has_another_cost() -> None:
+    record = {"usage": {"completion_tokens": 8}, "response": ""}
+    assert entry_cost(record | {"id": "1f"}) == 8
+    assert entry_cost(record | {"id": "curated-1f"}) == CURATED_COST

@@ -20,6 +20,8 @@ from services.gateway.cache.types import Entry, Scope
         (PurgeRequest(prompt_contains="DOOR"), True),
         (PurgeRequest(prompt_contains="window"), False),
         (PurgeRequest(fingerprint="f", prompt_contains="window"), False),
+        (PurgeRequest(curated=False), True),
+        (PurgeRequest(curated=True), False),
     ],
 )
 def test_an_entry_must_meet_every_condition(request_: PurgeRequest, matches: bool) -> None:
@@ -36,6 +38,7 @@ def test_deleting_everything_must_be_explicit() -> None:
         PurgeRequest(),
         PurgeRequest(force=True, everything=True),
         PurgeRequest(force=True, older_than=0.0),
+        PurgeRequest(force=True, curated=False),
         PurgeRequest(force=True, prompt_contains="x"),
     ):
         request.validate()
@@ -49,3 +52,8 @@ def test_the_record_names_the_fields_of_the_api() -> None:
         "context_fingerprint": "f",
         "prompt_contains": "",
     }
+
+
+def test_the_record_names_the_kind_of_entries_only_if_it_was_a_condition() -> None:
+    assert "curated" not in PurgeRequest().filter_record()
+    assert PurgeRequest(curated=False).filter_record()["curated"] is False

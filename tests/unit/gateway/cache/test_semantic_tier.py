@@ -147,7 +147,7 @@ async def test_a_budget_looks_at_more_candidates(tier: Tier) -> None:
     budget = await tier.tier.query(request("x"), vectors, Bound(max_error_rate=0.1))
     assert (one.limit, budget.limit) == (index.SIMILARITY_CANDIDATES, index.BUDGET_CANDIDATES)
     assert one.tags == budget.tags
-    assert one.tags["fingerprint"] == request("x").context.fingerprint
+    assert one.tags["fingerprint"] == [request("x").context.fingerprint]
     assert one.ef == index.EF
 
 

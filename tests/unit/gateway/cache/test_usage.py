@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,15 @@ async def test_lookups_count_for_their_scope_and_their_tenant(recorder: UsageRec
     whole = await recorder.stats(OTHER, whole_tenant=True)
     assert (whole["exact"], whole["semantic"], whole["miss"]) == (1, 1, 1)
     assert whole["took:miss:15"] == 1
+    await recorder.close()
+
+
+async def test_hits_of_curated_entries_are_counted(recorder: UsageRecorder) -> None:
+    curated = Decision("exact", replace(ENTRY, id="curated-e"))
+    for decision in (curated, EXACT, MISS):
+        recorder.record(ONE, decision, 0.0)
+    counts = await recorder.stats(ONE, whole_tenant=False)
+    assert (counts["curated"], counts["exact"]) == (1, 2)
     await recorder.close()
 
 

@@ -6,8 +6,10 @@ from services.errors import InvalidArgument
 from services.gateway.cache.types import MAX_PROMPT_BYTES, Request
 from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.types import CacheControls, ChatRequest
+from services.gateway.llm.types import Json
 
 QUESTION = {"role": "user", "content": "Hi?"}
+REPLY = {"role": "assistant", "content": "Yes?"}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:"}}
 
 
@@ -162,3 +164,17 @@ def test_a_request_says_how_it_is_delivered() -> None:
     assert not read(stream_options=None).includes_usage
     streamed = read(stream=True, stream_options={"include_usage": True})
     assert (streamed.is_streamed, streamed.includes_usage) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        ({"model": "m", "temperature": 0.5, "stop": ["x"]}, "m"),
+        ({"model": "m", "response_format": {"type": "text"}}, "m"),
+        ({"model": "m", "messages": [{"role": "system", "content": "Be brief."}, QUESTION]}, "m"),
+        ({"model": "m", "response_format": {"type": "json_object"}}, None),
+        ({"model": "m", "messages": [QUESTION, REPLY, QUESTION]}, None),
+    ],
+)
+def test_curated_entries_answer_first_questions_in_text(body: Json, model: str | None) -> None:
+    assert key(**body).curated_for == model

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.chat.completions import is_cacheable, is_text_delta, join, replay
+from services.gateway.chat.completions import from_text, is_cacheable, is_text_delta, join, replay
 from services.gateway.llm.types import completion_text, delta_text, token_usage
 
 HEAD = {"id": "1", "created": 1, "model": "m", "object": "chat.completion.chunk"}
@@ -93,3 +93,11 @@ def test_only_a_chunk_that_appends_text_is_a_text_delta() -> None:
     assert not is_text_delta(chunk({"role": "assistant", "content": ""}))
     assert not is_text_delta(chunk({"content": "a"}, "stop"))
     assert not is_text_delta({**HEAD, "choices": []})
+
+
+def test_a_text_becomes_a_completion_that_cost_nothing() -> None:
+    completion = from_text("Yes.", "m", "e", 5.5)
+    assert is_cacheable(completion)
+    assert completion["choices"][0]["message"]["content"] == "Yes."
+    assert (completion["id"], completion["created"], completion["model"]) == ("chatcmpl-e", 5, "m")
+    assert set(completion["usage"].values()) == {0}

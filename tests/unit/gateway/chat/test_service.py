@@ -151,6 +151,23 @@ async def test_a_stale_answer_is_served_while_a_new_one_is_generated() -> None:
     assert len(chat.sampler.hits) == hits
 
 
+async def test_a_curated_answer_is_served_as_a_completion_of_the_requested_model() -> None:
+    chat = Chat()
+    await chat.ask()
+    await chat.has_stored()
+    [stored] = chat.cache.entries.values()
+    curated = dataclasses.replace(stored, id="curated-e", response="As written.", detail={})
+    for _ in range(2):
+        chat.cache.next_decision = Decision("exact", curated)
+        answer = await chat.start(model="other")
+        completion = await answer.completion()
+        assert (answer.decision.kind, completion["model"]) == ("exact", "other")
+        assert completion["choices"][0]["message"]["content"] == "As written."
+    chat.cache.next_decision = Decision("exact", curated)
+    assert pieces((await chat.stream())[1]) == ["As written."]
+    assert len(chat.model.requests) == 1
+
+
 async def test_without_a_cache_the_model_answers() -> None:
     chat = Chat()
     chat.cache.fails = True

@@ -156,6 +156,38 @@ MISS_REASON_UNAVAILABLE: MissReason.ValueType  # 10
 """MISS_REASON_UNAVAILABLE means that no identical prompt is stored, and that the semantic tier failed or was too slow."""
 Global___MissReason: _TypeAlias = MissReason  # noqa: Y015
 
+class _LoadStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LoadStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoadStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOAD_STATUS_UNSPECIFIED: _LoadStatus.ValueType  # 0
+    """LOAD_STATUS_UNSPECIFIED is never sent."""
+    LOAD_STATUS_CREATED: _LoadStatus.ValueType  # 1
+    """LOAD_STATUS_CREATED means that the entry is new."""
+    LOAD_STATUS_REPLACED: _LoadStatus.ValueType  # 2
+    """LOAD_STATUS_REPLACED means that the entry replaced one with the same prompt."""
+    LOAD_STATUS_UNCHANGED: _LoadStatus.ValueType  # 3
+    """LOAD_STATUS_UNCHANGED means that the same entry was stored before."""
+    LOAD_STATUS_REFUSED: _LoadStatus.ValueType  # 4
+    """LOAD_STATUS_REFUSED means that the entry was not stored: see reason and message."""
+
+class LoadStatus(_LoadStatus, metaclass=_LoadStatusEnumTypeWrapper):
+    """LoadStatus is the outcome for one entry of LoadEntries."""
+
+LOAD_STATUS_UNSPECIFIED: LoadStatus.ValueType  # 0
+"""LOAD_STATUS_UNSPECIFIED is never sent."""
+LOAD_STATUS_CREATED: LoadStatus.ValueType  # 1
+"""LOAD_STATUS_CREATED means that the entry is new."""
+LOAD_STATUS_REPLACED: LoadStatus.ValueType  # 2
+"""LOAD_STATUS_REPLACED means that the entry replaced one with the same prompt."""
+LOAD_STATUS_UNCHANGED: LoadStatus.ValueType  # 3
+"""LOAD_STATUS_UNCHANGED means that the same entry was stored before."""
+LOAD_STATUS_REFUSED: LoadStatus.ValueType  # 4
+"""LOAD_STATUS_REFUSED means that the entry was not stored: see reason and message."""
+Global___LoadStatus: _TypeAlias = LoadStatus  # noqa: Y015
+
 @_typing.final
 class Scope(_message.Message):
     """Scope is a hard partition of the cache: lookups never cross it. An empty part is a value like any other."""
@@ -316,6 +348,26 @@ class Entry(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
@@ -325,6 +377,8 @@ class Entry(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
+    CURATED_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the entry."""
     prompt: _builtins.str
@@ -337,6 +391,8 @@ class Entry(_message.Message):
     """created_at is the time of creation in seconds since 1970."""
     ttl: _builtins.float
     """ttl is the time to live in seconds, counted from created_at. 0 means that the entry does not expire."""
+    curated: _builtins.bool
+    """curated is true for entries of LoadEntries."""
     @_builtins.property
     def scope(self) -> Global___Scope:
         """scope of the entry."""
@@ -348,6 +404,10 @@ class Entry(_message.Message):
     @_builtins.property
     def usage(self) -> Global___Usage:
         """usage is what the language model spent on the response."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """metadata of a curated entry."""
 
     def __init__(
         self,
@@ -361,10 +421,12 @@ class Entry(_message.Message):
         usage: Global___Usage | None = ...,
         created_at: _builtins.float = ...,
         ttl: _builtins.float = ...,
+        curated: _builtins.bool = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cites", b"cites", "context_fingerprint", b"context_fingerprint", "created_at", b"created_at", "id", b"id", "prompt", b"prompt", "response", b"response", "scope", b"scope", "ttl", b"ttl", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cites", b"cites", "context_fingerprint", b"context_fingerprint", "created_at", b"created_at", "curated", b"curated", "id", b"id", "metadata", b"metadata", "prompt", b"prompt", "response", b"response", "scope", b"scope", "ttl", b"ttl", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,6 +667,160 @@ class CreateEntryResponse(_message.Message):
 Global___CreateEntryResponse: _TypeAlias = CreateEntryResponse  # noqa: Y015
 
 @_typing.final
+class CuratedEntry(_message.Message):
+    """CuratedEntry is a question and the answer that its owner has written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    CITES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.str
+    """prompt is the question."""
+    response: _builtins.str
+    """response is the answer."""
+    model: _builtins.str
+    """model limits the answer to requests for this language model. An empty model means all of them."""
+    ttl: _builtins.float
+    """ttl is the time to live in seconds. 0 means that the entry does not expire."""
+    @_builtins.property
+    def cites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """cites lists the sources of the response."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """metadata is stored with the entry, for example "category": "refunds"."""
+
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.str = ...,
+        response: _builtins.str = ...,
+        model: _builtins.str = ...,
+        ttl: _builtins.float = ...,
+        cites: _abc.Iterable[_builtins.str] | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cites", b"cites", "metadata", b"metadata", "model", b"model", "prompt", b"prompt", "response", b"response", "ttl", b"ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CuratedEntry: _TypeAlias = CuratedEntry  # noqa: Y015
+
+@_typing.final
+class LoadEntriesRequest(_message.Message):
+    """LoadEntriesRequest carries entries to load. A message with many entries is faster than many messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scope(self) -> Global___Scope:
+        """scope of the entries. Only the first message sets it."""
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CuratedEntry]:
+        """entries to store. One with the same scope, model and prompt as a stored one replaces it and keeps its id."""
+
+    def __init__(
+        self,
+        *,
+        scope: Global___Scope | None = ...,
+        entries: _abc.Iterable[Global___CuratedEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadEntriesRequest: _TypeAlias = LoadEntriesRequest  # noqa: Y015
+
+@_typing.final
+class LoadReceipt(_message.Message):
+    """LoadReceipt is the outcome for one entry."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    status: Global___LoadStatus.ValueType
+    """status of the entry."""
+    id: _builtins.str
+    """id of the stored entry."""
+    reason: _builtins.str
+    """reason why the entry was refused, as in google.rpc.ErrorInfo."""
+    message: _builtins.str
+    """message explains the reason."""
+    def __init__(
+        self,
+        *,
+        status: Global___LoadStatus.ValueType = ...,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "message", b"message", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadReceipt: _TypeAlias = LoadReceipt  # noqa: Y015
+
+@_typing.final
+class LoadEntriesResponse(_message.Message):
+    """LoadEntriesResponse carries the receipts of the next entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadReceipt]:
+        """receipts in the order of the entries."""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[Global___LoadReceipt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadEntriesResponse: _TypeAlias = LoadEntriesResponse  # noqa: Y015
+
+@_typing.final
 class GetEntryRequest(_message.Message):
     """GetEntryRequest names an entry."""
 
@@ -771,12 +987,15 @@ class PurgeFilter(_message.Message):
     OLDER_THAN_FIELD_NUMBER: _builtins.int
     CONTEXT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     PROMPT_CONTAINS_FIELD_NUMBER: _builtins.int
+    CURATED_FIELD_NUMBER: _builtins.int
     older_than: _builtins.float
     """older_than selects entries above this age in seconds."""
     context_fingerprint: _builtins.str
     """context_fingerprint selects entries of one context."""
     prompt_contains: _builtins.str
     """prompt_contains selects entries whose prompt contains this text. Case is ignored."""
+    curated: _builtins.bool
+    """curated selects only the entries of LoadEntries, or only the others."""
     @_builtins.property
     def cites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """cites selects entries that cite any of these sources, for example "documents/handbook"."""
@@ -788,13 +1007,19 @@ class PurgeFilter(_message.Message):
         older_than: _builtins.float | None = ...,
         context_fingerprint: _builtins.str = ...,
         prompt_contains: _builtins.str = ...,
+        curated: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_older_than", b"_older_than", "older_than", b"older_than"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_curated", b"_curated", "_older_than", b"_older_than", "curated", b"curated", "older_than", b"older_than"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_older_than", b"_older_than", "cites", b"cites", "context_fingerprint", b"context_fingerprint", "older_than", b"older_than", "prompt_contains", b"prompt_contains"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_curated", b"_curated", "_older_than", b"_older_than", "cites", b"cites", "context_fingerprint", b"context_fingerprint", "curated", b"curated", "older_than", b"older_than", "prompt_contains", b"prompt_contains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__curated: _TypeAlias = _typing.Literal["curated"]  # noqa: Y015
+    _WhichOneofArgType__curated: _TypeAlias = _typing.Literal["_curated", b"_curated"]  # noqa: Y015
     _WhichOneofReturnType__older_than: _TypeAlias = _typing.Literal["older_than"]  # noqa: Y015
     _WhichOneofArgType__older_than: _TypeAlias = _typing.Literal["_older_than", b"_older_than"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__curated) -> _WhichOneofReturnType__curated | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__older_than) -> _WhichOneofReturnType__older_than | None: ...
 
 Global___PurgeFilter: _TypeAlias = PurgeFilter  # noqa: Y015
@@ -1149,6 +1374,7 @@ class StatsPoint(_message.Message):
     SAVED_FIELD_NUMBER: _builtins.int
     SAVED_MONEY_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
+    CURATED_FIELD_NUMBER: _builtins.int
     start: _builtins.float
     """start of the five minutes in seconds since 1970."""
     exact: _builtins.int
@@ -1165,6 +1391,8 @@ class StatsPoint(_message.Message):
     """wrong is the number of hits labelled incorrect."""
     saved_money: _builtins.float
     """saved_money is the cost that hits saved, at the prices of MEMETWIN_LLM_PRICES."""
+    curated: _builtins.int
+    """curated is the number of hits that curated entries answered."""
     @_builtins.property
     def saved(self) -> Global___Usage:
         """saved is the number of tokens and seconds that hits saved."""
@@ -1186,10 +1414,11 @@ class StatsPoint(_message.Message):
         saved: Global___Usage | None = ...,
         saved_money: _builtins.float = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
+        curated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "curated", b"curated", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1243,6 +1472,7 @@ class GetStatsResponse(_message.Message):
     LATENCIES_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     TENANT_WRONG_RATIO_FIELD_NUMBER: _builtins.int
+    CURATED_FIELD_NUMBER: _builtins.int
     exact: _builtins.int
     """exact is the number of exact hits."""
     semantic: _builtins.int
@@ -1255,6 +1485,8 @@ class GetStatsResponse(_message.Message):
     """expected_wrong is the expected number of wrong hits: the sum of the semantic hits' estimated error probabilities."""
     saved_money: _builtins.float
     """saved_money is the cost that hits saved, at the prices of MEMETWIN_LLM_PRICES."""
+    curated: _builtins.int
+    """curated is the number of hits that curated entries answered."""
     @_builtins.property
     def hit_ratio(self) -> Global___Proportion:
         """hit_ratio is the share of lookups that were hits."""
@@ -1296,10 +1528,11 @@ class GetStatsResponse(_message.Message):
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         history: _abc.Iterable[Global___StatsPoint] | None = ...,
         tenant_wrong_ratio: Global___Proportion | None = ...,
+        curated: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hit_ratio", b"hit_ratio", "saved", b"saved", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "curated", b"curated", "exact", b"exact", "expected_wrong", b"expected_wrong", "history", b"history", "hit_ratio", b"hit_ratio", "latencies", b"latencies", "misses", b"misses", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "tenant_wrong_ratio", b"tenant_wrong_ratio", "wrong_ratio", b"wrong_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

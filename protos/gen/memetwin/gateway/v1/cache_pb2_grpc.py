@@ -29,7 +29,7 @@ class CacheServiceStub(object):
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     def __init__(self, channel):
@@ -47,6 +47,11 @@ class CacheServiceStub(object):
                 '/memetwin.gateway.v1.CacheService/CreateEntry',
                 request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryRequest.SerializeToString,
                 response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryResponse.FromString,
+                _registered_method=True)
+        self.LoadEntries = channel.stream_stream(
+                '/memetwin.gateway.v1.CacheService/LoadEntries',
+                request_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesRequest.SerializeToString,
+                response_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesResponse.FromString,
                 _registered_method=True)
         self.GetEntry = channel.unary_unary(
                 '/memetwin.gateway.v1.CacheService/GetEntry',
@@ -94,7 +99,7 @@ class CacheServiceServicer(object):
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     def LookupEntry(self, request, context):
@@ -106,6 +111,15 @@ class CacheServiceServicer(object):
 
     def CreateEntry(self, request, context):
         """CreateEntry stores an answer. It replaces the entry with the same key (scope, context, prompt) and keeps its id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadEntries(self, request_iterator, context):
+        """LoadEntries stores curated answers in bulk, for example a list of frequently asked questions. Responses carry one
+        receipt for each entry, in the order of the entries. An entry that is refused does not affect the others. A repeated
+        load replaces what has changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +162,8 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReportFeedback(self, request, context):
-        """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted.
+        """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted, unless it is
+        curated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,6 +195,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.CreateEntry,
                     request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryRequest.FromString,
                     response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryResponse.SerializeToString,
+            ),
+            'LoadEntries': grpc.stream_stream_rpc_method_handler(
+                    servicer.LoadEntries,
+                    request_deserializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesRequest.FromString,
+                    response_serializer=memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesResponse.SerializeToString,
             ),
             'GetEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.GetEntry,
@@ -233,7 +253,7 @@ class CacheService(object):
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     @staticmethod
@@ -280,6 +300,33 @@ class CacheService(object):
             '/memetwin.gateway.v1.CacheService/CreateEntry',
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryRequest.SerializeToString,
             memetwin_dot_gateway_dot_v1_dot_cache__pb2.CreateEntryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadEntries(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/memetwin.gateway.v1.CacheService/LoadEntries',
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesRequest.SerializeToString,
+            memetwin_dot_gateway_dot_v1_dot_cache__pb2.LoadEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

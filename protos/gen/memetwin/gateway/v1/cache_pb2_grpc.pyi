@@ -30,7 +30,7 @@ class CacheServiceStub:
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     @_typing.overload
@@ -41,6 +41,11 @@ class CacheServiceStub:
     """LookupEntry looks up the answer to a prompt. A miss is an OK response with kind MISS."""
     CreateEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.CreateEntryRequest, _cache_pb2.CreateEntryResponse]
     """CreateEntry stores an answer. It replaces the entry with the same key (scope, context, prompt) and keeps its id."""
+    LoadEntries: _grpc.StreamStreamMultiCallable[_cache_pb2.LoadEntriesRequest, _cache_pb2.LoadEntriesResponse]
+    """LoadEntries stores curated answers in bulk, for example a list of frequently asked questions. Responses carry one
+    receipt for each entry, in the order of the entries. An entry that is refused does not affect the others. A repeated
+    load replaces what has changed.
+    """
     GetEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]
     """GetEntry returns one entry."""
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_cache_pb2.DeleteEntryRequest, _cache_pb2.DeleteEntryResponse]
@@ -54,7 +59,9 @@ class CacheServiceStub:
     ListPurges: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListPurgesRequest, _cache_pb2.ListPurgesResponse]
     """ListPurges lists the purges of a scope, newest first."""
     ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
-    """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted."""
+    """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted, unless it is
+    curated.
+    """
     Calibrate: _grpc.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]
     """Calibrate finds the lowest bounds that reach a target precision on labelled pairs of questions."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
@@ -65,7 +72,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -73,6 +80,11 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """LookupEntry looks up the answer to a prompt. A miss is an OK response with kind MISS."""
     CreateEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.CreateEntryRequest, _cache_pb2.CreateEntryResponse]  # type: ignore[assignment]
     """CreateEntry stores an answer. It replaces the entry with the same key (scope, context, prompt) and keeps its id."""
+    LoadEntries: _aio.StreamStreamMultiCallable[_cache_pb2.LoadEntriesRequest, _cache_pb2.LoadEntriesResponse]  # type: ignore[assignment]
+    """LoadEntries stores curated answers in bulk, for example a list of frequently asked questions. Responses carry one
+    receipt for each entry, in the order of the entries. An entry that is refused does not affect the others. A repeated
+    load replaces what has changed.
+    """
     GetEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetEntryRequest, _cache_pb2.GetEntryResponse]  # type: ignore[assignment]
     """GetEntry returns one entry."""
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_cache_pb2.DeleteEntryRequest, _cache_pb2.DeleteEntryResponse]  # type: ignore[assignment]
@@ -86,7 +98,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     ListPurges: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListPurgesRequest, _cache_pb2.ListPurgesResponse]  # type: ignore[assignment]
     """ListPurges lists the purges of a scope, newest first."""
     ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
-    """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted."""
+    """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted, unless it is
+    curated.
+    """
     Calibrate: _aio.StreamUnaryMultiCallable[_cache_pb2.CalibrateRequest, _cache_pb2.CalibrateResponse]  # type: ignore[assignment]
     """Calibrate finds the lowest bounds that reach a target precision on labelled pairs of questions."""
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
@@ -96,7 +110,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService stores answers to prompts and looks them up.
 
     Errors are canonical codes with google.rpc.ErrorInfo (domain "memetwin") in the status details.
-    A lookup only finds entries of its own scope and context.
+    A lookup only finds entries of its own scope and context, and the curated entries of its scope.
     """
 
     @_abc_1.abstractmethod
@@ -114,6 +128,17 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.CreateEntryResponse, _abc.Awaitable[_cache_pb2.CreateEntryResponse]]:
         """CreateEntry stores an answer. It replaces the entry with the same key (scope, context, prompt) and keeps its id."""
+
+    @_abc_1.abstractmethod
+    def LoadEntries(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.LoadEntriesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.LoadEntriesResponse], _abc.AsyncIterator[_cache_pb2.LoadEntriesResponse]]:
+        """LoadEntries stores curated answers in bulk, for example a list of frequently asked questions. Responses carry one
+        receipt for each entry, in the order of the entries. An entry that is refused does not affect the others. A repeated
+        load replaces what has changed.
+        """
 
     @_abc_1.abstractmethod
     def GetEntry(
@@ -163,7 +188,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ReportFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ReportFeedbackResponse, _abc.Awaitable[_cache_pb2.ReportFeedbackResponse]]:
-        """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted."""
+        """ReportFeedback reports whether an entry answered a prompt correctly. An incorrect entry is deleted, unless it is
+        curated.
+        """
 
     @_abc_1.abstractmethod
     def Calibrate(

@@ -48,12 +48,12 @@ class House:
             Backends(self.embedder, self.search),
         )
 
-    async def add(self, context: Context | None = None) -> None:
+    async def add(self, context: Context | None = None, key: str = "on") -> None:
         context = context or Context(model="m")
         vectors = await self.embedder.embed_queries([ON])
         partition = await self.scopes.partition(SCOPE)
         entry = Entry(
-            "on",
+            key,
             ON,
             "!",
             SCOPE,
@@ -68,7 +68,7 @@ class House:
         await self.search.ensure(CollectionSpec(name, 256, vectors.digest, FIELDS))
         fields = {"partition": partition, "fingerprint": context.fingerprint}
         row = np.array(vectors.rows[0])
-        await self.search.upsert(name, [Document("on", row, fields)], vectors.digest)  # type: ignore[arg-type]
+        await self.search.upsert(name, [Document(key, row, fields)], vectors.digest)  # type: ignore[arg-type]
 
     async def checked(self) -> float:
         return (await self.controller.counters("t"))["checked"]
@@ -91,6 +91,13 @@ async def test_a_wrong_entry_is_deleted_and_counted(house: House) -> None:
         assert (counts["right"], counts["wrong"]) == (1, 1)
     with pytest.raises(NotFound):
         await house.feedback.record(SCOPE, "on", "", correct=False)
+
+
+async def test_only_the_owner_deletes_a_curated_entry(house: House) -> None:
+    await house.add(key="curated-on")
+    assert not await house.feedback.record(SCOPE, "curated-on", "", correct=False)
+    assert "curated-on" in house.store.records
+    assert (await house.usage.stats(SCOPE, whole_tenant=False))["wrong"] == 1
 
 
 async def test_feedback_of_another_scope_is_rejected(house: House) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from services import deadlines
 from services.errors import InvalidArgument, NotFound, Overloaded, Unavailable
-from services.gateway.rag.ingest.retries import PATIENCE, gather, retry
+from services.gateway.retries import PATIENCE, gather, retry
 
 BASES = [0.05 * 2**n for n in range(5)]
 
