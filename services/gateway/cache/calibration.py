@@ -22,6 +22,7 @@ MAX_PAIRS = 50_000
 MAX_CHARACTERS = 16 * 2**20  # of all questions
 EMBED_BATCH = 256
 PAIRS_PER_STEP = 256
+_PAIRS_READ_AT_ONCE = 64
 CURVE_POINTS = 100
 _REJECTED = -2.0  # below every bound
 
@@ -70,7 +71,7 @@ class PairList:
             InvalidArgument: there are too many pairs, or a question is too long.
         """
         for pair in pairs:
-            if len(self.pairs) % PAIRS_PER_STEP == 0:
+            if len(self.pairs) % _PAIRS_READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
             self._characters += len(pair.one) + len(pair.other)
             if len(self.pairs) == MAX_PAIRS or self._characters > MAX_CHARACTERS:

@@ -109,6 +109,7 @@ async def test_readiness_is_a_ping() -> None:
 def test_records_are_json() -> None:
     record = {"name": "Zwölf", "n": 1}
     assert load(dump(record)) == record
+    assert load(dump({"n": 2**70})) == {"n": 2**70}
     assert dump(record) == '{"name":"Zwölf","n":1}'.encode()
     assert load(None) is None
     assert load(b"") is None
