@@ -120,6 +120,8 @@ class SemanticTier:
                     return decision
                 decision = replace(decision, kind="miss", entry=None, miss_reason="contradicts")
             nearest_miss = nearest_miss or decision
+            if decision.miss_reason == "not_similar":  # the other hits are no nearer
+                break
         return nearest_miss
 
     async def add(self, entry: Entry, vectors: Vectors, partition: str, ttl: float) -> None:

@@ -13,6 +13,7 @@ from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.types import READING, Bound, Context, Decision, Entry, Request, Scope
 from services.gateway.cache.vectors import pack
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.redis_store import Record
 from tests.fakes.backends import FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
 from tests.fakes.redis import FakeRedis
@@ -94,6 +95,25 @@ async def test_the_reason_of_a_miss_is_that_of_the_nearest_entry(tier: Tier) -> 
     assert (await tier.lookup(request(ON))).miss_reason == "contradicts"
     decision = await tier.lookup(request("Why is the sky blue?"))
     assert (decision.miss_reason, decision.entry) == ("not_similar", None)
+
+
+async def test_entries_beyond_one_that_is_not_similar_are_not_read(
+    tier: Tier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, prompt in (("off", OFF), ("far", "Why is the sky blue?"), ("farther", ON)):
+        await tier.add(request(prompt), key)
+    read: list[str] = []
+    get = tier.store.get
+
+    async def counted(key: str) -> Record | None:
+        read.append(key)
+        return await get(key)
+
+    monkeypatch.setattr(tier.store, "get", counted)
+    vectors = await tier.embedder.embed_queries([ON])
+    hits = [_hit("off", 0.9), _hit("far", 0.6), _hit("farther", 0.5)]
+    decision = await tier.tier.choose(request(ON), hits, NEAR, vectors)
+    assert (decision.miss_reason, read) == ("contradicts", ["off", "far"])
 
 
 async def test_nothing_crosses_a_scope(tier: Tier) -> None:
