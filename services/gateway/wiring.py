@@ -107,7 +107,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             *ChatRoutes(chat, settings.http_keepalive).routes(),
             *EmbeddingRoutes(common.backends.embedder).routes(),
             *ModelRoutes(common.language_model, common.backends.embedder).routes(),
-            *CacheRoutes(cache.usage).routes(),
+            *CacheRoutes(cache.usage, cache.loader).routes(),
             *DocumentRoutes(rag.ingest).routes(),
             *RagRoutes(rag.service, settings.http_keepalive).routes(),
             *TwinRoutes(twins).routes(),

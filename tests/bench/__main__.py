@@ -6,7 +6,7 @@ import sys
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag"),
     *("embedder", "encodings", "overload"),
-    *("cache", "latency", "verifier", "budget", "tenants", "twins"),
+    *("cache", "latency", "loading", "verifier", "budget", "tenants", "twins"),
     "largest_inputs",
 )
 

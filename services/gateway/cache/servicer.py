@@ -85,7 +85,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
         scope: Scope | None = None
         async for request in request_iterator:
             scope = scope or messages.scope_from_message(request.scope)
-            entries = loading_messages.entries_from_message(request)
+            entries = await large_requests.read(loading_messages.entries_from_message, request)
             async for receipts in self._loader.load(scope, entries):
                 yield loading_messages.receipts_to_message(receipts)
 

@@ -1,12 +1,13 @@
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from memetwin.gateway.v1 import rag_pb2_grpc
+from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2_grpc
 from services.cli.__main__ import main
 from tests.documents import read
 from tests.pdf import pdf
@@ -90,3 +91,26 @@ def test_a_folder_is_ingested_and_what_is_broken_is_named(stack: Stack, tmp_path
         "documents: 0 loaded, 4 unchanged"
         in run(stack, "ingest", str(tmp_path), "--collection", "folder").output
     )
+
+
+def test_questions_and_answers_are_loaded_into_the_cache(stack: Stack, tmp_path: Path) -> None:
+    file, namespace = tmp_path / "faq.csv", str(uuid.uuid4())
+    rows = [f"Where is platform {number}?;Behind gate {number}.;station" for number in range(150)]
+    file.write_text("\n".join(["Question;Answer;topic", *rows, " ;Nowhere.;station", ""]))
+    done = run(stack, "cache", "load", str(file), "--namespace", namespace)
+    assert done.exit_code == 1
+    assert "entries: 150 created, 0 replaced, 0 unchanged, 1 refused in" in done.output
+    assert "line 152: The prompt is empty. (EMPTY_PROMPT)" in done.output
+    cache = cache_pb2_grpc.CacheServiceStub(stack.gateway)
+    scope = cache_pb2.Scope(namespace=namespace)
+    decision = cache.LookupEntry(
+        cache_pb2.LookupEntryRequest(
+            scope=scope, prompt="Where can I find platform 77?", min_similarity=0.7
+        )
+    ).decision
+    assert decision.entry.response == "Behind gate 77."
+    assert dict(decision.entry.metadata) == {"topic": "station"}
+    file.write_text("\n".join(["question;answer;topic", "Where is platform 3?;Gone.;", *rows[4:]]))
+    again = run(stack, "cache", "load", str(file), "--namespace", namespace)
+    assert again.exit_code == 0
+    assert "entries: 0 created, 1 replaced, 146 unchanged, 0 refused" in again.output

@@ -101,3 +101,21 @@ def test_the_same_over_http(guarded: Stack) -> None:
     assert httpx.post(f"{base}/v1/documents", headers=bearer).status_code == 403
     assert httpx.post(f"{base}/v1/twins").status_code == 401
     assert httpx.get(f"{base}/healthz").status_code == httpx.get(base).status_code == 200
+
+
+def test_a_key_loads_curated_entries_only_into_its_tenant(guarded: Stack) -> None:
+    one, two = Cache(guarded, "one"), Cache(guarded, "two")
+    entry = cache_pb2.CuratedEntry(prompt="Who wrote it?", response="acme did.")
+    load = cache_pb2.LoadEntriesRequest(scope=SCOPE, entries=[entry])
+    [reply] = one.LoadEntries(iter([load]))
+    assert reply.receipts[0].status == cache_pb2.LOAD_STATUS_CREATED
+    lookup = cache_pb2.LookupEntryRequest(scope=SCOPE, prompt="Who wrote it?", min_similarity=-1)
+    assert one.LookupEntry(lookup).decision.entry.response == "acme did."
+    assert two.LookupEntry(lookup).decision.entry.response != "acme did."
+    load.scope.tenant = "acme"
+    assert (
+        refusal(lambda request: list(two.LoadEntries(iter([request]))), load)[1] == "OTHER_TENANT"
+    )
+    chatty = Cache(guarded, "chatty")
+    denied = refusal(lambda request: list(chatty.LoadEntries(iter([request]))), load)
+    assert denied[0] == grpc.StatusCode.PERMISSION_DENIED

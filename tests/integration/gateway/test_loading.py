@@ -210,6 +210,22 @@ def test_a_generated_answer_is_stored_beside_a_curated_one(
     assert served.headers["x-memetwin-cache"] == "hit-exact"
 
 
+def test_entries_are_loaded_over_http(chatting: Stack, cache: Any, scope: Any) -> None:
+    url = f"http://{chatting.http_address}/v1/cache/entries"
+    entries = [{"prompt": QUESTION, "response": ANSWER, "ttl": 60}, {"prompt": "Who?"}]
+    body = {"scope": {"namespace": scope.namespace}, "entries": entries}
+    reply = httpx.post(url, json=body)
+    created, refused = reply.json()["receipts"]
+    assert (created["status"], refused["status"]) == (
+        "LOAD_STATUS_CREATED",
+        "LOAD_STATUS_REFUSED",
+    )
+    assert refused["reason"] == "EMPTY_RESPONSE"
+    served = lookup(cache, scope, PARAPHRASE).entry
+    assert (served.id, served.ttl) == (created["id"], 60)
+    assert httpx.post(url, json={"entries": 5}).status_code == 400
+
+
 def test_feedback_keeps_and_purges_select_curated_entries(cache: Any, scope: Any) -> None:
     [receipt] = load(cache, scope, [faq()])
     cache.CreateEntry(cache_pb2.CreateEntryRequest(scope=scope, prompt="Who?", response="You."))
