@@ -11,7 +11,7 @@ import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
 from tests.language_model import running
-from tests.refusals import refusal
+from tests.refusals import refusal, refused
 from tests.stack import Stack, wait_until_ready
 
 KEYS = {"one": "acme", "two": "umbrella", "chatty": "acme"}
@@ -113,9 +113,9 @@ def test_a_key_loads_curated_entries_only_into_its_tenant(guarded: Stack) -> Non
     assert one.LookupEntry(lookup).decision.entry.response == "acme did."
     assert two.LookupEntry(lookup).decision.entry.response != "acme did."
     load.scope.tenant = "acme"
-    assert (
-        refusal(lambda request: list(two.LoadEntries(iter([request]))), load)[1] == "OTHER_TENANT"
-    )
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    with refused(denied, "OTHER_TENANT"):
+        list(two.LoadEntries(iter([load])))
     chatty = Cache(guarded, "chatty")
-    denied = refusal(lambda request: list(chatty.LoadEntries(iter([request]))), load)
-    assert denied[0] == grpc.StatusCode.PERMISSION_DENIED
+    with refused(denied, "RIGHT_MISSING"):
+        list(chatty.LoadEntries(iter([load])))

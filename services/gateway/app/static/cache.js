@@ -39,6 +39,7 @@ function showTiles(stats) {
     tile("hit ratio", percent(stats.hit_ratio.value), interval(stats.hit_ratio)),
     tile("exact hits", counted(stats.exact)),
     tile("semantic hits", counted(stats.semantic)),
+    tile("hits of curated answers", counted(stats.curated)),
     tile("misses", counted(stats.misses)),
     tile("bypasses", counted(stats.bypasses), "requested, not cacheable, or the cache failed"),
     tile("wrong hits, of those judged", judged ? percent(stats.wrong_ratio.value) : "none judged",
