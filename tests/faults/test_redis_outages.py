@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from memetwin.gateway.v1 import chat_pb2_grpc
+from memetwin.gateway.v1 import chat_pb2, chat_pb2_grpc
 from tests.faults.test_fail_open import kind_of, send
-from tests.faults.test_lossy_redis import is_ready, listen
+from tests.faults.test_lossy_redis import is_ready, listen, request
 from tests.language_model import LanguageModelServer, quote, running
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
@@ -58,6 +58,11 @@ def stubs_of(gateways: list[ServiceProcess]) -> list[Any]:
     return [chat_pb2_grpc.ChatServiceStub(one.channel) for one in gateways]
 
 
+def beginning(stream: Any) -> str:
+    """Wait for the first words of a stream."""
+    return next(part.delta for part in stream if part.delta)
+
+
 def unknown() -> str:
     return f"What is {uuid.uuid4()}?"
 
@@ -69,12 +74,14 @@ def test_a_paused_redis_makes_no_stampede(
     redis.pause()
     for text in (unknown(), unknown()):  # the breakers are closed for the first, then open
         model.hold(text)
-        sent = [send(stubs[number % REPLICAS], text) for number in range(CALLERS)]
-        wait_until(lambda text=text: model.calls[text] == REPLICAS, 30)
+        asked = request(text, chat_pb2.StreamCompleteRequest)
+        streams = [
+            stubs[number % REPLICAS].StreamComplete(asked, timeout=60) for number in range(CALLERS)
+        ]
+        beginnings = [beginning(one) for one in streams]  # now all callers have joined a call
         model.release(text)
-        replies = [one.result() for one in sent]
-        assert {one.message.content for one in replies} == {quote(text)}
-        assert {kind_of(one) for one in replies} == {"BYPASS"}
+        rests = ["".join(part.delta for part in one) for one in streams]
+        assert set(map(str.__add__, beginnings, rests)) == {quote(text)}
         assert model.calls[text] == REPLICAS
     redis.resume()
     text = unknown()
