@@ -60,7 +60,7 @@ def stubs_of(gateways: list[ServiceProcess]) -> list[Any]:
 
 def beginning(stream: Any) -> str:
     """Wait for the first words of a stream."""
-    return next(part.delta for part in stream if part.delta)
+    return str(next(part.delta for part in stream if part.delta))
 
 
 def unknown() -> str:
