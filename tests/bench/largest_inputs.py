@@ -178,9 +178,11 @@ class Bench:
             )
             for n in range(5_000)
         ]
-        search.UpsertDocuments(
-            search_pb2.UpsertDocumentsRequest(collection="largest", documents=documents)
-        )
+        for first in range(0, len(documents), 500):
+            request = search_pb2.UpsertDocumentsRequest(
+                collection="largest", documents=documents[first : first + 500]
+            )
+            search.UpsertDocuments(request, timeout=120)
         header = rag_pb2.IngestHeader(
             collection="largest-documents", id="largest-0", title="A title"
         )
