@@ -44,6 +44,8 @@ local function read_stats(id)
 end
 local function write_stats(id, stats)
   local inflation = tonumber(redis.call('GET', prefix .. 'floor') or '0')
+  -- An earlier version has evicted a curated entry.
+  if inflation == math.huge then inflation = 0 end
   redis.call('HSET', prefix .. 'weights', id, table.concat(stats, ' '))
   redis.call('ZADD', prefix .. 'worth', inflation + stats[3] * stats[2] / stats[1], id)
 end

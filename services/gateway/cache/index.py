@@ -9,6 +9,9 @@ COLLECTIONS_PER_MODEL = 32
 SIMILARITY_CANDIDATES = 4
 # Under an error budget, the answers near the nearest one count for or against it.
 BUDGET_CANDIDATES = 8
+# Many generated entries may be nearer than a curated one, which comes before them. A separate query
+# would have to read all prompts of a collection to find that a scope has no curated entry.
+CURATED_CANDIDATES = 32
 # A small `ef` suffices to find the near prompts, as `tests/bench/latency.py` shows.
 EF = 64
 FIELDS = {"partition": "tag", "fingerprint": "tag"}

@@ -54,28 +54,22 @@ class SemanticTier:
         """Search the prompts nearest to a request, and decide on them."""
         if not vectors.readable:
             return Decision("miss", miss_reason="unreadable")
-        queries = [await self.query(request, vectors, bound)]
-        if curated := curated_requests(request):
-            # A query of their own finds them however many other prompts are nearer.
-            fingerprints = [one.context.fingerprint for one in curated]
-            partition = await self._scopes.partition(request.scope)
-            limit = index.SIMILARITY_CANDIDATES
-            queries.append(index.query(vectors, partition, limit, *fingerprints))
+        query = await self.query(request, vectors, bound)
         try:
-            results = await self._search.search(queries, vectors.digest)
+            [hits] = await self._search.search([query], vectors.digest)
         except NotFound:
             return Decision("miss", miss_reason="empty")
         except FailedPrecondition:
             return Decision("miss", miss_reason="model_differs")
-        hits = [hit for result in results for hit in result]
         return await self.choose(request, hits, bound, vectors)
 
     async def query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
         """Return the query for the prompts nearest to a request in its scope and context."""
         partition = await self._scopes.partition(request.scope)
-        is_budget = bound.max_error_rate is not None
-        limit = index.BUDGET_CANDIDATES if is_budget else index.SIMILARITY_CANDIDATES
-        return index.query(vectors, partition, limit, request.context.fingerprint)
+        curated = curated_requests(request)
+        limit = index.CURATED_CANDIDATES if curated else _limit(bound)
+        fingerprints = [one.context.fingerprint for one in (request, *curated)]
+        return index.query(vectors, partition, limit, *fingerprints)
 
     async def choose(
         self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
@@ -88,7 +82,7 @@ class SemanticTier:
             return Decision("miss", miss_reason="unreadable")
         misses: list[Decision] = []
         for curated in (True, False):
-            group = [hit for hit in hits if is_curated(hit.id) == curated]
+            group = [hit for hit in hits if is_curated(hit.id) == curated][: _limit(bound)]
             decision = await self._choose(request, group, bound, vectors) if group else None
             if decision and decision.entry:
                 # A language model words its answers differently from the owner, so no comparison
@@ -187,6 +181,12 @@ class SemanticTier:
     async def _read(self, entry_id: str) -> Entry | None:
         record = await self._store.get(entry_id)
         return Entry.from_record(record) if record else None
+
+
+def _limit(bound: Bound) -> int:
+    """Return how many of the nearest entries are candidates."""
+    is_budget = bound.max_error_rate is not None
+    return index.BUDGET_CANDIDATES if is_budget else index.SIMILARITY_CANDIDATES
 
 
 def _document(entry: Entry, row: NDArray[np.float32], partition: str, ttl: float) -> Document:

@@ -57,6 +57,7 @@ async def test_curated_entries_are_never_evicted(store: CacheStore) -> None:
     await store.put("p", record("curated-b"), 0)
     for number in range(5):
         total = await store.put("p", record(f"{number}"), 0)
+    await store.record_hits({"curated-a": 2})
     curated = await store.curated_bytes()
     assert 50_000 < curated < total
     assert await store.evict(0) == 5
