@@ -22,7 +22,7 @@ MAX_RETRIES = 5
 RETRY_DELAY = 1.0
 SHOWN_PROBLEMS = 10
 STATUSES = ("created", "replaced", "unchanged", "refused")
-MESSAGE_BYTES = 2**20
+MESSAGE_BYTES = 2**18
 
 
 @click.command(name="load")

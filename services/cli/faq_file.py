@@ -11,8 +11,8 @@ import click
 from memetwin.gateway.v1 import cache_pb2
 
 MAX_CELL = 2**24
-# The gateway refuses a longer response. A much longer one would end the stream.
-MAX_ENTRY_BYTES = 5 * 2**20
+# A message of LoadEntries may have 1 MiB. The gateway would end the stream for a larger one.
+MAX_ENTRY_BYTES = 2**19
 CSV_SUFFIXES, JSON_SUFFIXES = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json")
 _SYNONYMS = {"question": "prompt", "answer": "response"}
 _DELIMITERS = ",;\t"

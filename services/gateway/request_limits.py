@@ -8,7 +8,6 @@ MAX_REQUEST_BYTES = {
         "LookupEntry": 4 * 2**20,
         "CreateEntry": 8 * 2**20,
         "Calibrate": 4 * 2**20,
-        "LoadEntries": 8 * 2**20,
     },
     "Chat": {"": 4 * 2**20},
     "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": 8 * 2**20},

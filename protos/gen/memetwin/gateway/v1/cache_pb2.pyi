@@ -734,7 +734,9 @@ Global___CuratedEntry: _TypeAlias = CuratedEntry  # noqa: Y015
 
 @_typing.final
 class LoadEntriesRequest(_message.Message):
-    """LoadEntriesRequest carries entries to load. A message with many entries is faster than many messages."""
+    """LoadEntriesRequest carries entries to load. A message with many entries is faster than many messages. It may have up
+    to 1 MiB.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
