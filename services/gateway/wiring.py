@@ -58,6 +58,8 @@ from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.extractive import ExtractiveWriter
 from services.gateway.rag.generator import LanguageModelWriter
+from services.gateway.rag.grounding.service import Grounding
+from services.gateway.rag.grounding.support import EmbedderSupport
 from services.gateway.rag.ingest.parser_pool import ParserPool
 from services.gateway.rag.ingest.routes import DocumentRoutes
 from services.gateway.rag.ingest.service import IngestService
@@ -274,7 +276,8 @@ def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
     abstention = Abstention(calibrations, backends, min_score=settings.rag_min_score)
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
     if settings.llm_base_url:
-        writer = LanguageModelWriter(model, max_prompt_tokens=settings.rag_prompt_tokens)
+        grounding = Grounding(EmbedderSupport(backends.embedder))
+        writer = LanguageModelWriter(model, grounding, max_prompt_tokens=settings.rag_prompt_tokens)
     service = RagService(
         backends,
         AnswerCache(cache.cache, documents, cache.usage),

@@ -52,6 +52,8 @@ class AnswerCache:
             "prompt_tokens": str(question.max_prompt_tokens),
             "min_score": str(min_score),
         }
+        if question.grounding != "off":  # earlier versions stored answers without grounding
+            parameters["grounding"] = question.grounding
         context = Context(model=f"rag:{author}", parameters=parameters, history=question.history)
         return Request(question.scope, context, question.text)
 

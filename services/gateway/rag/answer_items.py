@@ -13,8 +13,14 @@ from typing import Any
 
 from services.gateway.cache.types import Decision, Entry
 from services.gateway.coalescing.singleflight import Item
-from services.gateway.rag.ingest.segmentation import Span
-from services.gateway.rag.types import Answer, Citation, Passage, RefusalDecision, Timings
+from services.gateway.rag.timings import Timings
+from services.gateway.rag.types import (
+    Answer,
+    Citation,
+    Passage,
+    RefusalDecision,
+    Unsupported,
+)
 
 _DECISION_FIELDS = ("kind", "similarity", "probability", "miss_reason", "differing_parts")
 
@@ -83,10 +89,11 @@ def read_answer(item: Item, decision: Decision, timings: Timings) -> Answer:
 def write_detail(answer: Answer) -> dict[str, Any]:
     """Return the part of an answer that the cache stores as the detail of its entry."""
     return {
-        "citations": [vars(citation) for citation in answer.citations],
+        "citations": [asdict(citation) for citation in answer.citations],
         "passages": [vars(passage) for passage in answer.passages],
         "model": answer.model,
-        "unsupported": [{"start": one.start, "end": one.end} for one in answer.unsupported],
+        "withheld": answer.withheld,
+        "unsupported": [asdict(one) for one in answer.unsupported],
     }
 
 
@@ -104,5 +111,6 @@ def _read_detail(detail: dict[str, Any]) -> dict[str, Any]:
         "citations": [Citation(**citation) for citation in detail["citations"]],
         "passages": [Passage(**passage) for passage in detail["passages"]],
         "model": detail["model"],
-        "unsupported": [Span(**span) for span in detail["unsupported"]],
+        "withheld": detail.get("withheld", 0),  # earlier versions did not drop sentences
+        "unsupported": [Unsupported(**one) for one in detail["unsupported"]],
     }

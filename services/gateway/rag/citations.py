@@ -20,18 +20,13 @@ class Statement:
     numbers: tuple[int, ...]
 
 
-def cite_marks(text: str, passages: Sequence[Passage]) -> tuple[list[Citation], list[Span]]:
-    """Return a citation for each mark in an answer, and the sentences without a mark.
-
-    A citation links the mark's sentence to the whole passage.
-    """
-    every = statements(text, len(passages))
-    citations = [
+def cite_statements(every: Sequence[Statement], passages: Sequence[Passage]) -> list[Citation]:
+    """Return a citation for each mark. It links the mark's sentence to the whole passage."""
+    return [
         cite(passage, Span(0, len(passage.text)), one.span)
         for one in every
         for passage in (passages[number - 1] for number in one.numbers)
     ]
-    return citations, [one.span for one in every if not one.numbers]
 
 
 def statements(text: str, passages: int) -> list[Statement]:
@@ -43,7 +38,7 @@ def statements(text: str, passages: int) -> list[Statement]:
     """
     marks = deque(find_marks(text, passages))
     found = []
-    for span in _sentences(text):
+    for span in split_sentences(text):
         numbers = []
         while marks and marks[0].span.start < span.end:
             numbers.append(marks.popleft().number)
@@ -66,7 +61,7 @@ def cite(passage: Passage, quoted: Span, statement: Span) -> Citation:
     )
 
 
-def _sentences(text: str) -> list[Span]:
+def split_sentences(text: str) -> list[Span]:
     """Return the sentences of an answer.
 
     Marks after a full stop belong to the sentence before them.

@@ -9,7 +9,7 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import REFUSED, UpstreamError, unavailable, upstream_error
 from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
-from services.gateway.rag.citations import cite_marks
+from services.gateway.rag.grounding.service import GroundedAnswer, Grounding
 from services.gateway.rag.marks import MarkFilter
 from services.gateway.rag.types import Draft, Passage, WriteRequest
 
@@ -32,8 +32,11 @@ class _Reply:
 class LanguageModelWriter:
     """Writes answers with a language model, from prompts of at most ``max_prompt_tokens``."""
 
-    def __init__(self, client: LanguageModelClient, *, max_prompt_tokens: int) -> None:
+    def __init__(
+        self, client: LanguageModelClient, grounding: Grounding, *, max_prompt_tokens: int
+    ) -> None:
         self._client = client
+        self._grounding = grounding
         self._max_prompt_tokens = max_prompt_tokens
         self._estimator = prompts.TokenEstimator()
 
@@ -47,6 +50,8 @@ class LanguageModelWriter:
     ) -> AsyncIterator[str | Draft]:
         """Yield the model's answer in pieces, without marks that name no passage, then the Draft.
 
+        Sentences that the passages do not support are in the Draft, or dropped by choice.
+
         Raises:
             Unavailable: the server does not answer, or its answer is truncated.
             Overloaded: the server is overloaded.
@@ -58,22 +63,23 @@ class LanguageModelWriter:
             request.question, request.history, passages, self._estimator, max_tokens
         )
         marks = MarkFilter(len(prompt.passages))
+        grounded = self._grounding.begin(prompt.passages, request.grounding)
         reply = _Reply(self._client.model(request.model))
         text = ""
         try:
             async for piece in self._generate(prompt, reply, streamed=request.streamed):
-                if filtered := marks.feed(piece):
-                    text += filtered
-                    yield filtered
+                if passed := await grounded.feed(marks.feed(piece)):
+                    text += passed
+                    yield passed
         except Failure as failure:
             if upstream := upstream_error(failure):
                 raise _refusal(upstream) from failure
             raise
-        if rest := marks.flush():
+        if rest := await grounded.feed(marks.flush()) + await grounded.flush():
             text += rest
             yield rest
         self._estimator.observe(prompt.size, reply.usage.get("prompt_tokens", 0))
-        yield _draft(text, prompt.passages, reply, marks.dropped)
+        yield await _draft(text, prompt.passages, reply, marks.dropped, grounded)
 
     async def _generate(
         self, prompt: prompts.Prompt, reply: _Reply, *, streamed: bool
@@ -91,11 +97,20 @@ class LanguageModelWriter:
             yield types.delta_text(chunk)
 
 
-def _draft(text: str, passages: list[Passage], reply: _Reply, dropped: int) -> Draft:
-    citations, unsupported = cite_marks(text, passages)
-    complete = bool(text.strip()) and reply.finish_reason in ("stop", "")
+async def _draft(
+    text: str, passages: list[Passage], reply: _Reply, dropped: int, grounded: GroundedAnswer
+) -> Draft:
+    citations, unsupported = await grounded.cite(text)
     return Draft(
-        text, citations, passages, reply.model, reply.usage, unsupported, dropped, complete
+        text,
+        citations,
+        passages,
+        reply.model,
+        reply.usage,
+        unsupported,
+        dropped,
+        grounded.withheld,
+        complete=bool(text.strip()) and reply.finish_reason in ("stop", ""),
     )
 
 

@@ -3,20 +3,37 @@
 from dataclasses import replace
 
 from memetwin.gateway.v1 import cache_pb2, rag_pb2
+from services.errors import InvalidArgument
 from services.gateway.backends import fields
 from services.gateway.cache import messages
 from services.gateway.rag.abstention import CalibrationReport, LabelledQuestion
+from services.gateway.rag.timings import Timings
 from services.gateway.rag.types import (
     DEFAULT_LIMIT,
     Answer,
     Citation,
     Event,
+    GroundingMode,
     Passage,
     Question,
     RefusalDecision,
     Retrieved,
-    Timings,
+    Unsupported,
 )
+
+_GROUNDING: dict[int, GroundingMode] = {
+    rag_pb2.GROUNDING_UNSPECIFIED: "mark",
+    rag_pb2.GROUNDING_MARK: "mark",
+    rag_pb2.GROUNDING_DROP: "drop",
+    rag_pb2.GROUNDING_OFF: "off",
+}
+_UNSUPPORTED = {
+    "no_citation": rag_pb2.UNSUPPORTED_REASON_NO_CITATION,
+    "number": rag_pb2.UNSUPPORTED_REASON_NUMBER,
+    "name": rag_pb2.UNSUPPORTED_REASON_NAME,
+    "negation": rag_pb2.UNSUPPORTED_REASON_NEGATION,
+    "not_found": rag_pb2.UNSUPPORTED_REASON_NOT_FOUND,
+}
 
 
 def read_question(
@@ -46,6 +63,7 @@ def read_question(
         scope=messages.scope_from_message(request.scope),
         model=request.model,
         max_prompt_tokens=request.max_prompt_tokens,
+        grounding=_read_grounding(request.grounding),
         no_cache=control.no_cache,
         no_store=control.no_store,
         bound=replace(
@@ -53,6 +71,14 @@ def read_question(
             max_age=control.max_age if control.HasField("max_age") else None,
         ),
     )
+
+
+def _read_grounding(value: int) -> GroundingMode:
+    if value not in _GROUNDING:
+        raise InvalidArgument(
+            "BAD_GROUNDING", "grounding must be MARK, DROP or OFF.", field="grounding"
+        )
+    return _GROUNDING[value]
 
 
 def _write_passage(value: Passage) -> rag_pb2.Passage:
@@ -84,6 +110,17 @@ def _write_citation(value: Citation) -> rag_pb2.Citation:
         source_start=value.source_start,
         source_end=value.source_end,
         quote=value.quote,
+        supported=value.supported,
+    )
+
+
+def _write_unsupported(value: Unsupported) -> rag_pb2.TextSpan:
+    """Return the message of an unsupported sentence."""
+    return rag_pb2.TextSpan(
+        start=value.start,
+        end=value.end,
+        reason=_UNSUPPORTED[value.reason],
+        detail=value.detail,
     )
 
 
@@ -102,10 +139,13 @@ def _write_timings(value: Timings) -> rag_pb2.RagTimings:
 
 def _write_refusal(value: RefusalDecision) -> rag_pb2.Refusal:
     """Return the message of a refusal."""
+    reason = rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
+    if not value.readable:
+        reason = rag_pb2.REFUSAL_REASON_UNREADABLE
+    elif not value.supported:
+        reason = rag_pb2.REFUSAL_REASON_UNSUPPORTED
     return rag_pb2.Refusal(
-        reason=rag_pb2.REFUSAL_REASON_NO_RELEVANT_CONTEXT
-        if value.readable
-        else rag_pb2.REFUSAL_REASON_UNREADABLE,
+        reason=reason,
         best_score=value.best_score,
         min_score=value.min_score,
         relevance=value.relevance,
@@ -162,8 +202,9 @@ def write_answer(value: Answer) -> rag_pb2.AskResponse:
         decision=messages.decision_to_message(value.decision),
         model=value.model,
         usage=cache_pb2.Usage(**value.usage),
-        unsupported=[rag_pb2.TextSpan(start=one.start, end=one.end) for one in value.unsupported],
+        unsupported=map(_write_unsupported, value.unsupported),
         dropped_citations=value.dropped,
+        dropped_sentences=value.withheld,
     )
     if value.refusal:
         message.refusal.CopyFrom(_write_refusal(value.refusal))

@@ -17,6 +17,7 @@ from services.gateway.rag import answer_items, reranking, retrieval
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.stepwise import stepwise
+from services.gateway.rag.timings import Timings
 from services.gateway.rag.types import (
     Answer,
     Event,
@@ -24,7 +25,6 @@ from services.gateway.rag.types import (
     Question,
     RefusalDecision,
     Retrieved,
-    Timings,
     Writer,
 )
 from services.gateway.rag.writing import write_request, write_whole, written_answer
@@ -194,7 +194,7 @@ class RagService:
                     yield {"delta": piece}
                 else:
                     draft = piece
-        answer = written_answer(draft, decision, timings)
+        answer = written_answer(draft, decision, found.refusal, timings)
         yield answer_items.write_answer(answer)
         if draft.complete and not question.no_store:
             await self._cache.put(request, answer, found.vectors.in_context, purge_count)
@@ -214,7 +214,7 @@ class RagService:
         if not draft.complete:
             return ""
         if not question.no_store:
-            answer = written_answer(draft, Decision("miss"), timings)
+            answer = written_answer(draft, Decision("miss"), found.refusal, timings)
             await self._cache.put(request, answer, found.vectors.in_context, purge_count)
         return draft.text
 

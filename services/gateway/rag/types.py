@@ -1,10 +1,8 @@
 """The plain data of retrieval and answering: questions, passages, citations, answers."""
 
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,12 @@ from services.gateway.cache.types import (
 )
 from services.gateway.rag.ingest.segmentation import Span
 from services.gateway.rag.ingest.types import check_collection
+from services.gateway.rag.timings import Timings
 
+# What happens to sentences of a language model that the passages they cite do not support.
+GroundingMode = Literal["mark", "drop", "off"]
+# Why a sentence is unsupported. The passages have another number, name or negation, or nothing.
+Reason = Literal["no_citation", "number", "name", "negation", "not_found"]
 DEFAULT_LIMIT = 8
 MAX_LIMIT = 1000
 MAX_COLLECTIONS = 8
@@ -39,6 +42,7 @@ class Question:
         diversity: in [0, 1]; higher values prefer passages that differ from each other.
         hybrid: whether to search by words and by vector, instead of by vector only.
         max_prompt_tokens: limit for the language model's prompt; 0 means the writer's default.
+        grounding: what happens to sentences that the passages do not support.
     """
 
     text: str
@@ -56,6 +60,7 @@ class Question:
     hybrid: bool = True
     rerank: bool = False
     max_prompt_tokens: int = 0
+    grounding: GroundingMode = "mark"
 
     @property
     def text_in_context(self) -> str:
@@ -138,6 +143,7 @@ class Citation:
     """Code points ``start`` to ``end`` of an answer, and the source text that supports them.
 
     ``quote`` is code points ``source_start`` to ``source_end`` of the document's stored text.
+    ``supported`` says whether the cited passages support the sentence; None if it was not checked.
     """
 
     start: int
@@ -148,6 +154,15 @@ class Citation:
     source_start: int
     source_end: int
     quote: str
+    supported: bool | None = None
+
+
+@dataclass(frozen=True)
+class Unsupported(Span):
+    """A sentence of an answer that the passages do not support: why, and the words in question."""
+
+    reason: Reason = "no_citation"
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,8 @@ class RefusalDecision:
         relevance: the probability that the chunk answers the question; None without calibration.
         readable: whether the model reads the question. If not, its similarities mean nothing, and
             it is refused.
+        supported: whether the passages support any sentence of the answer. If not, every sentence
+            was dropped.
     """
 
     refused: bool
@@ -167,6 +184,7 @@ class RefusalDecision:
     min_score: float
     relevance: float | None = None
     readable: bool = True
+    supported: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,7 @@ class WriteRequest:
     model: str = ""
     max_prompt_tokens: int = 0
     streamed: bool = False
+    grounding: GroundingMode = "mark"
 
 
 @dataclass(frozen=True)
@@ -193,8 +212,9 @@ class Draft:
     Attributes:
         passages: the passages that the writer used, in the order of their numbers.
         model: the language model that wrote the answer; empty for an extractive answer.
-        unsupported: sentences without a citation.
+        unsupported: sentences that the passages do not support.
         dropped: number of citations that named no passage and were dropped.
+        withheld: number of sentences that were dropped because the passages do not support them.
         complete: whether the writer finished and wrote any text.
     """
 
@@ -203,8 +223,9 @@ class Draft:
     passages: list[Passage]
     model: str = ""
     usage: dict[str, int] = field(default_factory=dict)
-    unsupported: list[Span] = field(default_factory=list)
+    unsupported: list[Unsupported] = field(default_factory=list)
     dropped: int = 0
+    withheld: int = 0
     complete: bool = True
 
 
@@ -231,38 +252,6 @@ class Writer(Protocol):
 
 
 @dataclass
-class Timings:
-    """Seconds spent in each stage; ``total`` is set at the end of the call."""
-
-    cache: float = 0.0
-    embed: float = 0.0
-    search: float = 0.0
-    rank: float = 0.0
-    rerank: float = 0.0
-    generate: float = 0.0
-    total: float = 0.0
-    started: float = field(default_factory=time.perf_counter)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
-
-    def finished(self) -> "Timings":
-        """Return these timings with the time since the start as ``total``."""
-        return replace(self, total=self.elapsed)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the duration of the block to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, name, getattr(self, name) + time.perf_counter() - started)
-
-
-@dataclass
 class Answer:
     """An answer or a refusal. A refusal has an empty ``text``."""
 
@@ -274,8 +263,9 @@ class Answer:
     refusal: RefusalDecision | None = None
     model: str = ""
     usage: dict[str, int] = field(default_factory=dict)
-    unsupported: list[Span] = field(default_factory=list)
+    unsupported: list[Unsupported] = field(default_factory=list)
     dropped: int = 0
+    withheld: int = 0
 
 
 @dataclass(frozen=True)

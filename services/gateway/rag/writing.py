@@ -1,15 +1,17 @@
 """What a writer needs for an answer, and the answer that its draft amounts to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.gateway.cache.types import Decision
 from services.gateway.rag.retrieval import QuestionVectors
+from services.gateway.rag.timings import Timings
 from services.gateway.rag.types import (
     Answer,
     Draft,
     Passage,
     Question,
-    Timings,
+    RefusalDecision,
     Writer,
     WriteRequest,
 )
@@ -24,6 +26,7 @@ def write_request(question: Question, vectors: QuestionVectors, *, streamed: boo
         question.model,
         question.max_prompt_tokens,
         streamed,
+        question.grounding,
     )
 
 
@@ -35,8 +38,13 @@ async def write_whole(writer: Writer, request: WriteRequest, passages: Sequence[
     raise AssertionError("the last item of a writer is a Draft")
 
 
-def written_answer(draft: Draft, decision: Decision, timings: Timings) -> Answer:
-    """Return the answer of a draft."""
+def written_answer(
+    draft: Draft, decision: Decision, decided: RefusalDecision, timings: Timings
+) -> Answer:
+    """Return the answer of a draft, or a refusal if all of its sentences were dropped."""
+    refusal = None
+    if draft.withheld and not draft.text.strip():
+        refusal = replace(decided, refused=True, supported=False)
     return Answer(
         draft.text,
         draft.citations,
@@ -47,4 +55,6 @@ def written_answer(draft: Draft, decision: Decision, timings: Timings) -> Answer
         usage=draft.usage,
         unsupported=draft.unsupported,
         dropped=draft.dropped,
+        withheld=draft.withheld,
+        refusal=refusal,
     )

@@ -24,6 +24,8 @@ async def rag() -> Rag:
         {"rerank": True},
         {"model": "named"},
         {"max_prompt_tokens": 9},
+        {"grounding": "drop"},
+        {"grounding": "off"},
         {"filter_key": b"x"},
         {"history": [("user", "Hello.")]},
     ],

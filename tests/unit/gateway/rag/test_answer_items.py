@@ -5,8 +5,13 @@ import pytest
 
 from services.gateway.cache.types import Context, Decision, NewEntry, Request, Scope
 from services.gateway.rag import answer_items
-from services.gateway.rag.ingest.segmentation import Span
-from services.gateway.rag.types import Answer, Citation, RefusalDecision, Timings
+from services.gateway.rag.timings import Timings
+from services.gateway.rag.types import (
+    Answer,
+    Citation,
+    RefusalDecision,
+    Unsupported,
+)
 from tests.fakes.cache import entry
 from tests.fakes.passages import passage
 
@@ -31,8 +36,9 @@ def test_an_answer_arrives_as_it_was_sent(refusal: RefusalDecision | None) -> No
         refusal=refusal,
         model="model",
         usage={"prompt_tokens": 7},
-        unsupported=[Span(1, 2)],
+        unsupported=[Unsupported(1, 2, "number", "7")],
         dropped=2,
+        withheld=3,
     )
     own = Timings(cache=0.5)
     read = answer_items.read_answer(sent(answer_items.write_answer(answer)), MISS, own)
@@ -63,3 +69,15 @@ def test_a_hit_arrives_with_its_entry_and_its_answer() -> None:
     answer = answer_items.cached_answer(read, stored.timings)
     assert (answer.text, answer.citations, answer.passages) == ("It swims.", [CITATION], PASSAGES)
     assert (answer.model, answer.usage) == ("model", {})
+
+
+def test_answers_of_earlier_versions_are_read() -> None:
+    """They have neither a verdict for each citation nor a reason for each unsupported sentence."""
+    detail = answer_items.write_detail(Answer("", [CITATION], PASSAGES, MISS, Timings()))
+    del detail["withheld"], detail["citations"][0]["supported"]
+    detail["unsupported"] = [{"start": 1, "end": 2}]
+    new = NewEntry("It swims.", detail=detail)
+    hit = Decision("exact", entry("id", new, Request(Scope("t"), Context(), "Where?")))
+    answer = answer_items.cached_answer(hit, Timings())
+    assert answer.unsupported == [Unsupported(1, 2, "no_citation")]
+    assert (answer.citations, answer.withheld) == ([CITATION], 0)

@@ -1,4 +1,4 @@
-from services.gateway.rag.citations import cite, cite_marks
+from services.gateway.rag.citations import cite, cite_statements, statements
 from services.gateway.rag.ingest.segmentation import Span
 from tests.fakes.passages import passage
 
@@ -6,10 +6,11 @@ from tests.fakes.passages import passage
 def cited(text: str) -> tuple[list[tuple[str, str]], list[str]]:
     """The document and the statement of each citation, and the unsupported sentences."""
     passages = [passage("A door opens.", "a", start=100), passage("It shuts.", "b")]
-    citations, unsupported = cite_marks(text, passages)
+    every = statements(text, len(passages))
+    citations = cite_statements(every, passages)
     return (
         [(one.document, text[one.start : one.end]) for one in citations],
-        [span.of(text) for span in unsupported],
+        [one.span.of(text) for one in every if not one.numbers],
     )
 
 

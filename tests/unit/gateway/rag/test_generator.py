@@ -15,8 +15,10 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import refused, unavailable
 from services.gateway.llm.types import Json
 from services.gateway.rag.generator import LanguageModelWriter
+from services.gateway.rag.grounding.service import Grounding
 from services.gateway.rag.types import Draft, WriteRequest
 from tests.fakes.passages import passage
+from tests.fakes.support import FakeSupport
 
 PASSAGES = [passage("The otter swims in the river.", "a"), passage("The heron waits.", "b")]
 USAGE = {"prompt_tokens": 200, "completion_tokens": 9}
@@ -50,7 +52,7 @@ class FakeModel(LanguageModelClient):
 
 
 async def write(client: FakeModel, **more: Any) -> tuple[list[str], Draft]:
-    writer = LanguageModelWriter(client, max_prompt_tokens=8192)
+    writer = LanguageModelWriter(client, Grounding(FakeSupport()), max_prompt_tokens=8192)
     request = WriteRequest("Where does the otter swim?", np.zeros(1, np.float32), **more)
     *pieces, draft = [piece async for piece in writer.write(request, PASSAGES)]
     assert isinstance(draft, Draft)
@@ -86,6 +88,31 @@ async def test_the_request_names_the_model_and_carries_the_history() -> None:
     assert model.requests[-1]["model"] == "configured"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_sentences_that_the_passages_do_not_support_are_marked_or_dropped(
+    streamed: bool,
+) -> None:
+    model = FakeModel(
+        "The otter swims in the river [1]. It waits for 7 days [2]. The heron waits [2]."
+    )
+    _, marked = await write(model, streamed=streamed)
+    assert [(one.of(marked.text), one.reason, one.detail) for one in marked.unsupported] == [
+        ("It waits for 7 days [2].", "number", "7")
+    ]
+    assert [one.supported for one in marked.citations] == [True, False, True]
+    pieces, dropped = await write(model, streamed=streamed, grounding="drop")
+    assert "".join(pieces) == dropped.text
+    assert dropped.text == "The otter swims in the river [1]. The heron waits [2]."
+    assert (len(dropped.citations), dropped.unsupported, dropped.withheld) == (2, [], 1)
+    _, off = await write(model, streamed=streamed, grounding="off")
+    assert (off.unsupported, off.citations[1].supported) == ([], None)
+
+
+async def test_an_answer_without_a_supported_sentence_is_not_complete() -> None:
+    pieces, draft = await write(FakeModel("The fox flew 30 miles [1]."), grounding="drop")
+    assert (pieces, draft.text, draft.withheld, draft.complete) == ([], "", 1, False)
+
+
 async def test_an_unfinished_mark_is_not_lost() -> None:
     assert (await write(FakeModel("It swims [1")))[1].text == "It swims [1"
 
@@ -97,7 +124,7 @@ async def test_a_truncated_or_empty_answer_is_not_complete(text: str, reason: st
 
 async def test_the_budget_bounds_the_prompt_and_counts_teach_its_size() -> None:
     model = FakeModel("Yes [1].")
-    writer = LanguageModelWriter(model, max_prompt_tokens=100_000)
+    writer = LanguageModelWriter(model, Grounding(FakeSupport()), max_prompt_tokens=100_000)
     many = [passage(f"Otter {number}. " + "word " * 100, str(number)) for number in range(8)]
 
     async def used() -> int:
@@ -138,8 +165,8 @@ async def test_a_failure_keeps_its_cause() -> None:
 
 
 def test_the_author_is_the_model_with_its_prompt() -> None:
-    writer = LanguageModelWriter(FakeModel(), max_prompt_tokens=100)
-    larger = LanguageModelWriter(FakeModel(), max_prompt_tokens=200)
+    writer = LanguageModelWriter(FakeModel(), Grounding(FakeSupport()), max_prompt_tokens=100)
+    larger = LanguageModelWriter(FakeModel(), Grounding(FakeSupport()), max_prompt_tokens=200)
     assert writer.author("") == writer.author("configured")
     names = {writer.author(""), writer.author("other"), larger.author(""), "extractive"}
     assert len(names) == 4

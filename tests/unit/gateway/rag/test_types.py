@@ -6,7 +6,12 @@ import pytest
 
 from services.errors import InvalidArgument
 from services.gateway.cache.types import MAX_PROMPT_BYTES
-from services.gateway.rag.types import MAX_COLLECTIONS, MAX_LIMIT, Question, Timings
+from services.gateway.rag.timings import Timings
+from services.gateway.rag.types import (
+    MAX_COLLECTIONS,
+    MAX_LIMIT,
+    Question,
+)
 
 
 @pytest.mark.parametrize(

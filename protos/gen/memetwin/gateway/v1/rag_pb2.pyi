@@ -53,6 +53,70 @@ RECEIPT_STATUS_FAILED: ReceiptStatus.ValueType  # 4
 """RECEIPT_STATUS_FAILED means that the document was not stored. An earlier version stays in place."""
 Global___ReceiptStatus: _TypeAlias = ReceiptStatus  # noqa: Y015
 
+class _Grounding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroundingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grounding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUNDING_UNSPECIFIED: _Grounding.ValueType  # 0
+    """GROUNDING_UNSPECIFIED means GROUNDING_MARK."""
+    GROUNDING_MARK: _Grounding.ValueType  # 1
+    """GROUNDING_MARK lists them in AskResponse.unsupported."""
+    GROUNDING_DROP: _Grounding.ValueType  # 2
+    """GROUNDING_DROP leaves them out of the answer. A stream sends each sentence after it was checked."""
+    GROUNDING_OFF: _Grounding.ValueType  # 3
+    """GROUNDING_OFF checks nothing. AskResponse.unsupported lists only the sentences without a citation."""
+
+class Grounding(_Grounding, metaclass=_GroundingEnumTypeWrapper):
+    """Grounding says what happens to sentences of a language model that the cited passages do not support."""
+
+GROUNDING_UNSPECIFIED: Grounding.ValueType  # 0
+"""GROUNDING_UNSPECIFIED means GROUNDING_MARK."""
+GROUNDING_MARK: Grounding.ValueType  # 1
+"""GROUNDING_MARK lists them in AskResponse.unsupported."""
+GROUNDING_DROP: Grounding.ValueType  # 2
+"""GROUNDING_DROP leaves them out of the answer. A stream sends each sentence after it was checked."""
+GROUNDING_OFF: Grounding.ValueType  # 3
+"""GROUNDING_OFF checks nothing. AskResponse.unsupported lists only the sentences without a citation."""
+Global___Grounding: _TypeAlias = Grounding  # noqa: Y015
+
+class _UnsupportedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnsupportedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnsupportedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNSUPPORTED_REASON_UNSPECIFIED: _UnsupportedReason.ValueType  # 0
+    """UNSUPPORTED_REASON_UNSPECIFIED is never sent."""
+    UNSUPPORTED_REASON_NO_CITATION: _UnsupportedReason.ValueType  # 1
+    """UNSUPPORTED_REASON_NO_CITATION means that the sentence cites no passage."""
+    UNSUPPORTED_REASON_NUMBER: _UnsupportedReason.ValueType  # 2
+    """UNSUPPORTED_REASON_NUMBER means that the cited passages lack a number of the sentence, or give it another unit."""
+    UNSUPPORTED_REASON_NAME: _UnsupportedReason.ValueType  # 3
+    """UNSUPPORTED_REASON_NAME means that the cited passages lack a name of the sentence."""
+    UNSUPPORTED_REASON_NEGATION: _UnsupportedReason.ValueType  # 4
+    """UNSUPPORTED_REASON_NEGATION means that the sentence negates what a cited passage says, or says its opposite."""
+    UNSUPPORTED_REASON_NOT_FOUND: _UnsupportedReason.ValueType  # 5
+    """UNSUPPORTED_REASON_NOT_FOUND means that the cited passages do not say what the sentence says."""
+
+class UnsupportedReason(_UnsupportedReason, metaclass=_UnsupportedReasonEnumTypeWrapper):
+    """UnsupportedReason says why a sentence of an answer is unsupported."""
+
+UNSUPPORTED_REASON_UNSPECIFIED: UnsupportedReason.ValueType  # 0
+"""UNSUPPORTED_REASON_UNSPECIFIED is never sent."""
+UNSUPPORTED_REASON_NO_CITATION: UnsupportedReason.ValueType  # 1
+"""UNSUPPORTED_REASON_NO_CITATION means that the sentence cites no passage."""
+UNSUPPORTED_REASON_NUMBER: UnsupportedReason.ValueType  # 2
+"""UNSUPPORTED_REASON_NUMBER means that the cited passages lack a number of the sentence, or give it another unit."""
+UNSUPPORTED_REASON_NAME: UnsupportedReason.ValueType  # 3
+"""UNSUPPORTED_REASON_NAME means that the cited passages lack a name of the sentence."""
+UNSUPPORTED_REASON_NEGATION: UnsupportedReason.ValueType  # 4
+"""UNSUPPORTED_REASON_NEGATION means that the sentence negates what a cited passage says, or says its opposite."""
+UNSUPPORTED_REASON_NOT_FOUND: UnsupportedReason.ValueType  # 5
+"""UNSUPPORTED_REASON_NOT_FOUND means that the cited passages do not say what the sentence says."""
+Global___UnsupportedReason: _TypeAlias = UnsupportedReason  # noqa: Y015
+
 class _RefusalReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -65,6 +129,10 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """REFUSAL_REASON_NO_RELEVANT_CONTEXT means that no passage is similar enough to the question."""
     REFUSAL_REASON_UNREADABLE: _RefusalReason.ValueType  # 2
     """REFUSAL_REASON_UNREADABLE means that the model cannot read enough of the question. best_score means nothing."""
+    REFUSAL_REASON_UNSUPPORTED: _RefusalReason.ValueType  # 3
+    """REFUSAL_REASON_UNSUPPORTED means that the passages support no sentence of the language model's answer. It occurs only
+    with GROUNDING_DROP.
+    """
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """RefusalReason is the reason for a refusal."""
@@ -75,6 +143,10 @@ REFUSAL_REASON_NO_RELEVANT_CONTEXT: RefusalReason.ValueType  # 1
 """REFUSAL_REASON_NO_RELEVANT_CONTEXT means that no passage is similar enough to the question."""
 REFUSAL_REASON_UNREADABLE: RefusalReason.ValueType  # 2
 """REFUSAL_REASON_UNREADABLE means that the model cannot read enough of the question. best_score means nothing."""
+REFUSAL_REASON_UNSUPPORTED: RefusalReason.ValueType  # 3
+"""REFUSAL_REASON_UNSUPPORTED means that the passages support no sentence of the language model's answer. It occurs only
+with GROUNDING_DROP.
+"""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _Writer:
@@ -775,6 +847,7 @@ class AskRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    GROUNDING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to answer from."""
     question: _builtins.str
@@ -789,6 +862,8 @@ class AskRequest(_message.Message):
     """max_prompt_tokens limits the prompt sent to the language model. 0 means the service's default."""
     rerank: _builtins.bool
     """rerank orders the passages with the embedder's cross-encoder, as in RetrieveRequest."""
+    grounding: Global___Grounding.ValueType
+    """grounding says what happens to sentences of a language model that the cited passages do not support."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must match."""
@@ -824,10 +899,11 @@ class AskRequest(_message.Message):
         diversity: _builtins.float = ...,
         max_prompt_tokens: _builtins.int = ...,
         rerank: _builtins.bool = ...,
+        grounding: Global___Grounding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "grounding", b"grounding", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -851,6 +927,7 @@ class StreamAskRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     MAX_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    GROUNDING_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection to answer from."""
     question: _builtins.str
@@ -865,6 +942,8 @@ class StreamAskRequest(_message.Message):
     """max_prompt_tokens limits the prompt sent to the language model. 0 means the service's default."""
     rerank: _builtins.bool
     """rerank orders the passages with the embedder's cross-encoder, as in RetrieveRequest."""
+    grounding: Global___Grounding.ValueType
+    """grounding says what happens to sentences of a language model that the cited passages do not support."""
     @_builtins.property
     def filter(self) -> _search_pb2.Filter:
         """filter that documents must match."""
@@ -900,10 +979,11 @@ class StreamAskRequest(_message.Message):
         diversity: _builtins.float = ...,
         max_prompt_tokens: _builtins.int = ...,
         rerank: _builtins.bool = ...,
+        grounding: Global___Grounding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "filter", b"filter", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_collections", b"additional_collections", "cache", b"cache", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "grounding", b"grounding", "history", b"history", "limit", b"limit", "max_prompt_tokens", b"max_prompt_tokens", "model", b"model", "question", b"question", "rerank", b"rerank", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -923,6 +1003,7 @@ class Citation(_message.Message):
     SOURCE_START_FIELD_NUMBER: _builtins.int
     SOURCE_END_FIELD_NUMBER: _builtins.int
     QUOTE_FIELD_NUMBER: _builtins.int
+    SUPPORTED_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """start of the cited part in the answer."""
     end: _builtins.int
@@ -939,6 +1020,8 @@ class Citation(_message.Message):
     """source_end is the end of the supporting part in the extracted text, exclusive."""
     quote: _builtins.str
     """quote is the extracted text from source_start to source_end."""
+    supported: _builtins.bool
+    """supported says whether the cited passages support the sentence. It is absent if the sentence was not checked."""
     def __init__(
         self,
         *,
@@ -950,12 +1033,15 @@ class Citation(_message.Message):
         source_start: _builtins.int = ...,
         source_end: _builtins.int = ...,
         quote: _builtins.str = ...,
+        supported: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_supported", b"_supported", "supported", b"supported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "document", b"document", "document_version", b"document_version", "end", b"end", "quote", b"quote", "source_end", b"source_end", "source_start", b"source_start", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_supported", b"_supported", "chunk", b"chunk", "document", b"document", "document_version", b"document_version", "end", b"end", "quote", b"quote", "source_end", b"source_end", "source_start", b"source_start", "start", b"start", "supported", b"supported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__supported: _TypeAlias = _typing.Literal["supported"]  # noqa: Y015
+    _WhichOneofArgType__supported: _TypeAlias = _typing.Literal["_supported", b"_supported"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__supported) -> _WhichOneofReturnType__supported | None: ...
 
 Global___Citation: _TypeAlias = Citation  # noqa: Y015
 
@@ -999,25 +1085,33 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class TextSpan(_message.Message):
-    """TextSpan is a part of an answer. Its positions are code points."""
+    """TextSpan is an unsupported sentence of an answer. Its positions are code points."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     start: _builtins.int
-    """start of the part."""
+    """start of the sentence."""
     end: _builtins.int
-    """end of the part, exclusive."""
+    """end of the sentence, exclusive."""
+    reason: Global___UnsupportedReason.ValueType
+    """reason why it is unsupported."""
+    detail: _builtins.str
+    """detail is the number, the name or the negated word in question."""
     def __init__(
         self,
         *,
         start: _builtins.int = ...,
         end: _builtins.int = ...,
+        reason: Global___UnsupportedReason.ValueType = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "end", b"end", "reason", b"reason", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1040,6 +1134,7 @@ class AskResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_FIELD_NUMBER: _builtins.int
     DROPPED_CITATIONS_FIELD_NUMBER: _builtins.int
+    DROPPED_SENTENCES_FIELD_NUMBER: _builtins.int
     answer: _builtins.str
     """answer to the question. It is empty for a refusal."""
     writer: Global___Writer.ValueType
@@ -1048,6 +1143,8 @@ class AskResponse(_message.Message):
     """model that wrote the answer. It is empty for the extractive writer."""
     dropped_citations: _builtins.int
     """dropped_citations is the number of citations of passages that the model was not given. The service removed them."""
+    dropped_sentences: _builtins.int
+    """dropped_sentences is the number of unsupported sentences that GROUNDING_DROP left out of the answer."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
         """citations of the answer."""
@@ -1074,7 +1171,7 @@ class AskResponse(_message.Message):
 
     @_builtins.property
     def unsupported(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextSpan]:
-        """unsupported lists the sentences of the answer without a citation."""
+        """unsupported lists the sentences of the answer that cite no passage, or whose passages do not support them."""
 
     def __init__(
         self,
@@ -1090,10 +1187,11 @@ class AskResponse(_message.Message):
         usage: _cache_pb2.Usage | None = ...,
         unsupported: _abc.Iterable[Global___TextSpan] | None = ...,
         dropped_citations: _builtins.int = ...,
+        dropped_sentences: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "refusal", b"refusal", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "citations", b"citations", "decision", b"decision", "dropped_citations", b"dropped_citations", "model", b"model", "passages", b"passages", "refusal", b"refusal", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "citations", b"citations", "decision", b"decision", "dropped_citations", b"dropped_citations", "dropped_sentences", b"dropped_sentences", "model", b"model", "passages", b"passages", "refusal", b"refusal", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
