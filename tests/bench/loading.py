@@ -1,13 +1,18 @@
 """Measures how many entries LoadEntries loads per second, compared with CreateEntry."""
 
 import argparse
+import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import grpc
+
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from tests.bench.own_redis import redis_url
-from tests.stack import Stack, wait_until_ready
+from tests.embedder_process import EmbedderProcess
+from tests.service_process import ServiceProcess
 
 ENTRIES, ROUNDS, BATCH = 512, 3, 64
 ANSWER = "Open the settings, choose the account, and press the button. " * 4
@@ -16,13 +21,19 @@ ANSWER = "Open the settings, choose the account, and press the button. " * 4
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--redis-url", help="an empty Redis; without it one is started")
-    with redis_url(parser.parse_args().redis_url) as url:
-        stack = Stack(url, "bench-loading:")
-        try:
-            wait_until_ready(stack)
-            measure(cache_pb2_grpc.CacheServiceStub(stack.gateway))
-        finally:
-            stack.close()
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(redis_url(parser.parse_args().redis_url))
+        embedder = EmbedderProcess({**os.environ, "MEMETWIN_EMBED_CACHE": "0"})
+        stack.callback(embedder.stop)
+        own = {"REDIS_URL": url, "REDIS_PREFIX": "bench-loading:"}
+        search = ServiceProcess("search", **own)
+        stack.callback(search.close)
+        own |= {"SEARCH_ADDRESS": search.address, "EMBEDDER_ADDRESS": embedder.address}
+        gateway = ServiceProcess("gateway", **own)
+        stack.callback(gateway.close)
+        for one in (search, gateway):
+            grpc.channel_ready_future(one.channel).result(60)
+        measure(cache_pb2_grpc.CacheServiceStub(gateway.channel))
 
 
 def measure(cache: Any) -> None:
