@@ -36,7 +36,11 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
         "pair": settings.rerank_model,
     }
     lazy = settings.names("lazy_models")
-    eager = [*filter(None, defaults.values()), *settings.names("models")]
+    eager = [
+        *filter(None, defaults.values()),
+        *settings.names("models"),
+        *settings.names("verifier_model"),
+    ]
     return [
         ModelSpec(
             name,

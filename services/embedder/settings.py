@@ -37,6 +37,12 @@ class Settings(CommonSettings):
         "Default cross-encoder for reranking: a sentence-transformers name or a folder. Empty:"
         " none.",
     )
+    verifier_model: str = setting(
+        "MEMETWIN_VERIFIER_MODEL",
+        "memetwin-question-pairs",
+        "Cross-encoder that helps the cache to decide whether two questions ask the same. Empty:"
+        " none.",
+    )
     models: str = setting(
         "MEMETWIN_MODELS",
         "",

@@ -43,6 +43,7 @@ from services.gateway.cache.store import CacheStore
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.usage_store import UsageStore
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
@@ -196,7 +197,7 @@ def _cache(common: Common) -> CacheParts:
     prices = Prices.parse(settings.llm_prices)
     usage = UsageRecorder(scopes, store, UsageStore(common.redis, prefix), prices)
     stack.push_async_callback(usage.close)
-    verifier = Verifier.load()
+    verifier = PairVerifier(Verifier.load(), backends.embedder)
     observations = ObservationStore(common.redis, prefix)
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)

@@ -7,6 +7,7 @@ are interpolated at our error rate.
 """
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from services.gateway.cache.error_budget.types import Observation
 from services.gateway.cache.index import BUDGET_CANDIDATES
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from tests.bench.published_rule import EntryRule
 from tests.bench.verifier import embed
 
@@ -75,14 +77,14 @@ class Stream:
 
 
 def ours(stream: Stream, rate: float) -> Outcome:
-    budget, verifier = ErrorBudget(), Verifier.load()
+    budget, verifier = ErrorBudget(), PairVerifier(Verifier.load(), None)
     hits = wrong = shadow = 0
     for index, (question, answer) in enumerate(zip(stream.questions, stream.answers, strict=True)):
         candidates = [
             Candidate(stream.questions[one], cosine, stream.answers[one])
             for one, cosine in stream.nearest(index, BUDGET_CANDIDATES)
         ]
-        chosen = choose_candidate(budget, verifier, question, candidates)
+        chosen = asyncio.run(choose_candidate(budget, verifier, question, candidates))
         if chosen:
             place, features = chosen
             correct = candidates[place].answer_id == answer

@@ -30,7 +30,7 @@ all-MiniLM-L6-v2. numpy computes it; the file contains no code.
   contradictions and paraphrases to train.
 - **Vector model**: digest `{digest}`.
   For vectors of other models only the trees decide.
-- **Made by** `memetwin cache train --pairs question_pairs.jsonl
+- **Made by** `memetwin cache train --pairs question_pairs.jsonl --pairs question_pairs_2.jsonl
   --out services/gateway/cache/verifier/weights`.
 
 {tables}

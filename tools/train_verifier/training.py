@@ -50,16 +50,17 @@ class Network(nn.Module):
 
 
 @click.command()
-@click.option("--pairs", "file", required=True, type=click.Path(exists=True, path_type=Path),
+@click.option("--pairs", "files", required=True, multiple=True,
+              type=click.Path(exists=True, path_type=Path),
               help='File of JSON lines: {"a": …, "b": …, "duplicate": …}.')  # fmt: skip
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder for verifier.npz and its card, README.md.")  # fmt: skip
 @click.option("--embedder", default=lambda: os.environ.get("MEMETWIN_EMBEDDER_ADDRESS")
               or "127.0.0.1:50051", help="Address of a running embedder.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True)
-def train(file: Path, out: Path, embedder: str, seed: int) -> None:
+def train(files: Sequence[Path], out: Path, embedder: str, seed: int) -> None:
     """Train the cache's verifier on pairs of questions, without the held-out pairs."""
-    all_pairs = pairs.read(file)
+    all_pairs = [pair for file in files for pair in pairs.read(file)]
     parts = pairs.split(all_pairs)
     added = generated_pairs(distinct_texts(parts.train), seed)
     texts = distinct_texts([*all_pairs, *added])

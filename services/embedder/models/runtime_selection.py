@@ -128,6 +128,11 @@ def select(
     return SelectedRuntime(factories[reference.runtime, reference.dtype](), reference, trials)
 
 
+def derived_digest(digest: str, runtime: str, dtype: str) -> str:
+    """Return the digest of a model whose vectors in a runtime differ from those of torch."""
+    return hashlib.sha256(f"{digest} {runtime} {dtype} {VERSION}".encode()).hexdigest()
+
+
 def agrees(trial: RuntimeTrial, reference: RuntimeTrial, *, exact: bool) -> bool:
     """Return whether a runtime's vectors may be served instead of the reference's."""
     if trial.batch_invariance < MIN_BATCH_INVARIANCE:

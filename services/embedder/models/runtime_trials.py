@@ -33,6 +33,12 @@ class Sample:
         pairs = json.loads(_SAMPLE_FILE.read_text("utf-8"))
         return cls([tokenize(pair[side]) for side in (0, 1) for pair in pairs])
 
+    @classmethod
+    def bundled_pairs(cls, tokenize: Callable[[str, str], TokenIds]) -> "Sample":
+        """Read the project's sample as pairs of texts, and tokenise each pair in both orders."""
+        pairs = json.loads(_SAMPLE_FILE.read_text("utf-8"))
+        return cls([tokenize(*order) for order in [*pairs, *map(reversed, pairs)]])
+
     def top1_hits(self, vectors: Vectors) -> int:
         """Count the queries whose nearest passage is their own.
 

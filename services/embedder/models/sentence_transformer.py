@@ -1,7 +1,6 @@
 """Models of sentence-transformers: for texts, for texts and images, or for texts and audio."""
 
 import dataclasses
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -161,8 +160,7 @@ class SentenceTransformerModel:
         )
         runtime, trial = selected.runtime, selected.trial
         if trial.min_cosine < runtime_selection.MIN_COSINE:
-            own = f"{digest} {trial.runtime} {trial.dtype} {runtime_selection.VERSION}"
-            digest = hashlib.sha256(own.encode()).hexdigest()
+            digest = runtime_selection.derived_digest(digest, trial.runtime, trial.dtype)
         self._info = dataclasses.replace(
             self._info,
             runtime=runtime.name,

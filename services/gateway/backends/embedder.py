@@ -82,6 +82,26 @@ class EmbedderClient:
             reply = await self._stub.Rerank(request, timeout=deadlines.time_left())
         return np.array(reply.scores)
 
+    async def score_pairs(
+        self, question: str, others: Sequence[str], model: str, seconds: float
+    ) -> tuple[NDArray[np.float64], str]:
+        """Score with a cross-encoder whether each text asks the same as a question.
+
+        Args:
+            question: the text that is compared with each of the others.
+            others: at most 1,024 texts.
+            model: name of the cross-encoder.
+            seconds: how long to wait at most.
+
+        Returns:
+            Scores, float64 [n], and the model's digest.
+        """
+        request = embedder_pb2.RerankRequest(query=question, texts=others, model=model)
+        timeout = min(seconds, deadlines.time_left() or seconds)
+        async with self._peer.call():
+            reply = await self._stub.Rerank(request, timeout=timeout)
+        return np.array(reply.scores), reply.model_digest
+
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Return the offset in code points at which each token of each text begins."""
         request = embedder_pb2.TokenizeRequest(texts=texts)

@@ -108,7 +108,9 @@ class SemanticTier:
             entry = await self._read(hit.id)
             if entry is None or entry.is_too_old(bound):
                 continue
-            decision = self._policy.decide(question, entry, hit.similarity, bound, min_probability)
+            decision = await self._policy.decide(
+                question, entry, hit.similarity, bound, min_probability
+            )
             if decision.entry:
                 if await unread.agreeing(request, vectors, [entry], self._embedder):
                     return decision

@@ -1,10 +1,19 @@
 """Decides whether one entry may answer a question under a minimum similarity."""
 
+from dataclasses import dataclass
+
 from services.gateway.cache.error_budget.candidates import may_follow
 from services.gateway.cache.questions import cached_question
 from services.gateway.cache.types import Bound, Decision, Entry
 from services.gateway.cache.vectors import clamp_cosine
-from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine
+from services.gateway.cache.verifier.model import Question, probability_from_cosine
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
+
+
+@dataclass(frozen=True)
+class _Pair:
+    question: Question
+    similarity: float
 
 
 class SimilarityPolicy:
@@ -13,11 +22,11 @@ class SimilarityPolicy:
     ``min_similarity`` is the minimum cosine similarity if the request names no bound.
     """
 
-    def __init__(self, verifier: Verifier, min_similarity: float) -> None:
+    def __init__(self, verifier: PairVerifier, min_similarity: float) -> None:
         self._verifier = verifier
         self._min_similarity = min_similarity
 
-    def decide(
+    async def decide(
         self,
         question: Question,
         entry: Entry,
@@ -41,7 +50,8 @@ class SimilarityPolicy:
             probability, rejected = probability_from_cosine(similarity), False
         else:
             cached = cached_question(entry)
-            judgement = self._verifier.judge(question, cached, similarity)
+            judging = self._verifier.judging(question, [_Pair(cached, similarity)])
+            judgement = await judging.judge(0)
             probability, rejected = judgement.probability, judgement.rejected
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True

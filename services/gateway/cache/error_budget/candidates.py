@@ -1,6 +1,5 @@
 """Chooses the candidate that an error budget decides on, and compares answers."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.types import CandidateFeatures
 from services.gateway.cache.verifier.features import contradiction
 from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import Question, Verifier, probability_from_cosine
+from services.gateway.cache.verifier.model import Question, log_odds, probability_from_cosine
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from services.gateway.digests import digest
 
 # The cosine from which two answers may count as the same. The wording of one model's answers varies
@@ -29,9 +29,9 @@ class Candidate:
     answer_id: str
 
 
-def choose_candidate(
+async def choose_candidate(
     budget: ErrorBudget,
-    verifier: Verifier,
+    verifier: PairVerifier,
     question: Question,
     candidates: Sequence[Candidate],
     min_probability: float = 0.0,
@@ -45,10 +45,11 @@ def choose_candidate(
         candidates: cached questions, from near to far.
         min_probability: set in a conversation; see ``may_follow``.
     """
+    judging = verifier.judging(question, candidates)
     for index, candidate in enumerate(candidates):
         probability = probability_from_cosine(candidate.similarity)
         if question.text.raw:  # a lookup by vector has no words to compare
-            judgement = verifier.judge(question, candidate.question, candidate.similarity)
+            judgement = await judging.judge(index)
             probability = judgement.probability
             if min_probability and not may_follow(
                 question, candidate.question, probability, min_probability
@@ -57,7 +58,7 @@ def choose_candidate(
             if judgement.contradicts:
                 continue
         rest = [(other.similarity, other.answer_id) for other in candidates[index:]]
-        return index, budget.features(rest, _log_odds(probability))
+        return index, budget.features(rest, log_odds(probability))
     return None
 
 
@@ -90,8 +91,3 @@ def _normalize(text: str) -> str:
     if len(text) > 2 * MAX_COMPARED:
         text = text[:MAX_COMPARED] + text[-MAX_COMPARED:]
     return " ".join(text.casefold().split())
-
-
-def _log_odds(probability: float) -> float:
-    inside = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(inside / (1 - inside))

@@ -26,7 +26,8 @@ from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Bound, Decision, Entry, Request, Trial
 from services.gateway.cache.unread import agreeing
 from services.gateway.cache.vectors import clamp_cosine
-from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.model import Question
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
 MAX_TRIALS = 4096  # trials in memory whose outcome is not known yet
 
@@ -59,7 +60,7 @@ class ErrorBudgetController:
         store: CacheStore,
         observations: ObservationStore,
         embedder: EmbedderClient,
-        verifier: Verifier,
+        verifier: PairVerifier,
     ) -> None:
         self._scopes = scopes
         self._store = store
@@ -156,7 +157,7 @@ class ErrorBudgetController:
         tenant = await self._scopes.tenant_partition(lookup.request.scope.tenant)
         budget = await self._budgets.get(tenant)
         candidates = [_candidate(entry, similarity) for entry, similarity in near]
-        chosen = choose_candidate(
+        chosen = await choose_candidate(
             budget, self._verifier, lookup.question, candidates, lookup.min_probability
         )
         if chosen is None:

@@ -43,7 +43,8 @@ INTERACTION_SCALE = 20.0
 
 # The computations other than float32 that the embedder may use for a model's vectors.
 _RUNTIMES = (
-    "openvino bfloat16", "openvino int8", "torch bfloat16", "cuda float16", "cuda bfloat16",
+    "openvino bfloat16 3", "openvino int8 3", "torch bfloat16 3", "cuda float16 3",
+    "cuda bfloat16 3",
 )  # fmt: skip
 
 
@@ -103,6 +104,8 @@ class Verifier:
             for number in sorted({name[3] for name in networks})
         ]
         self._curves = {"words": arrays["curve_words"], "whole": arrays["curve_whole"]}
+        self._pair_digest = str(arrays["pair_digest"]) if "pair_digest" in arrays else ""
+        self._pair_curve = arrays["pair_curve"] if "pair_curve" in arrays else np.zeros(4)
 
     @classmethod
     @functools.cache
@@ -125,8 +128,28 @@ class Verifier:
         contradicts = probability < MIN_PROBABILITY_IF_CONTRADICTED and (
             not is_long and bool(contradiction(one.text, other.text))
         )
-        is_unlikely = similarity >= NEAR and probability < MIN_PROBABILITY
-        return Judgement(probability, contradicts, is_unlikely)
+        return Judgement(probability, contradicts, _is_unlikely(probability, similarity))
+
+    def knows_scores_of(self, digest: str) -> bool:
+        """Return whether ``refine`` knows the scores of the cross-encoder with this digest."""
+        return bool(digest) and digest == self._pair_digest
+
+    def refine(self, first: Judgement, similarity: float, score: float) -> Judgement:
+        """Judge two questions again with the cross-encoder's score.
+
+        Args:
+            first: a judgement of ``judge`` without a contradiction.
+            similarity: the questions' cosine.
+            score: log-odds from the cross-encoder that ``knows_scores_of`` knows.
+        """
+        constant, of_first, of_score, of_similarity = self._pair_curve.tolist()
+        probability = _logistic(
+            constant
+            + of_first * log_odds(first.probability)
+            + of_score * score
+            + of_similarity * similarity
+        )
+        return Judgement(probability, False, _is_unlikely(probability, similarity))
 
     def probability(self, one: Question, other: Question, similarity: float) -> float:
         """Return the probability, in (0, 1), from the trees and the networks, without the rules.
@@ -161,6 +184,16 @@ class Verifier:
 def probability_from_cosine(similarity: float) -> float:
     """Return the probability that two questions ask the same, from only their cosine."""
     return _logistic(_SLOPE * (similarity - _MIDDLE))
+
+
+def log_odds(probability: float) -> float:
+    """Return the log-odds of a probability, which is moved into [1e-6, 1 - 1e-6]."""
+    inside = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(inside / (1 - inside))
+
+
+def _is_unlikely(probability: float, similarity: float) -> bool:
+    return similarity >= NEAR and probability < MIN_PROBABILITY
 
 
 def _runtime_digests(digest: str) -> frozenset[str]:

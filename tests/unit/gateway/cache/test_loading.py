@@ -137,12 +137,14 @@ async def test_a_generated_answer_does_not_replace_a_curated_one(loading: Loadin
 
 async def test_a_curated_hit_is_no_lesson_for_the_error_budget(loading: Loading) -> None:
     await loading.load(ANSWER)
-    strict = await loading.lookup(PARAPHRASE, Bound(max_error_rate=0.0001))
+    strict = await loading.lookup(QUESTION.rstrip("?"), Bound(max_error_rate=0.0001))
     assert strict.kind == "miss"
     assert not loading.cache.controller._missed.pop(
-        await loading.cache.scopes.entry_id(Request(SCOPE, Context(model="m"), PARAPHRASE))
+        await loading.cache.scopes.entry_id(
+            Request(SCOPE, Context(model="m"), QUESTION.rstrip("?"))
+        )
     )
-    loose = await loading.lookup(PARAPHRASE, Bound(max_error_rate=0.9))
+    loose = await loading.lookup(QUESTION.rstrip("?"), Bound(max_error_rate=0.9))
     assert (loose.kind, loose.trial) == ("semantic", None)
 
 

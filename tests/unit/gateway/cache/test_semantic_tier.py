@@ -13,6 +13,7 @@ from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.types import READING, Bound, Context, Decision, Entry, Request, Scope
 from services.gateway.cache.vectors import pack
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from services.gateway.redis_store import Record
 from tests.fakes.backends import FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
@@ -32,7 +33,7 @@ class Tier:
     def __init__(self) -> None:
         self.scopes, self.store = fake_scopes(), FakeCacheStore()
         self.embedder, self.search = FakeEmbedder(), FakeSearch()
-        verifier, redis = Verifier.load(), FakeRedis()
+        verifier, redis = PairVerifier(Verifier.load(), None), FakeRedis()
         observations = ObservationStore(redis, "p:")  # type: ignore[arg-type]
         self.controller = ErrorBudgetController(
             self.scopes, self.store, observations, self.embedder, verifier
@@ -172,7 +173,7 @@ async def test_a_budget_looks_at_more_candidates(tier: Tier) -> None:
 
 
 async def test_a_budget_decides_by_its_probability(tier: Tier) -> None:
-    await tier.add(request(ALSO_ON), "on")
+    await tier.add(request(ON.rstrip("?")), "on")
     loose = await tier.lookup(request(ON), Bound(max_error_rate=0.5))
     assert (loose.kind, loose.trial and loose.trial.entry_id) == ("semantic", "on")
     strict = await tier.lookup(request(ON), Bound(max_error_rate=0.0001))

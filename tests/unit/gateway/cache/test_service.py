@@ -24,6 +24,7 @@ from services.gateway.cache.types import (
 )
 from services.gateway.cache.vectors import unpack
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from services.gateway.redis_store import dump
 from tests.fakes.backends import DIMENSIONS, FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
@@ -39,7 +40,7 @@ class Cache:
     def __init__(self, **lifetimes: float) -> None:
         self.scopes, self.store = fake_scopes(), FakeCacheStore()
         self.embedder, self.search = FakeEmbedder(), FakeSearch()
-        verifier = Verifier.load()
+        verifier = PairVerifier(Verifier.load(), None)
         observations = ObservationStore(FakeRedis(), "p:")  # type: ignore[arg-type]
         self.controller = ErrorBudgetController(
             self.scopes, self.store, observations, self.embedder, verifier
@@ -204,9 +205,9 @@ async def test_a_query_for_others_searches_finds_the_same(cache: Cache) -> None:
 async def test_the_answer_to_a_miss_teaches_the_budget(cache: Cache) -> None:
     await cache.put()
     strict = Bound(max_error_rate=0.0001)
-    missed = await cache.service.lookup(request(PARAPHRASE), "exact_then_semantic", strict)
+    missed = await cache.service.lookup(request(PROMPT.rstrip("?")), "exact_then_semantic", strict)
     assert missed.miss_reason == "explores"
-    await cache.put(PARAPHRASE, "press  it.")
+    await cache.put(PROMPT.rstrip("?"), "press  it.")
     for task in list(cache.controller._tasks):
         await task
     again = await cache.service.lookup(request("How might I turn it on?"), "semantic", strict)

@@ -1,3 +1,5 @@
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,9 @@ from services.gateway.cache.verifier.model import (
     Verifier,
     probability_from_cosine,
 )
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
-POLICY = SimilarityPolicy(Verifier.load(), 0.95)
+POLICY = SimilarityPolicy(PairVerifier(Verifier.load(), None), 0.95)
 ASKED = "How do I turn dark mode on?"
 SAME, OPPOSITE = "How can I turn dark mode on?", "How do I turn dark mode off?"
 
@@ -31,8 +34,10 @@ def decide(
     asked: str = ASKED,
     min_probability: float = 0.0,
 ) -> tuple[str, str]:
-    decision = POLICY.decide(
-        Question(LexicalText(asked)), entry(prompt), similarity, bound, min_probability
+    decision = asyncio.run(
+        POLICY.decide(
+            Question(LexicalText(asked)), entry(prompt), similarity, bound, min_probability
+        )
     )
     return decision.kind, decision.miss_reason
 
@@ -60,7 +65,7 @@ def test_a_contradiction_is_not_served_at_any_similarity() -> None:
 
 def test_a_lookup_by_vector_has_no_words_to_contradict() -> None:
     assert decide(OPPOSITE, 1.0, asked="") == ("semantic", "")
-    decision = POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, Bound())
+    decision = asyncio.run(POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, Bound()))
     assert decision.probability == probability_from_cosine(0.97)
 
 
@@ -79,11 +84,13 @@ def test_entries_that_are_not_near_enough_are_not_compared() -> None:
         def judge(self, *pair: object) -> Judgement:
             raise AssertionError
 
-    policy = SimilarityPolicy(Untouchable(np.load(WEIGHTS, allow_pickle=False)), 0.95)
-    decision = policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, Bound())
+    verifier = PairVerifier(Untouchable(np.load(WEIGHTS, allow_pickle=False)), None)
+    policy = SimilarityPolicy(verifier, 0.95)
+    decision = asyncio.run(policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, Bound()))
     assert (decision.miss_reason, decision.probability) == ("not_similar", None)
 
 
 def test_similarities_stay_in_range() -> None:
     question = Question(LexicalText(ASKED))
-    assert POLICY.decide(question, entry(SAME), 1.0000001, Bound()).similarity == 1.0
+    decision = asyncio.run(POLICY.decide(question, entry(SAME), 1.0000001, Bound()))
+    assert decision.similarity == 1.0

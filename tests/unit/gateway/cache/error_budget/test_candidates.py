@@ -1,3 +1,5 @@
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,9 @@ from services.gateway.cache.error_budget.candidates import (
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
+VERIFIER = PairVerifier(Verifier.load(), None)
 NEAR = np.array([[1, 0], [0.95, 0.3122499]], np.float32)
 FAR = np.array([[1, 0], [0.6, 0.8]], np.float32)
 
@@ -25,8 +29,8 @@ def chosen(
     *prompts: str, asked: str = "How do I turn dark mode on?", min_probability: float = 0.0
 ) -> int | None:
     candidates = [Candidate(question(prompt), 0.95, prompt) for prompt in prompts]
-    choice = choose_candidate(
-        ErrorBudget(), Verifier.load(), question(asked), candidates, min_probability
+    choice = asyncio.run(
+        choose_candidate(ErrorBudget(), VERIFIER, question(asked), candidates, min_probability)
     )
     return choice[0] if choice else None
 
@@ -51,7 +55,8 @@ def test_farther_candidates_count_as_neighbours_only() -> None:
     prompts = ("How do I turn dark mode off?", "How do I turn on dark mode?", "Is it dark?")
     candidates = [Candidate(question(prompt), 0.9, prompt) for prompt in prompts]
     budget, asked = ErrorBudget(), question("How do I turn dark mode on?")
-    _, features = choose_candidate(budget, Verifier.load(), asked, candidates) or (0, None)
+    choice = asyncio.run(choose_candidate(budget, VERIFIER, asked, candidates))
+    _, features = choice or (0, None)
     assert features is not None
     assert features.answer_id == prompts[1]
 

@@ -10,6 +10,7 @@ from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.types import Bound, Context, Decision, Entry, Request, Scope, Trial
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from tests.fakes.backends import FakeEmbedder
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
 from tests.fakes.redis import FakeRedis
@@ -29,7 +30,11 @@ class House:
         self.scopes, self.store, self.embedder = fake_scopes(), FakeCacheStore(), FakeEmbedder()
         observations = ObservationStore(FakeRedis(), "p:")  # type: ignore[arg-type]
         self.controller = ErrorBudgetController(
-            self.scopes, self.store, observations, self.embedder, Verifier.load()
+            self.scopes,
+            self.store,
+            observations,
+            self.embedder,
+            PairVerifier(Verifier.load(), None),
         )
 
     async def add(self, key: str, prompt: str, response: str = "Press it.", age: float = 0) -> None:

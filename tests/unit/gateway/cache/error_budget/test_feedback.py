@@ -18,6 +18,7 @@ from services.gateway.cache.types import Context, Entry, Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.usage_store import UsageStore
 from services.gateway.cache.verifier.model import Verifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from tests.fakes.backends import FakeEmbedder, FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
 from tests.fakes.redis import FakeRedis
@@ -37,7 +38,7 @@ class House:
             self.store,
             ObservationStore(redis, "p:"),  # type: ignore[arg-type]
             self.embedder,
-            Verifier.load(),
+            PairVerifier(Verifier.load(), None),
         )
         self.usage = UsageRecorder(scopes, self.store, UsageStore(redis, "p:"), Prices())  # type: ignore[arg-type]
         self.feedback = Feedback(

@@ -1,8 +1,7 @@
-import hashlib
-
 import numpy as np
 import pytest
 
+from services.embedder.models.runtime_selection import derived_digest
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import (
     MAX_PROBABILITY_IF_DIFFERENT,
@@ -17,6 +16,15 @@ from services.gateway.cache.verifier.model import (
 @pytest.fixture(scope="module")
 def verifier() -> Verifier:
     return Verifier.load()
+
+
+RUNTIMES = (
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+    ("torch", "bfloat16"),
+    ("cuda", "float16"),
+    ("cuda", "bfloat16"),
+)
 
 
 def question(text: str) -> Question:
@@ -85,8 +93,8 @@ def test_the_networks_take_vectors_of_their_own_model_only(verifier: Verifier) -
     by_words = verifier.probability(Question(texts[0]), Question(texts[1]), 0.9)
     assert probability("other") == by_words
     assert probability(digest) != by_words
-    int8 = hashlib.sha256(f"{digest} openvino int8".encode()).hexdigest()  # as the embedder derives
-    assert probability(int8) == probability(digest)
+    for runtime, dtype in RUNTIMES:
+        assert probability(derived_digest(digest, runtime, dtype)) == probability(digest)
 
 
 def test_the_shipped_weights_are_small_and_have_a_card() -> None:
