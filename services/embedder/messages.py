@@ -129,6 +129,7 @@ def model(registered: RegisteredModel) -> embedder_pb2.Model:
         message.modalities.extend(_modalities(info.modalities))
         message.reranks = "pair" in info.modalities
         message.dimensions, message.max_tokens = info.dimensions, info.max_tokens
+        message.query_prompt, message.document_prompt = info.query_prompt, info.document_prompt
         message.runtime, message.device, message.dtype = info.runtime, info.device, info.dtype
         message.digest, message.ready = info.digest, True
         message.trials.extend(_trial(trial) for trial in info.trials)

@@ -53,6 +53,8 @@ class ModelInfo:
         workers: threads that may call ``encode`` at the same time.
         batch_tokens: the batch size that suits it, in tokens with padding.
         trials: the trials of the runtimes that could compute it.
+        query_prompt: the text that precedes an input with the task ``query``.
+        document_prompt: the text that precedes an input with the task ``document``.
     """
 
     name: str
@@ -66,6 +68,8 @@ class ModelInfo:
     workers: int = 1
     batch_tokens: int = 8192
     trials: tuple[RuntimeTrial, ...] = ()
+    query_prompt: str = ""
+    document_prompt: str = ""
 
 
 class PreparedInput(NamedTuple):

@@ -1,17 +1,23 @@
 """The OpenVINO runtime for this machine's processor, and the conversion of torch models for it."""
 
+import contextlib
+import json
 import logging
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from services.embedder.cpu import available_cores
 from services.embedder.models.model import Vectors
@@ -37,6 +43,7 @@ class OpenVinoRuntime:
             ``quantise``). Each token's activations have their own int8 scales, so that a text's
             vector does not depend on its batch, as it would with one scale for the whole batch.
         half: use bfloat16 for everything that is not computed in 8 bits.
+        probe: compile the model in another process first, and fail if that process crashes.
     """
 
     name = "openvino"
@@ -44,7 +51,13 @@ class OpenVinoRuntime:
     batch_tokens = 384
 
     def __init__(
-        self, model: Any, pad_token: int, dtype: str = "float32", *, half: bool = False
+        self,
+        model: Any,
+        pad_token: int,
+        dtype: str = "float32",
+        *,
+        half: bool = False,
+        probe: bool = False,
     ) -> None:
         available = available_cores()
         self.workers = min(available, _MAX_WORKERS)
@@ -63,6 +76,8 @@ class OpenVinoRuntime:
             from services.embedder.models.openvino_int8 import quantise  # noqa: PLC0415
 
             model, options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantise(model)
+        if probe:
+            _probe(model, options | {"NUM_STREAMS": self.workers})
         self._one_core = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.workers})
         self._all_cores = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
         self._running, self._lock = 0, threading.Lock()
@@ -103,6 +118,25 @@ def import_openvino() -> Any:
     return module
 
 
+def _probe(model: Any, options: dict[str, Any]) -> None:
+    """Raise an error if a process that compiles the model crashes.
+
+    On processors with AMX, OpenVINO 2026.4 divides by zero when it compiles the layers of Qwen3 in
+    bfloat16 for single-threaded streams, which ends the process.
+    """
+    script = Path(__file__).with_name("openvino_probe.py")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        import_openvino().save_model(model, file, compress_to_fp16=False)
+        command = [sys.executable, "-P", str(script), str(file), json.dumps(options)]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own script
+
+
+def uses_rotary_positions(model: Any) -> bool:
+    """Return whether a model's transformer rotates queries and keys by their positions."""
+    return any(getattr(one.config, "rope_parameters", None) for one in _transformers(model))
+
+
 def convert(model: Any, cache_folder: Path, digest: str) -> Any:
     """Read a saved conversion of a model, or convert the model and save the conversion.
 
@@ -113,7 +147,9 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
     """
     ov = import_openvino()
     release = ov.get_version().partition("-")[0]
-    file = cache_folder / digest[:32] / f"openvino-{release}-{_VERSION}" / "model.xml"
+    windows = any(map(_has_window, _transformers(model)))
+    version = f"{release}-{_VERSION}" + ("-window" if windows else "")
+    file = cache_folder / digest[:32] / f"openvino-{version}" / "model.xml"
     if file.is_file():
         try:
             return ov.Core().read_model(file)
@@ -123,7 +159,7 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
             )
             shutil.rmtree(file.parent, ignore_errors=True)
     example = (torch.ones((2, 5), dtype=torch.int64),) * 2
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _finite_masks(model):
         # The tracer warns about data-dependent branches; the runtime's trial checks the vectors.
         warnings.simplefilter("ignore")
         converted = ov.convert_model(_Traceable(model), example_input=example)
@@ -132,6 +168,56 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
     except OSError as error:
         log.warning("a conversion cannot be saved: %s", error)
     return converted
+
+
+def _transformers(model: Any) -> list[PreTrainedModel]:
+    return [one for one in model.modules() if isinstance(one, PreTrainedModel)]
+
+
+def _has_window(transformer: PreTrainedModel) -> bool:
+    """Return whether some layers attend only to near tokens."""
+    windows = (
+        getattr(transformer.config, name, None) for name in ("sliding_window", "local_attention")
+    )
+    return any(windows)
+
+
+@contextlib.contextmanager
+def _finite_masks(model: Any) -> Iterator[None]:
+    """Let transformers with windows add finite numbers to the scores of tokens that are masked.
+
+    All tokens in the window of a padding token may be padding. OpenVINO's softmax over nothing is
+    NaN, and the next layer spreads it to all tokens.
+    """
+    changed = [
+        (one, one.config._attn_implementation) for one in _transformers(model) if _has_window(one)
+    ]
+    for transformer, _ in changed:
+        transformer.set_attn_implementation(_FINITE)
+    try:
+        yield
+    finally:
+        for transformer, implementation in changed:
+            transformer.set_attn_implementation(implementation)
+
+
+def _finite_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> Any:
+    """Compute attention as transformers' ``sdpa`` does, but with a mask of finite numbers."""
+    if attention_mask is not None:
+        attention_mask = torch.where(attention_mask, 0.0, torch.finfo(query.dtype).min)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+_FINITE = "memetwin-finite"
+AttentionInterface.register(_FINITE, _finite_attention)
+AttentionMaskInterface.register(_FINITE, sdpa_mask)
 
 
 class _Traceable(torch.nn.Module):

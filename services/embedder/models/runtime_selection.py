@@ -20,7 +20,7 @@ import torch
 from services.embedder.cpu import available_cores
 from services.embedder.models.cuda_graphs import CudaGraphRuntime
 from services.embedder.models.model import RuntimeTrial
-from services.embedder.models.openvino import OpenVinoRuntime, convert
+from services.embedder.models.openvino import OpenVinoRuntime, convert, uses_rotary_positions
 from services.embedder.models.runtime_trials import Sample, run_trials
 from services.embedder.models.runtimes import Runtime, TorchRuntime
 
@@ -92,7 +92,7 @@ def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) 
     found["openvino", "float32"] = lambda: OpenVinoRuntime(converted(), pad_token)
     if bfloat16:
         found["openvino", "bfloat16"] = lambda: OpenVinoRuntime(
-            converted(), pad_token, "bfloat16", half=True
+            converted(), pad_token, "bfloat16", half=True, probe=uses_rotary_positions(model)
         )
     found["openvino", "int8"] = lambda: OpenVinoRuntime(
         converted(), pad_token, "int8", half=bfloat16
@@ -177,7 +177,8 @@ _STORED_NAMES = {
 def _read_trials(record: Path, machine: str) -> list[RuntimeTrial]:
     """Read the trials of this machine, or none if the file is missing or damaged."""
     try:
-        trials = json.loads(record.read_text())[machine]
+        # An earlier version kept runtimes with NaN as a result. int("NaN") raises ValueError.
+        trials = json.loads(record.read_text(), parse_constant=int)[machine]
         return [
             RuntimeTrial(**{_STORED_NAMES.get(name, name): value for name, value in trial.items()})
             for trial in trials

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,10 @@ def run_trials(factories: Iterable[Callable[[], Runtime]], sample: Sample) -> li
     for create in remaining:
         try:
             runtime = create()
-            trials.append(_try(runtime, sample, _vectors(runtime, sample.texts), expected))
+            trial = _try(runtime, sample, _vectors(runtime, sample.texts), expected)
+            if not math.isfinite(trial.min_cosine + trial.batch_invariance):
+                raise ValueError("a vector is not finite")
+            trials.append(trial)
         except Exception:
             log.exception("a runtime failed its trial and is left out")
     return trials

@@ -1,5 +1,6 @@
 """The protocol of a runtime, which computes a text model, and the runtime of torch."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from services.embedder.models.model import Vectors
 
 TokenIds = Sequence[int]
+# OpenVINO keeps the attention scores of all pairs of tokens. For 12 heads and 4,096 tokens, a text
+# takes 3 GiB. torch does not keep them.
+MAX_SHORT_TOKENS = 1024
 
 
 class Runtime(Protocol):
@@ -67,6 +71,27 @@ class TorchRuntime:
         ):
             output = self._model({"input_ids": ids, "attention_mask": mask})
         return np.asarray(output["sentence_embedding"].float().cpu().numpy(), np.float32)
+
+
+class SplitByLength:
+    """Computes long texts with a second runtime, one batch at a time.
+
+    Args:
+        short: computes batches of texts of up to ``MAX_SHORT_TOKENS``.
+        long: computes the other batches, whose vectors must agree.
+    """
+
+    def __init__(self, short: Runtime, long: Runtime) -> None:
+        self._short, self._long, self._lock = short, long, threading.Lock()
+        self.name, self.dtype = short.name, short.dtype
+        self.workers, self.batch_tokens = short.workers, short.batch_tokens
+
+    def compute(self, batch: Sequence[TokenIds]) -> Vectors:
+        """Compute the vectors of tokenised texts, float32 [n, dimensions]."""
+        if max(map(len, batch)) <= MAX_SHORT_TOKENS:
+            return self._short.compute(batch)
+        with self._lock:
+            return self._long.compute(batch)
 
 
 def pad_batch(batch: Sequence[TokenIds], pad_token: int) -> list[NDArray[np.int64]]:

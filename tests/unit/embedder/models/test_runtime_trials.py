@@ -50,6 +50,13 @@ def test_a_runtime_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> N
     assert "unsupported operation" in caplog.text
 
 
+def test_a_runtime_whose_vectors_are_not_finite_is_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert list(trials(NoisyRuntime("empty", noise=float("nan")))) == ["reference"]
+    assert "not finite" in caplog.text
+
+
 def test_a_hit_is_a_query_whose_nearest_passage_is_its_own() -> None:
     queries = np.eye(3, dtype=np.float32)
     passages = np.eye(3, dtype=np.float32)[[0, 2, 1]]

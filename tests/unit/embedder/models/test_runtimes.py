@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from services.embedder.models import runtimes
-from services.embedder.models.runtimes import TorchRuntime, pad_batch, write_padded
+from services.embedder.models.runtimes import (
+    MAX_SHORT_TOKENS,
+    SplitByLength,
+    TorchRuntime,
+    pad_batch,
+    write_padded,
+)
+from tests.fakes.runtimes import NoisyRuntime
 
 
 class Sums(torch.nn.Module):
@@ -39,6 +46,17 @@ def test_torch_computes_each_row_from_its_own_tokens() -> None:
     assert vectors.tolist() == [[6, 3], [4, 1]]
     assert vectors.dtype == np.float32
     assert (runtime.dtype, TorchRuntime(Sums(), 7, half=True).dtype) == ("float32", "bfloat16")
+
+
+def test_a_batch_with_a_long_text_goes_to_the_second_runtime() -> None:
+    short = NoisyRuntime("short")
+    runtime = SplitByLength(short, TorchRuntime(Sums(), 0))
+    assert (runtime.name, runtime.dtype) == (short.name, short.dtype)
+    assert (runtime.workers, runtime.batch_tokens) == (short.workers, short.batch_tokens)
+    batch = [[1] * MAX_SHORT_TOKENS, [2]]
+    assert runtime.compute(batch).tolist() == short.compute(batch).tolist()
+    longer = [[1] * (MAX_SHORT_TOKENS + 1), [2]]
+    assert runtime.compute(longer).tolist() == [[MAX_SHORT_TOKENS + 1] * 2, [2, 1]]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.fakes.tokenizers import CLS, SEP, letter_tokenizer
 class FakeSentenceTransformer:
     device = torch.device("cpu")
     max_seq_length = 6
+    default_prompt_name = "standard"
 
     def __init__(self, modalities: Sequence[str], prompts: dict[str, str] | None = None) -> None:
         self.modalities, self.prompts = modalities, prompts
@@ -89,6 +90,25 @@ def test_vectors_that_differ_have_a_digest_of_their_own(monkeypatch: pytest.Monk
     assert own == text_model(monkeypatch, min_cosine=0.98).info.digest
 
 
+def test_prompts_that_only_the_name_tells_have_a_digest_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digests = {}
+    for name, prompts in (("m", {}), ("x/e5-small", {}), ("x/e5-small", {"query": "q"})):
+        monkeypatch.setattr(runtime_selection, "select", _select)
+        fake: Any = FakeSentenceTransformer(["text"], prompts)
+        info = SentenceTransformerModel(name, fake, "d" * 64, RuntimeOptions()).info
+        digests[info.query_prompt, info.document_prompt] = info.digest
+    assert list(digests) == [("", ""), ("query: ", "passage: "), ("q", "")]
+    assert digests["", ""] == digests["q", ""] == "d" * 64
+    assert digests["query: ", "passage: "] != "d" * 64
+
+
+def _select(factories: Any, sample: Any, *, exact: bool, record: Any) -> SelectedRuntime:
+    trial = RuntimeTrial("sum", "int8", 1, 1, 1, 24, 100)
+    return SelectedRuntime(SumRuntime(), trial, [trial])
+
+
 def test_texts_are_tokenised_and_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = text_model(monkeypatch)
     prepared = model.prepare(["ab", "c"], "")
@@ -124,6 +144,11 @@ def test_a_text_follows_the_prompt_of_its_task(
 ) -> None:
     model = text_model(monkeypatch, prompts=prompts)
     assert model.prepare(["a"], task)[0].key == model.prepare([expected], "")[0].key
+
+
+def test_a_text_without_a_task_follows_the_default_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = text_model(monkeypatch, prompts={"standard": "s"})
+    assert model.prepare(["a"], "")[0].key == model.prepare(["sa"], "document")[0].key
 
 
 def test_tokens_have_offsets_in_the_whole_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_only_a_fast_tokenizer_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reported", "expected"), [(256, 256), (None, 512), (0, 512), (int(1e30), 512)]
+    ("reported", "expected"), [(256, 256), (32_768, 8192), (None, 512), (0, 512), (int(1e30), 512)]
 )
 def test_an_absurd_limit_is_replaced(reported: int | None, expected: int) -> None:
     assert token_limit(SimpleNamespace(max_seq_length=reported)) == expected

@@ -678,6 +678,8 @@ class Model(_message.Message):
     TRIALS_FIELD_NUMBER: _builtins.int
     RERANKS_FIELD_NUMBER: _builtins.int
     READABILITY_FIELD_NUMBER: _builtins.int
+    QUERY_PROMPT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_PROMPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name to use in requests."""
     dimensions: _builtins.int
@@ -696,6 +698,10 @@ class Model(_message.Message):
     """ready is true when the model can serve requests."""
     reranks: _builtins.bool
     """reranks is true for a cross-encoder, which serves only Rerank."""
+    query_prompt: _builtins.str
+    """query_prompt precedes each text with TASK_QUERY."""
+    document_prompt: _builtins.str
+    """document_prompt precedes each text with TASK_DOCUMENT."""
     @_builtins.property
     def modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
         """modalities that the model takes."""
@@ -728,10 +734,12 @@ class Model(_message.Message):
         trials: _abc.Iterable[Global___Trial] | None = ...,
         reranks: _builtins.bool = ...,
         readability: Global___Readability | None = ...,
+        query_prompt: _builtins.str = ...,
+        document_prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["readability", b"readability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "readability", b"readability", "ready", b"ready", "reranks", b"reranks", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_for", b"default_for", "device", b"device", "digest", b"digest", "dimensions", b"dimensions", "document_prompt", b"document_prompt", "dtype", b"dtype", "max_tokens", b"max_tokens", "modalities", b"modalities", "name", b"name", "query_prompt", b"query_prompt", "readability", b"readability", "ready", b"ready", "reranks", b"reranks", "runtime", b"runtime", "trials", b"trials"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
