@@ -4,6 +4,7 @@ The source of each entry is the model's card on https://huggingface.co, and the 
 benchmark that is named beside it (https://github.com/embeddings-benchmark/mteb, mteb/models).
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,16 @@ class Prompts:
         if query or document:
             return cls(query, document, default)
         return cls(*_known(name), default=default, known=any(_known(name)))
+
+    def digest(self, model_digest: str) -> str:
+        """Return the digest of a model with these prompts.
+
+        Vectors of the same texts from a version that did not know the prompts differ.
+        """
+        if not self.known:
+            return model_digest
+        own = f"{model_digest} {self.query}|{self.document}"
+        return hashlib.sha256(own.encode()).hexdigest()
 
     def for_task(self, task: str) -> str:
         """Return the prompt for ``query``, ``document`` or, without a task, an empty string."""

@@ -69,10 +69,6 @@ class SentenceTransformerModel:
         self._reader = Reader(self._tokenizer.get(), unknown_token(model))
         default_prompt = getattr(model, "default_prompt_name", None)
         self._prompts = Prompts.of(name, model.prompts, default_prompt)
-        if self._prompts.known:
-            # An earlier version did not know them, so its vectors of the same texts differ.
-            own = f"{digest} {self._prompts.query}|{self._prompts.document}"
-            digest = hashlib.sha256(own.encode()).hexdigest()
         self._info = ModelInfo(
             name=name,
             modalities=modalities,
@@ -81,7 +77,7 @@ class SentenceTransformerModel:
             runtime="torch",
             device=str(model.device),
             dtype="float32",
-            digest=digest,
+            digest=self._prompts.digest(digest),
             # A GPU computes one batch while the next is copied to it.
             workers=2 if model.device.type == "cuda" else 1,
             query_prompt=self._prompts.query,
