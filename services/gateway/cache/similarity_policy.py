@@ -1,19 +1,11 @@
 """Decides whether one entry may answer a question under a minimum similarity."""
 
-from dataclasses import dataclass
-
 from services.gateway.cache.error_budget.candidates import may_follow
 from services.gateway.cache.questions import cached_question
 from services.gateway.cache.types import Bound, Decision, Entry
 from services.gateway.cache.vectors import clamp_cosine
 from services.gateway.cache.verifier.model import Question, probability_from_cosine
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
-
-
-@dataclass(frozen=True)
-class _Pair:
-    question: Question
-    similarity: float
 
 
 class SimilarityPolicy:
@@ -50,8 +42,7 @@ class SimilarityPolicy:
             probability, rejected = probability_from_cosine(similarity), False
         else:
             cached = cached_question(entry)
-            judging = self._verifier.judging(question, [_Pair(cached, similarity)])
-            judgement = await judging.judge(0)
+            judgement = await self._verifier.judge(question, cached, similarity)
             probability, rejected = judgement.probability, judgement.rejected
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True

@@ -45,11 +45,10 @@ async def choose_candidate(
         candidates: cached questions, from near to far.
         min_probability: set in a conversation; see ``may_follow``.
     """
-    judging = verifier.judging(question, candidates)
     for index, candidate in enumerate(candidates):
         probability = probability_from_cosine(candidate.similarity)
         if question.text.raw:  # a lookup by vector has no words to compare
-            judgement = await judging.judge(index)
+            judgement = await verifier.judge(question, candidate.question, candidate.similarity)
             probability = judgement.probability
             if min_probability and not may_follow(
                 question, candidate.question, probability, min_probability

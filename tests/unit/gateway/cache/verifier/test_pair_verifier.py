@@ -9,17 +9,11 @@ from services.errors import Unavailable
 from services.gateway.cache.verifier import pair_verifier
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import WEIGHTS, Judgement, Question, Verifier
-from services.gateway.cache.verifier.pair_verifier import AT_ONCE, PairVerifier
+from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
 ASKED = "Which food lets a puppy grow well?"
 UNSURE = "What should my young dog eat to become big and strong?"
 DIGEST = "of the cross-encoder"
-
-
-@dataclass
-class Candidate:
-    question: Question
-    similarity: float = 0.8
 
 
 @dataclass
@@ -50,36 +44,26 @@ def verifier() -> Verifier:
     return Verifier(arrays)
 
 
-def judge(verifier: PairVerifier, *texts: str) -> list[Judgement]:
-    async def judge_all() -> list[Judgement]:
-        candidates = [Candidate(Question(LexicalText(text))) for text in texts]
-        judging = verifier.judging(Question(LexicalText(ASKED)), candidates)
-        return [await judging.judge(index) for index in range(len(texts))]
-
-    return asyncio.run(judge_all())
+def judge(verifier: PairVerifier, text: str) -> Judgement:
+    one, other = Question(LexicalText(ASKED)), Question(LexicalText(text))
+    return asyncio.run(verifier.judge(one, other, 0.8))
 
 
 def test_the_cross_encoder_moves_an_unsure_judgement(verifier: Verifier) -> None:
-    [first] = judge(PairVerifier(verifier, None), UNSURE)
-    [likely] = judge(PairVerifier(verifier, fake(score=4.0)), UNSURE)
-    [unlikely] = judge(PairVerifier(verifier, fake(score=-4.0)), UNSURE)
+    first = judge(PairVerifier(verifier, None), UNSURE)
+    likely = judge(PairVerifier(verifier, fake(score=4.0)), UNSURE)
+    unlikely = judge(PairVerifier(verifier, fake(score=-4.0)), UNSURE)
     assert unlikely.probability < first.probability < likely.probability
     assert unlikely.is_unlikely
 
 
 def test_sure_judgements_need_no_call(verifier: Verifier) -> None:
     embedder: Any = FakeEmbedder()
-    [different] = judge(
+    different = judge(
         PairVerifier(verifier, embedder), "Which food does not let a puppy grow well?"
     )
     assert embedder.calls == []
     assert different.contradicts
-
-
-def test_one_call_scores_the_next_candidates_too(verifier: Verifier) -> None:
-    embedder: Any = FakeEmbedder()
-    judge(PairVerifier(verifier, embedder), *[UNSURE] * (AT_ONCE + 1))
-    assert list(map(len, embedder.calls)) == [AT_ONCE, 1]
 
 
 def test_scores_of_another_model_are_not_used(verifier: Verifier) -> None:
