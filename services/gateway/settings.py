@@ -123,3 +123,9 @@ class Settings(CommonSettings):
         8192,
         "Maximum tokens in the prompt to the language model when the request names no limit.",
     )
+    rag_chunk_tokens: int = setting(
+        "MEMETWIN_RAG_CHUNK_TOKENS",
+        512,
+        "Maximum tokens in a chunk of a document, if the text model reads as many. A new value "
+        "applies to each document when it is next ingested.",
+    )

@@ -290,5 +290,5 @@ def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
     common.stack.push_async_callback(service.close)
     parsers = ParserPool()
     common.stack.push_async_callback(parsers.close)
-    ingest = IngestService(documents, backends, parsers)
+    ingest = IngestService(documents, backends, parsers, settings.rag_chunk_tokens)
     return Rag(service, ingest, RagServicer(ingest, service, abstention))

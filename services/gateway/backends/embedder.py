@@ -125,7 +125,7 @@ class EmbedderClient:
                 "The embedder is still loading its text model. Try again.",
                 retry_after=1.0,
             )
-        return TextModel(model.digest, model.dimensions, model.max_tokens)
+        return TextModel(model.digest, model.dimensions, model.max_tokens, model.document_prompt)
 
     async def text_models(self) -> list[str]:
         """Return the names of the models that read texts."""

@@ -58,11 +58,15 @@ class Vectors:
 
 @dataclass(frozen=True)
 class TextModel:
-    """The model that embeds texts: what it reads and what it computes."""
+    """The model that embeds texts: what it reads and what it computes.
+
+    ``document_prompt`` precedes each document that it embeds.
+    """
 
     digest: str
     dimensions: int
     max_tokens: int
+    document_prompt: str = ""
 
 
 @dataclass(frozen=True)

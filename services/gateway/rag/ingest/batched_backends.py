@@ -27,6 +27,9 @@ class EmbeddedText(NamedTuple):
     readable: bool
 
 
+# People read and cite chunks, so chunks are not as long as some models can read.
+MAX_CHUNK_TOKENS = 512
+MIN_CHUNK_TOKENS = 32
 EMBED_BATCH = 64
 # Redis takes some milliseconds for each document that it adds to a large collection, and serves no
 # other client during a batch.
@@ -41,12 +44,18 @@ _TEXT_OVERHEAD_CHARACTERS = 2**10
 class BatchedBackends:
     """Batches the calls of one ingest's documents. Close it at the end of the ingest.
 
-    ``caller`` takes turns with the other callers at what all ingests share.
+    Args:
+        backends: the embedder and search.
+        caller: takes turns with the other callers at what all ingests share.
+        max_chunk_tokens: maximum number of tokens in a chunk.
     """
 
-    def __init__(self, backends: Backends, caller: Hashable) -> None:
+    def __init__(
+        self, backends: Backends, caller: Hashable, max_chunk_tokens: int = MAX_CHUNK_TOKENS
+    ) -> None:
         self.caller = caller
         self._embedder, self._search = backends.embedder, backends.search
+        self._max_chunk_tokens = max_chunk_tokens
         self._model: TtlValue[TextModel] = TtlValue()
         self._field_types: dict[str, TtlValue[dict[str, str]]] = {}
         self._adding_fields = asyncio.Lock()
@@ -74,6 +83,11 @@ class BatchedBackends:
     async def text_model(self) -> TextModel:
         """Return the model that embeds texts."""
         return await self._model.get(self._embedder.text_model)
+
+    async def chunk_tokens(self) -> int:
+        """Return how many tokens the model reads of a chunk, up to the maximum."""
+        limit = min((await self.text_model()).max_tokens, self._max_chunk_tokens)
+        return max(limit, MIN_CHUNK_TOKENS)
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Return the offset in code points at which each token of each text begins."""

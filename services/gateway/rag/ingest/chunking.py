@@ -17,8 +17,6 @@ from services.gateway.backends.types import TextModel
 from services.gateway.rag.ingest.parsers.extract import SECTION_SEPARATOR, Block, Extract, trim
 from services.gateway.rag.ingest.segmentation import Span, lines, sentences
 
-# The limit for models that read more, because people read and cite chunks.
-MAX_CHUNK_TOKENS = 256
 SPECIAL_TOKENS = 2
 MAX_LEAD_CHARACTERS = 300
 OVERLAP_TOKENS = 32
@@ -39,6 +37,10 @@ class Tokenizer(Protocol):
 
     async def text_model(self) -> TextModel:
         """Return the embedding model."""
+        ...
+
+    async def chunk_tokens(self) -> int:
+        """Return how many tokens an embedded chunk may have."""
         ...
 
     async def token_starts(self, texts: Sequence[str]) -> list[Sequence[int]]:
@@ -133,7 +135,7 @@ async def split(extract: Extract, title: str, tokenizer: Tokenizer) -> list[Chun
     It pauses regularly, so that a large document does not block the event loop.
     """
     text, blocks = extract.text, extract.blocks
-    limit = min((await tokenizer.text_model()).max_tokens, MAX_CHUNK_TOKENS) - SPECIAL_TOKENS
+    limit = await tokenizer.chunk_tokens() - SPECIAL_TOKENS
     lead_tokens = await _lead_tokens([block.section for block in blocks], title, tokenizer)
     groups: list[_Group] = []
     async for block, starts in _tokenized(text, blocks, tokenizer):
@@ -158,12 +160,14 @@ def chunk_lead(title: str, section: str) -> str:
 
 
 async def _lead_tokens(sections: Sequence[str], title: str, tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the number of tokens of each section's lead."""
+    """Return the number of tokens before the text of a chunk: the prompt and its section's lead."""
+    prompt = (await tokenizer.text_model()).document_prompt
     tokens: dict[str, int] = {}
     distinct = list(dict.fromkeys(sections))
     for first in range(0, len(distinct), _TOKENIZE_TEXTS):
         batch = distinct[first : first + _TOKENIZE_TEXTS]
-        starts = await tokenizer.token_starts([chunk_lead(title, section) for section in batch])
+        leads = [prompt + chunk_lead(title, section) for section in batch]
+        starts = await tokenizer.token_starts(leads)
         tokens |= zip(batch, map(len, starts), strict=True)
     return tokens
 

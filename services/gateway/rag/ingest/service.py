@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from services.errors import Aborted, Failure, NotFound, Unavailable
 from services.gateway import auth
 from services.gateway.backends.backends import Backends
-from services.gateway.rag.ingest.batched_backends import BatchedBackends
+from services.gateway.rag.ingest.batched_backends import MAX_CHUNK_TOKENS, BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
 from services.gateway.rag.ingest.parser_pool import ParserPool
 from services.gateway.rag.ingest.preparation import prepare
@@ -32,7 +32,14 @@ _log = logging.getLogger(__name__)
 class IngestService:
     """Ingests, reads, lists and deletes documents."""
 
-    def __init__(self, store: DocumentStore, backends: Backends, parsers: ParserPool) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        backends: Backends,
+        parsers: ParserPool,
+        max_chunk_tokens: int = MAX_CHUNK_TOKENS,
+    ) -> None:
+        self._max_chunk_tokens = max_chunk_tokens
         self._store = store
         self._backends = backends
         self._parsers = parsers
@@ -44,7 +51,8 @@ class IngestService:
 
         Tenants take turns at what all ingests share; without API keys the ingests take turns.
         """
-        backends = BatchedBackends(self._backends, auth.current_tenant("") or object())
+        caller = auth.current_tenant("") or object()
+        backends = BatchedBackends(self._backends, caller, self._max_chunk_tokens)
         receipts = ordered_map(
             partial(self._ingest_one, backends=backends),
             sources,
@@ -99,8 +107,7 @@ class IngestService:
         try:
             media_type = source.validated_media_type()
             async with self._lock(source.collection, source.id):
-                version = await source.version()
-                call = partial(self._try_ingest, source, media_type, version, backends)
+                call = partial(self._try_ingest, source, media_type, backends)
                 return await retry(call, Aborted, Unavailable)
         except Failure as failure:
             return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
@@ -114,8 +121,9 @@ class IngestService:
             )
 
     async def _try_ingest(
-        self, source: Source, media_type: str, version: str, backends: BatchedBackends
+        self, source: Source, media_type: str, backends: BatchedBackends
     ) -> Receipt:
+        version = await source.version(await backends.chunk_tokens())
         earlier, complete = await self._store.get_with_state(source.collection, source.id)
         if earlier and complete and earlier["version"] == version:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])

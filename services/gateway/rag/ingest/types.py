@@ -20,6 +20,8 @@ DOCUMENTS_PREFIX, COPY_PREFIX = "documents-", "reembedded-"
 _DIGEST_LENGTH = 12
 # Part of every version. A new number makes the next ingest chunk unchanged documents again.
 _CHUNKING_VERSION = 4
+# The maximum of earlier versions, whose documents stay unchanged.
+_EARLIER_CHUNK_TOKENS = 256
 # A thread hashes larger files, without the interpreter's lock.
 _HASHED_AT_ONCE = 2**20
 _COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -66,15 +68,19 @@ class Source:
         )
         return media_types.media_type(self.media_type, self.id, self.content)
 
-    async def version(self) -> str:
-        """Return a digest of everything that determines the document's chunks."""
+    async def version(self, chunk_tokens: int) -> str:
+        """Return a digest of everything that determines the document's chunks.
+
+        ``chunk_tokens`` is the maximum number of tokens of a chunk.
+        """
         if len(self.content) > _HASHED_AT_ONCE:
             content = await asyncio.to_thread(hashlib.sha256, self.content)
         else:
             content = hashlib.sha256(self.content)
-        return digests.digest(
-            [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content.hexdigest()]
-        )[:32]
+        parts = [_CHUNKING_VERSION, self.title, self.media_type, self.fields, content.hexdigest()]
+        if chunk_tokens != _EARLIER_CHUNK_TOKENS:
+            parts.append(chunk_tokens)
+        return digests.digest(parts)[:32]
 
 
 @dataclass(frozen=True)

@@ -109,13 +109,15 @@ async def test_readings_include_the_part_that_the_model_cuts() -> None:
 
 async def test_the_text_model_must_be_loaded() -> None:
     model = embedder_pb2.Model(digest="d", dimensions=3, max_tokens=256)
-    loaded = embedder_pb2.Model(digest="d", dimensions=3, max_tokens=256, ready=True)
+    loaded = embedder_pb2.Model(
+        digest="d", dimensions=3, max_tokens=256, document_prompt="passage: ", ready=True
+    )
     embedder, _ = client(
         embedder_pb2.GetModelResponse(model=model), embedder_pb2.GetModelResponse(model=loaded)
     )
     with pytest.raises(Unavailable):
         await embedder.text_model()
-    assert await embedder.text_model() == TextModel("d", 3, 256)
+    assert await embedder.text_model() == TextModel("d", 3, 256, "passage: ")
 
 
 async def test_tokens_and_scores_are_returned() -> None:

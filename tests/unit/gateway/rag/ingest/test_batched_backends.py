@@ -143,3 +143,15 @@ async def test_many_documents_request_the_model_once() -> None:
     assert embedder.calls == 1
     assert await backends.token_starts(["a b"]) == [[0, 2]]
     backends.close()
+
+
+@pytest.mark.parametrize(
+    ("reads", "most", "expected"),
+    [(8192, 512, 512), (8192, 8192, 8192), (256, 512, 256), (8, 9, 32)],
+)
+async def test_chunks_have_as_many_tokens_as_the_model_reads_up_to_the_maximum(
+    reads: int, most: int, expected: int
+) -> None:
+    both, _, search = fake_backends()
+    backends = type(both)(FakeEmbedder(max_tokens=reads), search)
+    assert await BatchedBackends(backends, "caller", most).chunk_tokens() == expected

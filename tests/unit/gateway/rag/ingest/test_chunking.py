@@ -21,7 +21,8 @@ ROOM = LIMIT - chunking.SPECIAL_TOKENS
 class WordTokenizer:
     """Tokenizes into words and punctuation marks. Its model reads a hundred tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: str = "") -> None:
+        self.prompt = prompt
         self.texts: list[str] = []
         self.call_sizes: list[int] = []
 
@@ -31,7 +32,10 @@ class WordTokenizer:
         return [[match.start() for match in re.finditer(r"\w+|[^\w\s]", text)] for text in texts]
 
     async def text_model(self) -> TextModel:
-        return TextModel("digest", 4, LIMIT)
+        return TextModel("digest", 4, LIMIT, self.prompt)
+
+    async def chunk_tokens(self) -> int:
+        return LIMIT
 
 
 async def split(extract: Extract, title: str = "") -> list[Chunk]:
@@ -55,6 +59,16 @@ async def test_chunks_keep_to_the_limit_and_repeat_the_end_of_the_one_before() -
     for one, other in pairwise(found):
         assert one.span.start < other.span.start < one.span.end < other.span.end
         assert 0 < tokens(text[other.span.start : one.span.end]) <= OVERLAP_TOKENS
+
+
+async def test_the_prompt_of_documents_counts_as_part_of_a_chunk() -> None:
+    extract = plain.parse(" ".join(sentence(number, 5) for number in range(200)).encode())
+    plainly = await chunking.split(extract, "Title", WordTokenizer())
+    prompted = await chunking.split(extract, "Title", WordTokenizer("search document: "))
+    longest = [
+        max(tokens(one.embedded_text(extract)) for one in found) for found in (plainly, prompted)
+    ]
+    assert longest[1] + 3 <= ROOM < longest[0] + 3
 
 
 async def test_a_chunk_is_indexed_with_its_neighbours_of_the_same_section() -> None:

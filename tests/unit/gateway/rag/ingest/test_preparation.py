@@ -27,7 +27,7 @@ async def prepared(
 ) -> PreparedDocument:
     source = Source("c", "a", title, "text/markdown", fields or {}, text.encode())
     extract = markdown.parse(source.content)
-    return await prepare(source, "text/markdown", await source.version(), extract, backends)
+    return await prepare(source, "text/markdown", await source.version(256), extract, backends)
 
 
 async def test_what_is_stored_is_the_text_and_the_metadata(backends: BatchedBackends) -> None:

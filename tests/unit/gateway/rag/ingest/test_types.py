@@ -45,13 +45,13 @@ def test_a_valid_document_has_a_media_type() -> None:
     [{"title": "A"}, {"media_type": "text/plain"}, {"fields": {"a": 1.0}}, {"content": b"# B"}],
 )
 async def test_a_version_depends_on_all_that_is_chunked(change: dict[str, Any]) -> None:
-    assert await replace(SOURCE, **change).version() != await SOURCE.version()
-    assert await replace(SOURCE).version() == await SOURCE.version()
+    assert await replace(SOURCE, **change).version(256) != await SOURCE.version(256)
+    assert await replace(SOURCE).version(256) == await SOURCE.version(256)
 
 
 async def test_a_large_document_has_a_version_of_its_content() -> None:
     one, other = (replace(SOURCE, content=bytes(2**21) + end) for end in (b"1", b"2"))
-    assert await one.version() == await replace(one).version() != await other.version()
+    assert await one.version(256) == await replace(one).version(256) != await other.version(256)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "é", "x" * 101])
@@ -66,3 +66,7 @@ def test_names_of_copies_and_chunks_are_read_back() -> None:
     assert copy_name("my-notes", "0123456789abcdef") == "reembedded-0123456789ab-my-notes"
     assert collection_of_copy(copy_name("my-notes", "0123456789abcdef")) == "my-notes"
     assert document_of_chunk("a#b.md#0123-1") == "a#b.md"
+
+
+async def test_the_version_depends_on_the_length_of_chunks() -> None:
+    assert await SOURCE.version(512) != await SOURCE.version(256) != await SOURCE.version(128)
