@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 NAMES = (
-    *("search", "recall", "filters", "hybrid", "rag", "grounding"),
+    *("search", "recall", "filters", "hybrid", "rag", "abstention", "grounding"),
     *("embedder", "encodings", "overload"),
     *("cache", "latency", "loading", "verifier", "budget", "tenants", "twins"),
     "largest_inputs",

@@ -1,15 +1,18 @@
-"""Decides when to refuse a question because no chunk is near enough to it."""
+"""Decides when to refuse a question because the nearest chunks do not answer it."""
 
+import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from services.errors import InvalidArgument
+from services.errors import FailedPrecondition, InvalidArgument
 from services.gateway.backends.backends import Backends
-from services.gateway.backends.types import Hit
-from services.gateway.rag import retrieval
-from services.gateway.rag.calibration import Calibration, fit, halves
+from services.gateway.backends.types import Hit, Query, Vectors
+from services.gateway.rag import relevance, retrieval
+from services.gateway.rag.calibration import Calibration, fit, fit_relevance, halves
 from services.gateway.rag.ingest.types import check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
@@ -18,7 +21,12 @@ from services.gateway.redis_store import from_record
 # Minimum for each label.
 MIN_QUESTIONS = 20
 MAX_QUESTIONS = 10_000
+# How many questions the features are learnt from, since they need vectors of many sentences.
+MAX_FEATURES = 2000
 _BATCH = 64
+_LIMIT = relevance.MAX_HITS // retrieval.HITS_PER_PASSAGE
+
+Row = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -68,17 +76,39 @@ class Abstention:
         records = await self._store.get(collections, digest)
         return [from_record(Calibration, record) if record else None for record in records]
 
-    def decide(
-        self, hits: Sequence[Sequence[Hit]], calibrations: Sequence[Calibration | None]
+    async def decide(
+        self,
+        texts: Sequence[str],
+        vector: Row,
+        hits: Sequence[Sequence[Hit]],
+        calibrations: Sequence[Calibration | None],
     ) -> RefusalDecision:
-        """Decide by the collection whose best hit exceeds its minimum the most.
+        """Decide by the collection that exceeds its minimum the most.
 
         Args:
+            texts: the question without and with the user's last messages, if there are any.
+            vector: the vector that the hits were found by, float32 [dimensions].
             hits: the question's hits in each collection.
             calibrations: the calibration of each collection.
         """
-        decisions = [self._decide(*one) for one in zip(hits, calibrations, strict=True)]
-        return max(decisions, key=lambda one: one.best_score - one.min_score)
+        candidates = {
+            (place, text): relevance.Candidate(text, vector, found)
+            for place, (found, one) in enumerate(zip(hits, calibrations, strict=True))
+            if one and one.weights and found
+            for text in texts
+        }
+        rows = await relevance.embed(list(candidates.values()), self._backends.embedder)
+        relevances: dict[int, float] = {}
+        for ((place, _), candidate), row in zip(candidates.items(), rows, strict=True):
+            calibration = calibrations[place]
+            assert calibration is not None  # noqa: S101 - candidates have one
+            probability = calibration.relevance(relevance.features(candidate, row))
+            relevances[place] = max(probability, relevances.get(place, 0.0))
+        decisions = [
+            self._decide(found, one, relevances.get(place))
+            for place, (found, one) in enumerate(zip(hits, calibrations, strict=True))
+        ]
+        return max(decisions, key=_margin)
 
     async def calibrate(
         self, collection: str, questions: Sequence[LabelledQuestion], *, dry_run: bool
@@ -92,45 +122,109 @@ class Abstention:
             NotFound: the collection does not exist.
         """
         _check(collection, questions)
-        scores, digest = await self._scores(collection, [one.question for one in questions])
+        rows, digest = await self._features(collection, [one.question for one in questions])
         answerable, unanswerable = (
             halves(
-                [
-                    score
-                    for score, one in zip(scores, questions, strict=True)
-                    if one.answerable is kind
-                ]
+                [row for row, one in zip(rows, questions, strict=True) if one.answerable is kind]
             )
             for kind in (True, False)
         )
-        calibration = fit(answerable[0], unanswerable[0])
+        calibration = fit(answerable[0][:, 0], unanswerable[0][:, 0])
+        calibration = fit_relevance(
+            calibration, *(one[~np.isnan(one[:, -1])] for one in (answerable[0], unanswerable[0]))
+        )
         if not dry_run:
             await self._store.put(collection, digest, asdict(calibration))
-        return CalibrationReport(
-            calibration,
-            digest,
-            float(np.mean(answerable[1] < calibration.min_score)),
-            float(np.mean(unanswerable[1] < calibration.min_score)),
-            len(answerable[1]) + len(unanswerable[1]),
+        refused, rightly = (
+            float(np.mean([_refuses(calibration, row) for row in one[1]]))
+            for one in (answerable, unanswerable)
+        )
+        measured = len(answerable[1]) + len(unanswerable[1])
+        return CalibrationReport(calibration, digest, refused, rightly, measured)
+
+    def _decide(
+        self, hits: Sequence[Hit], calibration: Calibration | None, probability: float | None
+    ) -> RefusalDecision:
+        best = retrieval.best_similarity([hits])
+        if calibration is None:
+            return RefusalDecision(best < self.min_score, best, self.min_score)
+        if probability is None:
+            refused = best < calibration.min_score or bool(calibration.weights)
+            return RefusalDecision(
+                refused, best, calibration.min_score, calibration.probability(best)
+            )
+        return RefusalDecision(
+            probability < calibration.min_relevance,
+            best,
+            calibration.min_score,
+            probability,
+            min_relevance=calibration.min_relevance,
         )
 
-    def _decide(self, hits: Sequence[Hit], calibration: Calibration | None) -> RefusalDecision:
-        best = retrieval.best_similarity([hits])
-        min_score = calibration.min_score if calibration else self.min_score
-        relevance = calibration.probability(best) if calibration else None
-        return RefusalDecision(best < min_score, best, min_score, relevance)
+    async def _features(
+        self, collection: str, questions: Sequence[str]
+    ) -> tuple[list[relevance.Features], str]:
+        """Return the features of each question, and the model's digest.
 
-    async def _scores(self, collection: str, questions: Sequence[str]) -> tuple[list[float], str]:
-        """Return each question's similarity to its nearest chunk, and the model's digest."""
-        scores: list[float] = []
+        Beyond ``MAX_FEATURES`` questions, only the similarity of the nearest chunk is a number.
+        """
+        sample = random.Random(0).sample(  # noqa: S311 - not a secret
+            range(len(questions)), min(len(questions), MAX_FEATURES)
+        )
+        chosen = set(sample)
+        found: list[relevance.Features] = []
         digest = ""
         for first in range(0, len(questions), _BATCH):
-            vectors = await self._backends.embedder.embed_queries(questions[first : first + _BATCH])
+            texts = questions[first : first + _BATCH]
+            vectors = await self._backends.embedder.embed_queries(texts)
             digest = vectors.digest
-            queries = retrieval.nearest_chunk_queries(collection, vectors)
-            results = await self._backends.search.search(queries, digest)
-            scores += [retrieval.best_similarity([hits]) for hits in results]
-        return scores, digest
+            hits = await self._hits(collection, texts, vectors)
+            candidates = list(map(relevance.Candidate, texts, vectors.rows, hits))
+            batch = np.full((len(texts), relevance.FEATURES), np.nan)
+            batch[:, 0] = [retrieval.best_similarity([one]) for one in hits]
+            whole = [place for place in range(len(texts)) if first + place in chosen]
+            rows = await relevance.embed(
+                [candidates[place] for place in whole], self._backends.embedder, bulk=True
+            )
+            for place, row in zip(whole, rows, strict=True):
+                batch[place] = relevance.features(candidates[place], row)
+                await asyncio.sleep(0)  # other tasks run
+            found += list(batch)
+        return found, digest
+
+    async def _hits(
+        self, collection: str, texts: Sequence[str], vectors: Vectors
+    ) -> list[list[Hit]]:
+        """Return the hits of each question as ``Ask`` finds them."""
+
+        def queries(*, by_words: bool) -> list[Query]:
+            return [
+                query
+                for row, text in enumerate(texts)
+                for query in retrieval.build_queries(
+                    [collection], text if by_words else "", vectors.only(row), _LIMIT
+                )
+            ]
+
+        try:
+            return await self._backends.search.search(queries(by_words=True), vectors.digest)
+        except (FailedPrecondition, InvalidArgument) as failure:
+            if failure.reason != "TEXT_NOT_INDEXED":
+                raise
+            return await self._backends.search.search(queries(by_words=False), vectors.digest)
+
+
+def _margin(decision: RefusalDecision) -> float:
+    """Return by how much a decision exceeds its minimum, negative if it refuses."""
+    if decision.min_relevance is not None and decision.relevance is not None:
+        return decision.relevance - decision.min_relevance
+    return decision.best_score - decision.min_score
+
+
+def _refuses(calibration: Calibration, row: relevance.Features) -> bool:
+    if calibration.weights and not np.isnan(row[-1]):
+        return calibration.relevance(row) < calibration.min_relevance
+    return bool(row[0] < calibration.min_score)
 
 
 def _check(collection: str, questions: Sequence[LabelledQuestion]) -> None:

@@ -149,6 +149,7 @@ def _write_refusal(value: RefusalDecision) -> rag_pb2.Refusal:
         best_score=value.best_score,
         min_score=value.min_score,
         relevance=value.relevance,
+        min_relevance=value.min_relevance,
     )
 
 
@@ -189,6 +190,7 @@ def write_calibration_report(value: CalibrationReport) -> rag_pb2.CalibrateRefus
         answerable_refused=value.answerable_refused,
         unanswerable_refused=value.unanswerable_refused,
         measured=value.questions,
+        min_relevance=value.calibration.min_relevance if value.calibration.weights else None,
     )
 
 

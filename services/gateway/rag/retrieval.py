@@ -94,11 +94,6 @@ def build_queries(
     ]
 
 
-def nearest_chunk_queries(collection: str, vectors: Vectors) -> list[Query]:
-    """Return the queries that find the nearest chunk to each of several questions."""
-    return [Query(search_collection(collection), row, 1) for row in vectors.rows]
-
-
 async def rank(hits: Sequence[Sequence[Hit]]) -> AsyncIterator[Passage]:
     """Yield passages from the hits of each collection, best first, without near-duplicates."""
     weights = _score_weights(hits)

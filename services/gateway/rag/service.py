@@ -234,7 +234,12 @@ class RagService:
                 self._search_all(question, vectors.search, cache_query),
                 self._abstention.calibrations(question.collections, vectors.search.digest),
             )
-        refusal = self._abstention.decide(chunks, calibrations)
+        refusal = await self._abstention.decide(
+            list(dict.fromkeys([question.text, question.text_in_context])),
+            vectors.search.rows[0],
+            chunks,
+            calibrations,
+        )
         if not vectors.in_context.readable:
             refusal = replace(refusal, refused=True, readable=False)
         return _Search(vectors, cached, chunks, refusal)

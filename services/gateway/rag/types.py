@@ -172,11 +172,12 @@ class RefusalDecision:
     Attributes:
         best_score: cosine similarity of the nearest chunk.
         min_score: minimum cosine similarity for an answer.
-        relevance: the probability that the chunk answers the question; None without calibration.
+        relevance: the probability that the chunks answer the question; None without calibration.
         readable: whether the model reads the question. If not, its similarities mean nothing, and
             it is refused.
         supported: whether the passages support any sentence of the answer. If not, every sentence
             was dropped.
+        min_relevance: minimum ``relevance`` for an answer; None if the similarity decides.
     """
 
     refused: bool
@@ -185,6 +186,7 @@ class RefusalDecision:
     relevance: float | None = None
     readable: bool = True
     supported: bool = True
+    min_relevance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from services.errors import InvalidArgument, NotFound
 from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.rag.abstention import MIN_QUESTIONS, Abstention, LabelledQuestion
 from services.gateway.rag.calibration import Calibration
+from services.gateway.rag.relevance import FEATURES
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.rag.types import RefusalDecision
 from tests.fakes.backends import DIMENSIONS, fake_backends
 from tests.fakes.documents import FakeDocumentStore
 from tests.fakes.passages import hit
@@ -50,30 +54,46 @@ def hits(*similarities: float) -> list[Any]:
     return [hit("x", similarity=one) for one in similarities]
 
 
-def test_a_question_is_refused_below_the_minimum() -> None:
-    abstention = World().abstention
-    near = abstention.decide([hits(0.2, 0.4)], [None])
-    assert (near.refused, near.best_score, near.min_score, near.relevance) == (
-        False,
-        0.4,
-        0.4,
-        None,
-    )
-    assert abstention.decide([hits(0.39)], [None]).refused
-    assert abstention.decide([[]], [None]).refused
+async def decide(
+    world: World, found: list[list[Any]], calibrations: list[Calibration | None], *texts: str
+) -> RefusalDecision:
+    vector = np.ones(DIMENSIONS, np.float32)
+    return await world.abstention.decide(texts or ["Where?"], vector, found, calibrations)
 
 
-def test_what_was_calibrated_goes_before_the_setting() -> None:
-    calibration = Calibration(0.6, 10.0, 0.5)
-    decision = World().abstention.decide([hits(0.5)], [calibration])
+async def test_a_question_is_refused_below_the_minimum(world: World) -> None:
+    near = await decide(world, [hits(0.2, 0.4)], [None])
+    assert near == RefusalDecision(refused=False, best_score=0.4, min_score=0.4)
+    assert (await decide(world, [hits(0.39)], [None])).refused
+    assert (await decide(world, [[]], [None])).refused
+
+
+async def test_what_was_calibrated_goes_before_the_setting(world: World) -> None:
+    decision = await decide(world, [hits(0.5)], [Calibration(0.6, 10.0, 0.5)])
     assert (decision.refused, decision.min_score) == (True, 0.6)
     assert decision.relevance == pytest.approx(0.5)
 
 
-def test_the_collection_decides_that_exceeds_its_minimum_by_most() -> None:
+async def test_the_collection_decides_that_exceeds_its_minimum_by_most(world: World) -> None:
     strict = Calibration(0.9, 10.0, 0.9)
-    decision = World().abstention.decide([hits(0.8), hits(0.45)], [strict, None])
+    decision = await decide(world, [hits(0.8), hits(0.45)], [strict, None])
     assert (decision.refused, decision.best_score) == (False, 0.45)
+
+
+# Only the share of the question's numbers that the hits lack counts.
+BY_NUMBERS = Calibration(
+    0.6, 10.0, 0.5, tuple(np.append(-10.0 * (np.arange(FEATURES) == 3), 5.0)), 0.5
+)
+
+
+async def test_features_decide_where_a_calibration_has_weights(world: World) -> None:
+    found = [[hit("Otters eat 7 fish.", similarity=0.3)]]
+    answered = await decide(world, found, [BY_NUMBERS], "Do otters eat 7 fish?")
+    assert (answered.refused, answered.min_relevance) == (False, 0.5)
+    assert (await decide(world, found, [BY_NUMBERS], "Do otters eat 9 fish?")).refused
+    again = await decide(world, found, [BY_NUMBERS], "And 9?", "Do otters eat 7 fish?")
+    assert not again.refused
+    assert (await decide(world, [[]], [BY_NUMBERS])).refused
 
 
 async def test_a_calibration_separates_both_kinds_and_is_used(world: World) -> None:
@@ -81,7 +101,8 @@ async def test_a_calibration_separates_both_kinds_and_is_used(world: World) -> N
     assert (report.answerable_refused, report.unanswerable_refused) == (0, 1)
     assert (report.questions, report.model_digest) == (50, "digest")
     [calibration] = await world.abstention.calibrations(["c"], "digest")
-    assert calibration == report.calibration
+    assert calibration is not None
+    assert replace(calibration, weights=tuple(calibration.weights)) == report.calibration
     assert await world.abstention.calibrations(["c"], "other") == [None]
     assert await world.documents.epochs(["c"]) == [1]
 

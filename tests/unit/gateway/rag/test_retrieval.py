@@ -14,7 +14,6 @@ from services.gateway.rag.retrieval import (
     best_similarity,
     build_queries,
     embed_question,
-    nearest_chunk_queries,
     rank,
     select,
 )
@@ -146,15 +145,6 @@ def test_each_collection_is_queried_by_vector_and_text() -> None:
         True,
     )
     assert build_queries(["a"], "", vectors, 1000)[0].limit == MAX_HITS
-
-
-def test_the_nearest_chunk_is_queried_for_each_question() -> None:
-    rows = np.eye(3, dtype=np.float32)
-    queries = nearest_chunk_queries("a", Vectors(rows, "model", "digest"))
-    assert [(one.collection, one.limit, one.text) for one in queries] == [
-        ("documents-a", 1, "")
-    ] * 3
-    assert np.array_equal(np.stack([one.vector for one in queries]), rows)
 
 
 def test_the_nearest_hit_of_all_collections_counts() -> None:

@@ -1055,6 +1055,7 @@ class Refusal(_message.Message):
     BEST_SCORE_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     RELEVANCE_FIELD_NUMBER: _builtins.int
+    MIN_RELEVANCE_FIELD_NUMBER: _builtins.int
     reason: Global___RefusalReason.ValueType
     """reason of the refusal."""
     best_score: _builtins.float
@@ -1062,9 +1063,11 @@ class Refusal(_message.Message):
     min_score: _builtins.float
     """min_score is the minimum cosine similarity for an answer."""
     relevance: _builtins.float
-    """relevance is the probability that the nearest passage answers the question, by the collection's calibration. It is
+    """relevance is the probability that the nearest passages answer the question, by the collection's calibration. It is
     absent for a collection without a calibration.
     """
+    min_relevance: _builtins.float
+    """min_relevance is the minimum relevance for an answer. It is absent if min_score decides."""
     def __init__(
         self,
         *,
@@ -1072,13 +1075,19 @@ class Refusal(_message.Message):
         best_score: _builtins.float = ...,
         min_score: _builtins.float = ...,
         relevance: _builtins.float | None = ...,
+        min_relevance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "relevance", b"relevance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_relevance", b"_relevance", "min_relevance", b"min_relevance", "relevance", b"relevance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relevance", b"_relevance", "best_score", b"best_score", "min_score", b"min_score", "reason", b"reason", "relevance", b"relevance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "_relevance", b"_relevance", "best_score", b"best_score", "min_relevance", b"min_relevance", "min_score", b"min_score", "reason", b"reason", "relevance", b"relevance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_relevance: _TypeAlias = _typing.Literal["min_relevance"]  # noqa: Y015
+    _WhichOneofArgType__min_relevance: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance"]  # noqa: Y015
     _WhichOneofReturnType__relevance: _TypeAlias = _typing.Literal["relevance"]  # noqa: Y015
     _WhichOneofArgType__relevance: _TypeAlias = _typing.Literal["_relevance", b"_relevance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_relevance) -> _WhichOneofReturnType__min_relevance | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__relevance) -> _WhichOneofReturnType__relevance | None: ...
 
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
@@ -1340,6 +1349,7 @@ class CalibrateRefusalsResponse(_message.Message):
     ANSWERABLE_REFUSED_FIELD_NUMBER: _builtins.int
     UNANSWERABLE_REFUSED_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
+    MIN_RELEVANCE_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """min_score is the minimum cosine similarity for an answer."""
     model_digest: _builtins.str
@@ -1350,6 +1360,10 @@ class CalibrateRefusalsResponse(_message.Message):
     """unanswerable_refused is the share of unanswerable questions that would be refused, in [0, 1]."""
     measured: _builtins.int
     """measured is the number of questions that the shares were measured on."""
+    min_relevance: _builtins.float
+    """min_relevance is the minimum probability for an answer. It is set if words, numbers and sentences refuse more of the
+    unanswerable questions than the cosine similarity alone. Then it decides instead of min_score.
+    """
     def __init__(
         self,
         *,
@@ -1358,11 +1372,14 @@ class CalibrateRefusalsResponse(_message.Message):
         answerable_refused: _builtins.float = ...,
         unanswerable_refused: _builtins.float = ...,
         measured: _builtins.int = ...,
+        min_relevance: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "min_relevance", b"min_relevance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable_refused", b"answerable_refused", "measured", b"measured", "min_score", b"min_score", "model_digest", b"model_digest", "unanswerable_refused", b"unanswerable_refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance", "answerable_refused", b"answerable_refused", "measured", b"measured", "min_relevance", b"min_relevance", "min_score", b"min_score", "model_digest", b"model_digest", "unanswerable_refused", b"unanswerable_refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_relevance: _TypeAlias = _typing.Literal["min_relevance"]  # noqa: Y015
+    _WhichOneofArgType__min_relevance: _TypeAlias = _typing.Literal["_min_relevance", b"_min_relevance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_relevance) -> _WhichOneofReturnType__min_relevance | None: ...
 
 Global___CalibrateRefusalsResponse: _TypeAlias = CalibrateRefusalsResponse  # noqa: Y015
