@@ -64,7 +64,7 @@ class AnswerSampler:
         chosen = place if cited is None else cited
         return check(
             Sentence.of_answer(text),
-            [self._read(chosen)],
+            self._read(chosen),
             [self._read(one) for one in passages if one != chosen],
         )
 
@@ -149,7 +149,7 @@ def entailment(file: Path) -> None:
     for label in ("entailment", "contradiction", "neutral"):
         pairs = [row for row in rows if row["label"] == label]
         flagged = [
-            check(Sentence(row["b"]), [PassageText([Sentence(row["a"])])], []) for row in pairs
+            check(Sentence(row["b"]), PassageText([Sentence(row["a"])]), []) for row in pairs
         ]
         told = Counter(one.reason for one in flagged if one)
         print(

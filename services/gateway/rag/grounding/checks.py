@@ -70,7 +70,7 @@ class PassageText:
 
 def check(
     statement: Sentence,
-    cited: Sequence[PassageText],
+    cited: PassageText,
     others: Sequence[PassageText],
     *,
     is_found: bool = False,
@@ -79,19 +79,18 @@ def check(
 
     Args:
         statement: a sentence of an answer.
-        cited: the passages that it cites, at least one.
+        cited: the passages that it cites, as one text.
         others: the other passages of the answer.
         is_found: whether the passages are known to have what the statement says, in other words.
     """
-    whole = PassageText([sentence for one in cited for sentence in one.sentences])
-    english = statement.is_english and any(one.is_english for one in whole.sentences)
-    if english and not is_found and not _is_found(statement, whole, others):
+    english = statement.is_english and any(one.is_english for one in cited.sentences)
+    if english and not is_found and not _is_found(statement, cited, others):
         return Finding("not_found")
-    share, closest = whole.closest(statement.plain_stems)
-    if number := _wrong_number(statement, whole, closest if share >= CLOSE else None):
+    share, closest = cited.closest(statement.plain_stems)
+    if number := _wrong_number(statement, cited, closest if share >= CLOSE else None):
         return Finding("number", number)
     if name := _wrong_name(
-        statement, whole, closest if english and share >= CLOSE else None, english
+        statement, cited, closest if english and share >= CLOSE else None, english
     ):
         return Finding("name", name)
     if english and share >= CLOSE and (word := _negated(statement, closest)):

@@ -1,5 +1,6 @@
 """Grounds the answers of a language model: checks each sentence against the passages it cites."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -50,6 +51,7 @@ class GroundedAnswer:
         self._mode = mode
         self._gate = SentenceGate()
         self._texts: dict[int, PassageText] = {}
+        self._merged: dict[tuple[int, ...], PassageText] = {}
         self._findings: dict[tuple[str, tuple[int, ...]], Finding | None] = {}
         self._by_meaning = 0
         self.withheld = 0
@@ -110,8 +112,9 @@ class GroundedAnswer:
         return self._findings[key]
 
     async def _judge(self, text: str, numbers: tuple[int, ...]) -> Finding | None:
+        await asyncio.sleep(0)  # other tasks run
         statement = Sentence.of_answer(text[:MAX_CHARACTERS])
-        cited = [await self._read(number) for number in dict.fromkeys(numbers)]
+        cited = await self._merge(numbers)
         others = [
             await self._read(number)
             for number in range(1, len(self._passages) + 1)
@@ -122,11 +125,19 @@ class GroundedAnswer:
             return finding
         self._by_meaning += 1
         if await self._support.supports(
-            statement.text, _likeliest(statement, cited), _likeliest(statement, others)
+            statement.text, _likeliest(statement, [cited]), _likeliest(statement, others)
         ):
             # The meaning is there. Numbers, names and negations are checked all the same.
             return check(statement, cited, others, is_found=True)
         return finding
+
+    async def _merge(self, numbers: tuple[int, ...]) -> PassageText:
+        """Return the sentences of several passages as one text."""
+        if numbers not in self._merged:
+            read = [await self._read(number) for number in dict.fromkeys(numbers)]
+            whole = PassageText([sentence for one in read for sentence in one.sentences])
+            self._merged[numbers] = whole
+        return self._merged[numbers]
 
     async def _read(self, number: int) -> PassageText:
         """Return the sentences of a passage, with its title and section. Other tasks may run."""
