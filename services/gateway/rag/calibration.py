@@ -105,13 +105,16 @@ def halves(rows: Sequence[Scores]) -> tuple[Scores, Scores]:
 def _best_threshold(answerable: Scores, unanswerable: Scores) -> float:
     """Return the threshold with the smallest sum of both error rates.
 
-    Of the answerable questions, at most a share of ``MAX_LOST`` is below it. If there are several
-    such thresholds, return their median.
+    Of further answerable questions, at most a share of ``MAX_LOST`` is expected below it: of n
+    scores, a new one is among the k + 1 lowest with a probability of (k + 1) / (n + 1). If there
+    are several such thresholds, return their median.
     """
     values = np.unique(np.concatenate([answerable, unanswerable]))
     cuts = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2])
     lost = _share_below(answerable, cuts)
-    errors = np.where(lost <= MAX_LOST, lost + 1 - _share_below(unanswerable, cuts), np.inf)
+    count = lost * len(answerable)
+    is_safe = ((count + 1) / (len(answerable) + 1) <= MAX_LOST) | (count == 0)
+    errors = np.where(is_safe, lost + 1 - _share_below(unanswerable, cuts), np.inf)
     best = np.flatnonzero(np.isclose(errors, errors.min()))
     return float(cuts[best[len(best) // 2]])
 
