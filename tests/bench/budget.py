@@ -30,7 +30,7 @@ from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from tests.bench.published_rule import EntryRule
-from tests.bench.verifier import embed
+from tools.train_verifier.second_stage import encode
 
 BUDGETS = (0.01, 0.02, 0.05)
 DELTAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -135,7 +135,7 @@ def load() -> tuple[Sequence[Question], Sequence[str]]:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
     rows = [json.loads(line) for line in (folder / "banking77.jsonl").read_text().splitlines()]
     model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
-    vectors = embed(model, [row["text"] for row in rows])
+    vectors = encode(model, [row["text"] for row in rows], "query").astype(np.float32)
     questions = [
         Question(LexicalText(row["text"]), vector, model.info.digest)
         for row, vector in zip(rows, vectors, strict=True)

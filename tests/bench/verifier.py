@@ -3,18 +3,20 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from services.embedder.models.question_pairs import QuestionPairModel
 from services.embedder.models.sentence_transformer import (
     DEFAULT_TEXT_MODEL,
     SentenceTransformerModel,
 )
 from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
 from services.gateway.cache.verifier.model import Verifier
-from tools.train_verifier import opposites, pairs
-from tools.train_verifier.card import judgements, tables
+from tools.train_verifier import opposites, pairs, second_stage
+from tools.train_verifier.card import tables
 
 OF_A_KIND = 300
 # Antonyms that the verifier's vocabulary lacks.
@@ -25,44 +27,68 @@ UNLISTED = """ripe raw|sober drunk|tight loose|humid arid|smooth rough|noisy sil
 
 def main() -> None:
     folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
-    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
-    held_out = pairs.split(pairs.read(folder / "question_pairs.jsonl")).held_out
+    files = [folder / name for name in ("question_pairs.jsonl", "question_pairs_2.jsonl")]
+    held_out = pairs.split([pair for file in files for pair in pairs.read(file)]).held_out
     different = contradictions(folder) | generated(distinct_texts(held_out))
-    everything = distinct_texts(
-        [*held_out, *(pair for rows in different.values() for pair in rows)]
+    both = Both(
+        Verifier.load(), SentenceTransformerModel.load(DEFAULT_TEXT_MODEL), QuestionPairModel.load()
     )
-    vectors = dict(zip(everything, embed(model, everything), strict=True))
-    verifier = Verifier.load()
-    scores, cosines, _ = score(verifier, held_out, vectors, model.info.digest)
+    results = both.judge(held_out)
     same = np.array([pair.same for pair in held_out])
-    print(tables(scores, cosines, same))
+    print("Both stages:\n")
+    print(tables(results.probabilities, results.cosines, same))
+    print("\nThe first stage alone:\n")
+    print(tables(results.first, results.cosines, same))
+    print("\n| P-CHR AUC | both stages | first stage | cosine |\n|---|---|---|---|")
+    areas = (results.probabilities, results.first, results.cosines)
+    print("| | " + " | ".join(f"{precision_area(one, same):.3f}" for one in areas) + " |")
     print("\nServed at a minimum cosine, unless the verifier rejects the pair:\n")
     bounds = (0.8, 0.85, 0.9, 0.95)
     print("| of | pairs | " + " | ".join(f"≥ {bound}" for bound in bounds) + " |")
     print("|---|---|" + "---|" * len(bounds))
     duplicates = [pair for pair in held_out if pair.same]
     for name, rows in (different | {"duplicates near enough": duplicates}).items():
-        _, cosines, accepted = score(verifier, rows, vectors, model.info.digest)
-        shares = []
+        results, shares = both.judge(rows), []
         for bound in bounds:
-            near = cosines >= bound
+            near = results.cosines >= bound
             of = near.sum() if name == "duplicates near enough" else len(rows)
-            shares.append(
-                f"{(near & accepted).sum() / max(of, 1):.1%} (alone {near.sum() / max(of, 1):.1%})"
-            )
+            accepted = (near & results.accepted).sum()
+            shares.append(f"{accepted / max(of, 1):.1%} (alone {near.sum() / max(of, 1):.1%})")
         print(f"| {name} | {len(rows)} | {' | '.join(shares)} |")
 
 
-def score(
-    verifier: Verifier, rows: Sequence[LabelledPair], vectors: dict[str, np.ndarray], digest: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The probability and the cosine of each pair, and whether the verifier accepts it."""
-    one = np.stack([vectors[pair.one] for pair in rows])
-    other = np.stack([vectors[pair.other] for pair in rows])
-    judged = judgements(verifier, rows, one, other, digest)
-    probability = np.array([judgement.probability for judgement in judged])
-    accepted = np.array([not judgement.rejected for judgement in judged])
-    return probability, (one * other).sum(1), accepted
+@dataclass
+class Results:
+    """The probabilities of both stages and of the first, the cosines, and what is accepted."""
+
+    probabilities: np.ndarray
+    first: np.ndarray
+    cosines: np.ndarray
+    accepted: np.ndarray
+
+
+@dataclass
+class Both:
+    verifier: Verifier
+    text_model: SentenceTransformerModel
+    pair_model: QuestionPairModel
+
+    def judge(self, rows: Sequence[LabelledPair]) -> Results:
+        """Judge pairs as the gateway does."""
+        found = second_stage.stages(rows, self.verifier, self.text_model, self.pair_model)
+        judged = second_stage.judged(self.verifier, found)
+        return Results(
+            np.array([one.probability for one in judged]),
+            np.array([one.probability for one in found.first]),
+            found.cosines,
+            np.array([not one.rejected for one in judged]),
+        )
+
+
+def precision_area(scores: np.ndarray, same: np.ndarray) -> float:
+    """The area under precision over hit ratio, the share of pairs that are served."""
+    ranked = same[np.argsort(-scores, kind="stable")]
+    return float((ranked.cumsum() / np.arange(1, len(ranked) + 1)).mean())
 
 
 def contradictions(folder: Path) -> dict[str, list[LabelledPair]]:
@@ -91,17 +117,6 @@ def generated(texts: Sequence[str]) -> dict[str, list[LabelledPair]]:
         for frame in frames
     ]
     return found
-
-
-def embed(model: SentenceTransformerModel, texts: Sequence[str]) -> np.ndarray:
-    prepared = model.prepare(texts, "query")
-    order = sorted(range(len(texts)), key=lambda place: prepared[place].cost)
-    rows = np.empty((len(texts), model.info.dimensions), np.float32)
-    for first in range(0, len(order), 128):
-        batch = order[first : first + 128]
-        rows[batch] = model.encode([prepared[place] for place in batch])
-    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
 
 
 if __name__ == "__main__":

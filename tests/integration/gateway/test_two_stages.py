@@ -59,6 +59,6 @@ def test_a_lookup_combines_both(stack: Stack, embedder: Any) -> None:
     verifier, cosine = Verifier.load(), float(vectors[0] @ vectors[1])
     first = verifier.judge(asked, stored, cosine)
     request = embedder_pb2.RerankRequest(model=MODEL, query=ASKED, texts=[STORED])
-    both = verifier.refine(first, cosine, embedder.Rerank(request).scores[0])
+    both = verifier.refine(first, asked, stored, cosine, embedder.Rerank(request).scores[0])
     assert decision.probability_correct == pytest.approx(both.probability, abs=0.003)
     assert abs(both.probability - first.probability) > 0.006

@@ -31,7 +31,9 @@ class PairVerifier:
         if not is_unsure(first):
             return first
         score = await self._score(one.text.raw, other.text.raw)
-        return first if score is None else self._verifier.refine(first, similarity, score)
+        if score is None:
+            return first
+        return self._verifier.refine(first, one, other, similarity, score)
 
     async def _score(self, one: str, other: str) -> float | None:
         """Return the cross-encoder's score, or None if the embedder has none in time."""

@@ -40,7 +40,10 @@ def fake(score: float = 4.0, digest: str = DIGEST) -> Any:
 def verifier() -> Verifier:
     with np.load(WEIGHTS, allow_pickle=False) as stored:
         arrays = dict(stored)
-    arrays |= {"pair_digest": np.array(DIGEST), "pair_curve": np.array([0.0, 0.5, 1.0, 0.0])}
+    arrays |= {
+        "pair_digest": np.array(DIGEST),
+        "pair_curve": np.array([0.0, 0.5, 1.0, 0.0, 1.0, 0.0]),
+    }
     return Verifier(arrays)
 
 
@@ -84,3 +87,23 @@ def test_after_a_failure_the_first_stage_judges_for_a_while(
     judge(pairs, UNSURE)
     judge(pairs, UNSURE)
     assert len(embedder.calls) == 3
+
+
+def test_on_strange_topics_the_cosine_counts_more(verifier: Verifier) -> None:
+    with np.load(WEIGHTS, allow_pickle=False) as stored:
+        digest, centroids = str(stored["digest"]), stored["centroids"].astype(np.float32)
+
+    def question(vector: np.ndarray) -> Question:
+        return Question(LexicalText(ASKED), vector / np.linalg.norm(vector), digest)
+
+    familiar, strange = question(centroids[0]), question(-centroids.sum(0))
+    assert verifier.strangeness(familiar, familiar) == 0
+    assert verifier.strangeness(familiar, strange) == 1
+    assert verifier.strangeness(Question(LexicalText(ASKED)), strange) == 0
+    first = Judgement(0.5, contradicts=False, is_unlikely=False)
+
+    def rise(one: Question) -> float:
+        low, high = (verifier.refine(first, one, one, cosine, 0.0) for cosine in (0.8, 0.95))
+        return high.probability - low.probability
+
+    assert rise(strange) > rise(familiar) == 0
