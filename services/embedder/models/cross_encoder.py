@@ -60,7 +60,12 @@ class CrossEncoderModel:
             ModelLoadError: the model is missing, or is not a cross-encoder with one label.
         """
         with load_errors(name):
-            model = CrossEncoder(name, device=best_device(), trust_remote_code=trusted)
+            model = CrossEncoder(
+                name,
+                device=best_device(),
+                trust_remote_code=trusted,
+                model_kwargs={"dtype": torch.float32},
+            )
         return cls(name, model, model_digest(name, model))
 
     @staticmethod

@@ -1,12 +1,16 @@
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import PretrainedConfig
+from sentence_transformers import CrossEncoder
+from transformers import BertForSequenceClassification, PretrainedConfig
 
 from services.embedder.models.cross_encoder import CrossEncoderModel
 from services.embedder.models.model import ModelLoadError
+from tests import small_models
 from tests.fakes.tokenizers import letter_tokenizer
 
 
@@ -87,3 +91,13 @@ def test_a_cross_encoder_is_known_by_its_configuration(
 
     monkeypatch.setattr(PretrainedConfig, "get_config_dict", get_config_dict)
     assert CrossEncoderModel.matches("name") is expected
+
+
+def test_weights_in_half_precision_compute_in_float32(tmp_path: Path) -> None:
+    name = small_models.cross_encoder(tmp_path / "model")
+    pairs = [("a cat", "a small cat"), ("a cat", "a train")]
+    model: Any = BertForSequenceClassification.from_pretrained(name)
+    model.to(torch.bfloat16).save_pretrained(name)
+    loaded = CrossEncoderModel.load(name)
+    expected = CrossEncoder(name, device="cpu", model_kwargs={"dtype": "float32"}).predict(pairs)
+    np.testing.assert_allclose(loaded.encode(loaded.prepare(pairs, ""))[:, 0], expected, atol=1e-5)
