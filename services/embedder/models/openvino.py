@@ -43,7 +43,8 @@ class OpenVinoRuntime:
             ``quantise``). Each token's activations have their own int8 scales, so that a text's
             vector does not depend on its batch, as it would with one scale for the whole batch.
         half: use bfloat16 for everything that is not computed in 8 bits.
-        probe: compile the model in another process first, and fail if that process crashes.
+        probe: the file of the conversion, to compile it in another process first, and to fail if
+            that process crashes.
     """
 
     name = "openvino"
@@ -57,7 +58,7 @@ class OpenVinoRuntime:
         dtype: str = "float32",
         *,
         half: bool = False,
-        probe: bool = False,
+        probe: Path | None = None,
     ) -> None:
         available = available_cores()
         self.workers = min(available, _MAX_WORKERS)
@@ -77,7 +78,7 @@ class OpenVinoRuntime:
 
             model, options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = quantise(model)
         if probe:
-            _probe(model, options | {"NUM_STREAMS": self.workers})
+            _probe(probe, options | {"NUM_STREAMS": self.workers})
         self._one_core = core.compile_model(model, "CPU", options | {"NUM_STREAMS": self.workers})
         self._all_cores = core.compile_model(model, "CPU", options | {"NUM_STREAMS": 1})
         self._running, self._lock = 0, threading.Lock()
@@ -118,18 +119,15 @@ def import_openvino() -> Any:
     return module
 
 
-def _probe(model: Any, options: dict[str, Any]) -> None:
+def _probe(file: Path, options: dict[str, Any]) -> None:
     """Raise an error if a process that compiles the model crashes.
 
     On processors with AMX, OpenVINO 2026.4 divides by zero when it compiles the layers of Qwen3 in
     bfloat16 for single-threaded streams, which ends the process.
     """
     script = Path(__file__).with_name("openvino_probe.py")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.xml"
-        import_openvino().save_model(model, file, compress_to_fp16=False)
-        command = [sys.executable, "-P", str(script), str(file), json.dumps(options)]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own script
+    command = [sys.executable, "-P", str(script), str(file), json.dumps(options)]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own script
 
 
 def uses_rotary_positions(model: Any) -> bool:
@@ -146,10 +144,7 @@ def convert(model: Any, cache_folder: Path, digest: str) -> Any:
         digest: the model's digest.
     """
     ov = import_openvino()
-    release = ov.get_version().partition("-")[0]
-    windows = any(map(_has_window, _transformers(model)))
-    version = f"{release}-{_VERSION}" + ("-window" if windows else "")
-    file = cache_folder / digest[:32] / f"openvino-{version}" / "model.xml"
+    file = converted_file(model, cache_folder, digest)
     if file.is_file():
         try:
             return ov.Core().read_model(file)
@@ -218,6 +213,14 @@ def _finite_attention(
 _FINITE = "memetwin-finite"
 AttentionInterface.register(_FINITE, _finite_attention)
 AttentionMaskInterface.register(_FINITE, sdpa_mask)
+
+
+def converted_file(model: Any, cache_folder: Path, digest: str) -> Path:
+    """Return the main file of a saved conversion. For the arguments see ``convert``."""
+    release = import_openvino().get_version().partition("-")[0]
+    windows = any(map(_has_window, _transformers(model)))
+    version = f"{release}-{_VERSION}" + ("-window" if windows else "")
+    return cache_folder / digest[:32] / f"openvino-{version}" / "model.xml"
 
 
 class _Traceable(torch.nn.Module):

@@ -20,7 +20,12 @@ import torch
 from services.embedder.cpu import available_cores
 from services.embedder.models.cuda_graphs import CudaGraphRuntime
 from services.embedder.models.model import RuntimeTrial
-from services.embedder.models.openvino import OpenVinoRuntime, convert, uses_rotary_positions
+from services.embedder.models.openvino import (
+    OpenVinoRuntime,
+    convert,
+    converted_file,
+    uses_rotary_positions,
+)
 from services.embedder.models.runtime_trials import Sample, run_trials
 from services.embedder.models.runtimes import Runtime, TorchRuntime
 
@@ -88,15 +93,24 @@ def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) 
                     CudaGraphRuntime, model, pad_token, dtype
                 )
         return found
+    return found | _openvino_factories(model, pad_token, digest, cache_folder, half=bfloat16)
+
+
+def _openvino_factories(
+    model: Any, pad_token: int, digest: str, cache_folder: Path, *, half: bool
+) -> RuntimeFactories:
+    """Return the factories of OpenVINO's runtimes; ``half`` allows bfloat16."""
     converted = functools.cache(lambda: convert(model, cache_folder, digest))
-    found["openvino", "float32"] = lambda: OpenVinoRuntime(converted(), pad_token)
-    if bfloat16:
+    rotary = uses_rotary_positions(model)
+    probe = converted_file(model, cache_folder, digest) if rotary and half else None
+    found: dict[tuple[str, str], Callable[[], Runtime]] = {
+        ("openvino", "float32"): lambda: OpenVinoRuntime(converted(), pad_token)
+    }
+    if half:
         found["openvino", "bfloat16"] = lambda: OpenVinoRuntime(
-            converted(), pad_token, "bfloat16", half=True, probe=uses_rotary_positions(model)
+            converted(), pad_token, "bfloat16", half=True, probe=probe
         )
-    found["openvino", "int8"] = lambda: OpenVinoRuntime(
-        converted(), pad_token, "int8", half=bfloat16
-    )
+    found["openvino", "int8"] = lambda: OpenVinoRuntime(converted(), pad_token, "int8", half=half)
     return found
 
 

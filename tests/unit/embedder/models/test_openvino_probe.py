@@ -17,9 +17,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_a_model_that_computes_passes(converted: Any, tmp_path: Path) -> None:
-    openvino.import_openvino().save_model(converted, tmp_path / "model.xml")
-    openvino_probe.main(str(tmp_path / "model.xml"), json.dumps({"NUM_STREAMS": 1}))
-    assert OpenVinoRuntime(converted, 0, probe=True).compute([[1, 2]]).shape == (1, 32)
+    file = tmp_path / "model.xml"
+    openvino.import_openvino().save_model(converted, file)
+    openvino_probe.main(str(file), json.dumps({"NUM_STREAMS": 1}))
+    assert OpenVinoRuntime(converted, 0, probe=file).compute([[1, 2]]).shape == (1, 32)
 
 
 def test_a_crash_ends_only_the_probe(
@@ -28,7 +29,7 @@ def test_a_crash_ends_only_the_probe(
     (tmp_path / "openvino_probe.py").write_text("import os; os.abort()")
     monkeypatch.setattr(openvino, "__file__", str(tmp_path / "openvino.py"))
     with pytest.raises(subprocess.CalledProcessError, match="SIGABRT"):
-        OpenVinoRuntime(converted, 0, probe=True)
+        OpenVinoRuntime(converted, 0, probe=tmp_path / "model.xml")
 
 
 def test_only_models_with_rotary_positions_are_probed() -> None:

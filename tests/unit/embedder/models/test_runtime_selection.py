@@ -142,6 +142,9 @@ class Model:
     def __init__(self, device: str) -> None:
         self.device = device
 
+    def modules(self) -> list[Any]:
+        return []
+
 
 @pytest.mark.parametrize(
     ("mode", "device", "bfloat16", "expected"),
