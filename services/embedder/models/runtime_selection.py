@@ -98,7 +98,7 @@ def factories(model: Any, pad_token: int, digest: str, options: RuntimeOptions) 
 
 def _openvino_factories(
     model: Any, pad_token: int, digest: str, cache_folder: Path, *, half: bool
-) -> RuntimeFactories:
+) -> dict[tuple[str, str], Callable[[], Runtime]]:
     """Return the factories of OpenVINO's runtimes; ``half`` allows bfloat16."""
     converted = functools.cache(lambda: convert(model, cache_folder, digest))
     rotary = uses_rotary_positions(model)
