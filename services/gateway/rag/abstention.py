@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,8 +21,9 @@ from services.gateway.redis_store import from_record
 # Minimum for each label.
 MIN_QUESTIONS = 20
 MAX_QUESTIONS = 10_000
-# How many questions the features are learnt from, since they need vectors of many sentences.
-MAX_FEATURES = 2000
+# How many questions with each label the features are learnt from, since they need vectors of many
+# sentences.
+MAX_FEATURES = 500
 _BATCH = 64
 _LIMIT = relevance.MAX_HITS // retrieval.HITS_PER_PASSAGE
 
@@ -122,7 +123,9 @@ class Abstention:
             NotFound: the collection does not exist.
         """
         _check(collection, questions)
-        rows, digest = await self._features(collection, [one.question for one in questions])
+        rows, digest = await self._features(
+            collection, [one.question for one in questions], _sample(questions)
+        )
         answerable, unanswerable = (
             halves(
                 [row for row, one in zip(rows, questions, strict=True) if one.answerable is kind]
@@ -162,16 +165,12 @@ class Abstention:
         )
 
     async def _features(
-        self, collection: str, questions: Sequence[str]
+        self, collection: str, questions: Sequence[str], chosen: Collection[int]
     ) -> tuple[list[relevance.Features], str]:
         """Return the features of each question, and the model's digest.
 
-        Beyond ``MAX_FEATURES`` questions, only the similarity of the nearest chunk is a number.
+        Of questions that are not ``chosen``, only the similarity of the nearest chunk is a number.
         """
-        sample = random.Random(0).sample(  # noqa: S311 - not a secret
-            range(len(questions)), min(len(questions), MAX_FEATURES)
-        )
-        chosen = set(sample)
         found: list[relevance.Features] = []
         digest = ""
         for first in range(0, len(questions), _BATCH):
@@ -212,6 +211,16 @@ class Abstention:
             if failure.reason != "TEXT_NOT_INDEXED":
                 raise
             return await self._backends.search.search(queries(by_words=False), vectors.digest)
+
+
+def _sample(questions: Sequence[LabelledQuestion]) -> set[int]:
+    """Return the labelled of ``MAX_FEATURES`` questions with each label."""
+    rng = random.Random(0)  # noqa: S311 - not a secret
+    chosen: set[int] = set()
+    for kind in (True, False):
+        labelled = [place for place, one in enumerate(questions) if one.answerable is kind]
+        chosen.update(rng.sample(labelled, min(len(labelled), MAX_FEATURES)))
+    return chosen
 
 
 def _margin(decision: RefusalDecision) -> float:

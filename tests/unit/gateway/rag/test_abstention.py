@@ -7,6 +7,7 @@ import pytest
 
 from services.errors import InvalidArgument, NotFound
 from services.gateway.backends.types import CollectionSpec, Document
+from services.gateway.rag import abstention
 from services.gateway.rag.abstention import MIN_QUESTIONS, Abstention, LabelledQuestion
 from services.gateway.rag.calibration import Calibration
 from services.gateway.rag.relevance import FEATURES
@@ -105,6 +106,16 @@ async def test_a_calibration_separates_both_kinds_and_is_used(world: World) -> N
     assert replace(calibration, weights=tuple(calibration.weights)) == report.calibration
     assert await world.abstention.calibrations(["c"], "other") == [None]
     assert await world.documents.epochs(["c"]) == [1]
+
+
+async def test_the_features_of_some_questions_with_each_label_are_learnt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abstention, "MAX_FEATURES", 20)
+    few = [*ANSWERABLE, *UNANSWERABLE[:MIN_QUESTIONS]]
+    for questions in (few, [*ANSWERABLE, *UNANSWERABLE * 9]):
+        report = await world.abstention.calibrate("c", questions, dry_run=True)
+        assert (report.answerable_refused, report.unanswerable_refused) == (0, 1)
 
 
 async def test_a_dry_run_changes_nothing(world: World) -> None:
