@@ -6,7 +6,7 @@ import sys
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag", "abstention", "grounding"),
     *("embedder", "encodings", "overload"),
-    *("cache", "latency", "loading", "verifier", "budget", "tenants", "twins"),
+    *("cache", "latency", "loading", "verifier", "budget", "table", "strata", "tenants", "twins"),
     "largest_inputs",
 )
 

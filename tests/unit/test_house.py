@@ -19,11 +19,12 @@ MIN_LOGIC_LINES = 40
 MIN_TESTED_SHARE = 0.8
 # Modules without logic, which only translate, wire or declare.
 NO_LOGIC = ("__main__", "settings", "types", "wiring", "routes")
-# Unit tests of files that are not Python modules, or of the tree as a whole.
+# Unit tests of benchmarks, of files that are not Python modules, or of the tree as a whole.
 WITHOUT_A_MODULE = (
     "test_docs.py",
     "test_house.py",
     "test_installs.py",
+    "bench/",
     "deploy/test_k8s.py",
     "docs/",
 )
