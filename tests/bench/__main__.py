@@ -6,7 +6,18 @@ import sys
 NAMES = (
     *("search", "recall", "filters", "hybrid", "rag", "abstention", "grounding"),
     *("embedder", "encodings", "overload"),
-    *("cache", "latency", "loading", "verifier", "budget", "table", "strata", "tenants", "twins"),
+    *(
+        "cache",
+        "latency",
+        "loading",
+        "verifier",
+        "budget",
+        "table",
+        "hit_ratio",
+        "strata",
+        "tenants",
+        "twins",
+    ),
     "largest_inputs",
 )
 
