@@ -21,7 +21,7 @@ from tests.bench.verifier import precision_area
 from tools.train_verifier.card import recall, recall_intervals
 
 PRECISIONS = (0.8, 0.85, 0.9, 0.95)
-STREAM = 3000  # questions
+STREAM = 3000  # questions, both of each pair that is drawn
 Array = NDArray[np.float64]
 
 
@@ -56,11 +56,15 @@ async def judged(embedder: InProcessEmbedder, known: Sequence[LabelledPair]) -> 
 
 
 async def stream(embedder: InProcessEmbedder, known: Sequence[LabelledPair]) -> list[LabelledPair]:
-    """Return each question with its nearest earlier one; equal groups of duplicates are the same."""
+    """Return each question with its nearest earlier one.
+
+    Those of one group of duplicates are the same. Others count as different even without a label.
+    """
     _, groups = held_out()
-    texts = distinct_texts(known)
-    order = np.random.default_rng(1).permutation(len(texts))[:STREAM]
-    asked = [texts[place] for place in order]
+    rng = np.random.default_rng(1)
+    drawn = [known[place] for place in rng.permutation(len(known))[: STREAM // 2]]
+    texts = distinct_texts(drawn)
+    asked = [texts[place] for place in rng.permutation(len(texts))]
     rows = (await embedder.embed_queries(asked)).rows
     pairs = []
     for place in range(1, len(asked)):
