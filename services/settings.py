@@ -12,7 +12,7 @@ and reads them with ``from_env(Settings, os.environ)``. An empty variable counts
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 T = TypeVar("T")
 
@@ -30,14 +30,16 @@ def from_env(kind: type[T], environ: Mapping[str, str]) -> T:
     """Build the settings dataclass ``kind`` from a mapping such as ``os.environ``.
 
     Raises:
-        SettingError: a value cannot be parsed as the setting's type (str, int, float or bool).
+        SettingError: a value cannot be parsed as the setting's type: str, int, float, bool, or
+            one of them with ``| None``.
     """
     hints = get_type_hints(kind)
     values = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         text = environ.get(field.metadata["env"], "")
         if text:
-            values[field.name] = _parse(field.metadata["env"], text, hints[field.name])
+            kinds = get_args(hints[field.name]) or [hints[field.name]]  # "float | None" has two
+            values[field.name] = _parse(field.metadata["env"], text, kinds[0])
     return kind(**values)
 
 

@@ -30,7 +30,7 @@ def settings_table() -> str:
     for service, kind in SERVICES.items():
         for field in dataclasses.fields(kind):
             name, doc = field.metadata["env"], field.metadata["doc"]
-            default = f"`{field.default}`" if field.default != "" else "none"
+            default = f"`{field.default}`" if field.default not in ("", None) else "none"
             rows.setdefault(name, (default, [], doc))[1].append(service)
     lines = ["| setting | default | read by | meaning |", "|---|---|---|---|"]
     for name, (default, services, doc) in sorted(rows.items()):

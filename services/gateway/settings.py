@@ -67,10 +67,17 @@ class Settings(CommonSettings):
         "Price of a million prompt tokens and of a million completion tokens, as "
         "`0.15,0.60`. The statistics use it to report what cache hits save.",
     )
-    cache_min_similarity: float = setting(
+    cache_max_error_rate: float = setting(
+        "MEMETWIN_CACHE_MAX_ERROR_RATE",
+        0.03,
+        "Largest expected share of wrong answers among semantic hits, for requests that name no "
+        "bound.",
+    )
+    cache_min_similarity: float | None = setting(
         "MEMETWIN_CACHE_MIN_SIMILARITY",
-        0.95,
-        "Minimum cosine similarity for serving a cached answer when the request names no bound.",
+        None,
+        "Minimum cosine similarity for serving a cached answer when the request names no bound. "
+        "If set, it replaces `MEMETWIN_CACHE_MAX_ERROR_RATE`.",
     )
     cache_ttl: float = setting(
         "MEMETWIN_CACHE_TTL",

@@ -24,6 +24,7 @@ from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.admin import CacheAdmin
+from services.gateway.cache.bounds import default_bound
 from services.gateway.cache.calibration import Calibration
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
@@ -201,7 +202,7 @@ def _cache(common: Common) -> CacheParts:
     observations = ObservationStore(common.redis, prefix)
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)
-    policy = SimilarityPolicy(verifier, settings.cache_min_similarity)
+    bound = default_bound(settings.cache_max_error_rate, settings.cache_min_similarity)
     eviction = Eviction(store, backends.search, settings.cache_memory)
     eviction.start()
     stack.push_async_callback(eviction.close)
@@ -211,7 +212,19 @@ def _cache(common: Common) -> CacheParts:
     cache = SemanticCache(
         scopes,
         store,
+<<<<<<< HEAD
         semantic_tier,
+=======
+        SemanticTier(
+            scopes,
+            store,
+            backends.search,
+            SimilarityPolicy(verifier),
+            controller,
+            embedder=backends.embedder,
+            default_bound=bound,
+        ),
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
         backends.embedder,
         eviction=eviction,
         controller=controller,

@@ -11,15 +11,18 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Value, Vectors
 from services.gateway.cache import index, unread
+<<<<<<< HEAD
 from services.gateway.cache.curated import curated_requests, differing_parts, is_curated
+=======
+from services.gateway.cache.bounds import or_default
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
 from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.similarity_policy import SimilarityPolicy, is_near_enough
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Bound, Decision, Entry, Request
 from services.gateway.cache.vectors import is_from_caller
-from services.gateway.cache.verifier.model import probability_from_cosine
 
 # The prompts of one conversation are near each other because of the messages before them: "And on
 # my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words and at
@@ -42,6 +45,7 @@ class SemanticTier:
         controller: ErrorBudgetController,
         *,
         embedder: EmbedderClient,
+        default_bound: Bound,
     ) -> None:
         self._scopes = scopes
         self._store = store
@@ -49,6 +53,7 @@ class SemanticTier:
         self._search = search
         self._policy = policy
         self._controller = controller
+        self._default_bound = default_bound
 
     async def lookup(self, request: Request, vectors: Vectors, bound: Bound) -> Decision:
         """Search the prompts nearest to a request, and decide on them."""
@@ -65,6 +70,7 @@ class SemanticTier:
 
     async def query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
         """Return the query for the prompts nearest to a request in its scope and context."""
+        bound = or_default(bound, self._default_bound)
         partition = await self._scopes.partition(request.scope)
         curated = curated_requests(request)
         limit = index.CURATED_CANDIDATES if curated else _limit(bound)
@@ -80,6 +86,7 @@ class SemanticTier:
         """
         if vectors and not vectors.readable:
             return Decision("miss", miss_reason="unreadable")
+<<<<<<< HEAD
         misses: list[Decision] = []
         for curated in (True, False):
             group = [hit for hit in hits if is_curated(hit.id) == curated][: _limit(bound)]
@@ -96,6 +103,9 @@ class SemanticTier:
         self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
     ) -> Decision | None:
         """Decide on curated hits or on others; None if no entry is eligible."""
+=======
+        bound = or_default(bound, self._default_bound)
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
         question = question_of(request.prompt, vectors)
         min_probability = CONVERSATION_MIN_PROBABILITY if request.context.history else 0.0
         if bound.max_error_rate is not None:
@@ -166,8 +176,7 @@ class SemanticTier:
         if entry.is_too_old(bound):
             return Decision("miss", miss_reason="too_old")
         similarity = hits[0].similarity
-        probability = probability_from_cosine(similarity)
-        if not self._policy.is_near_enough(similarity, probability, bound):
+        if not is_near_enough(similarity, bound):
             return Decision("miss", None, similarity, None, "not_similar")
         differing = differing_parts(request.context, entry)
         return Decision("miss", None, similarity, None, "context_differs", differing)

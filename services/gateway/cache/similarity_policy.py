@@ -7,16 +7,21 @@ from services.gateway.cache.vectors import clamp_cosine
 from services.gateway.cache.verifier.model import Question, probability_from_cosine
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
+PROBABLE = 0.5  # under an error budget, the probability from which a prompt counts as similar
+
 
 class SimilarityPolicy:
-    """Serves an entry that is near enough unless the verifier rejects it.
+    """Serves an entry that is near enough unless the verifier rejects it."""
 
+<<<<<<< HEAD
     ``min_similarity`` is the minimum cosine similarity if the request names no bound.
     """
 
     def __init__(self, verifier: PairVerifier, min_similarity: float) -> None:
+=======
+    def __init__(self, verifier: Verifier) -> None:
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
         self._verifier = verifier
-        self._min_similarity = min_similarity
 
     async def decide(
         self,
@@ -32,11 +37,11 @@ class SimilarityPolicy:
             question: the prompt; its text is empty for a lookup by vector.
             entry: the candidate.
             similarity: cosine similarity of the two prompts.
-            bound: what the request requires.
+            bound: names the minimum similarity.
             min_probability: set in a conversation; see ``may_follow``.
         """
         similarity = clamp_cosine(similarity)
-        if bound.max_error_rate is None and not self.is_near_enough(similarity, 0.0, bound):
+        if not is_near_enough(similarity, bound):
             return Decision("miss", None, similarity, None, "not_similar")
         if not question.text.raw:
             probability, rejected = probability_from_cosine(similarity), False
@@ -46,16 +51,13 @@ class SimilarityPolicy:
             probability, rejected = judgement.probability, judgement.rejected
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True
-        if not self.is_near_enough(similarity, probability, bound):
-            return Decision("miss", None, similarity, probability, "not_similar")
         if rejected:
             return Decision("miss", None, similarity, probability, "contradicts")
         return Decision("semantic", entry, similarity, probability)
 
-    def is_near_enough(self, similarity: float, probability: float, bound: Bound) -> bool:
-        """Return whether a similarity, or the probability derived from it, meets a bound."""
-        if bound.max_error_rate is not None:
-            return 1 - probability <= bound.max_error_rate
-        if bound.min_similarity is not None:
-            return similarity >= bound.min_similarity
-        return similarity >= self._min_similarity
+
+def is_near_enough(similarity: float, bound: Bound) -> bool:
+    """Return whether a similarity meets a bound, or under an error budget is probably enough."""
+    if bound.min_similarity is not None:
+        return similarity >= bound.min_similarity
+    return probability_from_cosine(similarity) >= PROBABLE

@@ -30,6 +30,9 @@ from services.gateway.cache.verifier.model import Question
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
 MAX_TRIALS = 4096  # trials in memory whose outcome is not known yet
+# Below this probability, a miss is not compared with its answer. It would cost an embedding of both
+# answers, and such candidates are not served under any bound.
+MIN_INTERESTING = 0.05
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class ErrorBudgetController:
             return Decision("miss", None, near[0][1], None, "contradicts")
         near = [(entry, similarity) for entry, similarity in near if entry in agree]
         decision = await self._decide(lookup, near, bound.max_error_rate or 0.0)
+        if decision.trial:
+            (await self._budgets.get(decision.trial.tenant)).record_lookup(decision.trial.features)
         self.record_decision(lookup.entry_id, decision)
         return decision
 
@@ -111,7 +116,7 @@ class ErrorBudgetController:
     def record_answer(self, entry_id: str, response: str) -> None:
         """Learn in the background from the model's answer to a request that had missed."""
         trial = self._missed.pop(entry_id)
-        if trial:
+        if trial and trial.probability >= MIN_INTERESTING:
             self._run_later(lambda: self._compare(trial, response, served=False, weight=1.0))
 
     async def record_shadow_answer(self, trial: Trial, response: str, weight: float) -> None:

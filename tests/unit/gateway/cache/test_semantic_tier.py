@@ -38,9 +38,15 @@ class Tier:
         self.controller = ErrorBudgetController(
             self.scopes, self.store, observations, self.embedder, verifier
         )
-        policy = SimilarityPolicy(verifier, 0.95)
+        policy = SimilarityPolicy(verifier)
         self.tier = SemanticTier(
-            self.scopes, self.store, self.search, policy, self.controller, embedder=self.embedder
+            self.scopes,
+            self.store,
+            self.search,
+            policy,
+            self.controller,
+            embedder=self.embedder,
+            default_bound=Bound(max_error_rate=0.03),
         )
 
     async def add(

@@ -45,7 +45,7 @@ class Cache:
         self.controller = ErrorBudgetController(
             self.scopes, self.store, observations, self.embedder, verifier
         )
-        policy = SimilarityPolicy(verifier, 0.95)
+        policy = SimilarityPolicy(verifier)
         self.service = SemanticCache(
             self.scopes,
             self.store,
@@ -56,6 +56,7 @@ class Cache:
                 policy,
                 self.controller,
                 embedder=self.embedder,
+                default_bound=Bound(max_error_rate=0.03),
             ),
             self.embedder,
             eviction=Eviction(self.store, self.search, 0),

@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from services.gateway.cache.similarity_policy import SimilarityPolicy
+from services.gateway.cache.similarity_policy import SimilarityPolicy, is_near_enough
 from services.gateway.cache.types import Bound, Entry, Scope
 from services.gateway.cache.vectors import pack
 from services.gateway.cache.verifier.lexical_text import LexicalText
@@ -16,7 +16,12 @@ from services.gateway.cache.verifier.model import (
 )
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
+<<<<<<< HEAD
 POLICY = SimilarityPolicy(PairVerifier(Verifier.load(), None), 0.95)
+=======
+POLICY = SimilarityPolicy(Verifier.load())
+NEAR = Bound(min_similarity=0.95)
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
 ASKED = "How do I turn dark mode on?"
 SAME, OPPOSITE = "How can I turn dark mode on?", "How do I turn dark mode off?"
 
@@ -29,7 +34,7 @@ def entry(prompt: str) -> Entry:
 def decide(
     prompt: str,
     similarity: float,
-    bound: Bound = Bound(),  # noqa: B008 - frozen
+    bound: Bound = NEAR,
     *,
     asked: str = ASKED,
     min_probability: float = 0.0,
@@ -45,17 +50,18 @@ def decide(
 @pytest.mark.parametrize(
     ("similarity", "bound", "outcome"),
     [
-        (0.96, Bound(), ("semantic", "")),
-        (0.94, Bound(), ("miss", "not_similar")),
         (0.94, Bound(min_similarity=0.9), ("semantic", "")),
         (0.96, Bound(min_similarity=0.97), ("miss", "not_similar")),
         (0.5, Bound(min_similarity=0.0), ("semantic", "")),  # zero is a bound
-        (0.96, Bound(max_error_rate=0.9), ("semantic", "")),
-        (0.99, Bound(max_error_rate=0.0001), ("miss", "not_similar")),
     ],
 )
 def test_the_bound_decides(similarity: float, bound: Bound, outcome: tuple[str, str]) -> None:
     assert decide(SAME, similarity, bound) == outcome
+
+
+def test_under_an_error_budget_a_probable_prompt_counts_as_near() -> None:
+    assert is_near_enough(0.85, Bound(max_error_rate=0.01))
+    assert not is_near_enough(0.75, Bound(max_error_rate=0.5))
 
 
 def test_a_contradiction_is_not_served_at_any_similarity() -> None:
@@ -65,7 +71,11 @@ def test_a_contradiction_is_not_served_at_any_similarity() -> None:
 
 def test_a_lookup_by_vector_has_no_words_to_contradict() -> None:
     assert decide(OPPOSITE, 1.0, asked="") == ("semantic", "")
+<<<<<<< HEAD
     decision = asyncio.run(POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, Bound()))
+=======
+    decision = POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, NEAR)
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
     assert decision.probability == probability_from_cosine(0.97)
 
 
@@ -84,13 +94,22 @@ def test_entries_that_are_not_near_enough_are_not_compared() -> None:
         def judge(self, *pair: object) -> Judgement:
             raise AssertionError
 
+<<<<<<< HEAD
     verifier = PairVerifier(Untouchable(np.load(WEIGHTS, allow_pickle=False)), None)
     policy = SimilarityPolicy(verifier, 0.95)
     decision = asyncio.run(policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, Bound()))
+=======
+    policy = SimilarityPolicy(Untouchable(np.load(WEIGHTS, allow_pickle=False)))
+    decision = policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, NEAR)
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
     assert (decision.miss_reason, decision.probability) == ("not_similar", None)
 
 
 def test_similarities_stay_in_range() -> None:
     question = Question(LexicalText(ASKED))
+<<<<<<< HEAD
     decision = asyncio.run(POLICY.decide(question, entry(SAME), 1.0000001, Bound()))
     assert decision.similarity == 1.0
+=======
+    assert POLICY.decide(question, entry(SAME), 1.0000001, NEAR).similarity == 1.0
+>>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
