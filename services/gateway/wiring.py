@@ -202,29 +202,22 @@ def _cache(common: Common) -> CacheParts:
     observations = ObservationStore(common.redis, prefix)
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)
-    bound = default_bound(settings.cache_max_error_rate, settings.cache_min_similarity)
     eviction = Eviction(store, backends.search, settings.cache_memory)
     eviction.start()
     stack.push_async_callback(eviction.close)
     semantic_tier = SemanticTier(
-        scopes, store, backends.search, policy, controller, embedder=backends.embedder
+        scopes,
+        store,
+        backends.search,
+        SimilarityPolicy(verifier),
+        controller,
+        embedder=backends.embedder,
+        default_bound=default_bound(settings.cache_max_error_rate, settings.cache_min_similarity),
     )
     cache = SemanticCache(
         scopes,
         store,
-<<<<<<< HEAD
         semantic_tier,
-=======
-        SemanticTier(
-            scopes,
-            store,
-            backends.search,
-            SimilarityPolicy(verifier),
-            controller,
-            embedder=backends.embedder,
-            default_bound=bound,
-        ),
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
         backends.embedder,
         eviction=eviction,
         controller=controller,

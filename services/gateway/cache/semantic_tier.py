@@ -11,11 +11,8 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Value, Vectors
 from services.gateway.cache import index, unread
-<<<<<<< HEAD
-from services.gateway.cache.curated import curated_requests, differing_parts, is_curated
-=======
 from services.gateway.cache.bounds import or_default
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
+from services.gateway.cache.curated import curated_requests, differing_parts, is_curated
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
 from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
@@ -86,7 +83,7 @@ class SemanticTier:
         """
         if vectors and not vectors.readable:
             return Decision("miss", miss_reason="unreadable")
-<<<<<<< HEAD
+        bound = or_default(bound, self._default_bound)
         misses: list[Decision] = []
         for curated in (True, False):
             group = [hit for hit in hits if is_curated(hit.id) == curated][: _limit(bound)]
@@ -103,9 +100,6 @@ class SemanticTier:
         self, request: Request, hits: Sequence[Hit], bound: Bound, vectors: Vectors | None
     ) -> Decision | None:
         """Decide on curated hits or on others; None if no entry is eligible."""
-=======
-        bound = or_default(bound, self._default_bound)
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
         question = question_of(request.prompt, vectors)
         min_probability = CONVERSATION_MIN_PROBABILITY if request.context.history else 0.0
         if bound.max_error_rate is not None:

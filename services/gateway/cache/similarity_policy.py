@@ -13,14 +13,7 @@ PROBABLE = 0.5  # under an error budget, the probability from which a prompt cou
 class SimilarityPolicy:
     """Serves an entry that is near enough unless the verifier rejects it."""
 
-<<<<<<< HEAD
-    ``min_similarity`` is the minimum cosine similarity if the request names no bound.
-    """
-
-    def __init__(self, verifier: PairVerifier, min_similarity: float) -> None:
-=======
-    def __init__(self, verifier: Verifier) -> None:
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
+    def __init__(self, verifier: PairVerifier) -> None:
         self._verifier = verifier
 
     async def decide(

@@ -16,12 +16,8 @@ from services.gateway.cache.verifier.model import (
 )
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
-<<<<<<< HEAD
-POLICY = SimilarityPolicy(PairVerifier(Verifier.load(), None), 0.95)
-=======
-POLICY = SimilarityPolicy(Verifier.load())
+POLICY = SimilarityPolicy(PairVerifier(Verifier.load(), None))
 NEAR = Bound(min_similarity=0.95)
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
 ASKED = "How do I turn dark mode on?"
 SAME, OPPOSITE = "How can I turn dark mode on?", "How do I turn dark mode off?"
 
@@ -71,11 +67,7 @@ def test_a_contradiction_is_not_served_at_any_similarity() -> None:
 
 def test_a_lookup_by_vector_has_no_words_to_contradict() -> None:
     assert decide(OPPOSITE, 1.0, asked="") == ("semantic", "")
-<<<<<<< HEAD
-    decision = asyncio.run(POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, Bound()))
-=======
-    decision = POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, NEAR)
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
+    decision = asyncio.run(POLICY.decide(Question(LexicalText("")), entry(OPPOSITE), 0.97, NEAR))
     assert decision.probability == probability_from_cosine(0.97)
 
 
@@ -94,22 +86,13 @@ def test_entries_that_are_not_near_enough_are_not_compared() -> None:
         def judge(self, *pair: object) -> Judgement:
             raise AssertionError
 
-<<<<<<< HEAD
     verifier = PairVerifier(Untouchable(np.load(WEIGHTS, allow_pickle=False)), None)
-    policy = SimilarityPolicy(verifier, 0.95)
-    decision = asyncio.run(policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, Bound()))
-=======
-    policy = SimilarityPolicy(Untouchable(np.load(WEIGHTS, allow_pickle=False)))
-    decision = policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, NEAR)
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
+    policy = SimilarityPolicy(verifier)
+    decision = asyncio.run(policy.decide(Question(LexicalText(ASKED)), entry(SAME), 0.94, NEAR))
     assert (decision.miss_reason, decision.probability) == ("not_similar", None)
 
 
 def test_similarities_stay_in_range() -> None:
     question = Question(LexicalText(ASKED))
-<<<<<<< HEAD
-    decision = asyncio.run(POLICY.decide(question, entry(SAME), 1.0000001, Bound()))
+    decision = asyncio.run(POLICY.decide(question, entry(SAME), 1.0000001, NEAR))
     assert decision.similarity == 1.0
-=======
-    assert POLICY.decide(question, entry(SAME), 1.0000001, NEAR).similarity == 1.0
->>>>>>> 9f54407 (Serve within an error budget by default, from a prior fitted to caches of several domains)
