@@ -64,12 +64,12 @@ DIFFERENT = [
 SAME = [
     ("How do I reset my password?", "How can I reset my password?"),
     ("How do I turn on dark mode?", "How do I turn dark mode on?"),
-    ("What is the capital of France?", "The capital of France is what?"),
     ("flights from Paris to London", "flights to London from Paris"),
     ("How do I learn Python?", "How can I learn Python?"),
 ]
 # These are served at a lower bound.
 SAME_BUT_FARTHER = [
+    ("What is the capital of France?", "The capital of France is what?"),
     ("What are your opening hours?", "What are the opening hours?"),
     ("How can I return an item I bought?", "How do I return a product that I bought?"),
     (

@@ -47,7 +47,7 @@ def test_every_setting_is_a_row_with_its_default_and_help() -> None:
     text = page("docs/configuration.md").text
     for kind in SERVICES.values():
         for field in dataclasses.fields(kind):
-            default = f"`{field.default}`" if field.default != "" else "none"
+            default = f"`{field.default}`" if field.default not in ("", None) else "none"
             row = f"| `{field.metadata['env']}` | {default} |"
             assert re.search(f"^{re.escape(row)}.*{re.escape(field.metadata['doc'])}", text, re.M)
 
