@@ -64,11 +64,11 @@ DIFFERENT = [
 SAME = [
     ("How do I reset my password?", "How can I reset my password?"),
     ("How do I turn on dark mode?", "How do I turn dark mode on?"),
-    ("flights from Paris to London", "flights to London from Paris"),
     ("How do I learn Python?", "How can I learn Python?"),
 ]
-# These are served at a lower bound.
+# A cache with one entry serves these at a lower bound.
 SAME_BUT_FARTHER = [
+    ("flights from Paris to London", "flights to London from Paris"),
     ("What is the capital of France?", "The capital of France is what?"),
     ("What are your opening hours?", "What are the opening hours?"),
     ("How can I return an item I bought?", "How do I return a product that I bought?"),
