@@ -23,6 +23,7 @@ from services.embedder.readability import Readability
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, TextReading, Vectors
 from services.gateway.cache import index
+from services.gateway.cache.bounds import default_bound
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.semantic_tier import SemanticTier
@@ -109,9 +110,17 @@ class Cache:
         controller = ErrorBudgetController(
             self._scopes, self._store, ObservationStore(redis, "bench:"), embedder, verifier
         )
-        policy = SimilarityPolicy(verifier, Settings().cache_min_similarity)
+        settings = Settings()
         self._tier = SemanticTier(
-            self._scopes, self._store, FakeSearch(), policy, controller, embedder=embedder
+            self._scopes,
+            self._store,
+            FakeSearch(),
+            SimilarityPolicy(verifier),
+            controller,
+            embedder=embedder,
+            default_bound=default_bound(
+                settings.cache_max_error_rate, settings.cache_min_similarity
+            ),
         )
         self._ids: list[str] = []
         self._rows = np.zeros((0, 0), np.float32)
