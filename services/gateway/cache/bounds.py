@@ -7,7 +7,7 @@ from services.settings import SettingError
 
 
 def default_bound(max_error_rate: float, min_similarity: float | None = None) -> Bound:
-    """Return the bound of the settings: the minimum cosine if it is set, else the error rate.
+    """Return the bound of the settings: the minimum cosine if it is set, otherwise the error rate.
 
     Raises:
         SettingError: a value is out of range.

@@ -35,14 +35,14 @@ MIN_PROBABILITY = 0.5
 # The share of the error rate that the policy aims at: without observations, and with many. The
 # observations' curve errs on the safe side.
 COLD_SHARE, WARM_SHARE = 0.75, 1.1
-WARM_OBSERVATIONS = 300.0  # after so many, the share is in the middle
+WARM_OBSERVATIONS = 300.0  # after this many, the share is in the middle
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
 HALF_LIFE = 200  # served answers after which an observation has half its weight in the control
 PRIOR_OUTCOMES = 2.0  # correct and wrong outcomes of each answer before any observation
 MIN_SHADOW_RATE = 0.03  # the minimum share of hits to check
 FULL_SHADOW_HITS = 10.0  # after this many checked hits, half of the hits are checked
-BASE_RATE_OBSERVATIONS = 50.0  # after so many, the lookups' shift counts half
+BASE_RATE_OBSERVATIONS = 50.0  # after this many, the lookups' shift counts half
 FAR, FAR_IN_SMALL_CACHE = 0.5, 0.75  # the assumed cosine of entries that a small cache lacks
 REFRESH_LOOKUPS = 8  # lookups between updates of the curve, once there were so many
 _PRECISION = np.array([1, 1, 1, 1, 1, 1, 20, 1], float)
