@@ -87,6 +87,7 @@ def ours(stream: Stream, rate: float) -> Outcome:
         chosen = asyncio.run(choose_candidate(budget, verifier, question, candidates))
         if chosen:
             place, features = chosen
+            budget.record_lookup(features)
             correct = candidates[place].answer_id == answer
             probability, share = budget.probability(features), 1.0
             served = probability >= budget.min_probability(rate)

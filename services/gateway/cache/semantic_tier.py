@@ -24,7 +24,7 @@ from services.gateway.cache.vectors import is_from_caller
 # The prompts of one conversation are near each other because of the messages before them: "And on
 # my phone?" and "And on my tablet?" have cosine .95. So two of them must have the same words and at
 # least this probability.
-CONVERSATION_MIN_PROBABILITY = 0.8
+CONVERSATION_MIN_PROBABILITY = 0.6
 # Redis takes some milliseconds for each vector that it adds to a large collection, and serves no
 # other client during a batch.
 UPSERT_BATCH = 16

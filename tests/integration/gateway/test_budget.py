@@ -77,13 +77,13 @@ def test_a_strict_budget_explores_until_observations_support_a_hit(stack: Stack)
     caller = Caller(stack.gateway)
     for thing in THINGS:
         caller.store(thing)
-    first = caller.ask(THINGS[-1], 0.07, STEPS)
+    first = caller.ask(THINGS[-1], 0.01, STEPS)
     assert (first.kind, first.miss_reason) == (MISS, cache_pb2.MISS_REASON_EXPLORES)
     for thing in THINGS[:-1]:
-        if caller.ask(thing, 0.07, STEPS).kind == MISS:
+        if caller.ask(thing, 0.01, STEPS).kind == MISS:
             caller.answer(thing, f"press  {thing}.", STEPS)
-    wait_until(lambda: caller.ask(THINGS[-1], 0.07, STEPS).kind == SEMANTIC, 10)
-    served = caller.ask(THINGS[-1], 0.07, STEPS)
+    wait_until(lambda: caller.ask(THINGS[-1], 0.01, STEPS).kind == SEMANTIC, 10)
+    served = caller.ask(THINGS[-1], 0.01, STEPS)
     assert served.entry.response == f"Press {THINGS[-1]}."
     assert served.probability_correct > first.probability_correct
 
@@ -120,13 +120,14 @@ def test_gateways_share_feedback_and_a_restart_keeps_it(
     assert again.entry.id != served.entry.id
     assert one.wrong_ratio().value == two.wrong_ratio().value == pytest.approx(0.2)
     assert 0 < two.wrong_ratio().low < 0.2 < two.wrong_ratio().high < 1
+    # Each replica also heeds the latest lookups that it has seen itself.
     after = two.ask(THINGS[-1], 0.3).probability_correct
-    assert after == pytest.approx(one.ask(THINGS[-1], 0.3).probability_correct)
+    assert after == pytest.approx(one.ask(THINGS[-1], 0.3).probability_correct, abs=0.15)
     assert after != pytest.approx(before)
     other.kill()
     other.start()
     wait_until(lambda: two.wrong_ratio().value == pytest.approx(0.2))
-    assert two.ask(THINGS[-1], 0.3).probability_correct == pytest.approx(after)
+    assert two.ask(THINGS[-1], 0.3).probability_correct == pytest.approx(after, abs=0.15)
     elsewhere = Caller(other.channel)
     assert elsewhere.wrong_ratio().high == 1
 

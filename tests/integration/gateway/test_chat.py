@@ -24,7 +24,12 @@ def model() -> Iterator[LanguageModelServer]:
 @pytest.fixture(scope="module")
 def chatting(redis_url: str, prefix: str, model: LanguageModelServer) -> Iterator[Stack]:
     running_stack = Stack(
-        redis_url, prefix, llm_base_url=model.url, llm_model="parrot", cache_stale=60.0
+        redis_url,
+        prefix,
+        llm_base_url=model.url,
+        llm_model="parrot",
+        cache_stale=60.0,
+        cache_min_similarity=0.95,
     )
     wait_until_ready(running_stack)
     yield running_stack

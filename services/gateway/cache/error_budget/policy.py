@@ -32,9 +32,10 @@ from services.gateway.cache.types import CandidateFeatures
 
 MIN_PROBABILITY = 0.5
 # Tuned on half of the intents, and on shuffles other than those in tests/bench/budget.py.
-# The share of the error rate that the policy aims at: without observations, and with many. The
-# observations' curve errs on the safe side.
-COLD_SHARE, WARM_SHARE = 0.75, 1.1
+# The share of the error rate that the policy aims at: without observations, and with many. Both
+# curves err on the safe side: on a cold table of questions, half of the expected hits are wrong.
+# Of an error rate beyond LOW_RATE, a cold cache aims at a smaller share.
+COLD_SHARE, COLD_SHARE_BEYOND, LOW_RATE, WARM_SHARE = 1.3, 0.5, 0.03, 1.1
 WARM_OBSERVATIONS = 300.0  # after this many, the share is in the middle
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
@@ -43,7 +44,7 @@ PRIOR_OUTCOMES = 2.0  # correct and wrong outcomes of each answer before any obs
 MIN_SHADOW_RATE = 0.03  # the minimum share of hits to check
 FULL_SHADOW_HITS = 10.0  # after this many checked hits, half of the hits are checked
 BASE_RATE_OBSERVATIONS = 50.0  # after this many, the lookups' shift counts half
-FAR, FAR_IN_SMALL_CACHE = 0.5, 0.75  # the assumed cosine of entries that a small cache lacks
+FAR, FAR_IN_SMALL_CACHE = 0.5, 0.67  # the assumed cosine of entries that a small cache lacks
 REFRESH_LOOKUPS = 8  # lookups between updates of the curve, once there were so many
 _PRECISION = np.array([1, 1, 1, 1, 1, 1, 20, 1], float)
 
@@ -116,7 +117,9 @@ class ErrorBudget:
         """
         falling, error_rates = self._error_curve
         warmth = len(self._labels) / (len(self._labels) + WARM_OBSERVATIONS)
-        target = max_error_rate * (COLD_SHARE + (WARM_SHARE - COLD_SHARE) * warmth)
+        beyond = max(max_error_rate - LOW_RATE, 0.0)
+        cold = COLD_SHARE * (max_error_rate - beyond) + COLD_SHARE_BEYOND * beyond
+        target = cold + (WARM_SHARE * max_error_rate - cold) * warmth
         allowed = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
         upper, lower = np.concatenate([[1], falling, [0]])[allowed : allowed + 2]
         # Between two observations, the curve gives the probability that keeps the rate.

@@ -16,7 +16,9 @@ async def test_a_message_is_written_as_json(size: int) -> None:
 
 
 def test_fields_have_their_names_and_defaults() -> None:
-    assert message_to_dict(rag_pb2.TextSpan(start=1)) == {"start": 1, "end": 0}
+    span = message_to_dict(rag_pb2.TextSpan(start=1))
+    reason = "UNSUPPORTED_REASON_UNSPECIFIED"
+    assert span == {"start": 1, "end": 0, "reason": reason, "detail": ""}
 
 
 def test_an_event_has_a_name_and_data() -> None:
