@@ -1,4 +1,4 @@
-"""What an error budget assumes before a tenant's first observation; ``tools.fit_prior`` fits it.
+"""What an error budget assumes before a tenant's first observation.
 
 The prior was fitted to caches of several domains; its card is ``weights/README.md``.
 """
