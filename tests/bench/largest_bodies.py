@@ -68,6 +68,13 @@ def ask_bodies(shape: Shape) -> Iterator[Body]:
     yield from _hostile(JSON_BYTES)
 
 
+def entry_bodies(shape: Shape) -> Iterator[Body]:
+    entry = {"prompt": _fitting(shape, 500), "response": _fitting(shape, 1_000)}
+    entries = [{**entry, "prompt": f"{n} {entry['prompt']}"} for n in range(JSON_BYTES // 2_000)]
+    yield Body("many entries", _json({"entries": entries}))
+    yield from _hostile(JSON_BYTES)
+
+
 def document_bodies(shape: Shape) -> Iterator[Body]:
     content = shape.text(MAX_DOCUMENT_BYTES).encode()
     query = "?collection=largest-documents&id=a"
@@ -89,6 +96,7 @@ BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/chat/completions": chat_bodies,
     "POST /v1/embeddings": embedding_bodies,
     "POST /v1/ask": ask_bodies,
+    "POST /v1/cache/entries": entry_bodies,
     "POST /v1/documents": document_bodies,
     "POST /v1/twins": twin_bodies,
 }
