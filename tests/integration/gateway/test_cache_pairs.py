@@ -60,22 +60,22 @@ DIFFERENT = [
         f"{CLAUSES} Question: where is the place of jurisdiction?",
     ),
 ]
-# The default bound serves these.
+# The default bound serves these, even if the cache has no other entry.
 SAME = [
     ("How do I reset my password?", "How can I reset my password?"),
     ("How do I turn on dark mode?", "How do I turn dark mode on?"),
     ("How do I learn Python?", "How can I learn Python?"),
-]
-# A cache with one entry serves these at a lower bound.
-SAME_BUT_FARTHER = [
-    ("flights from Paris to London", "flights to London from Paris"),
     ("What is the capital of France?", "The capital of France is what?"),
-    ("What are your opening hours?", "What are the opening hours?"),
+    ("flights from Paris to London", "flights to London from Paris"),
     ("How can I return an item I bought?", "How do I return a product that I bought?"),
     (
         "Which cat became famous for looking annoyed?",
         "Which cat got famous because it looked annoyed?",
     ),
+]
+# A cache with one entry serves these at a lower bound. The second is on the line by default.
+SAME_BUT_FARTHER = [
+    ("What are your opening hours?", "What are the opening hours?"),
     ("Where can I download my invoice?", "Where do I download my invoices?"),
 ]
 BOUNDS: list[dict[str, Any]] = [{}, {"min_similarity": 0.5}, {"max_error_rate": 0.5}]
