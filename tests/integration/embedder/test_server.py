@@ -177,6 +177,7 @@ def test_models_are_listed_and_described(stub: Stub) -> None:
     assert [first.name, *(model.name for model in rest.models)] == [
         "all-MiniLM-L6-v2",
         "memetwin-convnet",
+        "memetwin-question-pairs",
     ]
     model = stub.GetModel(embedder_pb2.GetModelRequest()).model
     assert (model.dimensions, model.max_tokens, model.ready) == (384, 256, True)
