@@ -25,6 +25,9 @@ class FakeSentenceTransformer:
     max_seq_length = 6
     default_prompt_name = "standard"
 
+    def modules(self) -> list[Any]:
+        return []
+
     def __init__(self, modalities: Sequence[str], prompts: dict[str, str] | None = None) -> None:
         self.modalities, self.prompts = modalities, prompts
         self.tokenizer = SimpleNamespace(backend_tokenizer=letter_tokenizer(), pad_token_id=0)
