@@ -137,7 +137,8 @@ def test_a_caller_that_names_an_age_is_served_nothing_stale(
     sent = stub.Complete.future(request, timeout=60)
     wait_until(lambda: model.calls[text] == 3)  # the first, the one that replaces it, and ours
     model.release(text)
-    assert kind(sent, text) == "MISS"
+    # On a slow machine, ours may find the answer that has replaced the stale one in between.
+    assert kind(sent, text) == "MISS" or sent.result().decision.age < 3
 
 
 def test_a_stream_that_has_begun_is_aborted_with_a_hint(

@@ -33,10 +33,10 @@ from services.gateway.cache.types import CandidateFeatures
 MIN_PROBABILITY = 0.5
 # Tuned on half of the intents, and on shuffles other than those in tests/bench/budget.py.
 # The share of the error rate that the policy aims at: without observations, and with many. Both
-# curves err on the safe side: on a cold table of questions, half of the expected hits are wrong.
-# Of an error rate beyond LOW_RATE, a cold cache aims at a smaller share.
+# estimates are too high: in a cold table of questions, half as many hits are wrong as expected
+# (tests/bench/table.py). Of the part of a rate above LOW_RATE, a cold cache aims at less.
 COLD_SHARE, COLD_SHARE_BEYOND, LOW_RATE, WARM_SHARE = 1.3, 0.5, 0.03, 1.1
-WARM_OBSERVATIONS = 300.0  # after this many, the share is in the middle
+WARM_OBSERVATIONS = 300.0  # after this many, the share is halfway
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
 HALF_LIFE = 200  # served answers after which an observation has half its weight in the control
@@ -45,7 +45,7 @@ MIN_SHADOW_RATE = 0.03  # the minimum share of hits to check
 FULL_SHADOW_HITS = 10.0  # after this many checked hits, half of the hits are checked
 BASE_RATE_OBSERVATIONS = 50.0  # after this many, the lookups' shift counts half
 FAR, FAR_IN_SMALL_CACHE = 0.5, 0.67  # the assumed cosine of entries that a small cache lacks
-REFRESH_LOOKUPS = 8  # lookups between updates of the curve, once there were so many
+REFRESH_LOOKUPS = 8  # lookups between updates of the curve; the first ones each update it
 _PRECISION = np.array([1, 1, 1, 1, 1, 1, 20, 1], float)
 
 

@@ -21,6 +21,8 @@ _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _RUN = re.compile(r"[\w.-]+")
 _MAX_RUN = 100
 _IDENTIFIER = re.compile(r"--?[a-z][\w-]*|\w+_\w+|\b[a-z]+[A-Z]\w*|\b[A-Za-z]+\d\w*|[\w-]+\.\w{2,}")
+# Dotted and underscored names, and hyphenated ones with a digit: json.load, max_age, 7741-A.
+_CODE = re.compile(r"\b[a-z_]\w+(?:\.\w{2,}|_\w+)+|\b(?:\w*\d\w*-\w+|\w+-\w*\d\w*)\b")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ class LexicalText:
         """Names that programs use: flags, snake_case, camelCase, files, model numbers."""
         runs = (run for run in _RUN.findall(self.raw) if len(run) <= _MAX_RUN)
         return frozenset(name for run in runs for name in _IDENTIFIER.findall(run))
+
+    @cached_property
+    def codes(self) -> frozenset[str]:
+        """Names in which every character counts: of functions, settings, hosts and parts."""
+        runs = (run for run in _RUN.findall(self.raw.lower()) if len(run) <= _MAX_RUN)
+        return frozenset(name for run in runs for name in _CODE.findall(run))
 
     @cached_property
     def trigrams(self) -> frozenset[str]:

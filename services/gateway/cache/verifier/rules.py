@@ -106,8 +106,7 @@ def _is_english(text: LexicalText, is_known: Callable[[str], bool]) -> bool:
 def _plain_words(text: LexicalText) -> list[str]:
     """Return the parts between spaces and punctuation, except English stop words.
 
-    Unlike the words of English texts, these keep marks, which are vowels and tones in many scripts,
-    and symbols, such as emoji.
+    They keep the marks that are vowels and tones in many scripts, and symbols such as emoji.
     """
     separated = "".join(
         " " if unicodedata.category(character)[0] in "PZC" else character
@@ -297,4 +296,5 @@ _RULES: dict[str, Callable[[LexicalText, LexicalText], bool]] = {
     "tense": _differ_in_tense,
     "quantity": _differ_in_quantity,
     "owner": _differ_in_owner,
+    "code": lambda one, other: bool(one.codes - other.codes and other.codes - one.codes),
 }

@@ -21,6 +21,9 @@ def difference(one: str, other: str) -> str:
         ("a one way ticket", "a two way ticket", "number"),
         ("What is new in version 3.11?", "What is new in version 3.12?", "number"),
         ("What is 2 + 3?", "What is 2 * 3?", "symbol"),
+        ("What does json.load return?", "What does json.loads return?", "code"),
+        ("How do I set max_age?", "How do I set max_size?", "code"),
+        ("Where can I buy part 7741-A?", "Where can I buy part 7741-B?", "code"),
         ("How do I read a file in C?", "How do I read a file in C++?", "symbol"),
         ("Is the shop open on Sunday?", "Is the shop open on Saturday?", "class"),
         ("Coffee with milk", "Coffee without milk", "class"),
@@ -67,6 +70,8 @@ def test_differences_are_named(one: str, other: str, kind: str) -> None:
         ("How do I reset my password?", "How can I reset my password?"),
         ("How can I return an item I bought?", "How do I return a product that I bought?"),
         ("Can't I return it?", "Can I return it?"),  # a rhetorical question
+        ("What does json.load return?", "What does JSON.load give back?"),
+        ("How do I read a file with json.load?", "How do I read a JSON file?"),
         ("How do I know if a guy likes me or not?", "How do I tell if a guy likes me?"),
         ("How can I learn to sing?", "Where can I learn to sing?"),
         ("How much time does it take?", "How long does it take?"),
