@@ -18,7 +18,7 @@ from memetwin.gateway.v1.twin_pb2_grpc import add_TwinServiceServicer_to_server 
 from services import grpc_channel, redis_client
 from services.gateway import redis_store
 from services.gateway.app.application import application
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.embedder import EmbedderClient

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.errors import Failure
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 

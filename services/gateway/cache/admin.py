@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from services.errors import Failure, NotFound
-from services.gateway import auth
+from services.gateway.auth.caller import current_key_name
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import collection_name
@@ -88,9 +88,7 @@ class CacheAdmin:
             extra={"partition": partition, "entries": count, "force": request.force},
         )
         if request.force:
-            record = PurgeRecord(
-                time.time(), auth.current_key_name(), request.filter_record(), count
-            )
+            record = PurgeRecord(time.time(), current_key_name(), request.filter_record(), count)
             await self._store.append_purge_record(partition, asdict(record))
         return count, sample
 

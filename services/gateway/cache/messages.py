@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2
 from services.errors import InvalidArgument
-from services.gateway.auth import current_max_error_rate, current_tenant
+from services.gateway.auth.caller import current_max_error_rate, current_tenant
 from services.gateway.cache.calibration import CalibratedBound
 from services.gateway.cache.curated import METADATA
 from services.gateway.cache.labelled_pairs import LabelledPair

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from memetwin.gateway.v1 import cache_pb2
 from services import deadlines
 from services.gateway import large_requests
-from services.gateway.auth import current_tenant
+from services.gateway.auth.caller import current_tenant
 from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.loading_messages import entries_from_message, receipts_to_message
 from services.gateway.cache.messages import scope_from_message

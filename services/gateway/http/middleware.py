@@ -5,7 +5,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import Failure
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.errors import error_response, openai_error_response
 
 _SECURITY_HEADERS = {

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.errors import Failure
-from services.gateway.auth import current_max_error_rate, current_tenant
+from services.gateway.auth.caller import current_max_error_rate, current_tenant
 from services.gateway.cache.types import Bound, Scope
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.types import CacheControls

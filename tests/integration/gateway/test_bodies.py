@@ -7,7 +7,7 @@ import pytest
 
 from services.gateway.app import server
 from services.gateway.app.application import application
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.openai.chat import BODY_BYTES, ChatRoutes
 from tests.fakes.chat import Chat
 

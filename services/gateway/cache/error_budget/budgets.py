@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge
 
-from services.gateway import auth
+from services.gateway.auth.caller import current_key_name, current_tenant
 from services.gateway.cache.error_budget.lru import LruDict
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.error_budget.store import ObservationStore
@@ -80,10 +80,10 @@ class TenantBudgets:
         state = self._state(tenant)
         if observation.served or time.monotonic() - state.refreshed > MIN_FIT_PERIOD:
             await self._refresh(state, tenant, stream_id)
-        if auth.current_key_name():
+        if current_key_name():
             interval = wilson_interval(*state.budget.error_counts())
             for end, value in interval._asdict().items():
-                WRONG_RATIO.labels(auth.current_tenant(""), end).set(value)
+                WRONG_RATIO.labels(current_tenant(""), end).set(value)
 
     async def _refresh(self, state: _TenantState, tenant: str, stream_id: str = "") -> None:
         """Learn from new observations, unless another refresh has passed ``stream_id``."""

@@ -11,7 +11,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from services.errors import Aborted, Failure, NotFound, Unavailable
-from services.gateway import auth
+from services.gateway.auth.caller import current_tenant
 from services.gateway.backends.backends import Backends
 from services.gateway.rag.ingest.batched_backends import MAX_CHUNK_TOKENS, BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
@@ -51,7 +51,7 @@ class IngestService:
 
         Tenants take turns at what all ingests share; without API keys the ingests take turns.
         """
-        caller = auth.current_tenant("") or object()
+        caller = current_tenant("") or object()
         backends = BatchedBackends(self._backends, caller, self._max_chunk_tokens)
         receipts = ordered_map(
             partial(self._ingest_one, backends=backends),

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from services.errors import NotFound
 from services.gateway.app.application import application
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 
 
 async def ready() -> bool:

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from services.gateway.app import server
 from services.gateway.app.application import application
-from services.gateway.auth import ApiKeys
+from services.gateway.auth.keys import ApiKeys
 
 HALF = b"POST /read HTTP/1.1\r\nHost: gateway\r\nContent-Length: 100\r\n\r\nhalf"
 

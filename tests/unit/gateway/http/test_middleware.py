@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.auth import ApiKeys, Caller, current_tenant
+from services.gateway.auth.caller import Caller, current_tenant
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 
 

@@ -9,7 +9,8 @@ import pytest
 from starlette.applications import Starlette
 
 from services.errors import Aborted
-from services.gateway.auth import ApiKeys, Caller
+from services.gateway.auth.caller import Caller
+from services.gateway.auth.keys import ApiKeys
 from services.gateway.cache.types import Scope
 from services.gateway.chat.service import ChatAnswer
 from services.gateway.coalescing.singleflight import Item

@@ -9,13 +9,8 @@ from typing import Any, TypeVar
 import pytest
 
 from services.errors import PermissionDenied, Unauthenticated
-from services.gateway.auth import (
-    RIGHTS,
-    ApiKeys,
-    current_key_name,
-    current_max_error_rate,
-    current_tenant,
-)
+from services.gateway.auth.caller import current_key_name, current_max_error_rate, current_tenant
+from services.gateway.auth.keys import RIGHTS, ApiKeys
 from services.settings import SettingError
 
 T = TypeVar("T")

@@ -10,37 +10,16 @@ The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects:
 Without a file, callers are not authenticated and name their tenant themselves.
 """
 
-import contextvars
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from services.errors import PermissionDenied, Unauthenticated
+from services.gateway.auth.caller import Caller, set_caller
 from services.settings import SettingError
 
 RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
-
-
-@dataclass(frozen=True)
-class Caller:
-    """The owner of an API key.
-
-    Attributes:
-        tenant: the tenant that the key belongs to.
-        rights: what the key may be used for, of ``RIGHTS``.
-        key_name: the first eight digits of the key's hash, for logs and records.
-        max_error_rate: the bound for calls that name none, or None.
-    """
-
-    tenant: str
-    rights: frozenset[str]
-    key_name: str = ""
-    max_error_rate: float | None = None
-
-
-_caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
 
 
 class ApiKeys:
@@ -93,37 +72,7 @@ class ApiKeys:
             raise PermissionDenied(
                 "RIGHT_MISSING", f"This API key lacks the right {right!r}.", right=right
             )
-        _caller.set(caller)
-
-
-def current_tenant(requested: str) -> str:
-    """Return the tenant of the current call: that of the key, or the requested one without keys.
-
-    Raises:
-        PermissionDenied: the key does not belong to the requested tenant.
-    """
-    caller = _caller.get()
-    if caller is None:
-        return requested
-    if requested not in ("", caller.tenant):
-        raise PermissionDenied(
-            "OTHER_TENANT",
-            "This API key belongs to another tenant. Leave the tenant empty.",
-            field="scope.tenant",
-        )
-    return caller.tenant
-
-
-def current_key_name() -> str:
-    """Return the name of the current caller's key, or an empty string without keys."""
-    caller = _caller.get()
-    return caller.key_name if caller else ""
-
-
-def current_max_error_rate() -> float | None:
-    """Return the largest share of wrong hits that the current caller's key allows, or None."""
-    caller = _caller.get()
-    return caller.max_error_rate if caller else None
+        set_caller(caller)
 
 
 def _read_caller(row: dict[str, object]) -> Caller:
