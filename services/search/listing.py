@@ -23,7 +23,15 @@ MAX_PAGE_BYTES = 3 * 2**20
 # Messages of the service can have 64 MiB.
 MAX_RESPONSE_BYTES = 60 * 2**20
 # Beginnings of the names of collections that memetwin's services create for their own use.
-INTERNAL_PREFIXES = (".tune-", "cache-", "documents-", "reembedded-", "twin-titles-", "twins-")
+INTERNAL_PREFIXES = (
+    ".tune-",
+    "cache-",
+    "documents-",
+    "reembedded-",
+    "tenant-",
+    "twin-titles-",
+    "twins-",
+)
 # Documents are read in steps, because their sizes are known only when they have been read.
 _FIRST_READ, _MAX_READ = 8, 256
 _CONCURRENT_STATUSES = 32

@@ -28,7 +28,7 @@ _DEFAULT_PAGE_SIZE = 100
 _MAX_FLOAT16 = 65504
 # The square of a norm must stay within float32, in which Redis compares vectors.
 _MAX_NORM = 1e15
-_COLLECTION_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_COLLECTION_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -67,7 +67,7 @@ def check_collection_name(name: str, path: str) -> None:
     if not _COLLECTION_NAME.fullmatch(name):
         raise InvalidArgument(
             "BAD_COLLECTION_NAME",
-            "A collection name must have 1 to 128 letters, digits, '.', '_' or '-'.",
+            "A collection name must have 1 to 200 letters, digits, '.', '_' or '-'.",
             field=path,
         )
 

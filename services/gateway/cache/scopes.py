@@ -36,17 +36,17 @@ class Scopes:
 
     async def partition(self, scope: Scope) -> str:
         """Return the partition of a scope (HMAC-SHA256, hexadecimal)."""
-        return _keyed_hash(await self._read_secret(), (scope.tenant, scope.user, scope.namespace))
+        return _keyed_hash(await self.read_secret(), (scope.tenant, scope.user, scope.namespace))
 
     async def tenant_partition(self, tenant: str) -> str:
         """Return the partition for the counters of a whole tenant."""
-        return _keyed_hash(await self._read_secret(), (tenant,))
+        return _keyed_hash(await self.read_secret(), (tenant,))
 
     async def entry_id(self, request: Request) -> str:
         """Return the id of the entry that answers exactly this request."""
         return entry_id(await self.partition(request.scope), request)
 
-    async def _read_secret(self) -> bytes:
+    async def read_secret(self) -> bytes:
         """Return the secret; read it again from time to time, and restore it if Redis lost it."""
         if not self._secret or time.monotonic() - self._read_at > SECRET_SECONDS:
             own = self._secret or secrets.token_bytes(32)

@@ -23,7 +23,7 @@ def reason(check: Any, *arguments: Any) -> str:
     [
         ({}, ""),
         ({"name": "a b"}, "BAD_COLLECTION_NAME"),
-        ({"name": "x" * 129}, "BAD_COLLECTION_NAME"),
+        ({"name": "x" * 201}, "BAD_COLLECTION_NAME"),
         ({"dimensions": 32769}, "OUT_OF_RANGE"),
         ({"m": 3}, "OUT_OF_RANGE"),
         ({"ef_construction": 10_001}, "OUT_OF_RANGE"),

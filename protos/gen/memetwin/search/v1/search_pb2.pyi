@@ -400,7 +400,7 @@ class Collection(_message.Message):
     REDUCED_DIMENSIONS_FIELD_NUMBER: _builtins.int
     SHARDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name consists of letters, digits, '-', '_' and '.'. The maximum length is 128."""
+    """name consists of letters, digits, '-', '_' and '.'. The maximum length is 200."""
     dimensions: _builtins.int
     """dimensions of every vector, 1 to 32768."""
     metric: Global___Metric.ValueType
@@ -831,7 +831,7 @@ class ListCollectionsRequest(_message.Message):
     """page_token is the next_page_token of the previous page. It is empty for the first page."""
     include_internal: _builtins.bool
     """include_internal includes the collections that memetwin's services create for their own use. Their names begin with
-    "cache-", "documents-", "twins-" or "twin-titles-".
+    "cache-", "documents-", "tenant-", "twins-" or "twin-titles-".
     """
     def __init__(
         self,

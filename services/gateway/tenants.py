@@ -1,0 +1,86 @@
+"""Names what belongs to a tenant: search collections, and hash tags of keys in Redis.
+
+The default tenant has the empty name, and its names stay plain. The names of every other tenant
+contain its tag, a keyed hash of the tenant that no caller can guess.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.errors import InvalidArgument
+from services.gateway.digests import canonical
+
+TENANT_PREFIX = "tenant-"
+# Beginnings of the names of the search collections that the services create for their own use.
+INTERNAL_PREFIXES = (
+    ".tune-",
+    "cache-",
+    "documents-",
+    "reembedded-",
+    TENANT_PREFIX,
+    "twin-titles-",
+    "twins-",
+)
+_TAG_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant. ``tag`` is empty for the default tenant, and 32 hexadecimal digits otherwise."""
+
+    tag: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the names of the tenant's search collections."""
+        return f"{TENANT_PREFIX}{self.tag}-" if self.tag else ""
+
+    def collection_name(self, name: str) -> str:
+        """Return the search collection that holds what the tenant knows by a name."""
+        return self.prefix + name
+
+    def plain_name(self, collection: str) -> str | None:
+        """Return the tenant's own name of a search collection, or None if it has another owner."""
+        if not self.tag and collection.startswith(TENANT_PREFIX):
+            return None
+        return collection.removeprefix(self.prefix) if collection.startswith(self.prefix) else None
+
+    def hash_tag(self, name: str) -> str:
+        """Return the hash tag, with braces, of the keys that belong to a name of the tenant.
+
+        A cluster keeps keys with equal hash tags in one slot. ``name`` should not contain a closing
+        brace. If it does, more names share a slot.
+        """
+        return f"{{{self.tag}/{name}}}"
+
+
+class Tenants:
+    """Finds tenants by their names. ``read_secret`` returns the key of the hashes."""
+
+    def __init__(self, read_secret: Callable[[], Awaitable[bytes]]) -> None:
+        self._read_secret = read_secret
+
+    async def get(self, tenant: str) -> Tenant:
+        """Return the tenant of a name. Raises Unavailable if the secret cannot be read."""
+        if not tenant:
+            return Tenant()
+        message = canonical(["tenant", tenant])
+        return Tenant(
+            hmac.new(await self._read_secret(), message, "sha256").hexdigest()[:_TAG_DIGITS]
+        )
+
+    async def collection_name(self, tenant: str, name: str) -> str:
+        """Return the search collection that holds what a tenant knows by a name."""
+        return (await self.get(tenant)).collection_name(name)
+
+
+def check_collection_name(name: str, field: str) -> None:
+    """Raise InvalidArgument if a caller may not name a search collection so."""
+    if name.startswith(INTERNAL_PREFIXES):
+        raise InvalidArgument(
+            "RESERVED_NAME",
+            f"Names that begin with {', '.join(INTERNAL_PREFIXES)} are reserved for memetwin's own"
+            " collections. Choose another name.",
+            field=field,
+        )
