@@ -45,6 +45,18 @@ class Settings(CommonSettings):
         "memetwin:",
         "Prefix of every key that memetwin has in Redis.",
     )
+    secret: str = setting(
+        "MEMETWIN_SECRET",
+        "",
+        "Secret that keys the names of all that tenants and users store: 64 hexadecimal digits, "
+        "the same for all replicas. With another secret, stored data is not found. Empty: the "
+        "first replica creates a secret in Redis.",
+    )
+    secret_file: str = setting(
+        "MEMETWIN_SECRET_FILE",
+        "",
+        "File that contains the secret, instead of `MEMETWIN_SECRET`.",
+    )
     llm_base_url: str = setting(
         "MEMETWIN_LLM_BASE_URL",
         "",

@@ -2,27 +2,16 @@
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
-import grpc
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 
 from memetwin.gateway.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server as add_cache
 from memetwin.gateway.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server as add_chat
 from memetwin.gateway.v1.rag_pb2_grpc import add_RagServiceServicer_to_server as add_rag
 from memetwin.gateway.v1.twin_pb2_grpc import add_TwinServiceServicer_to_server as add_twin
-from services import grpc_channel, redis_client
-from services.gateway import redis_store
 from services.gateway.app.application import application
-from services.gateway.auth.keys import ApiKeys
-from services.gateway.backends.backends import Backends
-from services.gateway.backends.collections import CollectionClient
-from services.gateway.backends.embedder import EmbedderClient
-from services.gateway.backends.search import SearchClient
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.bounds import default_bound
 from services.gateway.cache.calibration import Calibration
@@ -49,10 +38,8 @@ from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
 from services.gateway.chat.shadow import ChatShadow
-from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
-from services.gateway.coalescing.singleflight import Singleflight
-from services.gateway.llm.client import LanguageModelClient
+from services.gateway.connections import Common, connect
 from services.gateway.openai.chat import ChatRoutes
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
@@ -70,11 +57,11 @@ from services.gateway.rag.routes import RagRoutes
 from services.gateway.rag.service import RagService
 from services.gateway.rag.servicer import RagServicer
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.redis_watch import RedisWatch
 from services.gateway.reembedding.backfill import Backfill
 from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.gateway.reembedding.service import Reembedding
-from services.gateway.request_limits import MAX_REQUEST_BYTES
 from services.gateway.settings import Settings
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
@@ -95,7 +82,7 @@ class Gateway:
 async def wire(settings: Settings) -> AsyncIterator[Gateway]:
     """Build the gateway; at the end finish its writes and close its connections."""
     async with contextlib.AsyncExitStack() as stack:
-        common = await _connect(settings, stack)
+        common = await connect(settings, stack)
         cache = _cache(common)
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
@@ -118,82 +105,18 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         ]
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
-        for background in (_reembedding(common, cache.cache), backfill):
+        watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
+        for background in (_reembedding(common, cache.cache), backfill, watch):
             stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
-        yield Gateway(service_specs, application(routes, common.is_ready, common.keys))
-
-
-@dataclass(frozen=True)
-class Common:
-    """What the features are built from."""
-
-    settings: Settings
-    stack: contextlib.AsyncExitStack
-    redis: Redis
-    backends: Backends
-    collections: CollectionClient
-    language_model: LanguageModelClient
-    keys: ApiKeys
-    redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-
-    def singleflight(self) -> Singleflight:
-        """Return a new singleflight. Its leases are under the circuit breaker of Redis."""
-        settings = self.settings
-        return Singleflight(
-            LeaseStore(self.redis, settings.redis_prefix, settings.chat_lease, self.redis_breaker)
+        yield Gateway(
+            service_specs, application(routes, common.is_ready, common.keys, common.alarms)
         )
-
-    async def is_ready(self) -> bool:
-        """Return whether Redis and the backends are ready."""
-        return await redis_store.is_ready(self.redis) and await self.backends.ready()
-
-    async def can_chat(self) -> bool:
-        """Return whether chat requests can be answered; a language model needs no cache for it."""
-        return bool(self.settings.llm_base_url) or await self.is_ready()
-
-    def spec(
-        self,
-        name: str,
-        add: Callable[[Any, grpc.aio.Server], None],
-        servicer: Any,
-        is_ready: Callable[[], Awaitable[bool]] | None = None,
-    ) -> ServiceSpec:
-        """Return a service of the gateway; it requires the right of its name."""
-        return ServiceSpec(
-            f"memetwin.gateway.v1.{name}Service",
-            functools.partial(add, servicer),
-            is_ready or self.is_ready,
-            functools.partial(self.keys.authenticate, name.lower()),
-            max_request_bytes=MAX_REQUEST_BYTES[name],
-        )
-
-
-async def _connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Common:
-    embedder, search = [
-        await stack.enter_async_context(grpc_channel.dial(address))
-        for address in (settings.embedder_address, settings.search_address)
-    ]
-    redis = redis_store.connect(settings.redis_url)
-    stack.push_async_callback(redis_client.close, redis)
-    language_model = LanguageModelClient(
-        settings.llm_base_url, settings.llm_model, settings.llm_api_key
-    )
-    stack.push_async_callback(language_model.close)
-    return Common(
-        settings,
-        stack,
-        redis,
-        Backends(EmbedderClient(embedder), SearchClient(search)),
-        CollectionClient(search),
-        language_model,
-        ApiKeys.load(settings.api_keys_file),
-    )
 
 
 def _cache(common: Common) -> CacheParts:
     settings, backends, stack = common.settings, common.backends, common.stack
     prefix = settings.redis_prefix
-    scopes, store = Scopes(common.redis, prefix), CacheStore(common.redis, prefix)
+    scopes, store = Scopes(common.secret), CacheStore(common.redis, prefix)
     stack.push_async_callback(store.close)
     prices = Prices.parse(settings.llm_prices)
     usage = UsageRecorder(scopes, store, UsageStore(common.redis, prefix), prices)

@@ -27,6 +27,7 @@ from services.gateway.cache.scopes import Scopes, entry_id
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Context, Entry, Request, Scope
 from services.gateway.cache.vectors import pack
+from services.gateway.shared_secret import SharedSecret
 from tests.bench.echo import METHOD
 from tests.bench.own_redis import redis_url
 from tests.bench.search import p50s
@@ -72,7 +73,7 @@ class Load:
     """Writes entries as the cache does, but sends many to search in one call."""
 
     def __init__(self, store: Redis, search: Any, digest: str) -> None:
-        self._partitions = Scopes(store, PREFIX)
+        self._partitions = Scopes(SharedSecret(store, PREFIX))
         self._store, self._search = CacheStore(store, PREFIX), search
         self._vectors, self._digest = Vectors(), digest
 
@@ -123,7 +124,7 @@ class Load:
 async def create(search: str, url: str, digest: str) -> None:
     """Create the collection of the entries' vectors, unless an earlier run created it."""
     store = redis_store.connect(url)
-    partition = await Scopes(store, PREFIX).partition(OWN)
+    partition = await Scopes(SharedSecret(store, PREFIX)).partition(OWN)
     tag = search_pb2.FIELD_TYPE_TAG
     wanted = search_pb2.Collection(
         name=collection_name(digest, partition),

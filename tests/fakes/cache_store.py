@@ -8,6 +8,7 @@ from services.gateway.cache.curated import is_curated
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore, StoredEntry
 from services.gateway.redis_store import Record, dump
+from services.gateway.shared_secret import SharedSecret
 from tests.fakes.redis import FakeRedis
 
 
@@ -123,4 +124,4 @@ class FakeCacheStore(CacheStore):
 
 def fake_scopes() -> Scopes:
     """Scopes with a secret in memory."""
-    return Scopes(FakeRedis(), "test:")  # type: ignore[arg-type]
+    return Scopes(SharedSecret(FakeRedis(), "test:"))  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ class FakeRedis:
         self.script: Callable[[list[str], list[Any]], Any] = lambda keys, arguments: 1
         self.failure: Exception | None = None
         self.expiries: dict[str, int] = {}
+        self.information: dict[str, Any] = {"maxmemory": 0, "maxmemory_policy": "noeviction"}
 
     def client(self) -> "FakeRedis":
         """Return a client with its own connection."""
@@ -68,6 +69,10 @@ class FakeRedis:
         if not (nx and old is not None):
             self.values[key] = _bytes(value)
         return old if get else True
+
+    async def info(self, section: str) -> dict[str, Any]:
+        self._check()
+        return self.information
 
     async def expire(self, key: str, seconds: int) -> None:
         self._check()

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.errors import Failure
+from services.gateway.alarms import Alarms
 from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
@@ -23,13 +24,16 @@ READINESS_TIMEOUT = 2.0
 Ready = Callable[[], Awaitable[bool]]
 
 
-def application(routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys) -> Starlette:
+def application(
+    routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys, alarms: Alarms
+) -> Starlette:
     """Return the ASGI application.
 
     Args:
         routes: the routes of the gateway's features.
         is_ready: returns what ``/readyz`` reports. An exception means no.
         keys: authenticates the callers.
+        alarms: what ``/readyz`` shows beside the status.
     """
     return Starlette(
         routes=[
@@ -38,7 +42,7 @@ def application(routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys) -> 
             Mount("/pages", StaticFiles(directory=STATIC)),
             *routes,
             Route("/healthz", _liveness),
-            Route("/readyz", _readiness(is_ready)),
+            Route("/readyz", _readiness(is_ready, alarms)),
             Route("/metrics", _metrics),
         ],
         middleware=[Middleware(SecurityHeaders), Middleware(Authentication, keys)],
@@ -57,14 +61,18 @@ async def _liveness(request: Request) -> Response:
     return JSONResponse({"status": "alive"})
 
 
-def _readiness(is_ready: Ready) -> Callable[[Request], Awaitable[Response]]:
+def _readiness(is_ready: Ready, alarms: Alarms) -> Callable[[Request], Awaitable[Response]]:
     async def readiness(request: Request) -> Response:
         if getattr(request.app.state, "is_stopping", False):
-            return JSONResponse({"status": "stopping"}, status_code=503)
+            return reply("stopping", 503)
         with contextlib.suppress(Exception):
             if await asyncio.wait_for(is_ready(), READINESS_TIMEOUT):
-                return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, status_code=503)
+                return reply("ready", 200)
+        return reply("not ready", 503)
+
+    def reply(status: str, code: int) -> Response:
+        active = alarms.active()
+        return JSONResponse({"status": status} | ({"alarms": active} if active else {}), code)
 
     return readiness
 

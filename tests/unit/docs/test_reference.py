@@ -24,6 +24,8 @@ OTHER_TEXTS = {
     # options of Redis' commands
     "DISTANCE_METRIC", "EF_CONSTRUCTION", "EF_RUNTIME", "GRAPH_MAX_DEGREE",
     "CONSTRUCTION_WINDOW_SIZE", "SEARCH_WINDOW_SIZE", "INITIAL_CAP",
+    # alarms of the gateway
+    "REDIS_DATA_LOST", "REDIS_EVICTS", "SECRET_DIFFERS", "SECRET_UNREADABLE",
     # encodings of sound files
     "MPEG_LAYER_III", "PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8",
 }  # fmt: skip

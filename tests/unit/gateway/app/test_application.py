@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.errors import NotFound
+from services.gateway.alarms import Alarms
 from services.gateway.app.application import application
 from services.gateway.auth.keys import ApiKeys
 
@@ -35,7 +36,7 @@ ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
 
 
 async def get(path: str, is_ready: Callable[[], Awaitable[bool]] = ready) -> httpx.Response:
-    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys({})))
+    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys({}), Alarms()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.get(path)
 

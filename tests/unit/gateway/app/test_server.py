@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from services.gateway.alarms import Alarms
 from services.gateway.app import server
 from services.gateway.app.application import application
 from services.gateway.auth.keys import ApiKeys
@@ -61,7 +62,7 @@ async def refuses_connections(http: server.HttpServer) -> None:
 
 
 async def test_readiness_turns_first_and_everything_else_is_still_served() -> None:
-    async with serving(application([], ready, ApiKeys({}))) as (http, client):
+    async with serving(application([], ready, ApiKeys({}), Alarms())) as (http, client):
         assert (await client.get("/readyz")).status_code == 200
         http.report_stopping()
         assert (await client.get("/readyz")).status_code == 503

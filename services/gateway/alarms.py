@@ -1,0 +1,40 @@
+"""Conditions that an operator must know about, in the log, in a metric and in ``/readyz``."""
+
+import logging
+
+from prometheus_client import Gauge
+
+log = logging.getLogger(__name__)
+
+ALARM = Gauge("memetwin_alarm", "1 while the condition holds that the reason names.", ["reason"])
+
+
+class Alarms:
+    """The conditions that hold now, by their reasons."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, str] = {}
+
+    def set(self, reason: str, message: str) -> None:
+        """Raise an alarm, or change its message.
+
+        Args:
+            reason: what the condition is, UPPER_SNAKE.
+            message: says what is wrong and what to do. Everybody can read it in ``/readyz``.
+        """
+        if self._messages.get(reason) != message:
+            log.error("alarm: %s", message, extra={"reason": reason})
+        self._messages[reason] = message
+        ALARM.labels(reason).set(1)
+
+    def clear(self, reason: str) -> None:
+        """End an alarm, if there is one."""
+        if self._messages.pop(reason, None) is not None:
+            log.warning("the alarm has ended", extra={"reason": reason})
+            ALARM.labels(reason).set(0)
+
+    def active(self) -> list[dict[str, str]]:
+        """Return the reason and the message of each alarm."""
+        return [
+            {"reason": reason, "message": message} for reason, message in self._messages.items()
+        ]

@@ -1,0 +1,101 @@
+"""What all features of the gateway are built from: clients, API keys, the secret and alarms."""
+
+import contextlib
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from redis.asyncio import Redis
+
+from services import grpc_channel, redis_client
+from services.gateway import redis_store
+from services.gateway.alarms import Alarms
+from services.gateway.auth.keys import ApiKeys
+from services.gateway.backends.backends import Backends
+from services.gateway.backends.collections import CollectionClient
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.search import SearchClient
+from services.gateway.circuit_breaker import CircuitBreaker
+from services.gateway.coalescing.leases import LeaseStore
+from services.gateway.coalescing.singleflight import Singleflight
+from services.gateway.llm.client import LanguageModelClient
+from services.gateway.request_limits import MAX_REQUEST_BYTES
+from services.gateway.settings import Settings
+from services.gateway.shared_secret import SharedSecret, configured_secret
+from services.grpc_server import ServiceSpec
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the features are built from."""
+
+    settings: Settings
+    stack: contextlib.AsyncExitStack
+    redis: Redis
+    backends: Backends
+    collections: CollectionClient
+    language_model: LanguageModelClient
+    keys: ApiKeys
+    secret: SharedSecret
+    alarms: Alarms
+    redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+
+    def singleflight(self) -> Singleflight:
+        """Return a new singleflight. Its leases are under the circuit breaker of Redis."""
+        settings = self.settings
+        return Singleflight(
+            LeaseStore(self.redis, settings.redis_prefix, settings.chat_lease, self.redis_breaker)
+        )
+
+    async def is_ready(self) -> bool:
+        """Return whether Redis and the backends are ready."""
+        return await redis_store.is_ready(self.redis) and await self.backends.ready()
+
+    async def can_chat(self) -> bool:
+        """Return whether chat requests can be answered; a language model needs no cache for it."""
+        return bool(self.settings.llm_base_url) or await self.is_ready()
+
+    def spec(
+        self,
+        name: str,
+        add: Callable[[Any, grpc.aio.Server], None],
+        servicer: Any,
+        is_ready: Callable[[], Awaitable[bool]] | None = None,
+    ) -> ServiceSpec:
+        """Return a service of the gateway; it requires the right of its name."""
+        return ServiceSpec(
+            f"memetwin.gateway.v1.{name}Service",
+            functools.partial(add, servicer),
+            is_ready or self.is_ready,
+            functools.partial(self.keys.authenticate, name.lower()),
+            max_request_bytes=MAX_REQUEST_BYTES[name],
+        )
+
+
+async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Common:
+    """Return clients of everything that the gateway calls. The stack closes them."""
+    embedder, search = [
+        await stack.enter_async_context(grpc_channel.dial(address))
+        for address in (settings.embedder_address, settings.search_address)
+    ]
+    redis = redis_store.connect(settings.redis_url)
+    stack.push_async_callback(redis_client.close, redis)
+    language_model = LanguageModelClient(
+        settings.llm_base_url, settings.llm_model, settings.llm_api_key
+    )
+    stack.push_async_callback(language_model.close)
+    alarms = Alarms()
+    configured = configured_secret(settings.secret, settings.secret_file)
+    return Common(
+        settings,
+        stack,
+        redis,
+        Backends(EmbedderClient(embedder), SearchClient(search)),
+        CollectionClient(search),
+        language_model,
+        ApiKeys.load(settings.api_keys_file),
+        SharedSecret(redis, settings.redis_prefix, configured, alarms),
+        alarms,
+    )
