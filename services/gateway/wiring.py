@@ -21,6 +21,7 @@ from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.model_store import ModelStore
+from services.gateway.cache.old_indexes import OldIndexes
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.routes import CacheRoutes
 from services.gateway.cache.scopes import Scopes
@@ -126,16 +127,14 @@ def _cache(common: Common) -> CacheParts:
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)
     eviction = Eviction(store, backends.search, settings.cache_memory)
-    eviction.start()
     stack.push_async_callback(eviction.close)
+    old_indexes = OldIndexes(common.collections, backends.search, backends.embedder)
+    stack.push_async_callback(_cancel, asyncio.create_task(_start(old_indexes, eviction)))
+    bound = default_bound(settings.cache_max_error_rate, settings.cache_min_similarity)
     semantic_tier = SemanticTier(
-        scopes,
-        store,
-        backends.search,
-        SimilarityPolicy(verifier),
-        controller,
+        *(scopes, store, backends.search, SimilarityPolicy(verifier), controller),
         embedder=backends.embedder,
-        default_bound=default_bound(settings.cache_max_error_rate, settings.cache_min_similarity),
+        default_bound=bound,
     )
     cache = SemanticCache(
         scopes,
@@ -168,6 +167,12 @@ def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:
         documents=DocumentReembedder(documents, embedder, common.backends.search, collections),
         enabled=settings.reembed,
     )
+
+
+async def _start(old_indexes: OldIndexes, eviction: Eviction) -> None:
+    """Start the eviction after it can find the vectors of an earlier version's entries."""
+    await old_indexes.adopt_all()
+    eviction.start()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

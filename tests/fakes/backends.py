@@ -112,6 +112,10 @@ class FakeSearch(SearchClient):
         found = self._find(collection)
         return found.spec.model_digest if found else ""
 
+    async def model(self, collection: str) -> tuple[str, int] | None:
+        found = self._find(collection)
+        return (found.spec.model_digest, found.spec.dimensions) if found else None
+
     async def assign_alias(self, alias: str, collection: str) -> None:
         if alias in self.collections:
             raise AlreadyExists("COLLECTION_EXISTS", "A collection has this name.")

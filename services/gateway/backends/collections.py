@@ -19,12 +19,16 @@ _PAGE_SIZE = 1000
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection of search: its own name (never an alias), its model, its size, its aliases."""
+    """A collection of search: its own name (never an alias), its model, its size, its aliases.
+
+    ``dimensions`` is the length of its vectors.
+    """
 
     name: str
     model_digest: str
     documents: int
     aliases: tuple[str, ...] = ()
+    dimensions: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,5 +139,10 @@ class CollectionClient:
 
 
 def _info(message: Any) -> CollectionInfo:
-    count = message.document_count
-    return CollectionInfo(message.name, message.model_digest, count, tuple(message.aliases))
+    return CollectionInfo(
+        message.name,
+        message.model_digest,
+        message.document_count,
+        tuple(message.aliases),
+        message.dimensions,
+    )

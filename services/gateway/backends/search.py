@@ -60,13 +60,21 @@ class SearchClient:
 
     async def model_digest(self, collection: str) -> str:
         """Return the digest of a collection's model; empty if it has none or does not exist."""
+        model = await self.model(collection)
+        return model[0] if model else ""
+
+    async def model(self, collection: str) -> tuple[str, int] | None:
+        """Return the digest of a collection's model, and the length of its vectors.
+
+        The result is None if the collection does not exist.
+        """
         request = search_pb2.GetCollectionRequest(name=collection)
         try:
             async with self._peer.call():
                 reply = await self._stub.GetCollection(request, timeout=deadlines.time_left())
         except NotFound:
-            return ""
-        return reply.collection.model_digest
+            return None
+        return reply.collection.model_digest, reply.collection.dimensions
 
     async def assign_alias(self, alias: str, collection: str) -> None:
         """Point an alias at a collection.

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from services.errors import FailedPrecondition, NotFound
+from services.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.backends.types import CollectionSpec, Document, Hit, Query, Value, Vectors
-from services.gateway.cache import index, unread
+from services.gateway.cache import index, old_indexes, unread
 from services.gateway.cache.bounds import or_default
 from services.gateway.cache.curated import curated_requests, differing_parts, is_curated
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
@@ -18,7 +18,7 @@ from services.gateway.cache.questions import question_of
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.similarity_policy import SimilarityPolicy, is_near_enough
 from services.gateway.cache.store import CacheStore
-from services.gateway.cache.types import Bound, Decision, Entry, Request
+from services.gateway.cache.types import Bound, Decision, Entry, Request, Scope
 from services.gateway.cache.vectors import is_from_caller
 
 # The prompts of one conversation are near each other because of the messages before them: "And on
@@ -63,6 +63,10 @@ class SemanticTier:
             return Decision("miss", miss_reason="empty")
         except FailedPrecondition:
             return Decision("miss", miss_reason="model_differs")
+        except InvalidArgument:
+            if is_from_caller(vectors):  # search names fields of its own request
+                await self.check_callers_vector(vectors, request.scope)
+            raise
         return await self.choose(request, hits, bound, vectors)
 
     async def query(self, request: Request, vectors: Vectors, bound: Bound) -> Query:
@@ -124,18 +128,47 @@ class SemanticTier:
                 break
         return nearest_miss
 
+    async def check_callers_vector(self, vectors: Vectors, scope: Scope) -> None:
+        """Check that a caller's vector can come from the model that the caller names.
+
+        All tenants share the index of a model. So a caller's vector never determines the model or
+        the dimensions of an index.
+
+        Raises:
+            FailedPrecondition: the model is not the embedder's, and has no index.
+            InvalidArgument: vectors of the model have another number of dimensions.
+        """
+        name = index.collection_name(vectors.digest, await self._scopes.partition(scope))
+        digest, dimensions = await self._search.model(name) or ("", 0)
+        if digest != vectors.digest:
+            model = await self._embedder.text_model()
+            digest, dimensions = model.digest, model.dimensions
+        if digest != vectors.digest:
+            raise FailedPrecondition(
+                "MODEL_MISMATCH",
+                "model_digest differs from that of the embedder's text model, and no entry has a"
+                " vector of this model. Send the digest that GetModel returns.",
+                field="model_digest",
+                model_digest=digest,
+            )
+        given = vectors.rows.shape[1]
+        if given != dimensions:
+            raise InvalidArgument(
+                "WRONG_DIMENSIONS",
+                f"The vector has {given} numbers. Vectors of this model have {dimensions}; send"
+                " the vector that Embed returns with encoding FLOAT32.",
+                field="vector",
+                expected=dimensions,
+                given=given,
+            )
+
     async def add(self, entry: Entry, vectors: Vectors, partition: str, ttl: float) -> None:
         """Index an entry's prompt for ``ttl`` seconds, 0 for no limit.
 
-        Raises:
-            NotFound: the vector comes from a caller and its model has no index yet.
+        ``check_callers_vector`` has accepted a vector that comes from a caller.
         """
         document = _document(entry, vectors.rows[0], partition, ttl)
-        spec = _spec(vectors, partition)
-        if is_from_caller(vectors):
-            await self._search.upsert(spec.name, [document], spec.model_digest)
-        else:
-            await self._search.upsert_or_create(spec, [document])
+        await self._upsert(_spec(vectors, partition), [document])
 
     async def add_batch(self, entries: Sequence[Entry], vectors: Vectors, partition: str) -> None:
         """Index the prompts of entries, whose vectors the embedder computed.
@@ -149,15 +182,19 @@ class SemanticTier:
         documents = [_document(entry, row, partition, entry.ttl) for entry, row in rows]
         spec = _spec(vectors, partition)
         for first in range(0, len(documents), UPSERT_BATCH):
-            await self._search.upsert_or_create(spec, documents[first : first + UPSERT_BATCH])
-
-    async def create_index(self, vectors: Vectors, partition: str) -> None:
-        """Create the index of a model from the embedder's vectors, unless it exists."""
-        await self._search.ensure(_spec(vectors, partition))
+            await self._upsert(spec, documents[first : first + UPSERT_BATCH])
 
     async def remove(self, entry: Entry, partition: str) -> None:
         """Delete an entry's prompt from the index of its model."""
         await self._search.delete(index.collection_name(entry.digest, partition), [entry.id])
+
+    async def _upsert(self, spec: CollectionSpec, documents: Sequence[Document]) -> None:
+        try:
+            await self._search.upsert(spec.name, documents, spec.model_digest)
+        except NotFound:
+            if not await old_indexes.adopt_for(self._search, spec):
+                await self._search.ensure(spec)
+            await self._search.upsert(spec.name, documents, spec.model_digest)
 
     async def _explain_miss(
         self, request: Request, vectors: Vectors | None, bound: Bound

@@ -8,7 +8,6 @@ context (model, parameters, system prompt, tools, response format, history).
 import time
 from dataclasses import asdict, dataclass, replace
 
-from services.errors import FailedPrecondition, NotFound
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.curated import curated_requests
@@ -137,10 +136,13 @@ class SemanticCache:
 
         Raises:
             InvalidArgument: the prompt or the response is empty or too long.
+            InvalidArgument: a caller's vector does not have the dimensions of its model.
             FailedPrecondition: a caller's vector comes from a model that is not the embedder's.
         """
         request.validate()
         new.validate()
+        if vectors and is_from_caller(vectors):
+            await self._semantic_tier.check_callers_vector(vectors, request.scope)
         partition = await self._scopes.partition(request.scope)
         key = entry_id(partition, request)
         if request_id:
@@ -199,28 +201,10 @@ class SemanticCache:
         return key if bound.max_age is None else f"{key}:{bound.max_age}"
 
     async def _index(self, request: Request, entry: Entry, vectors: Vectors) -> None:
-        """Add an entry to the semantic tier, if the model reads its prompt.
-
-        A caller's vector never determines the dimensions or the model of an index, because all
-        tenants share it. If there is no index yet, the embedder's vector of the prompt does.
-        """
-        if not vectors.readable:
-            return
-        partition, ttl = await self._scopes.partition(request.scope), self._kept_for(entry)
-        try:
-            await self._semantic_tier.add(entry, vectors, partition, ttl)
-        except NotFound:
-            own = await self.embed(request)
-            if own.digest != vectors.digest:
-                raise FailedPrecondition(
-                    "MODEL_MISMATCH",
-                    "model_digest differs from that of the embedder's text model, and no entry"
-                    " has a vector of this model. Send the digest that GetModel returns.",
-                    field="model_digest",
-                    model_digest=own.digest,
-                ) from None
-            await self._semantic_tier.create_index(own, partition)
-            await self._semantic_tier.add(entry, vectors, partition, ttl)
+        """Add an entry to the semantic tier, if the model reads its prompt."""
+        if vectors.readable:
+            partition = await self._scopes.partition(request.scope)
+            await self._semantic_tier.add(entry, vectors, partition, self._kept_for(entry))
 
     async def _put(self, partition: str, entry: Entry, purge_count: int | None) -> None:
         kept_for = self._kept_for(entry)

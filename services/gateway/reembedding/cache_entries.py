@@ -58,7 +58,7 @@ class EntryReembedder:
             found = await self._collections.list_all()
         for one in found:
             digest = one.model_digest
-            if digest not in retained and one.name in index.collection_names(digest):
+            if digest not in retained and index.is_named(one.name, digest):
                 with deadlines.limit(deadlines.LONG_DEADLINE):
                     await self._collections.delete(one.name)
 

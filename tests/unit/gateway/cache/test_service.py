@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,20 +158,39 @@ async def test_a_callers_vector_is_stored_as_a_unit_vector(cache: Cache) -> None
     assert decision.kind == "semantic"
 
 
-async def test_a_callers_vector_does_not_determine_the_dimensions_of_an_index(
-    cache: Cache,
-) -> None:
-    await cache.put(vectors=Vectors(np.ones((1, 3), np.float32), "", cache.embedder.model.digest))
+async def test_a_callers_vector_of_other_dimensions_creates_nothing(cache: Cache) -> None:
+    vectors = Vectors(np.ones((1, 3), np.float32), "", cache.embedder.model.digest)
+    for _ in range(2):  # without an index, and with one
+        with pytest.raises(InvalidArgument) as caught:
+            await cache.put(vectors=vectors, request_id="claimed")
+        assert (caught.value.reason, caught.value.field) == ("WRONG_DIMENSIONS", "vector")
+        assert caught.value.metadata == {"expected": str(DIMENSIONS), "given": "3"}
+        await cache.put(PARAPHRASE)
     [created] = cache.search.collections.values()
     assert created.spec.dimensions == DIMENSIONS
+    assert len(created.documents) == 1
+    # The refused calls have not claimed the request id.
+    assert (await cache.put(request_id="claimed")).prompt == PROMPT
 
 
-async def test_a_vector_of_another_model_creates_no_index(cache: Cache) -> None:
+async def test_a_vector_of_another_model_creates_nothing(cache: Cache) -> None:
+    vectors = Vectors(np.ones((1, 3), np.float32), "", "invented")
     with pytest.raises(FailedPrecondition) as caught:
-        await cache.put(vectors=Vectors(np.ones((1, 3), np.float32), "", "invented"))
+        await cache.put(vectors=vectors, request_id="claimed")
     assert caught.value.reason == "MODEL_MISMATCH"
     assert cache.search.collections == {}
     assert cache.store.records == {}
+    assert (await cache.put(request_id="claimed")).prompt == PROMPT
+
+
+async def test_a_vector_of_an_earlier_model_is_stored_while_the_model_has_an_index(
+    cache: Cache,
+) -> None:
+    await cache.put()
+    row = np.ones((1, DIMENSIONS), np.float32)
+    cache.embedder.model = replace(cache.embedder.model, digest="later")
+    entry = await cache.put(PARAPHRASE, vectors=Vectors(row, "", "digest"))
+    assert entry.digest == "digest"
 
 
 @pytest.mark.parametrize(
