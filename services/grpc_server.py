@@ -36,8 +36,9 @@ class ServiceSpec:
         name: full service name, for example ``memetwin.search.v1.SearchService``.
         register: adds the servicer to a server.
         ready: returns whether the service can do its work now; an exception means no.
-        authenticate: checks the ``authorization`` header of a call and raises a Failure to refuse
-            it; None admits every caller.
+        authenticate: checks the callers of the service, see ``interceptor.Handlers``; None admits
+            every caller. That of any service also checks the callers of reflection and of unknown
+            methods.
         components: returns whether each component of the service can do its work; health reports
             them as ``name/component``.
         reload: reads changed files again; called on SIGHUP.
@@ -85,6 +86,12 @@ class HandlerRegistry:
 
     def __init__(self, server: grpc.aio.Server, specs: Mapping[str, ServiceSpec]) -> None:
         self._server, self._specs = server, specs
+        authenticates = [spec.authenticate for spec in specs.values() if spec.authenticate]
+        self._authenticate_unnamed: Authenticate = (
+            (lambda _, authorization: authenticates[0]("", authorization))
+            if authenticates
+            else None
+        )
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Do nothing: ``add_registered_method_handlers`` gets the same handlers."""
@@ -93,16 +100,20 @@ class HandlerRegistry:
         """Add the handlers of a service to the server, wrapped by ``interceptor``."""
         spec = self._specs.get(service)
         wrapped: Any = {
-            name: interceptor.wrap_handler(
-                f"/{service}/{name}",
-                handler,
-                spec.authenticate if spec else None,
-                spec.request_limit(name) if spec else MESSAGE_LIMIT,
+            f"/{service}/{name}": interceptor.wrap_handler(
+                f"/{service}/{name}", handler, spec.request_limit(name) if spec else MESSAGE_LIMIT
             )
             for name, handler in handlers.items()
         }
-        generic = grpc.method_handlers_generic_handler(service, wrapped)
-        self._server.add_generic_rpc_handlers((generic,))
+        authenticate = spec.authenticate if spec else self._authenticate_unnamed
+        if service == health.NAME:
+            authenticate = None
+        self._server.add_generic_rpc_handlers((interceptor.Handlers(wrapped, authenticate),))
+
+    def refuse_unknown_methods(self) -> None:
+        """Authenticate the callers of all methods that no handler serves."""
+        handlers = interceptor.Handlers({}, self._authenticate_unnamed)
+        self._server.add_generic_rpc_handlers((handlers,))
 
 
 class Server:
@@ -142,6 +153,7 @@ class Server:
             spec.register(registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
         reflection.add_to_server([*(spec.name for spec in specs), health.NAME], registry)
+        registry.refuse_unknown_methods()
         self.port = self._server.add_insecure_port(listen)
 
     async def __aenter__(self) -> "Server":
@@ -216,8 +228,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if any(spec.reload for spec in specs):
-        loop.add_signal_handler(signal.SIGHUP, _reload, specs)
+    # Without a handler, SIGHUP ends the process.
+    loop.add_signal_handler(signal.SIGHUP, _reload, specs)
     async with Server(specs, listen, shutdown_delay=settings.shutdown_delay, companion=companion):
         log.info("serving", extra={"listen": listen, "services": [spec.name for spec in specs]})
         await stop.wait()

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NoReturn
 
 import grpc
 
@@ -15,23 +17,66 @@ from services.errors import Failure, InvalidArgument
 
 log = logging.getLogger(__name__)
 
-Authenticate = Callable[[str], None] | None
+# What a call runs inside, after its authentication: it may still refuse or end the call.
+Admission = AbstractAsyncContextManager[None]
+Authenticate = Callable[[str, str], Admission | None] | None
+_NO_ADMISSION: Admission = contextlib.nullcontext()
+_admission: contextvars.ContextVar[Admission | None] = contextvars.ContextVar(
+    "admission", default=None
+)
 
 
-def wrap_handler(
-    method: str, handler: Any, authenticate: Authenticate = None, max_request_bytes: int = 2**31
-) -> Any:
+class Handlers(grpc.GenericRpcHandler):
+    """The wrapped handlers of a service. It authenticates a caller before it reads a message.
+
+    Args:
+        handlers: the handlers by full method name. Without any, each method is unknown.
+        authenticate: gets the method, which is empty for a service without rights, and the
+            ``authorization`` header. It raises a Failure to refuse the call, and may return what
+            the call runs inside. None admits every caller.
+    """
+
+    def __init__(self, handlers: Mapping[str, Any], authenticate: Authenticate = None) -> None:
+        self._handlers, self._authenticate = handlers, authenticate
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return the handler of a call, or None for a method of another service."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if self._authenticate is None or (handler is None and self._handlers):
+            return handler
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        try:
+            # gRPC calls the handler in this task.
+            _admission.set(self._authenticate(method, str(metadata.get("authorization", ""))))
+        except Failure as failure:
+            return _refusal(method if handler else "unknown", failure)
+        return handler
+
+
+def _refusal(method: str, failure: Failure) -> Any:
+    """Return a handler that refuses a call. It reads no message, whatever the client sends."""
+
+    async def refuse(requests: Any, context: Any) -> NoReturn:
+        started = time.monotonic()
+        await _Rpc(method).abort(failure, context, started)
+        raise failure
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def wrap_handler(method: str, handler: Any, max_request_bytes: int = 2**31) -> Any:
     """Return a handler that gives each call a deadline, returns its error, and measures it.
+
+    A call runs inside the admission that its authentication has returned.
 
     Args:
         method: full method name, for example ``/memetwin.search.v1.SearchService/Search``.
         handler: an ``RpcMethodHandler`` whose behaviour may raise a Failure. A streamed response
             comes from an async generator.
-        authenticate: checks the ``authorization`` header of a call and raises a Failure to refuse
-            it; None admits every caller.
         max_request_bytes: a call with a larger request message fails before the message is parsed.
     """
-    rpc = _Rpc(method, authenticate)
+    rpc = _Rpc(method)
     if handler.response_streaming:
         wrapped = _wrap_stream(rpc, handler.unary_stream or handler.stream_stream)
         make = (
@@ -94,10 +139,10 @@ def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
         started = time.monotonic()
         try:
             timeout = rpc.begin(context)
-            if timeout is None:
+            if timeout is None and _admission.get() is None:
                 response = await behaviour(_checked(request), context)
             else:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(timeout), _admission.get() or _NO_ADMISSION:
                     response = await behaviour(_checked(request), context)
         except BaseException as error:
             await rpc.abort(error, context, started)
@@ -117,6 +162,7 @@ def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
         try:
             async with (
                 asyncio.timeout(rpc.begin(context)),
+                _admission.get() or _NO_ADMISSION,
                 contextlib.aclosing(behaviour(_checked(request), context)) as responses,
             ):
                 async for response in responses:
@@ -130,15 +176,15 @@ def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
 
 
 class _Rpc:
-    """One method: the default deadline of its calls, their authentication and their metrics."""
+    """One method: the default deadline of its calls, their errors and their metrics."""
 
-    def __init__(self, method: str, authenticate: Authenticate) -> None:
-        self._method, self._authenticate = method, authenticate
+    def __init__(self, method: str) -> None:
+        self._method = method
         self._default_timeout = deadlines.default_timeout(method)
         self._duration = telemetry.RPC_SECONDS.labels(method)
 
     def begin(self, context: Any) -> float | None:
-        """Set the deadline of a call and authenticate its caller.
+        """Set the deadline of a call.
 
         Return the timeout in seconds that the wrapper must enforce. It is None for a call with its
         own deadline, because gRPC itself ends such a call.
@@ -147,9 +193,6 @@ class _Rpc:
         timeout = self._default_timeout if remaining is None else remaining
         if self._default_timeout is not None and timeout is not None:
             deadlines.start(timeout)
-        if self._authenticate is not None:
-            metadata = dict(context.invocation_metadata() or ())
-            self._authenticate(str(metadata.get("authorization", "")))
         return self._default_timeout if remaining is None else None
 
     async def abort(self, error: BaseException, context: Any, started: float) -> None:

@@ -64,12 +64,13 @@ class Common:
         servicer: Any,
         is_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServiceSpec:
-        """Return a service of the gateway; it requires the right of its name."""
+        """Return a service of the gateway; its callers need a key if there are keys."""
         return ServiceSpec(
             f"memetwin.gateway.v1.{name}Service",
             functools.partial(add, servicer),
             is_ready or self.is_ready,
-            functools.partial(self.keys.authenticate, name.lower()),
+            self.keys.authenticate_rpc if self.keys.are_required else None,
+            reload=self.keys.reload,
             max_request_bytes=MAX_REQUEST_BYTES[name],
         )
 
@@ -95,7 +96,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         Backends(EmbedderClient(embedder), SearchClient(search)),
         CollectionClient(search),
         language_model,
-        ApiKeys.load(settings.api_keys_file),
+        ApiKeys.load(settings.api_keys_file, alarms),
         SharedSecret(redis, settings.redis_prefix, configured, alarms),
         alarms,
     )

@@ -107,7 +107,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
-        for background in (_reembedding(common, cache.cache), backfill, watch):
+        for background in (_reembedding(common, cache.cache), backfill, watch, common.keys):
             stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
         yield Gateway(
             service_specs, application(routes, common.is_ready, common.keys, common.alarms)

@@ -22,6 +22,7 @@ from memetwin.gateway.v1 import (
 )
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import grpc_server
+from services.errors import Unauthenticated
 from services.grpc_channel import MESSAGE_LIMIT
 from services.grpc_server import HandlerRegistry, Server, ServiceSpec
 from services.settings import CommonSettings
@@ -139,3 +140,36 @@ async def test_sighup_reloads_and_sigterm_stops(signals: Callable[[signal.Signal
     await asyncio.wait_for(reloaded.wait(), 10)
     signals(signal.SIGTERM)
     await asyncio.wait_for(task, 10)
+
+
+async def test_sighup_does_not_end_a_service_that_reloads_nothing(
+    signals: Callable[[signal.Signals], None],
+) -> None:
+    started = asyncio.Event()
+
+    def components() -> Mapping[str, bool]:
+        started.set()
+        return {}
+
+    one = spec("test.A", ready=True, components=components)
+    task = asyncio.create_task(grpc_server.serve([one], "127.0.0.1:0", CommonSettings()))
+    await asyncio.wait_for(started.wait(), 10)
+    signals(signal.SIGHUP)
+    signals(signal.SIGTERM)
+    await asyncio.wait_for(task, 10)
+
+
+async def test_health_needs_no_key_and_reflection_does() -> None:
+    def refuse(method: str, authorization: str) -> None:
+        raise Unauthenticated("BAD_KEY", f"The key is unknown: {method!r}.")
+
+    async with (
+        Server([spec("test.A", ready=True, authenticate=refuse)], "127.0.0.1:0") as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        assert await status(server, "test.A") == "SERVING"
+        make: Any = reflection_pb2_grpc.ServerReflectionStub
+        stub = make(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ServerReflectionInfo(iter([])).read()
+    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED

@@ -1,6 +1,6 @@
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, cast
@@ -13,8 +13,15 @@ from grpc_status import rpc_status
 from services import deadlines, grpc_server, telemetry
 from services.errors import InvalidArgument, Overloaded, Unauthenticated
 from services.grpc_server import ServiceSpec
+from services.interceptor import Authenticate
 
 _numbers = itertools.count()
+_ports: list[int] = []
+
+
+def channel_to_last() -> grpc.aio.Channel:
+    """Return a channel to the server that was started last."""
+    return grpc.aio.insecure_channel(f"127.0.0.1:{_ports[-1]}")
 
 
 async def ready() -> bool:
@@ -24,7 +31,7 @@ async def ready() -> bool:
 @asynccontextmanager
 async def served(
     behaviour: Any,
-    authenticate: Callable[[str], None] | None = None,
+    authenticate: Authenticate = None,
     *,
     stream: bool = False,
     limits: Mapping[str, int] = MappingProxyType({}),
@@ -43,6 +50,7 @@ async def served(
         grpc_server.Server([spec], "127.0.0.1:0") as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
+        _ports.append(server.port)
         method = f"/{service}/Call"
         yield (channel.unary_stream if stream else channel.unary_unary)(method), method
 
@@ -153,17 +161,76 @@ async def test_an_internal_error_is_logged_and_not_sent(caplog: pytest.LogCaptur
 async def test_authentication_sees_the_header_and_may_refuse() -> None:
     seen = []
 
-    def authenticate(authorization: str) -> None:
-        seen.append(authorization)
+    def authenticate(method: str, authorization: str) -> None:
+        seen.append((method, authorization))
         if authorization != "Bearer right":
             raise Unauthenticated("BAD_KEY", "The key is unknown.")
 
-    async with served(echo, authenticate) as (call, _):
+    async with served(echo, authenticate) as (call, method):
         metadata = [("authorization", "Bearer right")]
         assert await call(b"in", timeout=10, metadata=metadata) == b"in"
         error = await error_of(call(b"in", timeout=10))
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED
-    assert seen == ["Bearer right", ""]
+    assert seen == [(method, "Bearer right"), (method, "")]
+    assert count(method, "UNAUTHENTICATED") == 1
+
+
+def refuse(method: str, authorization: str) -> None:
+    raise Unauthenticated("BAD_KEY", f"The key is unknown: {method!r}.")
+
+
+async def test_a_call_is_refused_before_its_message_is_read() -> None:
+    async with served(echo, refuse) as (_, method), channel_to_last() as channel:
+        call: Any = channel.stream_unary(method)()  # no message is sent
+        assert (await error_of(call)).code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_method_that_does_not_exist_needs_a_key_too() -> None:
+    for authenticate, code in (
+        (refuse, grpc.StatusCode.UNAUTHENTICATED),
+        (lambda *_: None, grpc.StatusCode.UNIMPLEMENTED),
+        (None, grpc.StatusCode.UNIMPLEMENTED),
+    ):
+        async with served(echo, authenticate) as (_, method), channel_to_last() as channel:
+            for unknown in ("/test.Unknown/Call", f"{method}Unknown"):
+                calls: Any = channel.unary_unary(unknown)
+                error = await error_of(calls(b""))
+                assert error.code() == code
+
+
+async def test_a_call_runs_inside_its_admission() -> None:
+    steps: list[str] = []
+
+    @asynccontextmanager
+    async def admission() -> AsyncIterator[None]:
+        steps.append("admitted")
+        yield
+        steps.append("ended")
+
+    async def one(request: bytes, context: Any) -> bytes:
+        steps.append("called")
+        return request
+
+    async def some(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield await one(request, context)
+
+    for behaviour, stream in ((one, False), (some, True)):
+        steps.clear()
+        async with served(behaviour, lambda *_: admission(), stream=stream) as (call, _):
+            response = call(b"", timeout=10)
+            await (collect(response) if stream else response)
+        assert steps == ["admitted", "called", "ended"]
+
+
+async def test_an_admission_may_refuse_a_call() -> None:
+    @asynccontextmanager
+    async def admission() -> AsyncIterator[None]:
+        raise Overloaded("LIMIT", "The limit is reached.", retry_after=1.0)
+        yield
+
+    async with served(echo, lambda *_: admission()) as (call, _):
+        error = await error_of(call(b"", timeout=10))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_a_call_ends_in_the_service_too_at_its_callers_deadline() -> None:

@@ -1,34 +1,16 @@
-"""The caller of the current call, and what its API key determines: its tenant and its bounds."""
+"""The caller of the current call: the tenant, the scope and the collections of its API key."""
 
 import contextvars
-from dataclasses import dataclass
 
 from services.errors import PermissionDenied
+from services.key_file import ANY_USER, Key
+
+_caller: contextvars.ContextVar[Key | None] = contextvars.ContextVar("caller", default=None)
 
 
-@dataclass(frozen=True)
-class Caller:
-    """The owner of an API key.
-
-    Attributes:
-        tenant: the tenant that the key belongs to.
-        rights: what the key may be used for.
-        key_name: the first eight digits of the key's hash, for logs and records.
-        max_error_rate: the bound for calls that name none, or None.
-    """
-
-    tenant: str
-    rights: frozenset[str]
-    key_name: str = ""
-    max_error_rate: float | None = None
-
-
-_caller: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
-
-
-def set_caller(caller: Caller) -> None:
+def set_caller(key: Key) -> None:
     """Set the caller of the current call, after its authentication."""
-    _caller.set(caller)
+    _caller.set(key)
 
 
 def current_tenant(requested: str) -> str:
@@ -49,10 +31,59 @@ def current_tenant(requested: str) -> str:
     return caller.tenant
 
 
-def current_key_name() -> str:
-    """Return the name of the current caller's key, or an empty string without keys."""
+def current_scope(tenant: str, user: str, namespace: str) -> tuple[str, str, str]:
+    """Return the tenant, the user and the namespace of a requested scope.
+
+    A key that is bound to a user or to namespaces determines those that the request leaves empty.
+
+    Raises:
+        PermissionDenied: the key is not allowed to use the requested scope.
+    """
     caller = _caller.get()
-    return caller.key_name if caller else ""
+    tenant = current_tenant(tenant)
+    if caller is None:
+        return tenant, user, namespace
+    if caller.user != ANY_USER:
+        if user not in ("", caller.user):
+            raise PermissionDenied(
+                "OTHER_USER",
+                "This API key belongs to another user. Leave the user empty.",
+                field="scope.user",
+            )
+        user = caller.user
+    if caller.namespaces is not None:
+        namespace = namespace or caller.namespaces[0]
+        if namespace not in caller.namespaces:
+            raise PermissionDenied(
+                "NAMESPACE_NOT_ALLOWED",
+                "This API key is not allowed to use the namespace. Use one of its namespaces.",
+                field="scope.namespace",
+                namespaces=", ".join(caller.namespaces),
+            )
+    return tenant, user, namespace
+
+
+def may_use_collection(name: str) -> bool:
+    """Return whether the current caller may use a collection of documents or of search."""
+    caller = _caller.get()
+    return caller is None or caller.collections is None or name in caller.collections
+
+
+def check_collection(name: str, field: str = "collection") -> None:
+    """Raise PermissionDenied if the current caller is not allowed to use a collection."""
+    if not may_use_collection(name):
+        raise PermissionDenied(
+            "COLLECTION_NOT_ALLOWED",
+            f"This API key is not allowed to use the collection {name!r}.",
+            field=field,
+            collection=name,
+        )
+
+
+def current_key_name() -> str:
+    """Return the id of the current caller's key, or an empty string without keys."""
+    caller = _caller.get()
+    return caller.id if caller else ""
 
 
 def current_max_error_rate() -> float | None:

@@ -1,86 +1,191 @@
-"""Authenticates callers by API keys. A key determines its caller's tenant and rights.
+"""Authenticates callers by API keys, and reads the file of the keys again when it changes.
 
-The file of ``MEMETWIN_API_KEYS_FILE`` is a JSON list of objects:
-
-- ``sha256``: the SHA-256 of the key in hexadecimal. The file never contains the key itself.
-- ``tenant``: the tenant that the key belongs to.
-- ``rights``: a list of ``cache``, ``chat``, ``rag`` and ``twin``; a key without it has all rights.
-- ``max_error_rate``: the bound, in (0, 1), for calls with this key that name no bound.
-
-Without a file, callers are not authenticated and name their tenant themselves.
+Without a file, callers are not authenticated and name their tenant themselves. If a changed file
+cannot be read, the keys that were read before stay valid.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from services import key_file
 from services.errors import PermissionDenied, Unauthenticated
-from services.gateway.auth.caller import Caller, set_caller
+from services.gateway.alarms import Alarms
+from services.gateway.auth.calls import RunningCall
+from services.gateway.auth.rights import right_of_route, right_of_rpc
+from services.key_file import Key, KeyFile
 from services.settings import SettingError
 
-RIGHTS = frozenset({"cache", "chat", "rag", "twin"})
+POLL_PERIOD = 1.0  # seconds
+log = logging.getLogger(__name__)
+_ALARM = "API_KEYS_FILE_NOT_READ"
+_Version = tuple[int, int, int]
 
 
 class ApiKeys:
-    """The known keys, by their SHA-256. Without keys, every caller has all rights."""
+    """The known keys. Without keys, every caller may do everything.
 
-    def __init__(self, callers: Mapping[str, Caller]) -> None:
-        self._callers = callers
+    Args:
+        keys: the keys and the limits of tenants; None if callers need no key.
+        path: the file that the keys come from, to read it again.
+        alarms: where a file that cannot be read is reported.
+        clock: returns the time in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        keys: KeyFile | None,
+        path: Path | None = None,
+        alarms: Alarms | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._file, self._path, self._clock = keys, path, clock
+        self._alarms = alarms or Alarms()
+        self._version: _Version | None = None
+        self._calls: set[RunningCall] = set()
+        self._changed = asyncio.Event()
 
     @classmethod
-    def load(cls, file: str) -> "ApiKeys":
-        """Read a file of keys. An empty name means that there are no keys.
+    def load(cls, file: str, alarms: Alarms | None = None) -> "ApiKeys":
+        """Read a file of keys. An empty name means that callers need no key.
 
         Raises:
             SettingError: the file cannot be read or is not valid.
         """
         if not file:
-            return cls({})
+            return cls(None)
+        version = _version(Path(file))
         try:
-            rows = json.loads(Path(file).read_text())
-            callers = {row["sha256"].lower(): _read_caller(row) for row in rows}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            keys = key_file.parse(Path(file).read_bytes())
+        except (OSError, ValueError) as error:
             raise SettingError(
-                f"MEMETWIN_API_KEYS_FILE={file!r} is not a valid file of API keys: {error!r}"
+                f"MEMETWIN_API_KEYS_FILE={file!r} is not a valid file of API keys: {error}"
             ) from error
-        if not callers:
-            raise SettingError(f"MEMETWIN_API_KEYS_FILE={file!r} has no key; add one or unset it")
-        return cls(callers)
+        if not keys.keys:
+            log.warning("the file of API keys has no key, so every call is refused")
+        loaded = cls(keys, Path(file), alarms)
+        loaded._version = version
+        return loaded
 
-    def authenticate(self, right: str, authorization: str) -> None:
+    @property
+    def are_required(self) -> bool:
+        """Whether callers need a key."""
+        return self._file is not None
+
+    def authenticate_rpc(
+        self, method: str, authorization: str
+    ) -> AbstractAsyncContextManager[None] | None:
+        """Authenticate the caller of an rpc, see ``authenticate``.
+
+        Args:
+            method: full method name; empty for reflection and for methods that do not exist.
+            authorization: the ``authorization`` metadata.
+        """
+        return self.authenticate(right_of_rpc(method), authorization)
+
+    def authenticate_route(
+        self, method: str, path: str, authorization: str
+    ) -> AbstractAsyncContextManager[None] | None:
+        """Authenticate the caller of a request over HTTP, see ``authenticate``."""
+        return self.authenticate(right_of_route(method, path), authorization)
+
+    def authenticate(
+        self, right: str, authorization: str
+    ) -> AbstractAsyncContextManager[None] | None:
         """Authenticate the caller of the current call, and check one of its rights.
 
         Args:
-            right: what the call requires, one of ``RIGHTS``.
-            authorization: the ``Authorization`` header: ``Bearer KEY``.
+            right: the right that the call requires; empty if it requires none.
+            authorization: ``Bearer KEY``.
+
+        Returns:
+            What the call must run inside; None if callers need no key.
 
         Raises:
             Unauthenticated: the header contains no known key.
             PermissionDenied: the key lacks the right.
         """
-        if not self._callers:
-            return
-        scheme, _, key = authorization.partition(" ")
-        caller = self._callers.get(hashlib.sha256(key.strip().encode()).hexdigest())
-        if scheme.lower() != "bearer" or caller is None:
+        if self._file is None:
+            return None
+        key = self._find(self._file, authorization)
+        if right and right not in key.rights:
+            raise PermissionDenied(
+                "RIGHT_MISSING", f"This API key lacks the right {right!r}.", right=right
+            )
+        return RunningCall(key, self._calls)
+
+    def _find(self, file: KeyFile, authorization: str) -> Key:
+        scheme, _, text = authorization.partition(" ")
+        key = file.keys.get(key_file.sha256(text.strip()))
+        if scheme.lower() != "bearer" or key is None:
             raise Unauthenticated(
                 "UNKNOWN_API_KEY",
                 "The call has no valid API key. Send the header Authorization: Bearer KEY.",
             )
-        if right not in caller.rights:
-            raise PermissionDenied(
-                "RIGHT_MISSING", f"This API key lacks the right {right!r}.", right=right
+        if self._clock() >= key.not_after:
+            raise Unauthenticated(
+                "API_KEY_EXPIRED", "This API key has expired. Use another key.", key=key.id
             )
-        set_caller(caller)
+        return key
+
+    def reload(self) -> None:
+        """Read the file again soon, even if it looks unchanged."""
+        self._version = None
+        self._changed.set()
+
+    def set_keys(self, keys: KeyFile) -> None:
+        """Replace the keys, and end the calls of those that are no longer valid."""
+        self._file = keys
+        self._end_calls()
+
+    async def watch(self) -> None:
+        """Read the file when it changes, and end the calls of keys that are no longer valid."""
+        if self._path is None:
+            return
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), POLL_PERIOD)
+            self._changed.clear()
+            await self._read_if_changed(self._path)
+            self._end_calls()
+
+    async def _read_if_changed(self, path: Path) -> None:
+        version = await asyncio.to_thread(_version, path)
+        if version == self._version:
+            return
+        self._version = version
+        try:
+            file = await asyncio.to_thread(lambda: key_file.parse(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            self._alarms.set(
+                _ALARM,
+                "The changed file of API keys is not valid, so the earlier keys stay in force. The"
+                " log says why.",
+            )
+            log.error("cannot read the file of API keys", extra={"error": str(error)})
+            return
+        self._alarms.clear(_ALARM)
+        self.set_keys(file)
+        log.info("read the file of API keys", extra={"keys": len(file.keys)})
+
+    def _end_calls(self) -> None:
+        """End the running calls of keys that were removed or have expired."""
+        now, file = self._clock(), self._file or KeyFile()
+        for call in list(self._calls):
+            key = file.keys.get(call.key.sha256)
+            if key is None or now >= key.not_after:
+                call.end()
 
 
-def _read_caller(row: dict[str, object]) -> Caller:
-    rights = row.get("rights", RIGHTS)
-    if not isinstance(rights, list | frozenset) or not RIGHTS.issuperset(rights):
-        raise ValueError(f"rights must be a list of {', '.join(sorted(RIGHTS))}")
-    rate = row.get("max_error_rate")
-    if rate is not None and not (isinstance(rate, float) and 0 < rate < 1):
-        raise ValueError("max_error_rate must be between 0 and 1, both excluded")
-    key_name = str(row["sha256"])[:8].lower()
-    return Caller(str(row["tenant"]), frozenset(map(str, rights)), key_name, rate)
+def _version(path: Path) -> _Version | None:
+    """Return what changes when a file is written or replaced; None if the file is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, as Kubernetes' secrets need
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2
 from services.errors import InvalidArgument
-from services.gateway.auth.caller import current_max_error_rate, current_tenant
+from services.gateway.auth.caller import current_max_error_rate, current_scope
 from services.gateway.cache.calibration import CalibratedBound
 from services.gateway.cache.curated import METADATA
 from services.gateway.cache.labelled_pairs import LabelledPair
@@ -54,9 +54,9 @@ def scope_from_message(message: cache_pb2.Scope) -> Scope:
     """Read a scope.
 
     Raises:
-        PermissionDenied: the tenant is not the caller's.
+        PermissionDenied: the caller is not allowed to use the scope.
     """
-    return Scope(current_tenant(message.tenant), message.user, message.namespace)
+    return Scope(*current_scope(message.tenant, message.user, message.namespace))
 
 
 def request_from_message(

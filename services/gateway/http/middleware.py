@@ -1,7 +1,10 @@
 """ASGI middleware for every route: authentication and security headers."""
 
+import contextlib
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import Failure
@@ -16,9 +19,10 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-# The right that a route requires, by the first segment after /v1/. All others are OpenAI's, which
-# require "chat" and answer in OpenAI's shape.
-_RIGHTS = {"twins": "twin", "ask": "rag", "documents": "rag", "cache": "cache"}
+# Routes that report failures in our shape, by the first segment after /v1/; all others report them
+# in OpenAI's.
+_OURS = frozenset({"twins", "ask", "documents", "cache", "feedback", "admin"})
+_NO_CALL: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 
 class Authentication:
@@ -28,17 +32,30 @@ class Authentication:
         self._inner, self._keys = inner, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
-        reply: Any = self._inner
-        if scope["path"].startswith("/v1/"):
-            segment = scope["path"].removeprefix("/v1/").partition("/")[0]
-            key = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-            try:
-                self._keys.authenticate(_RIGHTS.get(segment, "chat"), key)
-            except Failure as failure:
-                respond = error_response if segment in _RIGHTS else openai_error_response
-                reply = respond(failure)
-        await reply(scope, receive, send)
+        """Answer a request, or refuse it before its body is read."""
+        if not scope["path"].startswith("/v1/"):
+            await self._inner(scope, receive, send)
+            return
+        is_started = False
+
+        async def watch(message: Any) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        try:
+            call = self._keys.authenticate_route(scope.get("method", "GET"), scope["path"], header)
+            async with call or _NO_CALL:
+                await self._inner(scope, receive, watch)
+        except Failure as failure:
+            if not is_started:  # otherwise the client sees that the response is cut off
+                await _refusal(scope["path"], failure)(scope, receive, send)
+
+
+def _refusal(path: str, failure: Failure) -> Response:
+    segment = path.removeprefix("/v1/").partition("/")[0]
+    return error_response(failure) if segment in _OURS else openai_error_response(failure)
 
 
 class SecurityHeaders:

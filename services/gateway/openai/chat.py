@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.errors import Failure
-from services.gateway.auth.caller import current_max_error_rate, current_tenant
+from services.gateway.auth.caller import current_max_error_rate, current_scope
 from services.gateway.cache.types import Bound, Scope
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.types import CacheControls
@@ -51,10 +51,10 @@ class ChatRoutes:
 
 def _cache_controls(request: Request) -> CacheControls:
     no_cache, no_store, max_age = cache_control(request.headers.get("cache-control", ""))
-    user, namespace = (
-        request.headers.get(f"x-memetwin-{name}", "") for name in ("user", "namespace")
+    names = (
+        request.headers.get(f"x-memetwin-{name}", "") for name in ("tenant", "user", "namespace")
     )
-    scope = Scope(current_tenant(request.headers.get("x-memetwin-tenant", "")), user, namespace)
+    scope = Scope(*current_scope(*names))
     return CacheControls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
 
 

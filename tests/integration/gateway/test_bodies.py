@@ -21,7 +21,7 @@ async def ready() -> bool:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app = application(ChatRoutes(Chat().service, 15.0).routes(), ready, ApiKeys({}), Alarms())
+    app = application(ChatRoutes(Chat().service, 15.0).routes(), ready, ApiKeys(None), Alarms())
     async with server.serve(app, "127.0.0.1", 0) as http:
         url = f"http://127.0.0.1:{http.port}"
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as one:

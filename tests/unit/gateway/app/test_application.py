@@ -36,7 +36,7 @@ ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
 
 
 async def get(path: str, is_ready: Callable[[], Awaitable[bool]] = ready) -> httpx.Response:
-    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys({}), Alarms()))
+    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys(None), Alarms()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.get(path)
 

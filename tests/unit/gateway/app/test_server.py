@@ -62,7 +62,7 @@ async def refuses_connections(http: server.HttpServer) -> None:
 
 
 async def test_readiness_turns_first_and_everything_else_is_still_served() -> None:
-    async with serving(application([], ready, ApiKeys({}), Alarms())) as (http, client):
+    async with serving(application([], ready, ApiKeys(None), Alarms())) as (http, client):
         assert (await client.get("/readyz")).status_code == 200
         http.report_stopping()
         assert (await client.get("/readyz")).status_code == 503

@@ -1,95 +1,108 @@
-import contextvars
-import functools
-import hashlib
+import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from services.errors import PermissionDenied, Unauthenticated
-from services.gateway.auth.caller import current_key_name, current_max_error_rate, current_tenant
-from services.gateway.auth.keys import RIGHTS, ApiKeys
+from services.errors import Failure, PermissionDenied, Unauthenticated
+from services.gateway.alarms import Alarms
+from services.gateway.auth import keys as keys_module
+from services.gateway.auth.caller import current_key_name, current_tenant
+from services.gateway.auth.keys import ApiKeys
+from services.key_file import ADMIN, ALL_BUT_ADMIN, Key, KeyFile, parse, sha256
 from services.settings import SettingError
 
-T = TypeVar("T")
-DIGEST = hashlib.sha256(b"secret").hexdigest()
+DIGEST = sha256("secret")
+LOOKUP = "/memetwin.gateway.v1.CacheService/LookupEntry"
+
+
+def row(key: str = "secret", **fields: Any) -> dict[str, Any]:
+    return {"sha256": sha256(key), "tenant": "acme", **fields}
+
+
+def write(file: Path, *rows: Any) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(rows))
+    new.replace(file)
 
 
 def load(folder: Path, *rows: Any) -> ApiKeys:
-    file = folder / "keys.json"
-    file.write_text(json.dumps(rows))
-    return ApiKeys.load(str(file))
+    write(folder / "keys.json", *rows)
+    return ApiKeys.load(str(folder / "keys.json"))
 
 
-def apart(run: Callable[[], T]) -> T:
-    """Run something as a separate call."""
-    return contextvars.copy_context().run(run)
+def refusal(keys: ApiKeys, right: str = "chat:write", header: str = "Bearer secret") -> str:
+    """Return the reason for which a call is refused; empty if it is not."""
+    try:
+        keys.authenticate(right, header)
+    except Failure as failure:
+        return failure.reason
+    return ""
 
 
-def test_a_key_decides_the_tenant_the_name_and_the_bound(tmp_path: Path) -> None:
-    keys = load(tmp_path, {"sha256": DIGEST.upper(), "tenant": "acme", "max_error_rate": 0.01})
-
-    def call() -> tuple[str, str, str, float | None]:
-        keys.authenticate("chat", "bearer  secret ")
-        return (
-            current_tenant(""),
-            current_tenant("acme"),
-            current_key_name(),
-            (current_max_error_rate()),
-        )
-
-    assert apart(call) == ("acme", "acme", DIGEST[:8], 0.01)
+async def test_a_call_runs_as_the_owner_of_its_key(tmp_path: Path) -> None:
+    keys = load(tmp_path, row())
+    call = keys.authenticate("chat:write", "bearer  secret ")
+    assert call is not None
+    async with call:
+        assert (current_tenant(""), current_key_name()) == ("acme", DIGEST[:8])
 
 
-def test_a_key_may_not_be_used_for_another_tenant(tmp_path: Path) -> None:
-    keys = load(tmp_path, {"sha256": DIGEST, "tenant": "acme"})
-
-    def call() -> None:
-        keys.authenticate("chat", "Bearer secret")
-        current_tenant("umbrella")
-
+def test_a_key_without_rights_has_all_but_admin(tmp_path: Path) -> None:
+    keys = load(tmp_path, row())
+    assert not any(refusal(keys, right) for right in ALL_BUT_ADMIN)
     with pytest.raises(PermissionDenied) as caught:
-        apart(call)
-    assert caught.value.reason == "OTHER_TENANT"
+        keys.authenticate(ADMIN, "Bearer secret")
+    assert (caught.value.reason, caught.value.metadata) == ("RIGHT_MISSING", {"right": ADMIN})
 
 
-def test_a_key_without_rights_has_all_and_one_with_rights_has_those(tmp_path: Path) -> None:
-    everything = load(tmp_path, {"sha256": DIGEST, "tenant": "acme"})
-    for right in RIGHTS:
-        apart(functools.partial(everything.authenticate, right, "Bearer secret"))
-    chat = load(tmp_path, {"sha256": DIGEST, "tenant": "acme", "rights": ["chat"]})
-    apart(lambda: chat.authenticate("chat", "Bearer secret"))
-    with pytest.raises(PermissionDenied) as caught:
-        apart(lambda: chat.authenticate("rag", "Bearer secret"))
-    assert (caught.value.reason, caught.value.metadata) == ("RIGHT_MISSING", {"right": "rag"})
+def test_a_key_with_rights_has_those(tmp_path: Path) -> None:
+    keys = load(tmp_path, row(rights=["chat", "rag:read", "admin"]))
+    granted = {right for right in ALL_BUT_ADMIN | {ADMIN} if not refusal(keys, right)}
+    assert granted == {"chat:read", "chat:write", "rag:read", "admin"}
 
 
 @pytest.mark.parametrize("header", ["", "secret", "Basic secret", "Bearer other", "Bearer "])
 def test_a_call_without_a_known_key_is_refused(tmp_path: Path, header: str) -> None:
-    keys = load(tmp_path, {"sha256": DIGEST, "tenant": "acme"})
-    with pytest.raises(Unauthenticated):
-        apart(lambda: keys.authenticate("chat", header))
+    keys = load(tmp_path, row(rights=[]))
+    for method in (LOOKUP, "", "/memetwin.gateway.v1.CacheService/Unknown"):
+        with pytest.raises(Unauthenticated):
+            keys.authenticate_rpc(method, header)
+    for path in ("/v1/models", "/v1/nothing"):
+        with pytest.raises(Unauthenticated):
+            keys.authenticate_route("GET", path, header)
 
 
-def test_without_a_file_callers_name_their_tenant() -> None:
+def test_several_keys_of_a_tenant_are_valid_at_once(tmp_path: Path) -> None:
+    keys = load(tmp_path, row("old"), row("new"))
+    assert refusal(keys, header="Bearer old") == refusal(keys, header="Bearer new") == ""
+
+
+def test_a_key_expires() -> None:
+    now = 99.0
+    file = KeyFile({DIGEST: Key(DIGEST, "acme", not_after=100.0)})
+    keys = ApiKeys(file, clock=lambda: now)
+    assert refusal(keys) == ""
+    now = 100.0
+    assert refusal(keys) == "API_KEY_EXPIRED"
+
+
+def test_without_a_file_nobody_is_refused() -> None:
     keys = ApiKeys.load("")
-
-    def call() -> tuple[str, str, float | None]:
-        keys.authenticate("chat", "")
-        return current_tenant("any"), current_key_name(), current_max_error_rate()
-
-    assert apart(call) == ("any", "", None)
+    assert not keys.are_required
+    assert keys.authenticate_rpc(LOOKUP, "") is None
+    assert keys.authenticate_route("GET", "/v1/models", "") is None
 
 
-STRANGE_RIGHTS = '[{"sha256": "x", "tenant": "t", "rights": ["all"]}]'
-STRANGE_RATE = '[{"sha256": "x", "tenant": "t", "max_error_rate": 1}]'
+def test_a_file_without_keys_refuses_everybody(tmp_path: Path) -> None:
+    assert refusal(load(tmp_path)) == "UNKNOWN_API_KEY"
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '[{"sha256": "x"}]', "[1]", STRANGE_RIGHTS, STRANGE_RATE]
-)
+@pytest.mark.parametrize("text", ["", "{", '[{"tenant": "acme"}]'])
 def test_an_invalid_file_stops_the_start(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys.json"
     file.write_text(text)
@@ -100,3 +113,90 @@ def test_an_invalid_file_stops_the_start(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="MEMETWIN_API_KEYS_FILE"):
         ApiKeys.load(str(tmp_path / "none"))
+
+
+@contextlib.asynccontextmanager
+async def watching(keys: ApiKeys) -> AsyncIterator[None]:
+    task = asyncio.create_task(keys.watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def polled_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "POLL_PERIOD", 0.01)
+
+
+@pytest.mark.usefixtures("polled_often")
+async def test_a_changed_file_is_read(tmp_path: Path) -> None:
+    keys = load(tmp_path, row())
+    async with watching(keys):
+        write(tmp_path / "keys.json", row("other"))
+        await until(lambda: refusal(keys) == "UNKNOWN_API_KEY")
+        write(tmp_path / "keys.json", row())
+        await until(lambda: refusal(keys) == "")
+
+
+async def test_a_reload_reads_the_file_at_once(tmp_path: Path) -> None:
+    keys = load(tmp_path, row())
+    async with watching(keys):
+        write(tmp_path / "keys.json", row("other"))
+        keys.reload()
+        await until(lambda: refusal(keys) == "UNKNOWN_API_KEY")
+
+
+@pytest.mark.usefixtures("polled_often")
+@pytest.mark.parametrize("broken", ["[", '[{"tenant": "acme"}]', None])
+async def test_a_broken_file_keeps_the_earlier_keys(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str | None
+) -> None:
+    file = tmp_path / "keys.json"
+    write(file, row())
+    keys = ApiKeys.load(str(file), alarms := Alarms())
+    async with watching(keys):
+        if broken is None:
+            file.unlink()
+        else:
+            file.write_text(broken)
+        await until(alarms.active)
+        assert refusal(keys) == ""
+        assert logging.ERROR in [record.levelno for record in caplog.records]
+        write(file, row("other"))
+        await until(lambda: refusal(keys) == "UNKNOWN_API_KEY")
+        assert not alarms.active()
+
+
+@pytest.mark.usefixtures("polled_often")
+async def test_the_calls_of_a_removed_or_expired_key_end_and_no_others(tmp_path: Path) -> None:
+    now = 0.0
+    file = tmp_path / "keys.json"
+    rows = [row("expiring", not_after="1970-01-01T01:00:00Z"), row("kept")]
+    write(file, row("revoked"), *rows)
+    keys = ApiKeys(parse(file.read_text()), file, clock=lambda: now)
+
+    async def run(key: str) -> None:
+        call = keys.authenticate("chat:write", f"Bearer {key}")
+        assert call is not None
+        async with call:
+            await asyncio.Event().wait()
+
+    tasks = {key: asyncio.create_task(run(key)) for key in ("revoked", "expiring", "kept")}
+    async with watching(keys), asyncio.timeout(30):
+        write(file, *rows)
+        with pytest.raises(Unauthenticated):
+            await tasks["revoked"]
+        assert not tasks["expiring"].done()
+        now = 3600.0
+        with pytest.raises(Unauthenticated):
+            await tasks["expiring"]
+    assert not tasks["kept"].done()
+    tasks["kept"].cancel()

@@ -1,17 +1,23 @@
-import hashlib
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from services.gateway.auth.caller import Caller, current_tenant
+from services.gateway.auth.caller import current_tenant
 from services.gateway.auth.keys import ApiKeys
+from services.gateway.auth.rights import ROUTE_RIGHTS
 from services.gateway.http.middleware import Authentication, SecurityHeaders
+from services.key_file import ALL_BUT_ADMIN, Key, KeyFile, sha256
+
+
+def key_file_of(*rights: str) -> KeyFile:
+    digest = sha256("key")
+    return KeyFile({digest: Key(digest, "acme", rights=frozenset(rights))})
 
 
 def keys(*rights: str) -> ApiKeys:
-    digest = hashlib.sha256(b"key").hexdigest()
-    return ApiKeys({digest: Caller("acme", frozenset(rights))})
+    return ApiKeys(key_file_of(*rights))
 
 
 async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -19,7 +25,9 @@ async def inner(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": current_tenant("").encode()})
 
 
-async def get(app: Any, path: str, authorization: str = "") -> tuple[int, bytes, dict[str, str]]:
+async def get(
+    app: Any, path: str, authorization: str = "", method: str = "GET"
+) -> tuple[int, bytes, dict[str, str]]:
     """Return the status, the body and the headers of a response."""
     sent: list[Any] = []
 
@@ -27,31 +35,58 @@ async def get(app: Any, path: str, authorization: str = "") -> tuple[int, bytes,
         sent.append(message)
 
     headers = [(b"authorization", authorization.encode())]
-    await app({"type": "http", "path": path, "headers": headers}, None, send)
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    await app(scope, None, send)
     start, body = sent
     named = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], body["body"], named
 
 
 @pytest.mark.parametrize(
-    ("path", "right"),
-    [
-        ("/v1/twins/1/picture", "twin"),
-        ("/v1/ask", "rag"),
-        ("/v1/documents", "rag"),
-        ("/v1/cache/stats", "cache"),
-        ("/v1/chat/completions", "chat"),
-        ("/v1/embeddings", "chat"),
-        ("/v1/models", "chat"),
-    ],
+    ("path", "method", "right"),
+    [(path, *row) for path, rows in ROUTE_RIGHTS.items() for row in rows.items()],
 )
-async def test_a_route_requires_its_right(path: str, right: str) -> None:
-    status, body, _ = await get(Authentication(inner, keys(right)), path, "Bearer key")
+async def test_a_route_requires_its_right(path: str, method: str, right: str) -> None:
+    path = path.replace("{id:path}", "some/id")
+    app = Authentication(inner, keys(right))
+    status, body, _ = await get(app, path, "Bearer key", method)
     assert (status, body) == (200, b"acme")
-    others = {"cache", "chat", "rag", "twin"} - {right}
-    assert (await get(Authentication(inner, keys(*others)), path, "Bearer key"))[0] == 403
+    others = ALL_BUT_ADMIN - {right}
+    assert (await get(Authentication(inner, keys(*others)), path, "Bearer key", method))[0] == 403
     for header in ("", "Bearer other", "key"):
-        assert (await get(Authentication(inner, keys(right)), path, header))[0] == 401
+        assert (await get(app, path, header, method))[0] == 401
+
+
+async def test_a_path_that_no_route_answers_needs_a_key() -> None:
+    app = Authentication(inner, keys("chat:write"))
+    assert (await get(app, "/v1/nothing"))[0] == 401
+    assert (await get(app, "/v1/nothing", "Bearer key"))[0] == 200
+
+
+async def test_a_call_whose_key_is_revoked_is_refused_or_cut_off() -> None:
+    valid = key_file_of("chat:write")
+    known = ApiKeys(valid)
+    for starts in (False, True):
+        running, sent = asyncio.Event(), []
+
+        async def endless(scope: Any, receive: Any, send: Any) -> None:
+            if starts:  # noqa: B023 - it is called in this iteration
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            running.set()  # noqa: B023
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)  # noqa: B023
+
+        scope = {"type": "http", "path": "/v1/chat/completions", "method": "POST"}
+        headers = [(b"authorization", b"Bearer key")]
+        app = Authentication(endless, known)
+        task = asyncio.create_task(app(scope | {"headers": headers}, None, send))  # type: ignore[arg-type]
+        await running.wait()
+        known.set_keys(KeyFile())
+        await task
+        assert [message.get("status") for message in sent] == ([200] if starts else [401, None])
+        known.set_keys(valid)
 
 
 async def test_a_refusal_has_the_shape_of_the_routes_api() -> None:
@@ -67,7 +102,7 @@ async def test_other_paths_need_no_key(path: str) -> None:
 
 
 async def test_without_keys_nobody_is_refused() -> None:
-    assert (await get(Authentication(inner, ApiKeys({})), "/v1/ask"))[0] == 200
+    assert (await get(Authentication(inner, ApiKeys(None)), "/v1/ask"))[0] == 200
 
 
 async def test_every_response_has_the_security_headers() -> None:

@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,12 +8,12 @@ import pytest
 from starlette.applications import Starlette
 
 from services.errors import Aborted
-from services.gateway.auth.caller import Caller
-from services.gateway.auth.keys import ApiKeys
+from services.gateway.auth.caller import set_caller
 from services.gateway.cache.types import Scope
 from services.gateway.chat.service import ChatAnswer
 from services.gateway.coalescing.singleflight import Item
 from services.gateway.openai.chat import ChatRoutes
+from services.key_file import Key
 from tests.fakes.chat import Chat
 
 MESSAGES = [{"role": "user", "content": "Hi?"}]
@@ -80,9 +79,7 @@ async def test_headers_name_the_scope() -> None:
 
 
 async def test_a_key_decides_the_tenant_and_the_bound() -> None:
-    caller = Caller("acme", frozenset({"chat"}), max_error_rate=0.01)
-    keys = ApiKeys({hashlib.sha256(b"key").hexdigest(): caller})
-    keys.authenticate("chat", "Bearer key")
+    set_caller(Key("0" * 64, "acme", max_error_rate=0.01))
     chat = Chat()
     await post(chat)
     assert chat.cache.bounds[-1].max_error_rate == 0.01
