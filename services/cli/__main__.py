@@ -19,6 +19,7 @@ from services.cli import tour as tours
 from services.cli.cache_load import load_file
 from services.cli.channels import gateway_channel
 from services.cli.exports import export, import_file
+from services.cli.keys import keys
 from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
 from services.cli.tune import tune
 
@@ -162,6 +163,7 @@ def calibrate(gateway: str, pairs: Path, precision: float, curve: Path | None) -
 cache.add_command(load_file)
 main.add_command(export)
 main.add_command(import_file)
+main.add_command(keys)
 main.add_command(tune)
 
 
