@@ -61,15 +61,21 @@ def connect(url: str, *, max_connections: int, timeout: float, **options: Any) -
     settings |= {"socket_timeout": timeout, "socket_connect_timeout": 2, **options}
     address = parse_url(url)
     if address is None:
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=5, **settings
-        )
-        return Redis.from_pool(pool)
+        return Redis.from_pool(_pool(url, max_connections, settings))
     settings |= {"max_connections": max_connections, **address.options}
     if address.topology == "sentinel":
         return _master(address, settings)
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **settings)
+
+
+def _pool(url: str, max_connections: int, settings: dict[str, Any]) -> BlockingConnectionPool:
+    try:
+        return BlockingConnectionPool.from_url(
+            url, max_connections=max_connections, timeout=5, **settings
+        )
+    except ValueError:
+        raise _malformed() from None
 
 
 async def close(client: Any) -> None:
@@ -86,7 +92,10 @@ def parse_url(url: str) -> Address | None:
     Raises:
         InvalidArgument: the URL is invalid.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _malformed() from None
     scheme, _, topology = parts.scheme.partition("+")
     if not topology:
         return None
@@ -127,6 +136,14 @@ def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
     if not host:
         raise _invalid_url(f"The address {text!r} is invalid. Write host:port,host:port.")
     return host, port or default_port
+
+
+def _malformed() -> InvalidArgument:
+    """Return the failure for a URL that no parser reads. Its error may quote the password."""
+    return _invalid_url(
+        "The URL of Redis is invalid. Write redis://user:password@host:port/database, and"
+        " percent-encode special characters of the password."
+    )
 
 
 def _invalid_url(message: str) -> InvalidArgument:

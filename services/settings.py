@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
+from urllib.parse import unquote
 
 T = TypeVar("T")
 
@@ -21,9 +22,33 @@ class SettingError(ValueError):
     """An environment variable has an invalid value."""
 
 
-def setting(name: str, default: Any, doc: str) -> Any:
-    """Declare a setting: its environment variable, its default and its help text in the docs."""
-    return dataclasses.field(default=default, metadata={"env": name, "doc": doc})
+def setting(name: str, default: Any, doc: str, *, secret: bool = False) -> Any:
+    """Declare a setting: its environment variable, its default and its help text in the docs.
+
+    ``secret`` keeps the value out of ``repr`` and of logs. Of a URL, only its password is secret.
+    """
+    metadata = {"env": name, "doc": doc, "secret": secret}
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+def secret_values(settings: Any) -> list[str]:
+    """Return the texts of a settings dataclass that must never be shown, the longest first."""
+    values = [
+        getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.metadata.get("secret")
+    ]
+    found = {text for value in values for text in _secret_texts(value)}
+    return sorted(found, key=len, reverse=True)
+
+
+def _secret_texts(value: str) -> list[str]:
+    _, separator, rest = value.partition("://")
+    if not separator:
+        return [value] if value else []
+    user_info = rest.partition("/")[0].rpartition("@")[0]
+    password = user_info.partition(":")[2]
+    return [password, unquote(password)] if password else []
 
 
 def from_env(kind: type[T], environ: Mapping[str, str]) -> T:

@@ -3,10 +3,11 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram, start_http_server
 
-from services.settings import CommonSettings, host_port
+from services.settings import CommonSettings, host_port, secret_values
 
 RPCS = Counter(
     "memetwin_rpc_total", "Completed RPCs by method and status code.", ["method", "code"]
@@ -20,9 +21,19 @@ RPC_SECONDS = Histogram(
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, message and the ``extra`` keys."""
+    """Formats a record as one line of JSON: time, level, logger, message and the ``extra`` keys.
+
+    Args:
+        secrets: texts that are replaced by ``***`` wherever they appear.
+    """
 
     _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        super().__init__()
+        # A secret may appear as it is, in JSON, or in the representation of a text or of bytes.
+        forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
+        self._secrets = sorted(forms, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
@@ -38,13 +49,16 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        text = json.dumps(line, default=str)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def set_up(settings: CommonSettings) -> None:
     """Log JSON lines to stderr, and serve Prometheus metrics if the settings name an address."""
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(secret_values(settings)))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     if settings.metrics_listen:
         host, port = host_port(settings.metrics_listen)

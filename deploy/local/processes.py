@@ -53,7 +53,7 @@ class Processes:
             )
         self._children[name] = child
         process = Process(name, child.pid, _start_time(child.pid), dict(settings))
-        self._file(name).write_text(json.dumps(asdict(process)))
+        write_private(self._file(name), json.dumps(asdict(process)))
         return process
 
     def running(self, name: str) -> Process | None:
@@ -111,6 +111,14 @@ class Processes:
 
     def _file(self, name: str) -> Path:
         return self._run / f"{name}.json"
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, because it may contain a password."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(0o600)
+    file.chmod(0o600)
+    file.write_text(text)
 
 
 def require_free(host: str, port: int, setting: str) -> None:

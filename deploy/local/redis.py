@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from deploy.local import debian
+from deploy.local.processes import write_private
 
 IMAGE = "redis:8"
 CONTAINER = "memetwin-redis"
@@ -69,7 +70,12 @@ class RedisChoice:
             "docker": f"container {IMAGE}",
             "debian": "package of Debian 13",
         }[self.kind]
-        return f"Redis {self.version} ({origin}; {self.engine}) at {self.url}"
+        return f"Redis {self.version} ({origin}; {self.engine}) at {without_password(self.url)}"
+
+
+def without_password(url: str) -> str:
+    """Return a URL with ``***`` in place of its password."""
+    return re.sub(r"(//[^/@:]*:)[^/]*@", r"\1***@", url)
 
 
 def choose(state: Path, url: str) -> RedisChoice:
@@ -137,11 +143,14 @@ def inspect(kind: str, url: str, command: list[str] | None = None) -> RedisChoic
         commands = client.execute_command("COMMAND", "INFO", "VSIM", "FT.SEARCH")
         warnings = _warnings(client, version, managed=kind != "url")
     except redis.RedisError as error:
-        raise NoRedis(f"The Redis at {url} is unreachable: {error}") from error
+        raise NoRedis(f"The Redis at {without_password(url)} is unreachable: {error}") from error
     finally:
         client.close()
     if commands[0] is None:
-        raise NoRedis(f"Redis {version} at {url} has no vector sets. Use Redis 8.0 or newer.")
+        raise NoRedis(
+            f"Redis {version} at {without_password(url)} has no vector sets."
+            " Use Redis 8.0 or newer."
+        )
     engine = "vector-sets" if commands[1] is None else "query-engine"
     return RedisChoice(kind, url, version, engine, command or [], warnings)
 
@@ -180,8 +189,7 @@ def _warnings(client: Any, version: str, *, managed: bool) -> list[str]:
 
 
 def _write(state: Path, choice: RedisChoice) -> RedisChoice:
-    state.mkdir(parents=True, exist_ok=True)
-    (state / "redis.json").write_text(json.dumps(asdict(choice), indent=2) + "\n")
+    write_private(state / "redis.json", json.dumps(asdict(choice), indent=2) + "\n")
     return choice
 
 

@@ -39,6 +39,7 @@ class Settings(CommonSettings):
         "MEMETWIN_REDIS_URL",
         "redis://127.0.0.1:6379",
         "URL of Redis.",
+        secret=True,
     )
     redis_prefix: str = setting(
         "MEMETWIN_REDIS_PREFIX",
@@ -51,6 +52,7 @@ class Settings(CommonSettings):
         "Secret that keys the names of all that tenants and users store: 64 hexadecimal digits, "
         "the same for all replicas. With another secret, stored data is not found. Empty: the "
         "first replica creates a secret in Redis.",
+        secret=True,
     )
     secret_file: str = setting(
         "MEMETWIN_SECRET_FILE",
@@ -62,6 +64,7 @@ class Settings(CommonSettings):
         "",
         "Base URL of an OpenAI-compatible language model server, up to `/v1`. Empty: chat "
         "is refused, and RAG quotes documents instead of writing answers.",
+        secret=True,
     )
     llm_model: str = setting(
         "MEMETWIN_LLM_MODEL",
@@ -72,6 +75,7 @@ class Settings(CommonSettings):
         "MEMETWIN_LLM_API_KEY",
         "",
         "API key for the language model server.",
+        secret=True,
     )
     llm_prices: str = setting(
         "MEMETWIN_LLM_PRICES",

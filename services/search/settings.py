@@ -14,7 +14,9 @@ class Settings(CommonSettings):
         "127.0.0.1:50052",
         "Listen address of the search service.",
     )
-    redis_url: str = setting("MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "URL of Redis.")
+    redis_url: str = setting(
+        "MEMETWIN_REDIS_URL", "redis://127.0.0.1:6379", "URL of Redis.", secret=True
+    )
     redis_prefix: str = setting(
         "MEMETWIN_REDIS_PREFIX", "memetwin:", "Prefix of every key that memetwin has in Redis."
     )

@@ -39,6 +39,14 @@ def test_an_invalid_url_is_refused(url: str) -> None:
         redis_client.parse_url(url)
 
 
+@pytest.mark.parametrize("url", ["redis://:pa/ss@host", "redis://:p[a]ss@host:port", "pass"])
+def test_an_invalid_url_is_refused_without_a_part_of_its_password(url: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        redis_client.connect(url, max_connections=1, timeout=1)
+    assert "pa" not in str(caught.value).replace("password", "")
+    assert caught.value.__cause__ is None
+
+
 def test_a_sentinel_url_without_a_service_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="service"):
         redis_client.connect("redis+sentinel://a", max_connections=1, timeout=1)

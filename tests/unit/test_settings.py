@@ -1,8 +1,17 @@
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
 
-from services.settings import SettingError, from_env, host_port, setting
+from services.settings import (
+    CommonSettings,
+    SettingError,
+    from_env,
+    host_port,
+    secret_values,
+    setting,
+)
+from tools.docs import SERVICES
 
 
 @dataclass(frozen=True)
@@ -34,3 +43,33 @@ def test_addresses() -> None:
     for bad in ("here", "x:99999", ""):
         with pytest.raises(SettingError):
             host_port(bad)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    name: str = setting("X_NAME", "open", "A name.")
+    key: str = setting("X_KEY", "", "A key.", secret=True)
+    url: str = setting("X_URL", "", "A URL.", secret=True)
+
+
+def test_secrets_are_not_represented() -> None:
+    settings = Guarded(key="k3y", url="redis://me:p%40ss@host:1/2")
+    assert repr(settings) == "Guarded(name='open')"
+    assert secret_values(settings) == ["p%40ss", "p@ss", "k3y"]
+
+
+@pytest.mark.parametrize("url", ["", "redis://host:1", "redis://me@host", "unix:///run/r.sock"])
+def test_a_url_without_a_password_has_no_secret(url: str) -> None:
+    assert secret_values(Guarded(url=url)) == []
+
+
+def test_a_cluster_has_one_password() -> None:
+    assert secret_values(Guarded(url="redis+cluster://:pass@a:1,b:2/x@y")) == ["pass"]
+
+
+@pytest.mark.parametrize("kind", SERVICES.values())
+def test_every_setting_that_may_contain_a_secret_is_marked(kind: type[CommonSettings]) -> None:
+    for field in dataclasses.fields(kind):
+        name = field.metadata["env"]
+        if name.endswith(("_KEY", "_PASSWORD", "_SECRET", "_TOKEN", "_URL")):
+            assert field.metadata["secret"], f"declare {name} with secret=True"

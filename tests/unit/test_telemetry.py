@@ -50,6 +50,19 @@ def test_an_exception_comes_with_its_traceback() -> None:
     assert "ValueError: bad" in line(one)["exception"]
 
 
+def test_no_secret_is_logged() -> None:
+    formatter = telemetry.JsonLines(['pa"ss', "k3y"])
+    one = record('GET redis://:pa"ss@host', header=b"Bearer k3y", settings={"k3y": ['pa"ss']})
+    try:
+        raise ValueError("k3y")
+    except ValueError:
+        one.exc_info = sys.exc_info()
+    text = formatter.format(one)
+    assert "k3y" not in text
+    assert "pa" not in text.replace("path", "")
+    assert json.loads(text)["message"] == "GET redis://:***@host"
+
+
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     """The root logger, restored at the end."""

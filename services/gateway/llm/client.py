@@ -47,6 +47,7 @@ class LanguageModelClient:
     ) -> None:
         self._model = model
         self._base_url = base_url.rstrip("/")
+        self._key = api_key.encode()
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {api_key or 'none'}"},
             limits=httpx.Limits(max_connections=512, max_keepalive_connections=64),
@@ -98,7 +99,7 @@ class LanguageModelClient:
                     return
                 chunk = _object(data)
                 if "error" in chunk:
-                    raise refused(httpx.codes.BAD_GATEWAY, data)
+                    raise refused(httpx.codes.BAD_GATEWAY, self._without_key(data))
                 finished = finished or any(
                     choice.get("finish_reason") for choice in chunk.get("choices") or []
                 )
@@ -122,6 +123,10 @@ class LanguageModelClient:
         """Close the connections."""
         await self._client.aclose()
 
+    def _without_key(self, data: bytes) -> bytes:
+        """Return an error of the server without our key, which some servers quote."""
+        return data.replace(self._key, b"***") if self._key else data
+
     @contextlib.asynccontextmanager
     async def _request(
         self, method: str, path: str, body: Json | None
@@ -139,7 +144,7 @@ class LanguageModelClient:
                 if response.is_error:
                     retry_after = response.headers.get("retry-after", "")
                     text, _ = await _read(response, MAX_BODY_BYTES)
-                    raise refused(response.status_code, text, retry_after)
+                    raise refused(response.status_code, self._without_key(text), retry_after)
                 yield response
         except httpx.HTTPError as error:
             if isinstance(error, httpx.TimeoutException):

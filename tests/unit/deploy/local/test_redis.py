@@ -89,3 +89,26 @@ def test_a_problem_is_reported(version: str, config: dict[str, str], warning: st
 def test_a_sound_redis_has_no_warnings() -> None:
     client: Any = FakeRedis()
     assert redis._warnings(client, "8.2.9", managed=False) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:pa@ss@host:1/2", "redis://me:***@host:1/2"),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("redis+cluster://me:secret@a:1,b:2", "redis+cluster://me:***@a:1,b:2"),
+        ("redis://host:6379", "redis://host:6379"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, shown: str) -> None:
+    assert redis.without_password(url) == shown
+    assert shown in RedisChoice("url", url, "8", "query-engine").describe()
+
+
+def test_only_the_owner_can_read_the_choice(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "redis.json"
+    file.parent.mkdir()
+    file.write_text("from an earlier version")
+    redis._write(file.parent, RedisChoice("url", "redis://:secret@host", "8", "vector-sets"))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text())["url"] == "redis://:secret@host"

@@ -143,6 +143,24 @@ async def test_a_refusal_keeps_the_retry_hint() -> None:
         await texts(model)
 
 
+async def test_an_error_of_the_server_does_not_reveal_our_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        quoted = f"Incorrect API key: {request.headers['authorization']}"
+        return httpx.Response(401, json={"error": {"message": quoted}})
+
+    transport = httpx.MockTransport(answer)
+    model = LanguageModelClient("http://model/v1", "m", "sk-hidden", transport=transport)
+    for call in (model.complete(BODY), texts(model)):
+        with pytest.raises(FailedPrecondition) as caught:
+            await call
+        upstream = upstream_error(caught.value)
+        assert upstream is not None
+        assert upstream.message == "Incorrect API key: Bearer ***"
+    assert "sk-hidden" not in str([record.__dict__ for record in caplog.records])
+
+
 async def test_a_server_that_does_not_answer_is_unavailable() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
