@@ -24,6 +24,7 @@ from services.gateway.llm.client import LanguageModelClient
 from services.gateway.request_limits import MAX_REQUEST_BYTES
 from services.gateway.settings import Settings
 from services.gateway.shared_secret import SharedSecret, configured_secret
+from services.gateway.tenants import Tenants
 from services.grpc_server import ServiceSpec
 
 
@@ -39,6 +40,7 @@ class Common:
     language_model: LanguageModelClient
     keys: ApiKeys
     secret: SharedSecret
+    tenants: Tenants
     alarms: Alarms
     redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
@@ -89,6 +91,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
     stack.push_async_callback(language_model.close)
     alarms = Alarms()
     configured = configured_secret(settings.secret, settings.secret_file)
+    secret = SharedSecret(redis, settings.redis_prefix, configured, alarms)
     return Common(
         settings,
         stack,
@@ -97,6 +100,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         CollectionClient(search),
         language_model,
         ApiKeys.load(settings.api_keys_file, alarms),
-        SharedSecret(redis, settings.redis_prefix, configured, alarms),
+        secret,
+        Tenants(secret.read),
         alarms,
     )

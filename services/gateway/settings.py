@@ -124,6 +124,12 @@ class Settings(CommonSettings):
         "File of hashed API keys with their tenants and rights. Empty: callers are not "
         "authenticated.",
     )
+    shared_twins: bool = setting(
+        "MEMETWIN_SHARED_TWINS",
+        False,
+        "Whether all tenants find the default tenant's pictures. Only the default tenant changes "
+        "them.",
+    )
     chat_max_temperature: float = setting(
         "MEMETWIN_CHAT_MAX_TEMPERATURE",
         1.0,

@@ -5,11 +5,14 @@ contain its tag, a keyed hash of the tenant that no caller can guess.
 """
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from services.errors import InvalidArgument
+from services.gateway.auth.caller import current_tenant
 from services.gateway.digests import canonical
+from services.gateway.page_tokens import PageTokens
 
 TENANT_PREFIX = "tenant-"
 # Beginnings of the names of the search collections that the services create for their own use.
@@ -23,9 +26,10 @@ INTERNAL_PREFIXES = (
     "twins-",
 )
 _TAG_DIGITS = 32
+_COLLECTION = re.compile(f"{TENANT_PREFIX}([0-9a-f]{{{_TAG_DIGITS}}})-(.*)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Tenant:
     """A tenant. ``tag`` is empty for the default tenant, and 32 hexadecimal digits otherwise."""
 
@@ -55,16 +59,30 @@ class Tenant:
         return f"{{{self.tag}/{name}}}"
 
 
+DEFAULT_TENANT = Tenant()
+
+
 class Tenants:
-    """Finds tenants by their names. ``read_secret`` returns the key of the hashes."""
+    """Finds tenants.
+
+    ``read_secret`` returns the key of the hashes, or raises Unavailable.
+
+    Attributes:
+        page_tokens: writes and reads the tokens of the tenants' lists.
+    """
 
     def __init__(self, read_secret: Callable[[], Awaitable[bytes]]) -> None:
         self._read_secret = read_secret
+        self.page_tokens = PageTokens(read_secret)
+
+    async def current(self) -> Tenant:
+        """Return the tenant of the current call. Raises Unavailable."""
+        return await self.get(current_tenant(""))
 
     async def get(self, tenant: str) -> Tenant:
         """Return the tenant of a name. Raises Unavailable if the secret cannot be read."""
         if not tenant:
-            return Tenant()
+            return DEFAULT_TENANT
         message = canonical(["tenant", tenant])
         return Tenant(
             hmac.new(await self._read_secret(), message, "sha256").hexdigest()[:_TAG_DIGITS]
@@ -73,6 +91,12 @@ class Tenants:
     async def collection_name(self, tenant: str, name: str) -> str:
         """Return the search collection that holds what a tenant knows by a name."""
         return (await self.get(tenant)).collection_name(name)
+
+
+def split_collection_name(collection: str) -> tuple[Tenant, str]:
+    """Return the tenant that owns a search collection, and the tenant's own name for it."""
+    match = _COLLECTION.fullmatch(collection)
+    return (Tenant(match[1]), match[2]) if match else (DEFAULT_TENANT, collection)
 
 
 def check_collection_name(name: str, field: str) -> None:

@@ -88,7 +88,12 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
         chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
-        twins = TwinService(TwinStore(common.redis, settings.redis_prefix), common.backends)
+        twins = TwinService(
+            TwinStore(common.redis, settings.redis_prefix),
+            common.backends,
+            common.tenants,
+            is_shared=settings.shared_twins,
+        )
         service_specs = [
             common.spec("Cache", add_cache, CacheServicer(cache)),
             common.spec("Chat", add_chat, ChatServicer(chat), common.can_chat),
@@ -208,7 +213,9 @@ def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
     settings, backends, model = common.settings, common.backends, common.language_model
     documents = DocumentStore(common.redis, settings.redis_prefix)
     calibrations = CalibrationStore(common.redis, settings.redis_prefix, documents)
-    abstention = Abstention(calibrations, backends, min_score=settings.rag_min_score)
+    abstention = Abstention(
+        calibrations, backends, common.tenants, min_score=settings.rag_min_score
+    )
     writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
     if settings.llm_base_url:
         grounding = Grounding(EmbedderSupport(backends.embedder))
@@ -219,10 +226,11 @@ def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
         writer,
         abstention,
         common.singleflight(),
+        tenants=common.tenants,
         shadow_sampler=sampler,
     )
     common.stack.push_async_callback(service.close)
     parsers = ParserPool()
     common.stack.push_async_callback(parsers.close)
-    ingest = IngestService(documents, backends, parsers, settings.rag_chunk_tokens)
+    ingest = IngestService(documents, backends, parsers, common.tenants, settings.rag_chunk_tokens)
     return Rag(service, ingest, RagServicer(ingest, service, abstention))

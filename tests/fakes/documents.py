@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.gateway.rag.ingest.store import DocumentStore, FenceLost, FencingLease
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.redis_store import Record
 
-Key = tuple[str, str]
+Key = tuple[DocumentCollection, str]
 
 
 class FakeDocumentStore(DocumentStore):
@@ -17,27 +18,33 @@ class FakeDocumentStore(DocumentStore):
         self.records: dict[Key, Record] = {}
         self.chunk_ids: dict[Key, set[str]] = {}
         self.fences: dict[Key, int] = {}
-        self.counter: Counter[str] = Counter()
-        self.copies: dict[str, str] = {}
+        self.counter: Counter[DocumentCollection] = Counter()
+        self.copies: dict[DocumentCollection, str] = {}
         self.rivals = 0  # how many of the next leases another writer takes over immediately
 
-    async def epochs(self, collections: Sequence[str]) -> list[int]:
+    async def epochs(self, collections: Sequence[DocumentCollection]) -> list[int]:
         return [self.counter[name] for name in collections]
 
-    def advance_epoch(self, transaction: Any, collection: str) -> None:
+    def advance_epoch(self, transaction: Any, collection: DocumentCollection) -> None:
         self.counter[collection] += 1
 
-    async def get(self, collection: str, key: str) -> Record | None:
+    async def get(self, collection: DocumentCollection, key: str) -> Record | None:
         return self.records.get((collection, key))
 
-    async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
+    async def get_with_state(
+        self, collection: DocumentCollection, key: str
+    ) -> tuple[Record | None, bool]:
         return self.records.get((collection, key)), (collection, key) not in self.fences
 
-    async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
+    async def page(
+        self, collection: DocumentCollection, size: int, token: str
+    ) -> tuple[list[Record], str]:
         records = [one for (name, _), one in sorted(self.records.items()) if name == collection]
         return records[:size], ""
 
-    async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
+    async def acquire(
+        self, collection: DocumentCollection, key: str, new_chunks: Sequence[str]
+    ) -> FencingLease:
         earlier = frozenset(self.chunk_ids.setdefault((collection, key), set()))
         self.chunk_ids[collection, key] |= set(new_chunks)
         self.counter[collection] += 1
@@ -64,7 +71,7 @@ class FakeDocumentStore(DocumentStore):
         del self.records[key], self.chunk_ids[key]
         await self._end(lease)
 
-    async def copy(self, collection: str) -> str:
+    async def copy(self, collection: DocumentCollection) -> str:
         return self.copies.get(collection, "")
 
     async def _end(self, lease: FencingLease) -> None:

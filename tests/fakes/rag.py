@@ -21,6 +21,7 @@ from tests.fakes.error_budget import FakeErrorBudget
 from tests.fakes.leases import FakeLeases
 from tests.fakes.passages import hit
 from tests.fakes.redis import FakeRedis
+from tests.fakes.tenants import fake_tenants
 
 OTTER, HERON = "The otter swims in the river.", "The heron waits."
 QUESTION = Question("Where does the otter swim?", ["c"])
@@ -106,12 +107,14 @@ class Rag:
     def replica(self, min_score: float = 0.3) -> RagService:
         cache: Any = self.cache
         usage: Any = self.usage
+        tenants = fake_tenants()
         return RagService(
             self.both,
             AnswerCache(cache, self.documents, usage),
             self.writer,
-            Abstention(self.calibrations, self.both, min_score=min_score),
+            Abstention(self.calibrations, self.both, tenants, min_score=min_score),
             Singleflight(self.leases),
+            tenants=tenants,
             shadow_sampler=self.shadow_sampler,
         )
 

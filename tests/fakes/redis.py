@@ -57,9 +57,10 @@ class FakeRedis:
         self.values[key] = _bytes(count)
         return count
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, *keys: str) -> None:
         self._check()
-        self.values.pop(key, None)
+        for key in keys:
+            self.values.pop(key, None)
 
     async def set(
         self, key: str, value: Any, *, nx: bool = False, get: bool = False, ex: int = 0

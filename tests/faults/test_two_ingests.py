@@ -16,6 +16,7 @@ from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway import redis_store
 from services.gateway.rag.ingest.store import DocumentStore
+from services.gateway.rag.ingest.types import DocumentCollection
 from tests.documents import ingest_one, read
 from tests.stack import Stack, wait_until_ready
 
@@ -67,7 +68,9 @@ async def test_a_document_whose_writer_died_is_ingested_again(
     ingest_one(rag, name, "a.md", version(0), title="A")
     redis = redis_store.connect(redis_url)
     store = DocumentStore(redis, prefix)
-    lease = await store.acquire(name, "a.md", ["a.md#new"])  # and then the writer dies
+    lease = await store.acquire(
+        DocumentCollection(name), "a.md", ["a.md#new"]
+    )  # and then the writer dies
     await redis.aclose()
     gone = search_pb2.Ids(values=sorted(lease.earlier_chunks)[:5])
     search.DeleteDocuments(

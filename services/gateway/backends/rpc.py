@@ -1,6 +1,7 @@
 """Calls of the services behind the gateway: errors, circuit breakers and health checks."""
 
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +18,8 @@ _HEALTH_TIMEOUT = 1.0
 _MIN_TIMEOUT = 1.0
 # Failures that depend on the request: its model, or a query that takes too long.
 _REQUEST_REASONS = frozenset({"MODEL_LOADING", "MODEL_FAILED", "SHARD_TIMEOUT"})
+# Begins the names of a tenant's search collections, see ``tenants``. Callers know the rest.
+_TENANT_PREFIX = re.compile("tenant-[0-9a-f]{32}-")
 
 
 class Peer:
@@ -49,7 +52,7 @@ class Peer:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            failure = error_details.from_rpc(error, self._name)
+            failure = _with_plain_names(error_details.from_rpc(error, self._name))
             self._record(error.code(), failure, time.monotonic() - started)
             raise failure from error
         self._breaker.record_success()
@@ -63,6 +66,14 @@ class Peer:
                 self._breaker.record_failure()
         else:
             self._breaker.record_success()
+
+
+def _with_plain_names(failure: Failure) -> Failure:
+    failure.message = _TENANT_PREFIX.sub("", failure.message)
+    failure.metadata = {
+        name: _TENANT_PREFIX.sub("", value) for name, value in failure.metadata.items()
+    }
+    return failure
 
 
 async def is_serving(channel: grpc.aio.Channel, service: str) -> bool:

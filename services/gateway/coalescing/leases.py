@@ -2,10 +2,13 @@
 
 Keys, under the prefix of the settings:
 
-- ``singleflight:<name>``        the leader's fencing token, until the leader releases the lease or
-  stops renewing it
-- ``singleflight-items:<name>``  a Redis stream of the published batches: the leader's token, the
+- ``singleflight:{<hash>}``        the leader's fencing token, until the leader releases the lease
+  or stops renewing it
+- ``singleflight-items:{<hash>}``  a Redis stream of the published batches: the leader's token, the
   number of the first item, and the items as a JSON list
+
+The hash of the lease's name keeps both keys in one slot of a cluster, because scripts change them
+together.
 
 A new format of the batches needs new key names. Replicas of different versions then do not share
 work, instead of misreading each other's items.
@@ -13,6 +16,7 @@ work, instead of misreading each other's items.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -164,4 +168,5 @@ class LeaseStore:
         return round(self.seconds * 1000)
 
     def _keys(self, name: str) -> tuple[str, str]:
-        return f"{self._prefix}singleflight:{name}", f"{self._prefix}singleflight-items:{name}"
+        tag = f"{{{hashlib.sha256(name.encode()).hexdigest()[:32]}}}"
+        return f"{self._prefix}singleflight:{tag}", f"{self._prefix}singleflight-items:{tag}"

@@ -13,10 +13,11 @@ from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.rag import relevance, retrieval
 from services.gateway.rag.calibration import Calibration, fit, fit_relevance, halves
-from services.gateway.rag.ingest.types import check_collection
+from services.gateway.rag.ingest.types import DocumentCollection, check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
 from services.gateway.redis_store import from_record
+from services.gateway.tenants import Tenants
 
 # Minimum for each label.
 MIN_QUESTIONS = 20
@@ -63,15 +64,17 @@ class Abstention:
         self,
         store: CalibrationStore,
         backends: Backends,
+        tenants: Tenants,
         *,
         min_score: float,
     ) -> None:
         self._store = store
         self._backends = backends
+        self._tenants = tenants
         self.min_score = min_score
 
     async def calibrations(
-        self, collections: Sequence[str], digest: str
+        self, collections: Sequence[DocumentCollection], digest: str
     ) -> list[Calibration | None]:
         """Return the calibration of each collection for the model ``digest``, or None."""
         records = await self._store.get(collections, digest)
@@ -112,9 +115,11 @@ class Abstention:
         return max(decisions, key=_margin)
 
     async def calibrate(
-        self, collection: str, questions: Sequence[LabelledQuestion], *, dry_run: bool
+        self, name: str, questions: Sequence[LabelledQuestion], *, dry_run: bool
     ) -> CalibrationReport:
         """Fit a calibration to half of the questions, and measure it on the other half.
+
+        ``name`` is a collection of the current call's tenant.
 
         It is stored unless ``dry_run`` is set.
 
@@ -122,7 +127,8 @@ class Abstention:
             InvalidArgument: there are too few questions with a label, or too many questions.
             NotFound: the collection does not exist.
         """
-        _check(collection, questions)
+        _check(name, questions)
+        collection = DocumentCollection(name, await self._tenants.current())
         rows, digest = await self._features(
             collection, [one.question for one in questions], _sample(questions)
         )
@@ -165,7 +171,7 @@ class Abstention:
         )
 
     async def _features(
-        self, collection: str, questions: Sequence[str], chosen: Collection[int]
+        self, collection: DocumentCollection, questions: Sequence[str], chosen: Collection[int]
     ) -> tuple[list[relevance.Features], str]:
         """Return the features of each question, and the model's digest.
 
@@ -192,7 +198,7 @@ class Abstention:
         return found, digest
 
     async def _hits(
-        self, collection: str, texts: Sequence[str], vectors: Vectors
+        self, collection: DocumentCollection, texts: Sequence[str], vectors: Vectors
     ) -> list[list[Hit]]:
         """Return the hits of each question as ``Ask`` finds them."""
 

@@ -42,9 +42,11 @@ class AnswerCache:
             author: names the writer of the answer and its settings.
             min_score: minimum cosine similarity for an answer, without a calibration.
         """
-        epochs = await self._documents.epochs(question.collections)
+        epochs = await self._documents.epochs(question.document_collections)
+        # The default tenant's names stay as earlier versions stored them.
+        names = map(question.tenant.collection_name, question.collections)
         parameters = {
-            "collections": json.dumps(dict(zip(question.collections, epochs, strict=True))),
+            "collections": json.dumps(dict(zip(names, epochs, strict=True))),
             "filter": question.filter_key.hex(),
             "limit": str(question.limit),
             "diversity": str(question.diversity),

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit, Query, Vectors
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD, search_collection
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, DocumentCollection
 from services.gateway.rag.merging import merge_adjacent
 from services.gateway.rag.redundancy import diversify, without_duplicates
 from services.gateway.rag.stepwise import stepwise, take
@@ -69,12 +69,16 @@ async def embed_question(embedder: EmbedderClient, question: Question) -> Questi
 
 
 def build_queries(
-    collections: Sequence[str], text: str, vectors: Vectors, limit: int, **options: Any
+    collections: Sequence[DocumentCollection],
+    text: str,
+    vectors: Vectors,
+    limit: int,
+    **options: Any,
 ) -> list[Query]:
     """Return the queries that find passages for a question, one for each collection.
 
     Args:
-        collections: names of collections of documents.
+        collections: collections of documents.
         text: the question's text; empty to search by vector only.
         vectors: the question's vector as the only row.
         limit: maximum number of passages.
@@ -82,7 +86,7 @@ def build_queries(
     """
     return [
         Query(
-            search_collection(name),
+            collection.search_name,
             vectors.rows[0],
             min(limit * HITS_PER_PASSAGE, MAX_HITS),
             text=text[:MAX_TEXT_CHARACTERS],
@@ -90,7 +94,7 @@ def build_queries(
             with_text=True,
             **options,
         )
-        for name in collections
+        for collection in collections
     ]
 
 

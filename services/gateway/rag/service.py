@@ -28,6 +28,7 @@ from services.gateway.rag.types import (
     Writer,
 )
 from services.gateway.rag.writing import write_request, write_whole, written_answer
+from services.gateway.tenants import Tenants
 
 MAX_ATTEMPTS = 3
 
@@ -58,6 +59,7 @@ class RagService:
         writer: writes answers that the cache does not have.
         abstention: decides which questions are refused.
         singleflight: lets concurrent equal questions share one answer.
+        tenants: finds the owner of the collections.
         shadow_sampler: checks a sample of the hits.
     """
 
@@ -69,6 +71,7 @@ class RagService:
         abstention: Abstention,
         singleflight: Singleflight,
         *,
+        tenants: Tenants,
         shadow_sampler: ShadowSampler,
     ) -> None:
         self._backends = backends
@@ -76,6 +79,7 @@ class RagService:
         self._writer = writer
         self._abstention = abstention
         self._singleflight = singleflight
+        self._tenants = tenants
         self._shadow_sampler = shadow_sampler
 
     async def close(self) -> None:
@@ -85,6 +89,7 @@ class RagService:
     async def retrieve(self, question: Question) -> tuple[list[Passage], RefusalDecision, Timings]:
         """Return the best passages for a question, and whether the question would be refused."""
         question.validate()
+        question = replace(question, tenant=await self._tenants.current())
         timings = Timings()
         found = await self._search(question, None, timings)
         passages = await self._rank(question, found.chunks, timings)
@@ -100,6 +105,7 @@ class RagService:
     async def stream(self, question: Question, *, streamed: bool = False) -> AsyncIterator[Event]:
         """Yield the events of an answer; with ``streamed`` the text comes in pieces."""
         question.validate()
+        question = replace(question, tenant=await self._tenants.current())
         timings = Timings()
         author = self._writer.author(question.model)
         request = await self._cache.request(question, author, self._abstention.min_score)
@@ -232,7 +238,7 @@ class RagService:
                 )
             (cached, chunks), calibrations = await asyncio.gather(
                 self._search_all(question, vectors.search, cache_query),
-                self._abstention.calibrations(question.collections, vectors.search.digest),
+                self._abstention.calibrations(question.document_collections, vectors.search.digest),
             )
         refusal = await self._abstention.decide(
             list(dict.fromkeys([question.text, question.text_in_context])),
@@ -249,7 +255,7 @@ class RagService:
     ) -> tuple[list[Hit], list[list[Hit]]]:
         """Return the hits of the cache's query, and the chunks that match in each collection."""
         queries = retrieval.build_queries(
-            question.collections,
+            question.document_collections,
             question.text_in_context if question.hybrid else "",
             vectors,
             reranking.depth(question.limit) if question.rerank else question.limit,

@@ -16,8 +16,9 @@ from services.gateway.cache.types import (
     text_in_context,
 )
 from services.gateway.rag.ingest.segmentation import Span
-from services.gateway.rag.ingest.types import check_collection
+from services.gateway.rag.ingest.types import DocumentCollection, check_collection
 from services.gateway.rag.timings import Timings
+from services.gateway.tenants import DEFAULT_TENANT, Tenant
 
 # What happens to sentences of a language model that the passages they cite do not support.
 GroundingMode = Literal["mark", "drop", "off"]
@@ -33,6 +34,7 @@ class Question:
     """A question to collections of documents.
 
     Attributes:
+        tenant: the owner of the collections; the service adds it.
         limit: maximum number of passages.
         filter: the caller's Filter message.
         filter_key: the serialised ``filter``.
@@ -61,6 +63,12 @@ class Question:
     rerank: bool = False
     max_prompt_tokens: int = 0
     grounding: GroundingMode = "mark"
+    tenant: Tenant = DEFAULT_TENANT
+
+    @property
+    def document_collections(self) -> list[DocumentCollection]:
+        """The collections to search."""
+        return [DocumentCollection(name, self.tenant) for name in self.collections]
 
     @property
     def text_in_context(self) -> str:

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from services.gateway.backends.collections import CollectionInfo
 from services.gateway.rag.ingest.types import (
-    COPY_PREFIX,
-    DOCUMENTS_PREFIX,
+    DocumentCollection,
+    collection_of,
     collection_of_copy,
-    copy_name,
 )
 
 
@@ -40,9 +39,9 @@ class CollectionState:
 
 
 def collection_states(
-    found: Iterable[CollectionInfo], collections: Iterable[str]
-) -> dict[str, CollectionState]:
-    """Return the state of each collection of documents by its name.
+    found: Iterable[CollectionInfo], collections: Iterable[DocumentCollection]
+) -> dict[DocumentCollection, CollectionState]:
+    """Return the state of each collection of documents.
 
     Args:
         found: all collections of search. Those without a model's digest are left out, because
@@ -50,24 +49,19 @@ def collection_states(
         collections: the collections that have a document. Others are left out unless they are
             empty or have a copy, because others may have created them too.
     """
-    states: dict[str, CollectionState] = {}
+    states: dict[DocumentCollection, CollectionState] = {}
     for one in found:
         if not one.model_digest:
             continue
-        names = {
-            name.removeprefix(DOCUMENTS_PREFIX)
-            for name in (one.name, *one.aliases)
-            if name.startswith(DOCUMENTS_PREFIX)
-        }
-        for name in names:
-            states.setdefault(name, CollectionState()).source = one
+        sources = set(filter(None, map(collection_of, (one.name, *one.aliases))))
+        for source in sources:
+            states.setdefault(source, CollectionState()).source = one
         copied = collection_of_copy(one.name)
-        is_copy = one.name.startswith(COPY_PREFIX)
-        if is_copy and copied not in names and one.name == copy_name(copied, one.model_digest):
+        if copied and copied not in sources and one.name == copied.copy_name(one.model_digest):
             states.setdefault(copied, CollectionState()).copies.append(one)
     listed = {*collections}
     return {
-        name: state
-        for name, state in sorted(states.items())
-        if name in listed or state.copies or (state.source and not state.source.documents)
+        collection: state
+        for collection, state in sorted(states.items(), key=lambda item: item[0])
+        if collection in listed or state.copies or (state.source and not state.source.documents)
     }

@@ -49,7 +49,8 @@ class TwinRoutes:
     async def picture(self, request: Request) -> Response:
         """Return the picture file of a twin."""
         image, media_type = await self._twins.picture(request.path_params["id"])
-        return Response(image, media_type=media_type, headers={"Cache-Control": "max-age=60"})
+        headers = {"Cache-Control": "private, max-age=60", "Vary": "Authorization"}
+        return Response(image, media_type=media_type, headers=headers)
 
 
 async def _query(request: Request) -> tuple[bytes, dict[str, Any]]:

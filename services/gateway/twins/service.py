@@ -3,6 +3,10 @@
 Search holds the vectors, and the store holds the pictures. Each metric has a collection with the
 unnormalised output of the image model, so that the metrics may rank differently. A collection
 belongs to one model: twins that another model embedded are not found until they are added again.
+
+Twins belong to tenants. With ``is_shared``, all tenants also find the default tenant's twins and
+see their pictures, but only the default tenant lists and changes them. A tenant's own twin hides
+the shared one with its id.
 """
 
 import asyncio
@@ -15,6 +19,7 @@ from services.errors import InvalidArgument, NotFound
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import METRICS, CollectionSpec, Document, Hit, Query, Vectors
 from services.gateway.redis_store import from_record
+from services.gateway.tenants import DEFAULT_TENANT, Tenant, Tenants
 from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Picture, Twin, TwinResults
 
@@ -30,10 +35,21 @@ _SIGNATURES = (
 
 
 class TwinService:
-    """Adds, finds, lists and deletes twins."""
+    """Adds, finds, lists and deletes twins.
 
-    def __init__(self, store: TwinStore, backends: Backends) -> None:
+    Args:
+        store: the records and the pictures.
+        backends: the embedder and search.
+        tenants: finds the tenant of a call.
+        is_shared: whether all tenants find the default tenant's twins.
+    """
+
+    def __init__(
+        self, store: TwinStore, backends: Backends, tenants: Tenants, *, is_shared: bool
+    ) -> None:
         self._store = store
+        self._tenants = tenants
+        self._is_shared = is_shared
         self._embedder = backends.embedder
         self._search = backends.search
 
@@ -47,7 +63,8 @@ class TwinService:
         started = time.perf_counter()
         # A visitor's picture leaves nothing behind, not even a vector in the embedder's cache.
         vectors = await self._embedder.embed_image(image, no_store=True)
-        return await self._nearest(_collection(vectors.digest, metric), vectors, limit, started)
+        name = _collection(vectors.digest, metric)
+        return await self._nearest(name, vectors, limit or DEFAULT_LIMIT, started)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:
         """Find twins by a text: by picture if the image model reads it, otherwise by title.
@@ -80,7 +97,7 @@ class TwinService:
                 field="text",
                 model=vectors.model,
             )
-        return await self._nearest(collection, vectors, limit, started)
+        return await self._nearest(collection, vectors, limit or DEFAULT_LIMIT, started)
 
     async def add(self, picture: Picture) -> tuple[Twin, bool]:
         """Add a picture; return its twin, and whether that is new.
@@ -89,8 +106,9 @@ class TwinService:
         embedded again.
         """
         picture = picture.validated()
+        tenant = await self._tenants.current()
         digest = await asyncio.to_thread(_digest, picture.image)
-        record = await self._store.get(picture.id)
+        record = await self._store.get(tenant, picture.id)
         earlier = from_record(Twin, record) if record else None
         twin = Twin(
             id=picture.id,
@@ -100,81 +118,105 @@ class TwinService:
             digest=digest,
             model_digest=await self._embedder.image_model_digest(),
         )
-        if earlier == twin and await self._is_indexed(twin):
+        if earlier == twin and await self._is_indexed(tenant, twin):
             return twin, False
         vectors = await self._embedder.embed_image(picture.image)
         titles = await self._embedder.embed_documents([". ".join([twin.title, *twin.tags])])
         twin = replace(twin, model_digest=vectors.digest)
-        before = await self._collections(earlier) if earlier else set()
-        current = _collections(vectors.digest, titles.digest)
+        before = await self._collections(tenant, earlier) if earlier else set()
+        current = _collections(tenant, vectors.digest, titles.digest)
         # The store comes first, so that a later call finds every vector of a call that was cut off.
-        await self._store.put(twin.id, asdict(twin), picture.image, current)
-        await self._index(twin, vectors, titles)
+        await self._store.put(tenant, asdict(twin), picture.image, current)
+        await self._index(tenant, twin, vectors, titles)
         if stale := before.difference(current):
             await self._delete_vectors(twin.id, stale)
-            await self._store.remove_collections(twin.id, stale)
+            await self._store.remove_collections(tenant, twin.id, stale)
         return twin, earlier is None
 
     async def page(self, size: int, token: str) -> tuple[list[Twin], str]:
         """Return a page of twins in the order of their ids, and the next page's token."""
-        records, next_token = await self._store.page(size, token)
-        return [from_record(Twin, record) for record in records], next_token
+        tenant, tokens = await self._tenants.current(), self._tenants.page_tokens
+        listed = ("twins", tenant.tag)
+        after = await tokens.read(listed, token)
+        records, last = await self._store.page(tenant, size, after)
+        return [from_record(Twin, record) for record in records], await tokens.write(listed, last)
 
     async def picture(self, key: str) -> tuple[bytes, str]:
         """Return the picture file of a twin and its media type. Raises NotFound."""
-        image = await self._store.picture(key)
-        if image is None:
-            raise _not_found(key)
-        return image, _media_type(image)
+        for owner in await self._readable():
+            image = await self._store.picture(owner, key)
+            if image is not None:
+                return image, _media_type(image)
+        raise _not_found(key)
 
     async def delete(self, key: str) -> None:
         """Delete a twin. Raises NotFound.
 
         The store comes last, so that a call that was cut off can be repeated.
         """
-        record = await self._store.get(key)
+        tenant = await self._tenants.current()
+        record = await self._store.get(tenant, key)
         if record is None:
             raise _not_found(key)
-        await self._delete_vectors(key, await self._collections(from_record(Twin, record)))
-        await self._store.delete(key)
+        twin = from_record(Twin, record)
+        await self._delete_vectors(key, await self._collections(tenant, twin))
+        await self._store.delete(tenant, key)
+
+    async def _readable(self) -> list[Tenant]:
+        """Return the tenants whose twins the caller may read, beginning with its own."""
+        own = await self._tenants.current()
+        return [own, DEFAULT_TENANT] if self._is_shared and own.tag else [own]
 
     async def _nearest(
-        self, collection: str, vectors: Vectors, limit: int, started: float
+        self, name: str, vectors: Vectors, limit: int, started: float
     ) -> TwinResults:
-        """Return the twins nearest to ``vectors``, whose embedding began at ``started``."""
+        """Return the twins nearest to ``vectors``, whose embedding began at ``started``.
+
+        ``name`` is the owners' own name of the collection to search.
+        """
         embedded = time.perf_counter()
-        query = Query(collection, vectors.rows[0], limit or DEFAULT_LIMIT)
-        try:
-            [hits] = await self._search.search([query], vectors.digest)
-        except NotFound:
-            hits = []  # no twin has been added with this model yet
-        twins = await self._twins(hits)
+        owners = await self._readable()
+        found = await asyncio.gather(*(self._find(owner, name, vectors, limit) for owner in owners))
+        twins = found[0]
+        if len(owners) > 1:
+            hidden = await self._store.get_many(owners[0], [twin.id for twin in found[1]])
+            twins += [twin for twin, own in zip(found[1], hidden, strict=True) if own is None]
+            twins = sorted(twins, key=lambda twin: -twin.similarity)[:limit]
         seconds = time.perf_counter() - embedded
         return TwinResults(twins, vectors.model, vectors.digest, embedded - started, seconds)
 
-    async def _twins(self, hits: Sequence[Hit]) -> list[Twin]:
-        records = await self._store.get_many([hit.id for hit in hits])
+    async def _find(self, owner: Tenant, name: str, vectors: Vectors, limit: int) -> list[Twin]:
+        """Return the twins of an owner that are nearest to ``vectors``."""
+        query = Query(owner.collection_name(name), vectors.rows[0], limit)
+        try:
+            [hits] = await self._search.search([query], vectors.digest)
+        except NotFound:
+            return []  # no twin has been added with this model yet
+        return await self._twins(owner, hits)
+
+    async def _twins(self, owner: Tenant, hits: Sequence[Hit]) -> list[Twin]:
+        records = await self._store.get_many(owner, [hit.id for hit in hits])
         return [
             replace(from_record(Twin, record), similarity=hit.similarity, distance=hit.distance)
             for hit, record in zip(hits, records, strict=True)
             if record
         ]
 
-    async def _collections(self, twin: Twin) -> set[str]:
+    async def _collections(self, tenant: Tenant, twin: Twin) -> set[str]:
         """Return the search collections that may hold a twin's vectors."""
-        recorded = await self._store.collections(twin.id)
+        recorded = await self._store.collections(tenant, twin.id)
         if recorded:
             return recorded
         titles = await self._embedder.text_model()
-        return set(_collections(twin.model_digest, titles.digest))
+        return set(_collections(tenant, twin.model_digest, titles.digest))
 
-    async def _is_indexed(self, twin: Twin) -> bool:
+    async def _is_indexed(self, tenant: Tenant, twin: Twin) -> bool:
         """Return whether search holds a twin's vectors of the current models."""
         titles = await self._embedder.text_model()
         missing = await asyncio.gather(
             *(
                 self._search.missing(name, [twin.id])
-                for name in _collections(twin.model_digest, titles.digest)
+                for name in _collections(tenant, twin.model_digest, titles.digest)
             )
         )
         return not any(missing)
@@ -182,34 +224,38 @@ class TwinService:
     async def _delete_vectors(self, key: str, collections: Iterable[str]) -> None:
         await asyncio.gather(*(self._search.delete(name, [key]) for name in collections))
 
-    async def _index(self, twin: Twin, vectors: Vectors, titles: Vectors) -> None:
+    async def _index(self, tenant: Tenant, twin: Twin, vectors: Vectors, titles: Vectors) -> None:
         """Write a twin's vectors to the collection of each metric, and its title's vector."""
+        writes = [(_collection(vectors.digest, metric), metric, vectors) for metric in METRICS]
+        writes.append((_title_collection(titles.digest), "cosine", titles))
+        specs = [
+            CollectionSpec(
+                tenant.collection_name(name), one.rows.shape[1], one.digest, metric=metric
+            )
+            for name, metric, one in writes
+        ]
         await asyncio.gather(
             *(
-                self._upsert(_collection(vectors.digest, metric), twin, vectors, metric)
-                for metric in METRICS
-            ),
-            self._upsert(_title_collection(titles.digest), twin, titles, "cosine"),
+                self._search.upsert_or_create(spec, [Document(twin.id, one.rows[0])])
+                for spec, (_, _, one) in zip(specs, writes, strict=True)
+            )
         )
-
-    async def _upsert(self, collection: str, twin: Twin, vectors: Vectors, metric: str) -> None:
-        spec = CollectionSpec(collection, vectors.rows.shape[1], vectors.digest, metric=metric)
-        await self._search.upsert_or_create(spec, [Document(twin.id, vectors.rows[0])])
 
 
 def _collection(model_digest: str, metric: str) -> str:
-    """Return the search collection of the pictures that a model has embedded."""
+    """Return a tenant's name of the collection of the pictures that a model has embedded."""
     return f"twins-{model_digest[:16]}-{metric}"
 
 
-def _collections(image_digest: str, text_digest: str) -> list[str]:
+def _collections(tenant: Tenant, image_digest: str, text_digest: str) -> list[str]:
     """Return the search collections of a twin that these models have embedded."""
     pictures = [_collection(image_digest, metric) for metric in METRICS]
-    return [*pictures, _title_collection(text_digest)]
+    names = [*pictures, _title_collection(text_digest)]
+    return list(map(tenant.collection_name, names))
 
 
 def _title_collection(model_digest: str) -> str:
-    """Return the search collection of the titles that a model has embedded."""
+    """Return a tenant's name of the collection of the titles that a model has embedded."""
     return f"twin-titles-{model_digest[:16]}"
 
 

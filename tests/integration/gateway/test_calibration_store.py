@@ -6,6 +6,7 @@ import uuid
 from services.gateway import redis_store
 from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.store import CalibrationStore
+from tests.fakes.tenants import C
 
 WRITES = 50
 
@@ -18,12 +19,12 @@ async def test_no_reader_sees_a_calibration_before_its_epoch(redis_url: str, pre
 
     async def write() -> None:
         for number in range(1, WRITES + 1):
-            await store.put("c", "digest", {"number": number})
+            await store.put(C, "digest", {"number": number})
 
     async def read() -> tuple[int, int]:
         async with reader.pipeline(transaction=True) as pipe:
-            pipe.hget(f"{own}gateway:calibration:c", "digest")
-            pipe.get(f"{own}gateway:epoch:c")
+            pipe.hget(f"{own}gateway:calibration:{{/c}}", "digest")
+            pipe.get(f"{own}gateway:epoch:{{/c}}")
             record, epoch = await pipe.execute()
         return (redis_store.load(record) or {"number": 0})["number"], int(epoch or 0)
 
@@ -33,6 +34,6 @@ async def test_no_reader_sees_a_calibration_before_its_epoch(redis_url: str, pre
         assert number == epoch
     await writing
     assert await read() == (WRITES, WRITES)
-    assert await documents.epochs(["c"]) == [WRITES]
+    assert await documents.epochs([C]) == [WRITES]
     await writer.aclose()
     await reader.aclose()

@@ -17,16 +17,22 @@ from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.search import SearchClient
 from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.store import DocumentStore
-from services.gateway.rag.ingest.types import Receipt, Source, copy_name, search_collection
+from services.gateway.rag.ingest.types import (
+    DocumentCollection,
+    Receipt,
+    Source,
+)
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.search.__main__ import wire
 from services.search.settings import Settings
 from tests.fakes.backends import FakeEmbedder
 from tests.fakes.parsers import FakeParserPool
+from tests.fakes.tenants import fake_tenants
 
 MODELS = [FakeEmbedder(letter * 64) for letter in "abc"]
 DOCUMENTS = {f"note {number:02}": f"The number is {number}. " * 30 for number in range(60)}
-NAME = search_collection("notes")
+NOTES = DocumentCollection("notes")
+NAME = NOTES.search_name
 
 
 class World:
@@ -37,7 +43,9 @@ class World:
         self.store = DocumentStore(redis, prefix)
 
     def ingests(self, embedder: FakeEmbedder) -> IngestService:
-        return IngestService(self.store, Backends(embedder, self.search), FakeParserPool())
+        return IngestService(
+            self.store, Backends(embedder, self.search), FakeParserPool(), fake_tenants()
+        )
 
     async def reembed(self, embedder: FakeEmbedder) -> None:
         reembedder = DocumentReembedder(self.store, embedder, self.search, self.collections)
@@ -56,10 +64,10 @@ class World:
             documents, token = await self.collections.page(NAME, 1000, token)
             found |= {one.id for one in documents}
             more = bool(token)
-        assert await self.store.unlisted("notes", sorted(found)) == set()
-        records, _ = await self.store.page("notes", 1000, "")
+        assert await self.store.unlisted(NOTES, sorted(found)) == set()
+        records, _ = await self.store.page(NOTES, 1000, "")
         for record in records:
-            _, is_complete = await self.store.get_with_state("notes", record["id"])
+            _, is_complete = await self.store.get_with_state(NOTES, record["id"])
             chunks = [key for key in found if key.startswith(record["id"] + "#")]
             assert not is_complete or len(chunks) == record["chunks"], record["id"]
 
@@ -121,7 +129,7 @@ async def test_each_chunk_is_embedded_once(world: World) -> None:
 
 async def test_an_interrupted_swap_is_completed_by_an_ingest(world: World) -> None:
     await ingest(world.ingests(MODELS[0]), DOCUMENTS)
-    copy = copy_name("notes", MODELS[1].model.digest)
+    copy = NOTES.copy_name(MODELS[1].model.digest)
     await world.reembed(MODELS[1])
     assert await world.search.field_types(copy)
     # As it is between the two steps: the collection is gone, and its copy has no other name yet.

@@ -15,7 +15,7 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc, rag_pb2, rag_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.gateway.cache import index
-from services.gateway.rag.ingest.types import copy_name
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.reembedding import service
 from tests.documents import ingest_one
 from tests.small_models import sentence_model
@@ -164,7 +164,7 @@ def test_an_ingest_between_the_two_steps_of_a_swap_adopts_the_copy(
         rag = rag_pb2_grpc.RagServiceStub(stack.gateway)
         assert ingest_one(rag, "notes", "new", "some words", title="new").chunks == 1
         found = collections(stack)["documents-notes"]
-        assert found.name == copy_name("notes", digest(stack))
+        assert found.name == DocumentCollection("notes").copy_name(digest(stack))
         assert found.document_count == before + 1
         assert set(retrieve(stack, "word")) == {*DOCUMENTS, "new"}
         request = rag_pb2.DeleteDocumentRequest(collection="notes", id="new")

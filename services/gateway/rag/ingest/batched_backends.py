@@ -14,7 +14,7 @@ from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value, field_types
 from services.gateway.coalescing.batcher import CoalescingBatcher
 from services.gateway.rag.ingest.ttl_value import TtlValue
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD, copy_name, search_collection
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD, DocumentCollection
 
 Row = NDArray[np.float32]
 
@@ -57,7 +57,7 @@ class BatchedBackends:
         self._embedder, self._search = backends.embedder, backends.search
         self._max_chunk_tokens = max_chunk_tokens
         self._model: TtlValue[TextModel] = TtlValue()
-        self._field_types: dict[str, TtlValue[dict[str, str]]] = {}
+        self._field_types: dict[DocumentCollection, TtlValue[dict[str, str]]] = {}
         self._adding_fields = asyncio.Lock()
         self._upserts: dict[tuple[str, str], CoalescingBatcher[Document, None]] = {}
         self._tokens: CoalescingBatcher[str, Sequence[int]] = CoalescingBatcher(
@@ -94,7 +94,7 @@ class BatchedBackends:
         return await self._tokens.submit(texts)
 
     async def ensure_fields(
-        self, collection: str, model: TextModel, fields: dict[str, Value]
+        self, collection: DocumentCollection, model: TextModel, fields: dict[str, Value]
     ) -> dict[str, str]:
         """Create a collection if it does not exist, and declare the fields that it lacks.
 
@@ -102,7 +102,7 @@ class BatchedBackends:
             The types of all declared fields by name. It adds no field beyond ``MAX_FIELDS``, and
             none whose declared type differs.
         """
-        name, types = search_collection(collection), field_types(fields)
+        name, types = collection.search_name, field_types(fields)
         cached = self._field_types.setdefault(collection, TtlValue())
         load = partial(self._ensure_collection, collection, model, types)
         declared = await cached.get(load)
@@ -121,9 +121,11 @@ class BatchedBackends:
         """Embed texts, in order."""
         return await self._rows.submit(texts)
 
-    async def upsert(self, collection: str, documents: Sequence[Document], digest: str) -> None:
+    async def upsert(
+        self, collection: DocumentCollection, documents: Sequence[Document], digest: str
+    ) -> None:
         """Write chunks to search whose vectors come from the model ``digest``."""
-        name = search_collection(collection)
+        name = collection.search_name
 
         async def upsert_batch(batch: list[Document]) -> list[None]:
             try:
@@ -141,9 +143,9 @@ class BatchedBackends:
             await upserts.submit(documents[first : first + _UPSERT_BATCH])
 
     async def _ensure_collection(
-        self, collection: str, model: TextModel, types: dict[str, str]
+        self, collection: DocumentCollection, model: TextModel, types: dict[str, str]
     ) -> dict[str, str]:
-        name = search_collection(collection)
+        name = collection.search_name
         declared = await self._search.field_types(name)
         if declared is None:
             await self._adopt_copy(collection, model.digest)
@@ -156,16 +158,14 @@ class BatchedBackends:
             declared = await self._search.field_types(name)
         return declared or {}
 
-    async def _adopt_copy(self, collection: str, digest: str) -> None:
+    async def _adopt_copy(self, collection: DocumentCollection, digest: str) -> None:
         """Give the name of a collection that does not exist to its copy for this model, if any.
 
         A re-embedding deletes a collection when its copy is complete, and renames the copy next. A
         new collection with that name would hide the copy.
         """
         with contextlib.suppress(AlreadyExists, NotFound):  # it exists again, or has no copy
-            await self._search.assign_alias(
-                search_collection(collection), copy_name(collection, digest)
-            )
+            await self._search.assign_alias(collection.search_name, collection.copy_name(digest))
 
     async def _embed(self, texts: list[str]) -> list[EmbeddedText]:
         vectors = await self._embedder.embed_documents(texts, bulk=True)

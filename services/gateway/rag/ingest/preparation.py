@@ -12,7 +12,12 @@ from services.gateway.rag.ingest import chunking
 from services.gateway.rag.ingest.batched_backends import BatchedBackends, Row
 from services.gateway.rag.ingest.chunking import Chunk
 from services.gateway.rag.ingest.parsers.extract import Extract
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD, Source, StoredDocument
+from services.gateway.rag.ingest.types import (
+    DOCUMENT_FIELD,
+    DocumentCollection,
+    Source,
+    StoredDocument,
+)
 
 _CHUNKS_AT_ONCE = 128
 
@@ -29,7 +34,7 @@ class PreparedDocument:
         warnings: the parser's warnings, and one for each field that the collection lacks.
     """
 
-    collection: str
+    collection: DocumentCollection
     stored: StoredDocument
     fields: dict[str, Value]
     extract: Extract
@@ -86,14 +91,14 @@ async def prepare(
     model = await backends.text_model()
     chunks = await _with_ids(source.id, await chunking.split(extract, title, backends), extract)
     fields = extract.fields | source.fields
-    declared = await backends.ensure_fields(source.collection, model, fields)
+    declared = await backends.ensure_fields(source.document_collection, model, fields)
     unfilterable = {
         name: f"The field {name!r} is stored. Filters cannot use it: the collection lacks it."
         for name, kind in field_types(extract.fields).items()
         if name not in source.fields and declared.get(name) != kind
     }
     return PreparedDocument(
-        source.collection,
+        source.document_collection,
         StoredDocument(source.id, title, version, extract.text, len(chunks), media_type, fields),
         {name: value for name, value in fields.items() if name not in unfilterable},
         extract,

@@ -2,13 +2,16 @@
 
 Keys, all under the prefix of the settings:
 
-- ``gateway:document:<collection>:<id>``   a document's record without its text, JSON
-- ``gateway:text:<collection>:<id>``       a document's extracted text, UTF-8
-- ``gateway:documents:<collection>``       sorted set of the ids of the documents
-- ``gateway:epoch:<collection>``           counter of the changes to a collection of documents
-- ``gateway:chunks:<collection>:<id>``     set of the ids of all chunks that search may hold
-- ``gateway:turns:<collection>``           hash of the current fence of each document being changed
-- ``gateway:copy:<collection>``            the search collection to which a re-embedding copies it
+- ``gateway:document:<hash tag>:<id>``   a document's record without its text, JSON
+- ``gateway:text:<hash tag>:<id>``       a document's extracted text, UTF-8
+- ``gateway:documents:<hash tag>``       sorted set of the ids of the documents
+- ``gateway:epoch:<hash tag>``           counter of the changes to a collection of documents
+- ``gateway:chunks:<hash tag>:<id>``     set of the ids of all chunks that search may hold
+- ``gateway:turns:<hash tag>``           hash of the current fence of each document being changed
+- ``gateway:copy:<hash tag>``            the search collection to which a re-embedding copies it
+
+The hash tag ``{<tenant's tag>/<collection>}`` keeps the keys of a collection in one slot of a
+cluster, because scripts change them together. See ``tenants`` for the tenant's tag.
 
 Records of earlier versions of memetwin contain the text.
 
@@ -27,8 +30,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from services.errors import Unavailable
-from services.gateway.rag.ingest.types import document_of_chunk
+from services.gateway.rag.ingest.types import DocumentCollection, document_of_chunk
 from services.gateway.redis_store import Record, as_bytes, dump, load, load_all, page, redis_errors
+from services.gateway.tenants import Tenant
 
 # KEYS: chunks, epoch, turns. ARGV: document id, chunk ids as JSON.
 _ACQUIRE = """
@@ -78,7 +82,7 @@ class FencingLease:
         earlier_chunks: ids of the chunks that search may have held when the lease began.
     """
 
-    collection: str
+    collection: DocumentCollection
     document: str
     fence: int
     earlier_chunks: frozenset[str]
@@ -94,24 +98,25 @@ class DocumentStore:
         self._redis = redis
         self._prefix = prefix + "gateway:"
 
-    async def collections(self) -> list[str]:
-        """Return the names of all collections of documents that have a document."""
-        prefix = self._key("documents", "")
+    async def collections(self) -> list[DocumentCollection]:
+        """Return the collections of documents, of all tenants, that have a document."""
         async with redis_errors():
-            keys = self._redis.scan_iter(f"{prefix}*", count=1000)
-            return sorted([as_bytes(key).decode().removeprefix(prefix) async for key in keys])
+            keys = self._redis.scan_iter(f"{self._prefix}documents:{{*", count=1000)
+            return sorted([_collection_of_key(as_bytes(key)) async for key in keys])
 
-    async def epochs(self, collections: Sequence[str]) -> list[int]:
+    async def epochs(self, collections: Sequence[DocumentCollection]) -> list[int]:
         """Return the number of changes of each collection of documents."""
-        async with redis_errors():
-            values = await self._redis.mget([self._key("epoch", name) for name in collections])
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for collection in collections:
+                pipe.get(self._key("epoch", collection))
+            values = await pipe.execute()
         return [int(value or 0) for value in values]
 
-    def advance_epoch(self, transaction: Pipeline, collection: str) -> None:
+    def advance_epoch(self, transaction: Pipeline, collection: DocumentCollection) -> None:
         """Count a change of a collection in a transaction; it invalidates cached answers."""
         transaction.incr(self._key("epoch", collection))
 
-    async def get(self, collection: str, key: str) -> Record | None:
+    async def get(self, collection: DocumentCollection, key: str) -> Record | None:
         """Return the record of a document with its text, or None."""
         keys = [self._key(kind, collection, key) for kind in ("document", "text")]
         async with redis_errors():
@@ -121,7 +126,9 @@ class DocumentStore:
             return record
         return record | {"text": as_bytes(text).decode()}
 
-    async def get_with_state(self, collection: str, key: str) -> tuple[Record | None, bool]:
+    async def get_with_state(
+        self, collection: DocumentCollection, key: str
+    ) -> tuple[Record | None, bool]:
         """Return a document's record without its text, and whether its last change is complete."""
         async with redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._key("document", collection, key))
@@ -129,7 +136,9 @@ class DocumentStore:
             record, in_change = await pipe.execute()
         return load(record), not in_change
 
-    async def page(self, collection: str, size: int, token: str) -> tuple[list[Record], str]:
+    async def page(
+        self, collection: DocumentCollection, size: int, token: str
+    ) -> tuple[list[Record], str]:
         """Return a page of records in the order of their ids, without texts, and the next token."""
         keys, next_token = await page(
             self._redis,
@@ -146,7 +155,9 @@ class DocumentStore:
             )
         return [record for record in await load_all(values) if record], next_token
 
-    async def acquire(self, collection: str, key: str, new_chunks: Sequence[str]) -> FencingLease:
+    async def acquire(
+        self, collection: DocumentCollection, key: str, new_chunks: Sequence[str]
+    ) -> FencingLease:
         """Acquire the lease on a document, record its new chunks and count a change.
 
         It records chunks before search gets them, so that a later ingest can always delete them.
@@ -182,14 +193,14 @@ class DocumentStore:
         arguments = [lease.document, lease.fence]
         _check_fence(await self._run(_DELETE, lease.collection, lease.document, arguments))
 
-    async def revoke_leases(self, collection: str) -> None:
+    async def revoke_leases(self, collection: DocumentCollection) -> None:
         """Invalidate all leases on documents of a collection, so that their holders start again."""
         keys = [self._key(kind, collection) for kind in ("epoch", "turns")]
         async with redis_errors():
             call: Any = self._redis.eval(_REVOKE, len(keys), *keys)
             await call
 
-    async def unlisted(self, collection: str, chunk_ids: Sequence[str]) -> set[str]:
+    async def unlisted(self, collection: DocumentCollection, chunk_ids: Sequence[str]) -> set[str]:
         """Return those of the chunks that no document has, so that search must not serve them."""
         async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
             for chunk_id in chunk_ids:
@@ -198,24 +209,26 @@ class DocumentStore:
             found = await pipe.execute()
         return {key for key, is_listed in zip(chunk_ids, found, strict=True) if not is_listed}
 
-    async def set_copy(self, collection: str, name: str) -> None:
+    async def set_copy(self, collection: DocumentCollection, name: str) -> None:
         """Record the search collection to which chunks are copied; empty when that has ended."""
         key = self._key("copy", collection)
         async with redis_errors():
             await (self._redis.set(key, name) if name else self._redis.delete(key))
 
-    async def copy(self, collection: str) -> str:
+    async def copy(self, collection: DocumentCollection) -> str:
         """Return the search collection to which the collection's chunks are copied, or nothing."""
         async with redis_errors():
             return as_bytes(await self._redis.get(self._key("copy", collection))).decode()
 
-    async def _run(self, script: str, collection: str, key: str, arguments: Sequence[Any]) -> Any:
+    async def _run(
+        self, script: str, collection: DocumentCollection, key: str, arguments: Sequence[Any]
+    ) -> Any:
         keys = self._keys(collection, key)
         async with redis_errors():
             call: Any = self._redis.eval(script, len(keys), *keys, *arguments)
             return await call
 
-    def _keys(self, collection: str, key: str) -> list[str]:
+    def _keys(self, collection: DocumentCollection, key: str) -> list[str]:
         return [
             self._key("chunks", collection, key),
             self._key("epoch", collection),
@@ -225,8 +238,13 @@ class DocumentStore:
             self._key("text", collection, key),
         ]
 
-    def _key(self, *parts: str) -> str:
-        return self._prefix + ":".join(parts)
+    def _key(self, kind: str, collection: DocumentCollection, *document: str) -> str:
+        return self._prefix + ":".join([kind, collection.hash_tag, *document])
+
+
+def _collection_of_key(key: bytes) -> DocumentCollection:
+    tag, _, name = key.decode().rpartition("{")[2].removesuffix("}").partition("/")
+    return DocumentCollection(name, Tenant(tag))
 
 
 def _check_fence(current: Any) -> None:

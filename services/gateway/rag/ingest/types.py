@@ -10,6 +10,7 @@ from services.errors import InvalidArgument
 from services.gateway import digests
 from services.gateway.backends.types import Value
 from services.gateway.rag.ingest import media_types
+from services.gateway.tenants import DEFAULT_TENANT, Tenant, split_collection_name
 
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_ID_BYTES = 256
@@ -27,11 +28,33 @@ _HASHED_AT_ONCE = 2**20
 _COLLECTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
+@dataclass(frozen=True, order=True)
+class DocumentCollection:
+    """A collection of documents of a tenant."""
+
+    name: str
+    tenant: Tenant = DEFAULT_TENANT
+
+    @property
+    def search_name(self) -> str:
+        """The search collection that holds the chunks, or an alias for it."""
+        return self.tenant.collection_name(f"{DOCUMENTS_PREFIX}{self.name}")
+
+    def copy_name(self, digest: str) -> str:
+        """Return the search collection that holds the chunks for a later model."""
+        return self.tenant.collection_name(f"{COPY_PREFIX}{digest[:_DIGEST_LENGTH]}-{self.name}")
+
+    @property
+    def hash_tag(self) -> str:
+        """The hash tag of the collection's keys in Redis, which change together."""
+        return self.tenant.hash_tag(self.name)
+
+
 @dataclass(frozen=True)
 class Source:
     """A document as a caller sends it.
 
-    If the title or media type is empty, the file determines it.
+    If the title or media type is empty, the file determines it. The service adds the tenant.
     """
 
     collection: str
@@ -40,6 +63,12 @@ class Source:
     media_type: str
     fields: dict[str, Value]
     content: bytes
+    tenant: Tenant = DEFAULT_TENANT
+
+    @property
+    def document_collection(self) -> DocumentCollection:
+        """The collection that gets the document."""
+        return DocumentCollection(self.collection, self.tenant)
 
     def validated_media_type(self) -> str:
         """Validate the document and return its media type.
@@ -126,19 +155,20 @@ def check_collection(name: str) -> None:
     )
 
 
-def search_collection(name: str) -> str:
-    """Return the search collection that holds the chunks of a collection of documents."""
-    return f"{DOCUMENTS_PREFIX}{name}"
+def collection_of(search_name: str) -> DocumentCollection | None:
+    """Return the collection of documents with this ``search_name``, or None."""
+    tenant, name = split_collection_name(search_name)
+    if not name.startswith(DOCUMENTS_PREFIX):
+        return None
+    return DocumentCollection(name.removeprefix(DOCUMENTS_PREFIX), tenant)
 
 
-def copy_name(collection: str, digest: str) -> str:
-    """Return the search collection that replaces the one of a collection for a later model."""
-    return f"{COPY_PREFIX}{digest[:_DIGEST_LENGTH]}-{collection}"
-
-
-def collection_of_copy(name: str) -> str:
-    """Return the collection of documents of a search collection that ``copy_name`` named."""
-    return name.removeprefix(COPY_PREFIX)[_DIGEST_LENGTH + 1 :]
+def collection_of_copy(name: str) -> DocumentCollection | None:
+    """Return the collection of documents of a search collection that is a copy, or None."""
+    tenant, name = split_collection_name(name)
+    if not name.startswith(COPY_PREFIX):
+        return None
+    return DocumentCollection(name.removeprefix(COPY_PREFIX)[_DIGEST_LENGTH + 1 :], tenant)
 
 
 def document_of_chunk(chunk_id: str) -> str:

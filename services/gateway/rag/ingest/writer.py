@@ -14,7 +14,7 @@ from services.gateway.rag.ingest.batched_backends import EMBED_BATCH, BatchedBac
 from services.gateway.rag.ingest.fair_semaphore import FairSemaphore
 from services.gateway.rag.ingest.preparation import PreparedDocument
 from services.gateway.rag.ingest.store import DocumentStore
-from services.gateway.rag.ingest.types import search_collection
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.retries import gather, retry
 
 MAX_CONCURRENT_CHUNKS = 512
@@ -48,7 +48,7 @@ class DocumentWriter:
         lease = await self._store.acquire(document.collection, document.stored.id, ids)
         # Read before the vectors: if a collection of a later model replaces this one in between,
         # search refuses the vectors under this digest.
-        name = search_collection(document.collection)
+        name = document.collection.search_name
         is_current = lease.earlier_chunks and (
             await self._search.model_digest(name) == document.model_digest
         )
@@ -63,16 +63,16 @@ class DocumentWriter:
         await self._store.put(lease, asdict(document.stored), ids)
         return Written(*map(sum, zip(*written, strict=True))) if written else Written(0, 0)
 
-    async def delete(self, collection: str, key: str) -> None:
+    async def delete(self, collection: DocumentCollection, key: str) -> None:
         """Delete a document and its chunks. Raises FenceLost."""
         lease = await self._store.acquire(collection, key, [])
         await self._delete_chunks(collection, lease.earlier_chunks)
         await self._store.delete(lease)
 
-    async def _delete_chunks(self, collection: str, ids: Set[str]) -> None:
+    async def _delete_chunks(self, collection: DocumentCollection, ids: Set[str]) -> None:
         """Delete chunks from search, also from the copy that a re-embedding is writing."""
         if ids:
-            names = [search_collection(collection), await self._store.copy(collection)]
+            names = [collection.search_name, await self._store.copy(collection)]
             for name in filter(None, names):
                 await self._search.delete(name, sorted(ids))
 
@@ -86,7 +86,7 @@ class DocumentWriter:
         """Write chunks to search. Reuse the vectors that it has of the ``reusable`` ones."""
         async with self._chunks.hold(len(ids), backends.caller):
             rows = await self._search.vectors(
-                search_collection(document.collection),
+                document.collection.search_name,
                 [key for key in ids if key in reusable],
             )
             new = [key for key in ids if key not in rows]

@@ -3,7 +3,8 @@ import time
 import grpc
 import pytest
 
-from services.errors import Failure, Unavailable
+from services.errors import Failure, NotFound, Unavailable
+from services.gateway.backends import rpc
 from services.gateway.backends.rpc import Peer
 from services.gateway.circuit_breaker import FAILURE_THRESHOLD, OPEN_SECONDS
 from tests.fakes.grpc import rpc_error
@@ -80,3 +81,13 @@ async def test_another_error_passes() -> None:
     with pytest.raises(ZeroDivisionError):
         async with Peer("embedder").call():
             raise ZeroDivisionError
+
+
+async def test_the_tags_of_tenants_stay_inside() -> None:
+    error = rpc_error(CODE.NOT_FOUND, "COLLECTION_NOT_FOUND")
+    failure = await fail(Peer("search"), error)
+    assert failure.reason == "COLLECTION_NOT_FOUND"
+    name = f"tenant-{'0a' * 16}-documents-notes"
+    found = rpc._with_plain_names(NotFound("X", f"There is no {name}.", collection=name))
+    assert found.message == "There is no documents-notes."
+    assert found.metadata == {"collection": "documents-notes"}

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,8 +12,10 @@ from services.gateway.circuit_breaker import FAILURE_THRESHOLD
 from services.gateway.coalescing import leases as leases_module
 from services.gateway.coalescing.leases import STREAM_START, Batch, LeaseStore, Published
 from tests.fakes.redis import FakeRedis
+from tests.fakes.slots import SlotRedis
 
-LEASE, STREAM = "p:gateway:singleflight:name", "p:gateway:singleflight-items:name"
+TAG = "{" + hashlib.sha256(b"name").hexdigest()[:32] + "}"
+LEASE, STREAM = f"p:gateway:singleflight:{TAG}", f"p:gateway:singleflight-items:{TAG}"
 
 
 @pytest.fixture
@@ -102,3 +105,14 @@ async def test_a_silent_redis_holds_up_neither_the_work_nor_its_followers(
             await (leases.acquire("name") if call == "acquire" else leases.read("name", "-"))
     with pytest.raises(RedisConnectionError, match="circuit breaker"):
         await leases.acquire("name")
+
+
+async def test_what_changes_together_is_in_one_slot() -> None:
+    slots: Any = SlotRedis()
+    store = LeaseStore(slots, "p:", 1.0)
+    for name in ("a", "ask:b}:{c", "{"):
+        token = await store.acquire(name)
+        await store.publish(name, token, 0, [])
+        await store.renew(name, token)
+        await store.release(name, token)
+    slots.check()

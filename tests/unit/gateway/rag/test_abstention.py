@@ -17,6 +17,7 @@ from tests.fakes.backends import DIMENSIONS, fake_backends
 from tests.fakes.documents import FakeDocumentStore
 from tests.fakes.passages import hit
 from tests.fakes.redis import FakeRedis
+from tests.fakes.tenants import C, fake_tenants
 
 ANSWERABLE = [LabelledQuestion(f"Where is otter{n}?", True) for n in range(40)]
 UNANSWERABLE = [LabelledQuestion(f"What costs thing{n}?", False) for n in range(60)]
@@ -33,7 +34,7 @@ class World:
         both, self.embedder, self.search = fake_backends()
         self.documents = FakeDocumentStore()
         self.abstention = Abstention(
-            CalibrationStore(redis, "test:", self.documents), both, min_score=0.4
+            CalibrationStore(redis, "test:", self.documents), both, fake_tenants(), min_score=0.4
         )
 
     async def add_otters(self) -> None:
@@ -101,11 +102,11 @@ async def test_a_calibration_separates_both_kinds_and_is_used(world: World) -> N
     report = await world.abstention.calibrate("c", [*ANSWERABLE, *UNANSWERABLE], dry_run=False)
     assert (report.answerable_refused, report.unanswerable_refused) == (0, 1)
     assert (report.questions, report.model_digest) == (50, "digest")
-    [calibration] = await world.abstention.calibrations(["c"], "digest")
+    [calibration] = await world.abstention.calibrations([C], "digest")
     assert calibration is not None
     assert replace(calibration, weights=tuple(calibration.weights)) == report.calibration
-    assert await world.abstention.calibrations(["c"], "other") == [None]
-    assert await world.documents.epochs(["c"]) == [1]
+    assert await world.abstention.calibrations([C], "other") == [None]
+    assert await world.documents.epochs([C]) == [1]
 
 
 async def test_the_features_of_some_questions_with_each_label_are_learnt(
@@ -120,8 +121,8 @@ async def test_the_features_of_some_questions_with_each_label_are_learnt(
 
 async def test_a_dry_run_changes_nothing(world: World) -> None:
     await world.abstention.calibrate("c", [*ANSWERABLE, *UNANSWERABLE], dry_run=True)
-    assert await world.abstention.calibrations(["c"], "digest") == [None]
-    assert await world.documents.epochs(["c"]) == [0]
+    assert await world.abstention.calibrations([C], "digest") == [None]
+    assert await world.documents.epochs([C]) == [0]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ import pytest
 from services.errors import FailedPrecondition, Failure, InvalidArgument, NotFound
 from services.gateway.cache.types import Scope
 from services.gateway.rag import answer_cache
+from services.gateway.rag.answer_cache import AnswerCache
+from services.gateway.tenants import DEFAULT_TENANT, Tenant
 from tests.fakes.backends import FakeEmbedder
 from tests.fakes.rag import QUESTION, Rag, two_documents
+from tests.fakes.tenants import C
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ async def test_what_changes_the_answer_is_part_of_the_key(rag: Rag, change: dict
 
 async def test_a_change_of_the_documents_invalidates_answers(rag: Rag) -> None:
     await rag.ask()
-    rag.documents.counter["c"] += 1
+    rag.documents.counter[C] += 1
     assert (await rag.ask()).decision.kind == "miss"
 
 
@@ -159,3 +162,15 @@ async def test_lookups_are_counted_with_what_they_saved(rag: Rag) -> None:
 async def test_a_refused_question_counts_as_a_miss(rag: Rag) -> None:
     await rag.ask(text="Boiling point of tungsten?")
     assert rag.usage.kinds == ["miss"]
+
+
+async def test_the_owner_of_the_documents_is_part_of_the_key(rag: Rag) -> None:
+    """A caller without keys and a key of its tenant may ask in the same scope."""
+    await rag.ask()
+    cache = AnswerCache(rag.cache, rag.documents, rag.usage)  # type: ignore[arg-type]
+    default, owned = [
+        await cache.request(replace(QUESTION, tenant=tenant), "author", 0.3)
+        for tenant in (DEFAULT_TENANT, Tenant("0a" * 16))
+    ]
+    assert default.context.parameters["collections"] == '{"c": 0}'
+    assert owned.context.fingerprint != default.context.fingerprint

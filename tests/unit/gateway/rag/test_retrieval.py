@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from services.gateway.backends.types import Hit, Vectors
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.rag.retrieval import (
     HITS_PER_PASSAGE,
     HYBRID_DEPTH,
@@ -136,7 +137,9 @@ async def test_nothing_found_is_nothing() -> None:
 
 def test_each_collection_is_queried_by_vector_and_text() -> None:
     vectors = Vectors(np.ones((1, 4), np.float32), "model", "digest")
-    first, second = build_queries(["a", "b"], "x" * 9000, vectors, 8, with_vector=True)
+    first, second = build_queries(
+        [DocumentCollection("a"), DocumentCollection("b")], "x" * 9000, vectors, 8, with_vector=True
+    )
     assert (first.collection, second.collection) == ("documents-a", "documents-b")
     assert (first.limit, first.depth) == (8 * HITS_PER_PASSAGE, HYBRID_DEPTH)
     assert (len(first.text), first.with_text, first.with_vector) == (
@@ -144,7 +147,7 @@ def test_each_collection_is_queried_by_vector_and_text() -> None:
         True,
         True,
     )
-    assert build_queries(["a"], "", vectors, 1000)[0].limit == MAX_HITS
+    assert build_queries([DocumentCollection("a")], "", vectors, 1000)[0].limit == MAX_HITS
 
 
 def test_the_nearest_hit_of_all_collections_counts() -> None:

@@ -1,21 +1,24 @@
 from services.gateway.backends.collections import CollectionInfo
-from services.gateway.rag.ingest.types import copy_name
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.reembedding.collection_states import CollectionState, collection_states
 
 OLD, NEW = "old" * 8, "new" * 8
-COPY = copy_name("notes", NEW)
+NOTES, PAPERS = DocumentCollection("notes"), DocumentCollection("my-papers")
+COPY = NOTES.copy_name(NEW)
 
 
 def test_each_collection_has_its_source_and_its_copies() -> None:
     source = CollectionInfo("documents-notes", OLD, 5)
     copy = CollectionInfo(COPY, NEW, 3)
-    renamed = CollectionInfo(copy_name("my-papers", OLD), OLD, 7, ("documents-my-papers",))
-    orphan = CollectionInfo(copy_name("lost", OLD), OLD, 2)
+    renamed = CollectionInfo(
+        DocumentCollection("my-papers").copy_name(OLD), OLD, 7, ("documents-my-papers",)
+    )
+    orphan = CollectionInfo(DocumentCollection("lost").copy_name(OLD), OLD, 2)
     found = [source, copy, renamed, orphan, CollectionInfo("cache-old-1", OLD, 9)]
-    assert collection_states(found, ["notes", "my-papers"]) == {
-        "lost": CollectionState(None, [orphan]),
-        "my-papers": CollectionState(renamed, []),
-        "notes": CollectionState(source, [copy]),
+    assert collection_states(found, [NOTES, PAPERS]) == {
+        DocumentCollection("lost"): CollectionState(None, [orphan]),
+        PAPERS: CollectionState(renamed, []),
+        NOTES: CollectionState(source, [copy]),
     }
 
 
@@ -26,7 +29,9 @@ def test_collections_that_others_have_created_are_left_out() -> None:
         CollectionInfo("reembedded-mine", OLD, 5),
     ]
     empty = CollectionInfo("documents-empty", OLD, 0)
-    assert collection_states([*of_users, empty], []) == {"empty": CollectionState(empty)}
+    assert collection_states([*of_users, empty], []) == {
+        DocumentCollection("empty"): CollectionState(empty)
+    }
 
 
 def test_what_is_pending() -> None:
@@ -38,7 +43,7 @@ def test_what_is_pending() -> None:
 
 
 def test_the_copy_of_the_current_model_is_the_most_complete() -> None:
-    of_old = CollectionInfo(copy_name("notes", OLD), OLD, 9)
+    of_old = CollectionInfo(DocumentCollection("notes").copy_name(OLD), OLD, 9)
     copies = CollectionState(None, [CollectionInfo(COPY, NEW, 3), of_old])
     assert copies.most_complete(NEW).name == COPY
     assert copies.most_complete("third").name == of_old.name

@@ -9,12 +9,13 @@ import pytest
 from services.errors import AlreadyExists, Unavailable
 from services.gateway.backends.collections import CollectionInfo, CopiedDocument
 from services.gateway.backends.types import TextModel, Vectors
-from services.gateway.rag.ingest.types import copy_name
+from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.reembedding import types
 from services.gateway.reembedding.documents import DocumentReembedder
 
 OLD, NEW = TextModel("old" * 8, 2, 256), TextModel("new" * 8, 2, 256)
-NAME, COPY = "documents-notes", copy_name("notes", NEW.digest)
+NOTES = DocumentCollection("notes")
+NAME, COPY = "documents-notes", NOTES.copy_name(NEW.digest)
 
 
 @dataclass
@@ -122,19 +123,19 @@ class FakeDocuments:
         self.revoked = 0
         self.epoch = 0
 
-    async def epochs(self, collections: list[str]) -> list[int]:
+    async def epochs(self, collections: list[DocumentCollection]) -> list[int]:
         return [self.epoch]
 
-    async def collections(self) -> list[str]:
-        return ["notes"]
+    async def collections(self) -> list[DocumentCollection]:
+        return [NOTES]
 
-    async def unlisted(self, collection: str, ids: list[str]) -> set[str]:
-        return {*ids} - self.chunks if collection == "notes" else {*ids}
+    async def unlisted(self, collection: DocumentCollection, ids: list[str]) -> set[str]:
+        return {*ids} - self.chunks if collection == NOTES else {*ids}
 
-    async def set_copy(self, collection: str, name: str) -> None:
+    async def set_copy(self, collection: DocumentCollection, name: str) -> None:
         self.copies.append(name)
 
-    async def revoke_leases(self, collection: str) -> None:
+    async def revoke_leases(self, collection: DocumentCollection) -> None:
         self.revoked += 1
 
 
@@ -319,7 +320,7 @@ async def test_an_empty_collection_gets_the_model_too(
     empty = "documents-empty"
     collections.documents[empty], collections.models[empty] = {}, OLD.digest
     await reembedder.run(NEW)
-    assert collections.aliases[empty] == copy_name("empty", NEW.digest)
+    assert collections.aliases[empty] == DocumentCollection("empty").copy_name(NEW.digest)
 
 
 async def test_the_vectors_of_a_third_model_are_not_written(

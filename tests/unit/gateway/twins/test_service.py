@@ -4,12 +4,15 @@ from typing import Any
 import pytest
 
 from services.errors import InvalidArgument, NotFound
+from services.gateway.backends.backends import Backends
 from services.gateway.backends.types import TextReading
+from services.gateway.tenants import DEFAULT_TENANT
 from services.gateway.twins.service import MAX_LIMIT, MAX_TEXT_CHARACTERS, TwinService
 from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Picture
 from tests.fakes.backends import FakeEmbedder, FakeSearch, fake_backends
 from tests.fakes.redis import FakeRedis
+from tests.fakes.tenants import fake_tenants
 
 COLLECTIONS = {"twins-image-digest-cosine", "twins-image-digest-ip", "twins-image-digest-l2"}
 
@@ -36,11 +39,15 @@ class World:
         return [twin.title for twin in results.twins]
 
 
+def twin_service(store: TwinStore, backends: Backends, *, is_shared: bool = False) -> TwinService:
+    return TwinService(store, backends, fake_tenants(), is_shared=is_shared)
+
+
 @pytest.fixture
 def world() -> World:
     redis: Any = FakeRedis()
     backends, embedder, search = fake_backends()
-    return World(TwinService(TwinStore(redis, "test:"), backends), embedder, search, redis)
+    return World(twin_service(TwinStore(redis, "test:"), backends), embedder, search, redis)
 
 
 async def test_a_picture_is_indexed_for_every_metric_and_by_its_title(world: World) -> None:
@@ -124,7 +131,7 @@ async def test_a_deleted_twin_is_gone_everywhere(world: World) -> None:
     await world.add("fox")
     await world.twins.delete("fox")
     assert world.found() == {}
-    assert world.redis.values == {"test:gateway:twins": {}}
+    assert world.redis.values == {"test:gateway:twin-ids:{/}": {}}
     for call in (world.twins.picture, world.twins.delete):
         with pytest.raises(NotFound) as caught:
             await call("fox")
@@ -191,7 +198,7 @@ async def test_vectors_of_an_earlier_model_are_deleted_with_their_twin(
 
 async def test_a_twin_of_an_earlier_version_is_deleted_with_its_vectors(world: World) -> None:
     await world.add("fox")
-    del world.redis.values["test:gateway:twin-collections:fox"]
+    del world.redis.values["test:gateway:twin-vectors:{/fox}"]
     await world.twins.delete("fox")
     assert world.found() == {}
 
@@ -218,8 +225,8 @@ async def test_a_hit_without_a_record_is_left_out(world: World) -> None:
 async def test_the_media_type_follows_the_signature(image: bytes, media_type: str) -> None:
     redis: Any = FakeRedis()
     store = TwinStore(redis, "test:")
-    await store.put("a", {}, image, ["c"])
-    twins = TwinService(store, fake_backends()[0])
+    await store.put(DEFAULT_TENANT, {"id": "a"}, image, ["c"])
+    twins = twin_service(store, fake_backends()[0])
     assert await twins.picture("a") == (image, media_type)
 
 

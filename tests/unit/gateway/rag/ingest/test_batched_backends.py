@@ -7,7 +7,7 @@ import pytest
 from services.errors import NotFound
 from services.gateway.backends.types import CollectionSpec, Document, TextModel, Value
 from services.gateway.rag.ingest.batched_backends import MAX_FIELDS, BatchedBackends
-from services.gateway.rag.ingest.types import DOCUMENT_FIELD, copy_name
+from services.gateway.rag.ingest.types import DOCUMENT_FIELD
 from tests.fakes.backends import (
     DIMENSIONS,
     FakeCollection,
@@ -15,6 +15,7 @@ from tests.fakes.backends import (
     FakeSearch,
     fake_backends,
 )
+from tests.fakes.tenants import C
 
 MODEL = TextModel("digest", DIMENSIONS, 64)
 YEAR: dict[str, Value] = {"year": 2000.0}
@@ -36,14 +37,14 @@ def world() -> Iterator[World]:
 
 
 async def test_a_collection_is_created_for_the_model_with_its_fields(world: World) -> None:
-    declared = await world.backends.ensure_fields("c", MODEL, YEAR)
+    declared = await world.backends.ensure_fields(C, MODEL, YEAR)
     assert declared == {"year": "number", DOCUMENT_FIELD: "tag"}
     spec = world.search.collections["documents-c"].spec
     assert (spec.dimensions, spec.model_digest, spec.index_text) == (DIMENSIONS, "digest", True)
 
 
 def add_copy(world: World, digest: str = "digest") -> str:
-    name = copy_name("c", digest)
+    name = C.copy_name(digest)
     spec = CollectionSpec(name, DIMENSIONS, digest, {DOCUMENT_FIELD: "tag"})
     row = np.zeros(DIMENSIONS, np.float32)
     world.search.collections[name] = FakeCollection(spec, {"copied": Document("copied", row)})
@@ -53,36 +54,34 @@ def add_copy(world: World, digest: str = "digest") -> str:
 async def test_a_copy_gets_the_name_of_a_collection_that_was_deleted(world: World) -> None:
     """A re-embedding has deleted the collection, and has not renamed its copy yet."""
     copy = add_copy(world)
-    declared = await world.backends.ensure_fields("c", MODEL, {})
+    declared = await world.backends.ensure_fields(C, MODEL, {})
     assert declared == {DOCUMENT_FIELD: "tag"}
-    await world.backends.upsert("c", [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
+    await world.backends.upsert(C, [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
     assert world.search.collections.keys() == {copy}
     assert world.search.documents("documents-c").keys() == {"copied", "new"}
 
 
 async def test_a_copy_of_another_model_gets_no_name(world: World) -> None:
     copy = add_copy(world, "another")
-    await world.backends.ensure_fields("c", MODEL, {})
+    await world.backends.ensure_fields(C, MODEL, {})
     assert world.search.collections.keys() == {copy, "documents-c"}
 
 
 async def test_a_collection_that_is_replaced_between_two_batches(world: World) -> None:
-    await world.backends.ensure_fields("c", MODEL, {})
+    await world.backends.ensure_fields(C, MODEL, {})
     copy = add_copy(world)
     del world.search.collections["documents-c"]
-    await world.backends.upsert("c", [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
+    await world.backends.upsert(C, [Document("new", np.zeros(DIMENSIONS, np.float32))], "digest")
     assert world.search.documents(copy).keys() == {"copied", "new"}
     del world.search.collections[copy]
     with pytest.raises(NotFound):
-        await world.backends.upsert("c", [Document("a", np.zeros(DIMENSIONS, "f4"))], "digest")
+        await world.backends.upsert(C, [Document("a", np.zeros(DIMENSIONS, "f4"))], "digest")
 
 
 async def test_fields_that_come_later_are_added(world: World) -> None:
-    await world.backends.ensure_fields("c", MODEL, YEAR)
+    await world.backends.ensure_fields(C, MODEL, YEAR)
     fields: list[dict[str, Value]] = [{"tags": ["a"]}, {"tags": ["b"]}, {"year": 1.0}]
-    results = await asyncio.gather(
-        *(world.backends.ensure_fields("c", MODEL, one) for one in fields)
-    )
+    results = await asyncio.gather(*(world.backends.ensure_fields(C, MODEL, one) for one in fields))
     assert all(one["tags"] == "tag" for one in results[:2])
     assert world.search.collections["documents-c"].spec.fields.keys() == {
         "year",
@@ -92,16 +91,16 @@ async def test_fields_that_come_later_are_added(world: World) -> None:
 
 
 async def test_a_field_keeps_its_first_type(world: World) -> None:
-    await world.backends.ensure_fields("c", MODEL, YEAR)
-    assert (await world.backends.ensure_fields("c", MODEL, {"year": "soon"}))["year"] == "number"
+    await world.backends.ensure_fields(C, MODEL, YEAR)
+    assert (await world.backends.ensure_fields(C, MODEL, {"year": "soon"}))["year"] == "number"
 
 
 async def test_fields_are_limited(world: World) -> None:
     many: dict[str, Value] = {f"field{number}": 1.0 for number in range(MAX_FIELDS)}
-    assert await world.backends.ensure_fields("c", MODEL, many) == {DOCUMENT_FIELD: "tag"}
+    assert await world.backends.ensure_fields(C, MODEL, many) == {DOCUMENT_FIELD: "tag"}
     few = dict(list(many.items())[: MAX_FIELDS - 1])
-    assert len(await world.backends.ensure_fields("c", MODEL, few)) == MAX_FIELDS
-    assert len(await world.backends.ensure_fields("c", MODEL, YEAR)) == MAX_FIELDS
+    assert len(await world.backends.ensure_fields(C, MODEL, few)) == MAX_FIELDS
+    assert len(await world.backends.ensure_fields(C, MODEL, YEAR)) == MAX_FIELDS
 
 
 async def test_texts_are_embedded_with_the_digest_of_their_model(world: World) -> None:
@@ -114,11 +113,11 @@ async def test_texts_are_embedded_with_the_digest_of_their_model(world: World) -
 
 
 async def test_documents_of_concurrent_writers_share_batches(world: World) -> None:
-    await world.backends.ensure_fields("c", MODEL, {})
+    await world.backends.ensure_fields(C, MODEL, {})
     row = np.zeros(DIMENSIONS, np.float32)
     documents = [Document(str(number), row) for number in range(40)]
-    writes = [world.backends.upsert("c", [one], "digest") for one in documents[:20]]
-    await asyncio.gather(*writes, world.backends.upsert("c", documents[20:], "digest"))
+    writes = [world.backends.upsert(C, [one], "digest") for one in documents[:20]]
+    await asyncio.gather(*writes, world.backends.upsert(C, documents[20:], "digest"))
     assert len(world.search.documents("documents-c")) == 40
     assert max(map(len, world.search.upserts)) <= 16
     assert len(world.search.upserts) < 10

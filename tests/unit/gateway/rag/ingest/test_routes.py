@@ -12,6 +12,7 @@ from services.gateway.rag.ingest.service import IngestService
 from tests.fakes.backends import fake_backends
 from tests.fakes.documents import FakeDocumentStore
 from tests.fakes.parsers import FakeParserPool
+from tests.fakes.tenants import C, fake_tenants
 
 
 class World:
@@ -20,7 +21,7 @@ class World:
     def __init__(self) -> None:
         both, self.embedder, _ = fake_backends()
         self.store = FakeDocumentStore()
-        ingest = IngestService(self.store, both, FakeParserPool())
+        ingest = IngestService(self.store, both, FakeParserPool(), fake_tenants())
         self.application = Starlette(routes=DocumentRoutes(ingest).routes())
 
     async def post(self, **request: Any) -> httpx.Response:
@@ -38,7 +39,7 @@ async def test_a_body_is_a_document(world: World) -> None:
     reply = await world.post(params={"collection": "c", "id": "a.md"}, content=b"# Doors")
     [receipt] = reply.json()["receipts"]
     assert (receipt["id"], receipt["status"]) == ("a.md", "RECEIPT_STATUS_CREATED")
-    record = await world.store.get("c", "a.md")
+    record = await world.store.get(C, "a.md")
     assert record is not None
     assert record["media_type"] == "text/markdown"
 
@@ -81,5 +82,5 @@ async def test_the_ingest_stops_when_the_client_disconnects(world: World) -> Non
     }
     await asyncio.wait_for(world.application(scope, receive, send), 30)
     await asyncio.wait_for(cancelled.wait(), 30)
-    assert await world.store.get("c", "a.txt") is None
+    assert await world.store.get(C, "a.txt") is None
     assert world.store.fences  # the lease shows that the next ingest must begin again

@@ -9,6 +9,7 @@ from services.gateway.rag.ingest.types import Receipt, Source
 from tests.fakes.backends import fake_backends
 from tests.fakes.documents import FakeDocumentStore
 from tests.fakes.parsers import FakeParserPool
+from tests.fakes.tenants import C, fake_tenants
 
 
 class World:
@@ -18,7 +19,7 @@ class World:
         both, self.embedder, self.search = fake_backends()
         self.store = FakeDocumentStore()
         self.parsers = FakeParserPool()
-        self.service = IngestService(self.store, both, self.parsers)
+        self.service = IngestService(self.store, both, self.parsers, fake_tenants())
 
     async def ingest(self, *documents: tuple[str, str], collection: str = "c") -> list[Receipt]:
         async def sources() -> AsyncIterator[Source]:
@@ -56,10 +57,10 @@ async def test_an_unchanged_document_is_not_ingested_again(world: World) -> None
 
 async def test_a_document_whose_change_died_is_ingested_again(world: World) -> None:
     await world.ingest(("a", "One."))
-    await world.store.acquire("c", "a", ["a#new"])  # and then the writer dies
+    await world.store.acquire(C, "a", ["a#new"])  # and then the writer dies
     [again] = await world.ingest(("a", "One."))
     assert again.status == "updated"
-    assert "a#new" not in world.store.chunk_ids["c", "a"]
+    assert "a#new" not in world.store.chunk_ids[C, "a"]
 
 
 async def test_a_receipt_warns_of_chunks_that_the_model_does_not_read(world: World) -> None:

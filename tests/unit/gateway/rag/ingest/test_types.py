@@ -8,13 +8,14 @@ from services.gateway.rag.ingest.types import (
     DOCUMENT_FIELD,
     MAX_DOCUMENT_BYTES,
     MAX_ID_BYTES,
+    DocumentCollection,
     Source,
     check_collection,
+    collection_of,
     collection_of_copy,
-    copy_name,
     document_of_chunk,
-    search_collection,
 )
+from services.gateway.tenants import Tenant
 
 SOURCE = Source("c", "a.md", "", "", {}, b"# A")
 
@@ -59,12 +60,16 @@ def test_names_of_collections_are_checked(name: str) -> None:
     with pytest.raises(InvalidArgument):
         check_collection(name)
     check_collection("A-b_c.9")
-    assert search_collection("a") == "documents-a"
 
 
 def test_names_of_copies_and_chunks_are_read_back() -> None:
-    assert copy_name("my-notes", "0123456789abcdef") == "reembedded-0123456789ab-my-notes"
-    assert collection_of_copy(copy_name("my-notes", "0123456789abcdef")) == "my-notes"
+    notes, digest = DocumentCollection("my-notes"), "0123456789abcdef"
+    assert notes.search_name == "documents-my-notes"
+    assert notes.copy_name(digest) == "reembedded-0123456789ab-my-notes"
+    for tenant in (Tenant(), Tenant("0af9" * 8)):
+        one = replace(notes, tenant=tenant)
+        assert collection_of(one.search_name) == collection_of_copy(one.copy_name(digest)) == one
+        assert collection_of(one.copy_name(digest)) is collection_of_copy(one.search_name) is None
     assert document_of_chunk("a#b.md#0123-1") == "a#b.md"
 
 

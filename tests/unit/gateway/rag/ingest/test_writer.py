@@ -18,6 +18,7 @@ from services.gateway.rag.ingest.types import Source
 from services.gateway.rag.ingest.writer import DocumentWriter
 from tests.fakes.backends import DIMENSIONS, FakeCollection, FakeEmbedder, fake_backends
 from tests.fakes.documents import FakeDocumentStore
+from tests.fakes.tenants import C
 
 OTTER, HERON, LYNX = (
     " ".join(f"{animal}{number}" for number in range(60)) + "."
@@ -80,8 +81,8 @@ async def test_search_and_the_store_have_the_document(world: World) -> None:
     written = await world.writer.write(document, world.backends)
     assert written == (len(document.chunks), 0)
     assert written.embedded >= 2
-    assert world.found() == document.chunks.keys() == world.store.chunk_ids["c", "a"]
-    record, complete = await world.store.get_with_state("c", "a")
+    assert world.found() == document.chunks.keys() == world.store.chunk_ids[C, "a"]
+    record, complete = await world.store.get_with_state(C, "a")
     assert record is not None
     assert (record["version"], complete) == (document.stored.version, True)
 
@@ -108,14 +109,14 @@ async def test_chunks_that_search_has_lost_are_embedded_again(world: World) -> N
 
 async def test_a_lost_fence_leaves_the_document_to_the_other_writer(world: World) -> None:
     await world.write(OTTER)
-    earlier = world.store.records["c", "a"]
+    earlier = world.store.records[C, "a"]
     world.store.rivals = 1
     with pytest.raises(FenceLost):
         await world.write(HERON)
-    assert world.store.records["c", "a"] == earlier
-    assert (await world.store.get_with_state("c", "a"))[1] is False
+    assert world.store.records[C, "a"] == earlier
+    assert (await world.store.get_with_state(C, "a"))[1] is False
     assert await world.write(HERON) == 0  # its chunks were already in search
-    assert (await world.store.get_with_state("c", "a"))[1] is True
+    assert (await world.store.get_with_state(C, "a"))[1] is True
 
 
 async def test_a_busy_embedder_is_tried_again(world: World) -> None:
@@ -135,13 +136,13 @@ async def test_another_model_in_the_middle_fails_the_write(world: World) -> None
 
 async def test_a_deleted_document_is_gone_everywhere(world: World) -> None:
     await world.write(OTTER, HERON)
-    await world.writer.delete("c", "a")
+    await world.writer.delete(C, "a")
     assert world.found() == set()
-    assert await world.store.get("c", "a") is None
-    world.store.records["c", "a"] = {}
+    assert await world.store.get(C, "a") is None
+    world.store.records[C, "a"] = {}
     world.store.rivals = 1
     with pytest.raises(FenceLost):
-        await world.writer.delete("c", "a")
+        await world.writer.delete(C, "a")
 
 
 async def test_vectors_of_another_model_are_not_reused(world: World) -> None:
@@ -171,10 +172,10 @@ async def test_chunks_are_deleted_from_the_copy_too(world: World) -> None:
     spec = world.search.collections["documents-c"].spec
     documents = dict(world.search.documents("documents-c"))
     world.search.collections["copy"] = FakeCollection(replace(spec, name="copy"), documents)
-    world.store.copies["c"] = "copy"
+    world.store.copies[C] = "copy"
     await world.write(OTTER, HERON)
     assert world.search.documents("copy").keys() == world.found()
-    await world.writer.delete("c", "a")
+    await world.writer.delete(C, "a")
     assert world.search.documents("copy") == {}
 
 
