@@ -9,13 +9,15 @@ MEMES ?=
 ARGS ?=
 BIN := .venv/bin
 GENERATOR := .venv/protos
+LOCK := .venv/lock
+REQUIREMENTS := gateway search embedder cli
 GENERATE = cd protos && ../$(GENERATOR)/bin/python -m grpc_tools.protoc -I. \
 	--plugin=protoc-gen-mypy=../$(GENERATOR)/bin/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=../$(GENERATOR)/bin/protoc-gen-mypy_grpc \
 	$(foreach kind,python grpc_python mypy mypy_grpc,--$(kind)_out=$(1)) \
 	$$(find memetwin -name '*.proto' | sort) 2> >(grep -v '^Writing mypy' >&2)
 
-.PHONY: help install protos docs format lint fresh check test test-long bench bench-gpu up tour down images
+.PHONY: help install protos docs format lint fresh check test test-long bench bench-gpu up tour down images lock sbom audit
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,4 +91,27 @@ down: install ## Stop the stack
 images: ## Build the three container images
 	for service in embedder search gateway; do \
 		docker build --file deploy/docker/Dockerfile --target $$service --tag memetwin/$$service . ; \
+	done
+
+$(LOCK)/installed: deploy/lock.txt | .venv/installed
+	test -x $(LOCK)/bin/python || $(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/python -m pip install --quiet --requirement deploy/lock.txt
+	touch $@
+
+lock: $(LOCK)/installed ## Write the images' pinned requirements with hashes
+	$(BIN)/python -m tools.lock $(LOCK)/bin/uv
+
+sbom: $(LOCK)/installed ## Write a CycloneDX bill of materials of each image to .memetwin/sbom
+	mkdir -p .memetwin/sbom
+	for name in $(REQUIREMENTS); do \
+		{ cat deploy/requirements/$$name.txt; \
+			if [ $$name = embedder ]; then grep '^torch==' deploy/constraints.txt; fi; } | \
+		$(LOCK)/bin/cyclonedx-py requirements - --pyproject pyproject.toml --output-reproducible \
+			--output-format JSON --output-file .memetwin/sbom/$$name.json ; \
+	done
+
+audit: $(LOCK)/installed ## Look for known vulnerabilities in the images' requirements
+	for name in $(REQUIREMENTS); do \
+		$(LOCK)/bin/pip-audit --require-hashes --disable-pip --progress-spinner off \
+			--requirement deploy/requirements/$$name.txt ; \
 	done

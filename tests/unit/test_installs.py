@@ -1,9 +1,21 @@
 """What each install contains, by the requirements of the packages installed here."""
 
+import re
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.lock import EXTRAS, FOLDER, without_pytorch
+
+CONSTRAINTS = Path(__file__).parents[2] / "deploy" / "constraints.txt"
+# PyTorch may come from another index. Its dependencies on CUDA depend on the build.
+PYTORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*|memetwin")
+PINNED = re.compile(
+    r"([A-Za-z0-9._-]+)==(\S+)(?: ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)"
+)
 
 
 def closure(extra: str) -> set[str]:
@@ -39,3 +51,35 @@ def test_no_torch_where_no_model_is(extra: str) -> None:
 
 def test_the_embedder_has_torch() -> None:
     assert {"torch", "sentence-transformers", "pillow"} <= closure("embedder")
+
+
+def pinned(extra: str) -> dict[str, str]:
+    """The version of each package that an image installs."""
+    text = (FOLDER / f"{extra}.txt").read_text()
+    found = PINNED.findall(text)
+    assert PINNED.sub("", text).strip() == "", "every line is a version or a hash"
+    return {canonicalize_name(name): version for name, version, _ in found}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_image_pins_everything_that_it_installs(extra: str) -> None:
+    needed = {canonicalize_name(name) for name in closure(extra)}
+    missing = {name for name in needed - pinned(extra).keys() if not PYTORCH.fullmatch(name)}
+    assert not missing, "run make lock"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_images_use_the_versions_that_are_tested(extra: str) -> None:
+    lines = [line for line in CONSTRAINTS.read_text().splitlines() if "==" in line]
+    tested = {
+        str(canonicalize_name(name)): version
+        for name, _, version in (line.partition("==") for line in lines)
+    }
+    versions = pinned(extra)
+    different = {name for name in versions.keys() & tested.keys() if versions[name] != tested[name]}
+    assert not different, "run make lock"
+
+
+def test_pytorch_is_left_out_of_the_pinned_requirements() -> None:
+    text = "".join(f"{one}==1 \\\n    --hash=sha256:0\n" for one in ("cuda-x", "torch", "tqdm"))
+    assert without_pytorch(text) == "tqdm==1 \\\n    --hash=sha256:0\n"
