@@ -21,7 +21,7 @@ FLAGS = [
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[Any]:
+def opened(url: str, *flags: str) -> Iterator[Any]:
     """Open a page. Fail if one of its scripts raises an error while it is open."""
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
     if not browser_path:
@@ -29,7 +29,7 @@ def opened(url: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=browser_path, args=[*FLAGS, *flags])
         page = browser.new_page(viewport={"width": 1100, "height": 1000})
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -19,6 +19,13 @@ class Settings(CommonSettings):
         "127.0.0.1:8080",
         "Listen address of the HTTP API and the web page.",
     )
+    allowed_hosts: str = setting(
+        "MEMETWIN_ALLOWED_HOSTS",
+        "",
+        "Names under which the HTTP API may be reached while there are no API keys, separated by "
+        "commas, for example those of a proxy. Addresses and names of private networks are always "
+        "allowed.",
+    )
     http_keepalive: float = setting(
         "MEMETWIN_HTTP_KEEPALIVE_SECONDS",
         15.0,
@@ -158,3 +165,10 @@ class Settings(CommonSettings):
         "Maximum tokens in a chunk of a document, if the text model reads as many. A new value "
         "applies to each document when it is next ingested.",
     )
+
+    @property
+    def open_hosts(self) -> frozenset[str] | None:
+        """The names in ``allowed_hosts``; None if callers must authenticate."""
+        if self.api_keys_file:
+            return None
+        return frozenset(filter(None, self.allowed_hosts.lower().replace(" ", "").split(",")))

@@ -114,9 +114,10 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
         for background in (_reembedding(common, cache.cache), backfill, watch, common.keys):
             stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
-        yield Gateway(
-            service_specs, application(routes, common.is_ready, common.keys, common.alarms)
+        app = application(
+            routes, common.is_ready, common.keys, common.alarms, settings.open_hosts
         )
+        yield Gateway(service_specs, app)
 
 
 def _cache(common: Common) -> CacheParts:

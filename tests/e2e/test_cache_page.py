@@ -54,10 +54,16 @@ def fill(stack: Stack) -> None:
 def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_path: Path) -> None:
     fill(stack)
     with opened(f"http://{stack.http_address}/cache") as page:
+        shows(page, "dialog", "requires an API key")
+        page.click("dialog button[type=button]")
         shows(page, "#status", "API key")
         assert page.locator("#tiles div").count() == 0
-        page.fill("#key", KEY)
         page.click("#who button")
+        page.fill("#api-key", "another")
+        page.press("#api-key", "Enter")
+        shows(page, "dialog", "does not know this API key")
+        page.fill("#api-key", KEY)
+        page.press("#api-key", "Enter")
         shows(page, "#status", "As of")
         tiles = page.inner_text("#tiles")
         for text in ("75.0 %", "exact hits\n3", "misses\n1", "100.0 %"):
@@ -70,6 +76,9 @@ def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_pa
         rows = page.locator("#latencies tr").all_inner_texts()
         assert [row.split()[:2] for row in rows] == [["exact", "3"], ["miss", "1"]]
         page.screenshot(path=tmp_path / "cache.png", full_page=True)
+        page.reload()  # the key is kept for the session
+        shows(page, "#status", "As of")
+        assert KEY not in page.url
 
 
 def test_nobody_reads_the_numbers_without_a_key(stack: Stack) -> None:

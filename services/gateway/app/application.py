@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from services.errors import Failure
 from services.gateway.alarms import Alarms
 from services.gateway.auth.keys import ApiKeys
+from services.gateway.http.browsers import BrowserGuard
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 
@@ -25,7 +26,11 @@ Ready = Callable[[], Awaitable[bool]]
 
 
 def application(
-    routes: Sequence[BaseRoute], is_ready: Ready, keys: ApiKeys, alarms: Alarms
+    routes: Sequence[BaseRoute],
+    is_ready: Ready,
+    keys: ApiKeys,
+    alarms: Alarms,
+    open_hosts: frozenset[str] | None = None,
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -34,7 +39,13 @@ def application(
         is_ready: returns what ``/readyz`` reports. An exception means no.
         keys: authenticates the callers.
         alarms: what ``/readyz`` shows beside the status.
+        open_hosts: None if callers must authenticate. Otherwise the names of the server for
+            ``BrowserGuard``; metrics are then served too.
     """
+    middleware = [Middleware(SecurityHeaders), Middleware(Authentication, keys)]
+    if open_hosts is not None:
+        middleware.append(Middleware(BrowserGuard, open_hosts))
+        routes = [*routes, Route("/metrics", _metrics)]
     return Starlette(
         routes=[
             Route("/", _page("index.html")),
@@ -43,9 +54,8 @@ def application(
             *routes,
             Route("/healthz", _liveness),
             Route("/readyz", _readiness(is_ready, alarms)),
-            Route("/metrics", _metrics),
         ],
-        middleware=[Middleware(SecurityHeaders), Middleware(Authentication, keys)],
+        middleware=middleware,
         exception_handlers={Failure: handle_failure, TimeoutError: handle_timeout},
     )
 

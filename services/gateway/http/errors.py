@@ -27,6 +27,14 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 _SERVER_ERROR = 500
+# The routes of OpenAI's API.
+_OPENAI_ROUTES = ("/v1/chat/", "/v1/embeddings", "/v1/models")
+
+
+def failure_response(path: str, failure: Failure) -> Response:
+    """Return the response for a failure before the route is known, in the shape of its API."""
+    respond = openai_error_response if path.startswith(_OPENAI_ROUTES) else error_response
+    return respond(failure)
 
 
 def error_response(failure: Failure) -> Response:

@@ -1,16 +1,11 @@
 // Shows the cache's statistics from /v1/cache/stats, and updates them every ten seconds.
-// The key stays in this tab.
+
+import { call, element } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT, EDGE] = [600, 220, 24];
 const DAY = 86400;
-
-function element(name, text = "", properties = {}) {
-  const node = Object.assign(document.createElement(name), properties);
-  node.textContent = text;
-  return node;
-}
 
 function drawn(name, attributes, text = "") {
   const node = document.createElementNS(SVG, name);
@@ -119,24 +114,28 @@ function showCurves(points) {
 }
 
 async function show() {
-  const key = $("key").value;
-  const options = key ? { headers: { Authorization: `Bearer ${key}` } } : {};
   try {
-    const reply = await fetch(`/v1/cache/stats?tenant=${encodeURIComponent($("tenant").value)}`, options);
-    const body = await reply.json();
-    if (!reply.ok) throw new Error(body.error?.message || `The server answered ${reply.status}.`);
+    const { body } = await call(`/v1/cache/stats?tenant=${encodeURIComponent($("tenant").value)}`);
     showTiles(body);
     showLatencies(body.latencies);
     showCurves(body.history);
     $("status").textContent = `As of ${new Date().toLocaleTimeString()}.`;
     $("status").classList.remove("error");
+    return true;
   } catch (error) {
     for (const id of ["tiles", "latencies", "curves"]) $(id).replaceChildren();
     $("status").textContent = error.message;
     $("status").classList.add("error");
+    return error.status !== 401; // the user gave no key: do not ask again every ten seconds
   }
 }
 
-$("who").addEventListener("submit", (event) => { event.preventDefault(); show(); });
-setInterval(show, 10_000);
-show();
+let next = 0;
+
+async function repeat() {
+  clearTimeout(next);
+  if (await show()) next = setTimeout(repeat, 10_000);
+}
+
+$("who").addEventListener("submit", (event) => { event.preventDefault(); repeat(); });
+repeat();

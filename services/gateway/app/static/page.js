@@ -1,22 +1,11 @@
 // Sends photos to /v1/twins, questions to /v1/ask, and dropped documents to /v1/documents.
-// Nothing is stored in the browser.
+// Nothing is stored in the browser, except an API key for the session.
+
+import { call, element, loadPicture } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 let photo = null;
 let search = 0;
-
-function element(name, text = "", properties = {}) {
-  const node = Object.assign(document.createElement(name), properties);
-  node.textContent = text;
-  return node;
-}
-
-async function call(path, options) {
-  const reply = await fetch(path, options);
-  const body = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(body.error?.message || `The server answered ${reply.status}.`);
-  return { body, headers: reply.headers };
-}
 
 function say(text, isError = false) {
   $("status").textContent = text;
@@ -29,13 +18,15 @@ const score = (twin) => `similarity ${twin.similarity.toFixed(3)}, distance ${tw
 function show(twins) {
   const [best, ...others] = twins;
   $("twin").hidden = false;
-  $("twin").src = pictureOf(best);
+  loadPicture($("twin"), pictureOf(best));
   $("twin").alt = best.title;
   $("twin-name").replaceChildren(element("strong", best.title), element("br"), score(best));
   $("others").replaceChildren(...others.map((twin) => {
     const item = element("li");
+    const picture = element("img", "", { alt: "" });
+    loadPicture(picture, pictureOf(twin));
     item.append(
-      element("img", "", { src: pictureOf(twin), alt: "", loading: "lazy" }),
+      picture,
       element("div", twin.title),
       element("div", twin.similarity.toFixed(3), { className: "meta" }),
     );

@@ -35,8 +35,12 @@ async def slow(request: Request) -> Response:
 ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
 
 
-async def get(path: str, is_ready: Callable[[], Awaitable[bool]] = ready) -> httpx.Response:
-    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys(None), Alarms()))
+async def get(
+    path: str,
+    is_ready: Callable[[], Awaitable[bool]] = ready,
+    open_hosts: frozenset[str] | None = frozenset(),
+) -> httpx.Response:
+    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys(None), Alarms(), open_hosts))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.get(path)
 
@@ -66,6 +70,24 @@ async def test_metrics_are_those_of_prometheus() -> None:
     reply = await get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain")
     assert "# HELP" in reply.text
+
+
+async def test_with_keys_there_are_no_metrics_on_the_public_port() -> None:
+    assert (await get("/metrics", open_hosts=None)).status_code == 404
+
+
+async def test_hosts_are_checked_only_without_keys() -> None:
+    for open_hosts, status in [
+        (None, 404),
+        (frozenset(), 403),
+        (frozenset({"memes.example"}), 404),
+    ]:
+        app = application(ROUTES, ready, ApiKeys(None), Alarms(), open_hosts)
+        transport, base = httpx.ASGITransport(app), "http://memes.example"
+        async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+            reply = await client.get("/v1/missing")
+            assert reply.status_code == status
+            assert "default-src" in reply.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(

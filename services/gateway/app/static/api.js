@@ -1,0 +1,81 @@
+// Calls the gateway's API. Asks for an API key when the gateway requires one, and keeps it for this
+// tab's session. The key is sent as a header and is never part of an address.
+
+const KEY = "memetwin-api-key";
+
+export function element(name, text = "", properties = {}) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.textContent = text;
+  return node;
+}
+
+function send(path, options) {
+  const headers = new Headers(options.headers);
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.set("Authorization", `Bearer ${key}`);
+  return fetch(path, { ...options, headers });
+}
+
+let asking = null;
+
+// Several calls may be refused at once. They wait for one dialog.
+function ask(message) {
+  asking ??= new Promise((done) => {
+    const dialog = element("dialog");
+    const form = element("form", "", { method: "dialog" });
+    const field = element("input", "", { id: "api-key", type: "password", autocomplete: "off", required: true });
+    const label = element("label", "API key ");
+    label.append(field);
+    form.append(
+      element("p", message),
+      label,
+      element("button", "Use this key"),
+      element("button", "Cancel", { type: "button", onclick: () => dialog.close() }),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      dialog.close(field.value);
+    });
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      asking = null;
+      done(dialog.returnValue);
+    });
+    dialog.append(form);
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+  return asking;
+}
+
+// Returns the reply to a call; asks for a key until the gateway takes it or the user cancels.
+async function reply(path, options) {
+  for (;;) {
+    const used = sessionStorage.getItem(KEY);
+    const received = await send(path, options);
+    if (received.status !== 401) return received;
+    if (used !== sessionStorage.getItem(KEY)) continue; // another call has got a key meanwhile
+    const key = await ask(used ? "The gateway does not know this API key." : "The gateway requires an API key.");
+    if (!key) return received;
+    sessionStorage.setItem(KEY, key);
+  }
+}
+
+export async function call(path, options = {}) {
+  const received = await reply(path, options);
+  const body = await received.json().catch(() => ({}));
+  if (!received.ok) {
+    const message = body.error?.message || `The server answered ${received.status}.`;
+    throw Object.assign(new Error(message), { status: received.status });
+  }
+  return { body, headers: received.headers };
+}
+
+// Loads a picture of the API into an image element, which cannot send a key itself.
+export async function loadPicture(image, path) {
+  const received = await reply(path, {});
+  if (!received.ok) return;
+  const url = URL.createObjectURL(await received.blob());
+  image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+  image.src = url;
+}
