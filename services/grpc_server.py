@@ -1,4 +1,4 @@
-"""Serves gRPC the same way in every process: limits, health, reflection, graceful shutdown."""
+"""Serves gRPC the same way in every process: limits, TLS, health, reflection, graceful shutdown."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from services import health, interceptor, reflection, telemetry
+from services import health, interceptor, reflection, telemetry, tls
 from services.grpc_channel import MESSAGE_LIMIT
 from services.interceptor import Authenticate
 from services.settings import CommonSettings
@@ -26,6 +26,7 @@ _MAX_PENDING = 2**30
 # gRPC ends a connection whose client sends pings at a shorter interval. Clients may send one every
 # ten seconds; the last second is for jitter.
 _MIN_PING_INTERVAL_MS = 9_000
+_DEFAULTS = CommonSettings()
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,12 @@ class Server:
 
     ``async with Server(specs, "127.0.0.1:0") as server`` serves until the block ends;
     ``server.port`` is the port it listens on.
+
+    Args:
+        specs: the services.
+        listen: the address, as ``host:port``.
+        settings: whether to use TLS, whether to serve reflection, and how to stop.
+        companion: a server that stops together with this one.
     """
 
     def __init__(
@@ -128,11 +135,11 @@ class Server:
         specs: Sequence[ServiceSpec],
         listen: str,
         *,
-        shutdown_delay: float = 0.0,
+        settings: CommonSettings = _DEFAULTS,
         companion: Companion | None = None,
     ) -> None:
         self._specs, self._companion = specs, companion
-        self._shutdown_delay = shutdown_delay
+        self._shutdown_delay = settings.shutdown_delay
         self._health = health.HealthServicer()
         self._server = grpc.aio.server(
             options=[
@@ -152,9 +159,14 @@ class Server:
         for spec in specs:
             spec.register(registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
-        reflection.add_to_server([*(spec.name for spec in specs), health.NAME], registry)
+        if settings.reflection:
+            reflection.add_to_server([*(spec.name for spec in specs), health.NAME], registry)
         registry.refuse_unknown_methods()
-        self.port = self._server.add_insecure_port(listen)
+        if settings.tls_cert:
+            credentials = tls.server_credentials(settings.tls)
+            self.port = self._server.add_secure_port(listen, credentials)
+        else:
+            self.port = self._server.add_insecure_port(listen)
 
     async def __aenter__(self) -> "Server":
         self._health.set("liveness", True)
@@ -230,7 +242,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     # Without a handler, SIGHUP ends the process.
     loop.add_signal_handler(signal.SIGHUP, _reload, specs)
-    async with Server(specs, listen, shutdown_delay=settings.shutdown_delay, companion=companion):
+    async with Server(specs, listen, settings=settings, companion=companion):
         log.info("serving", extra={"listen": listen, "services": [spec.name for spec in specs]})
         await stop.wait()
         log.info("stopping")

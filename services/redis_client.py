@@ -5,20 +5,25 @@
 - ``redis+cluster://[user:password@]host:port,host:port``: a cluster
 
 ``rediss+sentinel://`` and ``rediss+cluster://`` use TLS. Options such as ``?ssl_ca_certs=…`` apply
-to every form. The user and password are not sent to Sentinels.
+to every form. Without them, the files of ``MEMETWIN_TLS_*`` apply. The user and password are not
+sent to Sentinels.
 """
 
+import ssl
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
+from services import tls
 from services.errors import InvalidArgument
+from services.settings import TlsFiles
 
 # redis-py reads its version from its metadata. That takes 50 ms, so it must not happen for each new
 # connection.
@@ -43,13 +48,21 @@ class Address:
     options: dict[str, Any]
 
 
-def connect(url: str, *, max_connections: int, timeout: float, **options: Any) -> Any:
+def connect(
+    url: str,
+    *,
+    max_connections: int,
+    timeout: float,
+    files: TlsFiles | None = None,
+    **options: Any,
+) -> Any:
     """Return a client with a bounded pool. It connects on first use and does not retry commands.
 
     Args:
         url: URL of Redis, in one of the forms above.
         max_connections: maximum size of the connection pool.
         timeout: seconds to wait for a reply.
+        files: the CA and the certificate of this process, for a URL with TLS that names none.
         options: more options for redis-py's connections.
 
     Raises:
@@ -60,6 +73,8 @@ def connect(url: str, *, max_connections: int, timeout: float, **options: Any) -
     settings |= {"driver_info": _DRIVER_INFO}
     settings |= {"socket_timeout": timeout, "socket_connect_timeout": 2, **options}
     address = parse_url(url)
+    if url.startswith("rediss") and files:
+        settings |= _tls_options(files)
     if address is None:
         return Redis.from_pool(_pool(url, max_connections, settings))
     settings |= {"max_connections": max_connections, **address.options}
@@ -71,11 +86,50 @@ def connect(url: str, *, max_connections: int, timeout: float, **options: Any) -
 
 def _pool(url: str, max_connections: int, settings: dict[str, Any]) -> BlockingConnectionPool:
     try:
-        return BlockingConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url, max_connections=max_connections, timeout=5, **settings
         )
     except ValueError:
         raise _malformed() from None
+    if pool.connection_class is SSLConnection:
+        pool.connection_class = _reloading_connection(pool.connection_kwargs)
+    return pool
+
+
+def _reloading_connection(options: dict[str, Any]) -> type[SSLConnection]:
+    """Return a class of connections that share a TLS context, made again when its files change.
+
+    redis-py makes a context for each connection, which takes milliseconds, and keeps it.
+
+    Raises:
+        InvalidArgument: a file cannot be read or is not valid.
+    """
+    names = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+    files = [options[name] for name in names if options.get(name)]
+    try:
+        context = tls.Watched(files, lambda: _tls_context(options))
+    except (OSError, ValueError) as error:
+        raise _invalid_url(f"The files of the TLS connection are not valid: {error}.") from error
+
+    class Connection(SSLConnection):
+        async def connect(self) -> None:
+            self.ssl_context.context = context.get()
+            await super().connect()  # type: ignore[no-untyped-call]
+
+    return Connection
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    return SSLConnection(**options).ssl_context.get()
+
+
+def _tls_options(files: TlsFiles) -> dict[str, str]:
+    options = {
+        "ssl_ca_certs": files.ca,
+        "ssl_certfile": files.cert,
+        "ssl_keyfile": files.key,
+    }
+    return {name: file for name, file in options.items() if file}
 
 
 async def close(client: Any) -> None:

@@ -86,6 +86,28 @@ def _boolean(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """Names of PEM files; an empty name means none.
+
+    Attributes:
+        cert: the certificate of this process, followed by intermediate certificates.
+        key: its private key.
+        ca: certificates that verify the servers that this process dials.
+        client_ca: certificates that verify the clients of this process' ports.
+    """
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
+    client_ca: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all files."""
+        return [name for name in (self.cert, self.key, self.ca, self.client_ca) if name]
+
+
+@dataclass(frozen=True)
 class CommonSettings:
     """The settings that all services share."""
 
@@ -95,11 +117,44 @@ class CommonSettings:
         "",
         "Listen address of the Prometheus metrics. Empty serves none.",
     )
+    reflection: bool = setting(
+        "MEMETWIN_REFLECTION",
+        True,
+        "Whether to serve gRPC server reflection. With API keys, it needs a key.",
+    )
+    tls_cert: str = setting(
+        "MEMETWIN_TLS_CERT",
+        "",
+        "File with the certificate of this process in PEM, and intermediate ones. If set, all its "
+        "ports use TLS.",
+    )
+    tls_key: str = setting(
+        "MEMETWIN_TLS_KEY",
+        "",
+        "File with the private key of `MEMETWIN_TLS_CERT` in PEM.",
+    )
+    tls_ca: str = setting(
+        "MEMETWIN_TLS_CA",
+        "",
+        "File with the certificates that verify the services and the Redis that this process "
+        "dials. If set, it dials the services with TLS, and shows its own certificate if they ask.",
+    )
+    tls_client_ca: str = setting(
+        "MEMETWIN_TLS_CLIENT_CA",
+        "",
+        "File with the certificates that verify clients. If set, all ports of this process refuse "
+        "clients without such a certificate.",
+    )
     shutdown_delay: float = setting(
         "MEMETWIN_SHUTDOWN_DELAY",
         0.0,
         "Seconds between reporting NOT_SERVING and refusing calls, for load balancers to react.",
     )
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files that the settings of TLS name."""
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca, self.tls_client_ca)
 
 
 def host_port(listen: str) -> tuple[str, int]:

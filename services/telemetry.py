@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram, start_http_server
 
+from services import tls
 from services.settings import CommonSettings, host_port, secret_values
 
 RPCS = Counter(
@@ -56,10 +57,17 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(settings: CommonSettings) -> None:
-    """Log JSON lines to stderr, and serve Prometheus metrics if the settings name an address."""
+    """Log JSON lines to stderr, and serve Prometheus metrics if the settings name an address.
+
+    Raises:
+        SettingError: the settings of TLS are not valid.
+    """
+    tls.validate(settings.tls)
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(secret_values(settings)))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     if settings.metrics_listen:
         host, port = host_port(settings.metrics_listen)
-        start_http_server(port, host)
+        server, _ = start_http_server(port, host)
+        if settings.tls_cert:
+            server.socket = tls.ServerContext.of(settings.tls).wrap_listener(server.socket)

@@ -1,21 +1,22 @@
 """Runs the stack on this machine: ``python -m deploy.local up | down | status | redis``."""
 
+import contextlib
+import functools
+import http.client
 import os
+import ssl
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local import redis
 from deploy.local.processes import CannotStart, Processes, require_free
 from deploy.local.redis import NoRedis, RedisChoice
-from services.settings import SettingError, host_port
+from services.probe import is_serving
+from services.settings import CommonSettings, SettingError, TlsFiles, from_env, host_port
 
 ROOT = Path(__file__).parents[2]
 STATE = ROOT / ".memetwin"
@@ -40,7 +41,7 @@ class Stack:
 
     def up(self) -> None:
         """Start what is not running, wait until everything is ready, and print the addresses."""
-        settings = _settings()
+        settings, files = _settings(), _tls_files()
         with self._stopped_on_failure() as started:
             choice = self.start_redis(started)
             settings["MEMETWIN_REDIS_URL"] = choice.url
@@ -52,8 +53,9 @@ class Stack:
                 self._processes.start(name, command, settings, ROOT)
                 started.append(name)
             for name in SERVICES:
-                self._wait(name, lambda name=name: _is_serving(settings[SERVICES[name][2]]))  # type: ignore[misc]
-            self._wait("gateway", lambda: _is_http_ready(settings[HTTP[0]]))
+                address = settings[SERVICES[name][2]]
+                self._wait(name, functools.partial(is_serving, address, "", files))
+            self._wait("gateway", lambda: _is_http_ready(settings[HTTP[0]], files))
         self._print_addresses(choice, settings, already_running=not new)
 
     def down(self) -> None:
@@ -141,7 +143,8 @@ class Stack:
     ) -> None:
         print("The stack is already running:" if already_running else "The stack is ready:")
         host, port = host_port(settings[HTTP[0]])
-        print(f"  page      http://{host}:{port}/")
+        scheme = "https" if _tls_files().cert else "http"
+        print(f"  page      {scheme}://{host}:{port}/")
         for name in ("gateway", "embedder", "search"):
             print(f"  {name:9} {settings[SERVICES[name][2]]} (gRPC)")
         print(f"  redis     {choice.url}")
@@ -172,23 +175,31 @@ def _is_reachable(choice: RedisChoice) -> bool:
     return True
 
 
-def _is_serving(address: str) -> bool:
-    with grpc.insecure_channel(address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        try:
-            reply = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=2)
-        except grpc.RpcError:
-            return False
-    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+def _tls_files() -> TlsFiles:
+    """Return the files of TLS.
+
+    Raises:
+        CannotStart: the services would use TLS and could not dial each other.
+    """
+    files = from_env(CommonSettings, os.environ).tls
+    if files.cert and not files.ca:
+        raise CannotStart("Set MEMETWIN_TLS_CA too, so that the services can dial each other.")
+    return files
 
 
-def _is_http_ready(listen: str) -> bool:
+def _is_http_ready(listen: str, files: TlsFiles) -> bool:
     host, port = host_port(listen)
-    try:
-        with urllib.request.urlopen(f"http://{_dialable(host)}:{port}/readyz", timeout=2) as reply:
-            return bool(reply.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
+    connection = http.client.HTTPConnection(_dialable(host), port, timeout=2)
+    if files.cert:
+        context = ssl.create_default_context(cafile=files.ca)
+        context.load_cert_chain(files.cert, files.key)
+        connection = http.client.HTTPSConnection(_dialable(host), port, timeout=2, context=context)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def _log(line: str) -> None:

@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 import click
 import grpc
 
-from services.grpc_channel import KEEPALIVE, MESSAGE_LIMITS
+from services.grpc_channel import dial_blocking
+from services.settings import CommonSettings, SettingError, from_env
 
 
 def channel(address: str) -> grpc.Channel:
-    """Open a channel with the message limits and the keepalive pings of the services."""
-    return grpc.insecure_channel(address, options=[*MESSAGE_LIMITS, *KEEPALIVE])
+    """Open a channel with the message limits and the keepalive pings of the services.
+
+    It uses TLS if ``MEMETWIN_TLS_CA`` is set, and then shows ``MEMETWIN_TLS_CERT``, if set.
+    """
+    try:
+        return dial_blocking(address, from_env(CommonSettings, os.environ).tls)
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def gateway_channel(address: str) -> grpc.Channel:

@@ -25,9 +25,10 @@ async def main() -> None:
     """Serve gRPC and HTTP until SIGTERM or SIGINT."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
+    http_listen = host_port(settings.http_listen)
     async with (
         wire(settings) as gateway,
-        server.serve(gateway.application, *host_port(settings.http_listen)) as http_server,
+        server.serve(gateway.application, *http_listen, settings.tls) as http_server,
     ):
         # Existing objects stay, so the collector does not have to scan them during a request.
         gc.collect()

@@ -80,10 +80,10 @@ class Common:
 async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Common:
     """Return clients of everything that the gateway calls. The stack closes them."""
     embedder, search = [
-        await stack.enter_async_context(grpc_channel.dial(address))
+        await stack.enter_async_context(grpc_channel.dial(address, settings.tls))
         for address in (settings.embedder_address, settings.search_address)
     ]
-    redis = redis_store.connect(settings.redis_url)
+    redis = redis_store.connect(settings.redis_url, settings.tls)
     stack.push_async_callback(redis_client.close, redis)
     language_model = LanguageModelClient(
         settings.llm_base_url, settings.llm_model, settings.llm_api_key

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from services import redis_client
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
+from services.settings import TlsFiles
 
 Record = dict[str, Any]
 DEFAULT_PAGE_SIZE = 100
@@ -28,9 +29,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, files: TlsFiles | None = None) -> Redis:
     """Return a client; it connects when it is first used. Raises InvalidArgument for a bad URL."""
-    redis: Redis = redis_client.connect(url, max_connections=64, timeout=5)
+    redis: Redis = redis_client.connect(url, max_connections=64, timeout=5, files=files)
     return redis
 
 

@@ -167,8 +167,6 @@ class Settings(CommonSettings):
     )
 
     @property
-    def open_hosts(self) -> frozenset[str] | None:
-        """The names in ``allowed_hosts``; None if callers must authenticate."""
-        if self.api_keys_file:
-            return None
+    def allowed_host_names(self) -> frozenset[str]:
+        """The names in ``allowed_hosts``."""
         return frozenset(filter(None, self.allowed_hosts.lower().replace(" ", "").split(",")))

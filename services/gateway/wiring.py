@@ -115,7 +115,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         for background in (_reembedding(common, cache.cache), backfill, watch, common.keys):
             stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
         app = application(
-            routes, common.is_ready, common.keys, common.alarms, settings.open_hosts
+            routes, common.is_ready, common.keys, common.alarms, settings.allowed_host_names
         )
         yield Gateway(service_specs, app)
 

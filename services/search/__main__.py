@@ -20,7 +20,7 @@ from services.settings import from_env
 @contextlib.asynccontextmanager
 async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
     """Build the service; close its connections at the end."""
-    redis = connect(settings.redis_url)
+    redis = connect(settings.redis_url, settings.tls)
     service = SearchService(redis, settings.redis_prefix, settings.recall_sample)
     maintenance = asyncio.create_task(service.maintenance.run_forever())
     servicer = SearchServicer(service)

@@ -1,14 +1,18 @@
 """A channel against real servers that fail on demand."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from services import grpc_channel, grpc_server
+from services import grpc_channel, grpc_server, tls
 from services.errors import InvalidArgument, Unavailable
 from services.grpc_server import ServiceSpec
+from services.settings import CommonSettings, TlsFiles
+from tests.certificates import Authority
 
 SERVICE = "test.Flaky"
 
@@ -132,3 +136,84 @@ async def test_calls_are_spread_over_all_addresses() -> None:
 def test_clients_may_ping_every_ten_seconds_and_our_channels_ping_every_thirty() -> None:
     assert 8_000 <= grpc_server._MIN_PING_INTERVAL_MS < 10_000
     assert dict(grpc_channel.KEEPALIVE)["grpc.keepalive_time_ms"] == 30_000
+
+
+class Streams:
+    """Answers each message of a stream."""
+
+    def register(self, server: Any) -> None:
+        async def echo(requests: Any, context: Any) -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield request
+
+        handler: Any = grpc.stream_stream_rpc_method_handler(echo)
+        server.add_registered_method_handlers(SERVICE, {"Call": handler})
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    monkeypatch.setattr(tls, "CHECK_INTERVAL", 0.0)
+    return Authority(tmp_path)
+
+
+def secure_server(files: TlsFiles) -> grpc_server.Server:
+    settings = CommonSettings(tls_cert=files.cert, tls_key=files.key, tls_client_ca=files.client_ca)
+    spec = ServiceSpec(SERVICE, Streams().register, ready)
+    return grpc_server.Server([spec], "127.0.0.1:0", settings=settings)
+
+
+async def ask(channel: grpc.aio.Channel) -> Any:
+    call: Any = channel.stream_stream(f"/{SERVICE}/Call")
+    stream = call(timeout=30)
+    await stream.write(b"in")
+    assert await stream.read() == b"in"
+    return stream
+
+
+async def test_calls_survive_a_new_certificate_on_both_sides(authority: Authority) -> None:
+    async with (
+        secure_server(authority.files) as server,
+        grpc_channel.dial(f"127.0.0.1:{server.port}", authority.files) as channel,
+    ):
+        assert isinstance(channel, grpc_channel.ReloadingChannel)
+        first = channel.current()
+        old = await ask(channel)
+        authority.replace()
+        new = await ask(channel)
+        assert channel.current() is not first
+        for stream in (old, new):
+            await stream.write(b"more")
+            assert await stream.read() == b"more"
+        assert not first.closed
+        await old.done_writing()
+        assert await old.read() is grpc.aio.EOF
+        await old.code()
+        while not first.closed:  # noqa: ASYNC110 - callbacks of calls have no event
+            await asyncio.sleep(0)
+        await new.write(b"last")
+        assert await new.read() == b"last"
+
+
+async def test_clients_without_a_trusted_certificate_are_refused(
+    authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other").files
+    stranger = TlsFiles(other.cert, other.key, authority.files.ca)
+    async with secure_server(authority.files) as server:
+        address = f"127.0.0.1:{server.port}"
+        for files in (TlsFiles(), authority.client_files, stranger, other):
+            async with grpc_channel.dial(address, files) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await ask(channel)
+                assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_may_admit_clients_without_a_certificate(authority: Authority) -> None:
+    async with (
+        secure_server(authority.server_files) as server,
+        grpc_channel.dial(f"localhost:{server.port}", authority.client_files) as channel,
+    ):
+        await channel.channel_ready()
+        assert channel.get_state() is grpc.ChannelConnectivity.READY
+        await ask(channel)

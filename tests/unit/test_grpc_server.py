@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -110,6 +111,21 @@ def test_the_largest_request_is_that_of_any_method() -> None:
     assert spec("test.A", ready=True).largest_request == MESSAGE_LIMIT
     limited = spec("test.A", ready=True, max_request_bytes={"": 1, "Upload": 8})
     assert (limited.largest_request, limited.request_limit("Upload")) == (8, 8)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+async def test_reflection_can_be_turned_off(chosen: bool) -> None:
+    settings = CommonSettings(reflection=chosen)
+    async with (
+        Server([spec("test.A", ready=True)], "127.0.0.1:0", settings=settings) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        make_stub: Any = reflection_pb2_grpc.ServerReflectionStub
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        call = make_stub(channel).ServerReflectionInfo(iter([request]))
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            assert [reply async for reply in call]
+        assert (await call.code() is grpc.StatusCode.OK) == chosen
 
 
 async def test_the_port_of_another_server_is_refused() -> None:

@@ -30,7 +30,7 @@ def application(
     is_ready: Ready,
     keys: ApiKeys,
     alarms: Alarms,
-    open_hosts: frozenset[str] | None = None,
+    allowed_hosts: frozenset[str] = frozenset(),
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -39,12 +39,11 @@ def application(
         is_ready: returns what ``/readyz`` reports. An exception means no.
         keys: authenticates the callers.
         alarms: what ``/readyz`` shows beside the status.
-        open_hosts: None if callers must authenticate. Otherwise the names of the server for
-            ``BrowserGuard``; metrics are then served too.
+        allowed_hosts: public names of the server, which matter while no keys are required.
     """
     middleware = [Middleware(SecurityHeaders), Middleware(Authentication, keys)]
-    if open_hosts is not None:
-        middleware.append(Middleware(BrowserGuard, open_hosts))
+    if not keys.are_required:
+        middleware.append(Middleware(BrowserGuard, allowed_hosts))
         routes = [*routes, Route("/metrics", _metrics)]
     return Starlette(
         routes=[

@@ -8,9 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from services import tls
+from services.settings import TlsFiles
+
 
 class _Server(uvicorn.Server):
-    """Installs no signal handlers, because those of the gRPC server end the process."""
+    """A server whose TLS reads changed files again.
+
+    It installs no signal handlers, because those of the gRPC server end the process.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -20,12 +26,17 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """A running HTTP server. It stops in the same steps as the gRPC server of its process."""
 
-    def __init__(self, application: Starlette, listener: socket.socket) -> None:
+    def __init__(
+        self, application: Starlette, listener: socket.socket, files: TlsFiles | None
+    ) -> None:
         self.port: int = listener.getsockname()[1]
         self._application = application
         self._config = uvicorn.Config(
             application, log_config=None, access_log=False, lifespan="off"
         )
+        self._config.load()
+        if files and files.cert:
+            self._config.ssl = tls.ServerContext.of(files)
         self._server = _Server(self._config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
 
@@ -43,10 +54,15 @@ class HttpServer:
 
 
 @contextlib.asynccontextmanager
-async def serve(application: Starlette, host: str, port: int) -> AsyncIterator[HttpServer]:
-    """Serve HTTP until the block ends. Raises OSError if the port is taken."""
+async def serve(
+    application: Starlette, host: str, port: int, files: TlsFiles | None = None
+) -> AsyncIterator[HttpServer]:
+    """Serve HTTP until the block ends, over TLS if ``files`` have a certificate.
+
+    Raises OSError if the port is taken.
+    """
     listener = await asyncio.get_running_loop().run_in_executor(None, listen, host, port)
-    server = HttpServer(application, listener)
+    server = HttpServer(application, listener, files)
     try:
         yield server
     finally:

@@ -27,14 +27,17 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 _SERVER_ERROR = 500
-# The routes of OpenAI's API.
-_OPENAI_ROUTES = ("/v1/chat/", "/v1/embeddings", "/v1/models")
+# Routes that report failures in our shape, by the first segment after /v1/; all others below /v1/
+# report them in OpenAI's.
+_OURS = frozenset({"twins", "ask", "documents", "cache", "feedback", "admin"})
 
 
 def failure_response(path: str, failure: Failure) -> Response:
-    """Return the response for a failure before the route is known, in the shape of its API."""
-    respond = openai_error_response if path.startswith(_OPENAI_ROUTES) else error_response
-    return respond(failure)
+    """Return the response for a failure before the route of a path has answered."""
+    segment = path.removeprefix("/v1/").partition("/")[0]
+    if segment in _OURS or not path.startswith("/v1/"):
+        return error_response(failure)
+    return openai_error_response(failure)
 
 
 def error_response(failure: Failure) -> Response:

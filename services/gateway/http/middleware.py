@@ -4,12 +4,11 @@ import contextlib
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.errors import Failure
 from services.gateway.auth.keys import ApiKeys
-from services.gateway.http.errors import error_response, openai_error_response
+from services.gateway.http.errors import failure_response
 
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -19,9 +18,6 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-# Routes that report failures in our shape, by the first segment after /v1/; all others report them
-# in OpenAI's.
-_OURS = frozenset({"twins", "ask", "documents", "cache", "feedback", "admin"})
 _NO_CALL: AbstractAsyncContextManager[None] = contextlib.nullcontext()
 
 
@@ -50,12 +46,7 @@ class Authentication:
                 await self._inner(scope, receive, watch)
         except Failure as failure:
             if not is_started:  # otherwise the client sees that the response is cut off
-                await _refusal(scope["path"], failure)(scope, receive, send)
-
-
-def _refusal(path: str, failure: Failure) -> Response:
-    segment = path.removeprefix("/v1/").partition("/")[0]
-    return error_response(failure) if segment in _OURS else openai_error_response(failure)
+                await failure_response(scope["path"], failure)(scope, receive, send)
 
 
 class SecurityHeaders:

@@ -8,18 +8,21 @@ from redis.asyncio import RedisCluster
 
 from services import redis_client
 from services.search.engines.redis_errors import REDIS_TIMEOUT
+from services.settings import TlsFiles
 
 # redis-py's types join those of its synchronous and asynchronous clients; replies here are bytes.
 Client = Any
 
 
-def connect(url: str) -> Client:
+def connect(url: str, files: TlsFiles | None = None) -> Client:
     """Open a client whose replies are bytes in the shapes of RESP2.
 
     Raises:
         InvalidArgument: the URL is not valid.
     """
-    redis = redis_client.connect(url, max_connections=32, timeout=2 * REDIS_TIMEOUT, protocol=2)
+    redis = redis_client.connect(
+        url, max_connections=32, timeout=2 * REDIS_TIMEOUT, files=files, protocol=2
+    )
     redis.response_callbacks.pop("VSIM", None)  # redis-py's parser drops the scores
     return redis
 

@@ -24,7 +24,7 @@ def render(overlay: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+@pytest.mark.parametrize("overlay", ["cpu", "cpu-tls", "gpu"])
 def test_an_overlay_renders_and_is_valid(overlay: str) -> None:
     manifests = render(overlay)
     assert len(manifests) > 10
@@ -64,3 +64,22 @@ def test_services_are_headless_so_that_clients_balance() -> None:
     services = [one for one in render("cpu") if one["kind"] == "Service"]
     assert len(services) == 4
     assert all(one["spec"]["clusterIP"] == "None" for one in services)
+
+
+def test_with_tls_every_service_has_certificates_and_probes_that_use_tls() -> None:
+    variables = {}
+    for manifest in render("cpu-tls"):
+        if manifest["kind"] != "Deployment":
+            continue
+        name, pod = manifest["metadata"]["name"], manifest["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        variables[name] = {row["name"] for row in container["env"] if "_TLS_" in row["name"]}
+        assert {"name": "tls", "secret": {"secretName": f"{name}-tls"}} in pod["volumes"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if name == "gateway":
+                assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+            else:
+                assert "services.probe" in container[probe]["exec"]["command"]
+    own = {"MEMETWIN_TLS_CERT", "MEMETWIN_TLS_KEY", "MEMETWIN_TLS_CA"}
+    both = own | {"MEMETWIN_TLS_CLIENT_CA"}
+    assert variables == {"embedder": both, "search": both, "gateway": own}

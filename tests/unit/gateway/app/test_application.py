@@ -10,6 +10,9 @@ from services.errors import NotFound
 from services.gateway.alarms import Alarms
 from services.gateway.app.application import application
 from services.gateway.auth.keys import ApiKeys
+from services.key_file import KeyFile
+
+WITHOUT_KEYS, WITH_KEYS = ApiKeys(None), ApiKeys(KeyFile())
 
 
 async def ready() -> bool:
@@ -38,9 +41,9 @@ ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
 async def get(
     path: str,
     is_ready: Callable[[], Awaitable[bool]] = ready,
-    open_hosts: frozenset[str] | None = frozenset(),
+    keys: ApiKeys = WITHOUT_KEYS,
 ) -> httpx.Response:
-    transport = httpx.ASGITransport(application(ROUTES, is_ready, ApiKeys(None), Alarms(), open_hosts))
+    transport = httpx.ASGITransport(application(ROUTES, is_ready, keys, Alarms()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.get(path)
 
@@ -73,18 +76,19 @@ async def test_metrics_are_those_of_prometheus() -> None:
 
 
 async def test_with_keys_there_are_no_metrics_on_the_public_port() -> None:
-    assert (await get("/metrics", open_hosts=None)).status_code == 404
+    assert (await get("/metrics", keys=WITH_KEYS)).status_code in (401, 404)
 
 
 async def test_hosts_are_checked_only_without_keys() -> None:
-    for open_hosts, status in [
-        (None, 404),
-        (frozenset(), 403),
-        (frozenset({"memes.example"}), 404),
+    name = "memes.example"
+    for keys, names, status in [
+        (WITH_KEYS, (), 401),
+        (WITHOUT_KEYS, (), 403),
+        (WITHOUT_KEYS, (name,), 404),
     ]:
-        app = application(ROUTES, ready, ApiKeys(None), Alarms(), open_hosts)
-        transport, base = httpx.ASGITransport(app), "http://memes.example"
-        async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+        app = application(ROUTES, ready, keys, Alarms(), frozenset(names))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{name}") as client:
             reply = await client.get("/v1/missing")
             assert reply.status_code == status
             assert "default-src" in reply.headers["content-security-policy"]

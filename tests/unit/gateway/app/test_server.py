@@ -1,7 +1,9 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from services import tls
 from services.gateway.alarms import Alarms
 from services.gateway.app import server
 from services.gateway.app.application import application
 from services.gateway.auth.keys import ApiKeys
+from tests.certificates import Authority
 
 HALF = b"POST /read HTTP/1.1\r\nHost: gateway\r\nContent-Length: 100\r\n\r\nhalf"
 
@@ -110,6 +114,37 @@ async def test_a_stop_without_requests_logs_no_error(caplog: pytest.LogCaptureFi
     async with server.serve(Starlette(), "127.0.0.1", 0):
         pass
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+async def test_a_new_certificate_is_shown_and_old_connections_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "CHECK_INTERVAL", 0.0)
+    authority = Authority(tmp_path)
+    trusted = ssl.create_default_context(cafile=authority.files.ca)
+
+    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("localhost", port, ssl=trusted)
+
+    async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return await reader.readuntil(b'{"status":"alive"}')
+
+    app = application([], ready, ApiKeys(None), Alarms())
+    async with server.serve(app, "127.0.0.1", 0, authority.server_files) as http:
+        old = await connect(http.port)
+        authority.replace()
+        new = await connect(http.port)
+        shown = [
+            writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            for _, writer in (old, new)
+        ]
+        assert shown[0] != shown[1]
+        for streams in (old, new):
+            assert b"200 OK" in await get(*streams)
+            streams[1].close()
+        with pytest.raises(httpx.HTTPError):
+            await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{http.port}/", trust_env=False)
 
 
 async def test_a_taken_port_is_refused() -> None:
