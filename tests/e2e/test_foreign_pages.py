@@ -15,6 +15,14 @@ FORM = """<form method="post" enctype="{encoding}" action="{action}">
 <textarea name="file">planted</textarea><input type="submit"></form>"""
 
 
+def test_a_name_that_is_rebound_to_the_gateway_reads_nothing(stack: Stack) -> None:
+    port = stack.http_address.rpartition(":")[2]
+    rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
+    with opened(f"http://{REBOUND}:{port}/cache", rules) as page:
+        shows(page, "#status", "does not know the host")
+        assert page.locator("#tiles div").count() == 0
+
+
 @pytest.fixture(
     scope="module", params=["http://evil.example", "http://127.0.0.1:9", "https://evil.example"]
 )
@@ -72,11 +80,3 @@ def test_a_link_opens_the_page_and_no_data(stack: Stack, foreign: Any) -> None:
         with foreign.expect_navigation() as navigation:
             foreign.evaluate("url => { location.href = url; }", base + path)
         assert navigation.value.status == status
-
-
-def test_a_name_that_is_rebound_to_the_gateway_reads_nothing(stack: Stack) -> None:
-    port = stack.http_address.rpartition(":")[2]
-    rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
-    with opened(f"http://{REBOUND}:{port}/cache", rules) as page:
-        shows(page, "#status", "does not know the host")
-        assert page.locator("#tiles div").count() == 0
