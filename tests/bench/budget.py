@@ -1,8 +1,8 @@
 """Measures wrong hits in a stream of customer questions, under an error budget and the vCache rule.
 
-Questions of one intent have one answer. Our side runs the gateway's policy. It learns from the
-model's answers to misses and to shadow requests; a hit with a shadow request counts as a call to
-the model, not as a hit. The vCache rule learns separately for each entry. It is swept, and its hits
+Questions of one intent have one answer. Our side runs the gateway's policy with both stages of the
+verifier. It learns from the model's answers to misses and to shadow requests; a hit with a shadow
+request counts as a call to the model, not as a hit. The vCache rule learns separately for each entry. It is swept, and its hits
 are interpolated at our error rate.
 """
 
@@ -14,14 +14,9 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from services.embedder.models.sentence_transformer import (
-    DEFAULT_TEXT_MODEL,
-    SentenceTransformerModel,
-)
 from services.gateway.cache.error_budget.candidates import Candidate, choose_candidate
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.error_budget.types import Observation
@@ -29,8 +24,8 @@ from services.gateway.cache.index import BUDGET_CANDIDATES
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
+from tests.bench.decisions import DATA, InProcessEmbedder
 from tests.bench.published_rule import EntryRule
-from tools.train_verifier.second_stage import encode
 
 BUDGETS = (0.01, 0.02, 0.05)
 DELTAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -77,7 +72,7 @@ class Stream:
 
 
 def ours(stream: Stream, rate: float) -> Outcome:
-    budget, verifier = ErrorBudget(), PairVerifier(Verifier.load(), None)
+    budget, verifier = ErrorBudget(), PairVerifier(Verifier.load(), _EMBEDDERS[0])
     hits = wrong = shadow = 0
     for index, (question, answer) in enumerate(zip(stream.questions, stream.answers, strict=True)):
         candidates = [
@@ -130,16 +125,16 @@ def run(rule: str, seed: int, bound: float) -> Outcome:
 
 
 _DATA: tuple[Sequence[Question], Sequence[str]] = ((), ())
+_EMBEDDERS: list[InProcessEmbedder] = []
 
 
 def load() -> tuple[Sequence[Question], Sequence[str]]:
-    folder = Path(os.environ.get("MEMETWIN_TEST_DATA") or "../shared/data")
-    rows = [json.loads(line) for line in (folder / "banking77.jsonl").read_text().splitlines()]
-    model = SentenceTransformerModel.load(DEFAULT_TEXT_MODEL)
-    vectors = encode(model, [row["text"] for row in rows], "query").astype(np.float32)
+    lines = (DATA / "banking77.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    vectors = asyncio.run(InProcessEmbedder().embed_queries([row["text"] for row in rows]))
     questions = [
-        Question(LexicalText(row["text"]), vector, model.info.digest)
-        for row, vector in zip(rows, vectors, strict=True)
+        Question(LexicalText(row["text"]), vector, vectors.digest)
+        for row, vector in zip(rows, vectors.rows, strict=True)
     ]
     return questions, [row["intent"] for row in rows]
 
@@ -147,6 +142,7 @@ def load() -> tuple[Sequence[Question], Sequence[str]]:
 def begin(data: tuple[Sequence[Question], Sequence[str]]) -> None:
     global _DATA  # noqa: PLW0603 - once in each process, rather than with every piece of work
     _DATA = data
+    _EMBEDDERS.append(InProcessEmbedder())
 
 
 def main() -> None:
@@ -155,8 +151,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="first seed")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    spawn = multiprocessing.get_context("spawn")  # new processes read OPENBLAS_NUM_THREADS
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    spawn = multiprocessing.get_context("spawn")  # new processes read the environment
     with ProcessPoolExecutor(2, spawn, initializer=begin, initargs=(load(),)) as pool:
         tasks = {
             (rule, seed, bound): pool.submit(run, rule, seed, bound)

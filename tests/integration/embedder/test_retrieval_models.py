@@ -76,7 +76,13 @@ def reference(name: str, folder: str) -> SentenceTransformer:
     return model
 
 
-@pytest.mark.parametrize("name", ORIGINALS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *CLASSES,
+        *(pytest.param(one, marks=pytest.mark.long) for one in ORIGINALS if one not in CLASSES),
+    ],
+)
 async def test_a_model_has_its_prompts_its_length_and_its_pooling(
     name: str, tmp_path: Path
 ) -> None:

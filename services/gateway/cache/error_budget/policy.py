@@ -31,11 +31,9 @@ from services.gateway.cache.index import BUDGET_CANDIDATES
 from services.gateway.cache.types import CandidateFeatures
 
 MIN_PROBABILITY = 0.5
-# Tuned on half of the intents, and on shuffles other than those in tests/bench/budget.py.
-# The share of the error rate that the policy aims at: without observations, and with many. Both
-# estimates are too high: in a cold table of questions, half as many hits are wrong as expected
-# (tests/bench/table.py). Of the part of a rate above LOW_RATE, a cold cache aims at less.
-COLD_SHARE, COLD_SHARE_BEYOND, LOW_RATE, WARM_SHARE = 1.3, 0.5, 0.03, 1.1
+# The share of the error rate that the policy aims at after many observations, whose estimates are
+# too high. Tuned on shuffles other than those in tests/bench/budget.py.
+WARM_SHARE = 1.1
 WARM_OBSERVATIONS = 300.0  # after this many, the share is halfway
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
@@ -117,9 +115,7 @@ class ErrorBudget:
         """
         falling, error_rates = self._error_curve
         warmth = len(self._labels) / (len(self._labels) + WARM_OBSERVATIONS)
-        beyond = max(max_error_rate - LOW_RATE, 0.0)
-        cold = COLD_SHARE * (max_error_rate - beyond) + COLD_SHARE_BEYOND * beyond
-        target = cold + (WARM_SHARE * max_error_rate - cold) * warmth
+        target = max_error_rate * (1 + (WARM_SHARE - 1) * warmth)
         allowed = int(np.flatnonzero(np.append(0, error_rates) <= target)[-1])
         upper, lower = np.concatenate([[1], falling, [0]])[allowed : allowed + 2]
         # Between two observations, the curve gives the probability that keeps the rate.

@@ -15,7 +15,9 @@ from services.gateway.cache.error_budget.prior import OBSERVED
 
 MAX_LOOKUPS = 512
 PRIOR_LOOKUPS = 30.0  # how many lookups the prior's share counts for
-MAX_SHIFT = 2.0  # in log odds
+# In log odds. A cache that seems to hold every answer may only hold questions that are hard to tell
+# apart, so the shift rises less than it falls.
+MAX_FALL, MAX_RISE = 2.0, 1.0
 _STEPS = 20
 
 
@@ -50,5 +52,5 @@ def base_rate_shift(scores: Array, base_rate: float) -> float:
     for _ in range(_STEPS):
         correct = PRIOR_LOOKUPS * base_rate + logistic(scores + shift).sum()
         share = correct / (PRIOR_LOOKUPS + len(scores))
-        shift = float(np.clip(np.log(share / (1 - share)) - prior, -MAX_SHIFT, MAX_SHIFT))
+        shift = float(np.clip(np.log(share / (1 - share)) - prior, -MAX_FALL, MAX_RISE))
     return shift

@@ -25,7 +25,7 @@ def observe(
 
 def test_without_observations_the_prior_decides() -> None:
     budget = ErrorBudget()
-    unlikely, likely = (budget.features(NEAR, odds) for odds in (-2.0, 4.0))
+    unlikely, likely = budget.features([(0.7, "a"), (0.68, "b")], -2.0), budget.features(NEAR, 4.0)
     assert budget.probability(unlikely) < MIN_PROBABILITY
     assert budget.probability(likely) >= budget.min_probability(0.03)
     stricter = [budget.min_probability(rate) for rate in (0.1, 0.03, 0.01)]
@@ -83,10 +83,10 @@ def test_answers_more_likely_wrong_than_right_are_never_served(
 
 def test_a_new_answer_profits_from_observations_of_other_answers() -> None:
     budget = ErrorBudget()
-    fresh = budget.features([(0.9, "fresh"), (0.5, "other")], 1.0)
+    fresh = budget.features([(0.8, "fresh"), (0.5, "other")], 0.0)
     assert budget.probability(fresh) < budget.min_probability(0.05)
     for number in range(60):
-        features = budget.features([(0.9, f"{number}"), (0.5, "other")], 1.0)
+        features = budget.features([(0.8, f"{number}"), (0.5, "other")], 0.0)
         budget.add([observe(budget, features, correct=True)])
         far = budget.features([(0.5, f"{number}"), (0.49, "other")], -3.0)
         budget.add([observe(budget, far, correct=False)])

@@ -27,5 +27,5 @@ def test_the_shift_follows_the_share_of_correct_candidates(share: float) -> None
 
 def test_the_shift_is_limited_and_zero_without_lookups() -> None:
     assert base_rate_shift(np.zeros(0), 0.4) == pytest.approx(0)
-    assert base_rate_shift(np.full(500, 9.0), 0.4) == module.MAX_SHIFT
-    assert base_rate_shift(np.full(500, -9.0), 0.4) == -module.MAX_SHIFT
+    assert base_rate_shift(np.full(500, 9.0), 0.4) == module.MAX_RISE
+    assert base_rate_shift(np.full(500, -9.0), 0.4) == -module.MAX_FALL
