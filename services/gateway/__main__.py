@@ -7,6 +7,7 @@ import sys
 import uvloop
 
 from services import grpc_server, telemetry
+from services.gateway import migration, redis_store
 from services.gateway.app import server
 from services.gateway.settings import Settings
 from services.gateway.wiring import wire
@@ -25,6 +26,10 @@ async def main() -> None:
     """Serve gRPC and HTTP until SIGTERM or SIGINT."""
     settings = from_env(Settings, os.environ)
     telemetry.set_up(settings)
+    if settings.migration_dry_run:
+        redis = redis_store.connect(settings.redis_url, settings.tls)
+        await migration.preview(redis, settings.redis_prefix)
+        return
     http_listen = host_port(settings.http_listen)
     async with (
         wire(settings) as gateway,

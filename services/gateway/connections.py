@@ -21,6 +21,7 @@ from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.llm.client import LanguageModelClient
+from services.gateway.migration import Migration
 from services.gateway.request_limits import MAX_REQUEST_BYTES
 from services.gateway.settings import Settings
 from services.gateway.shared_secret import SharedSecret, configured_secret
@@ -41,6 +42,7 @@ class Common:
     keys: ApiKeys
     secret: SharedSecret
     tenants: Tenants
+    migration: Migration
     alarms: Alarms
     redis_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
@@ -52,7 +54,9 @@ class Common:
         )
 
     async def is_ready(self) -> bool:
-        """Return whether Redis and the backends are ready."""
+        """Return whether Redis and the backends are ready, and old data is migrated."""
+        if not self.migration.done.is_set():
+            return False
         return await redis_store.is_ready(self.redis) and await self.backends.ready()
 
     async def can_chat(self) -> bool:
@@ -91,6 +95,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
     stack.push_async_callback(language_model.close)
     alarms = Alarms()
     configured = configured_secret(settings.secret, settings.secret_file)
+    migration = Migration(redis, settings.redis_prefix)
     secret = SharedSecret(redis, settings.redis_prefix, configured, alarms)
     return Common(
         settings,
@@ -101,6 +106,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         language_model,
         ApiKeys.load(settings.api_keys_file, alarms),
         secret,
-        Tenants(secret.read),
+        Tenants(secret.read, migration.check),
+        migration,
         alarms,
     )

@@ -131,6 +131,11 @@ class Settings(CommonSettings):
         "File of hashed API keys with their tenants and rights. Empty: callers are not "
         "authenticated.",
     )
+    migration_dry_run: bool = setting(
+        "MEMETWIN_MIGRATION_DRY_RUN",
+        False,
+        "Log how many keys of an earlier version the gateway would rename at its start, and exit.",
+    )
     shared_twins: bool = setting(
         "MEMETWIN_SHARED_TWINS",
         False,

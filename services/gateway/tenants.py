@@ -65,18 +65,26 @@ DEFAULT_TENANT = Tenant()
 class Tenants:
     """Finds tenants.
 
-    ``read_secret`` returns the key of the hashes, or raises Unavailable.
+    Args:
+        read_secret: returns the key of the hashes, or raises Unavailable.
+        check_ready: raises Unavailable while no call may use a tenant's data.
 
     Attributes:
         page_tokens: writes and reads the tokens of the tenants' lists.
     """
 
-    def __init__(self, read_secret: Callable[[], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        read_secret: Callable[[], Awaitable[bytes]],
+        check_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._check_ready = check_ready
         self._read_secret = read_secret
         self.page_tokens = PageTokens(read_secret)
 
     async def current(self) -> Tenant:
         """Return the tenant of the current call. Raises Unavailable."""
+        self._check_ready()
         return await self.get(current_tenant(""))
 
     async def get(self, tenant: str) -> Tenant:

@@ -84,6 +84,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
     """Build the gateway; at the end finish its writes and close its connections."""
     async with contextlib.AsyncExitStack() as stack:
         common = await connect(settings, stack)
+        stack.push_async_callback(_cancel, await common.migration.start())
         cache = _cache(common)
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
@@ -112,8 +113,9 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
-        for background in (_reembedding(common, cache.cache), backfill, watch, common.keys):
-            stack.push_async_callback(_cancel, asyncio.create_task(background.watch()))
+        reembedding = _reembed(common, _reembedding(common, cache.cache))
+        for work in (reembedding, backfill.watch(), watch.watch(), common.keys.watch()):
+            stack.push_async_callback(_cancel, asyncio.create_task(work))
         app = application(
             routes, common.is_ready, common.keys, common.alarms, settings.allowed_host_names
         )
@@ -179,6 +181,11 @@ async def _start(old_indexes: OldIndexes, eviction: Eviction) -> None:
     """Start the eviction after it can find the vectors of an earlier version's entries."""
     await old_indexes.adopt_all()
     eviction.start()
+
+
+async def _reembed(common: Common, reembedding: Reembedding) -> None:
+    await common.migration.done.wait()
+    await reembedding.watch()
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

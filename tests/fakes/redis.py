@@ -1,8 +1,10 @@
 """The commands of Redis that the gateway's stores use, on a dictionary in memory."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, Self
+
+from redis.exceptions import ResponseError
 
 
 def _bytes(value: Any) -> bytes:
@@ -61,6 +63,22 @@ class FakeRedis:
         self._check()
         for key in keys:
             self.values.pop(key, None)
+
+    async def renamenx(self, key: str, new: str) -> bool:
+        self._check()
+        if key not in self.values:
+            raise ResponseError("no such key")
+        if new in self.values:
+            return False
+        self.values[new] = self.values.pop(key)
+        return True
+
+    async def scan_iter(self, pattern: str, *, count: int) -> AsyncIterator[bytes]:
+        """Yield the keys with the prefix that the pattern has before its ``*``."""
+        self._check()
+        for key in list(self.values):
+            if key.startswith(pattern.removesuffix("*")):
+                yield key.encode()
 
     async def set(
         self, key: str, value: Any, *, nx: bool = False, get: bool = False, ex: int = 0
@@ -202,8 +220,13 @@ class FakePipeline:
 
         return add
 
-    async def execute(self) -> list[Any]:
-        return [
-            await getattr(self._redis, name)(*words, **options)
-            for name, words, options in self._commands
-        ]
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
+        replies = []
+        for name, words, options in self._commands:
+            try:
+                replies.append(await getattr(self._redis, name)(*words, **options))
+            except ResponseError as error:
+                if raise_on_error:
+                    raise
+                replies.append(error)
+        return replies

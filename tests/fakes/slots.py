@@ -33,6 +33,6 @@ class SlotRedis(FakeRedis):
 
 
 class SlotPipeline(FakePipeline):
-    async def execute(self) -> list[Any]:
+    async def execute(self, *, raise_on_error: bool = True) -> list[Any]:
         self._redis.groups.append([words[0] for _, words, _ in self._commands])  # type: ignore[attr-defined]
-        return await super().execute()
+        return await super().execute(raise_on_error=raise_on_error)
