@@ -119,6 +119,12 @@ class Settings(CommonSettings):
         "Approximate limit of the Redis memory for cached answers, in bytes. Above it the "
         "cache evicts by GreedyDual-Size-Frequency (GDSF). 0 means no limit.",
     )
+    cache_tenant_memory: int = setting(
+        "MEMETWIN_CACHE_TENANT_MEMORY",
+        0,
+        "Approximate limit of the Redis memory for the cached answers of each tenant, in bytes. "
+        "0 means no limit besides `MEMETWIN_CACHE_MEMORY`.",
+    )
     reembed: bool = setting(
         "MEMETWIN_REEMBED",
         True,

@@ -18,11 +18,12 @@ from services.gateway.cache.calibration import Calibration
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.old_indexes import OldIndexes
 from services.gateway.cache.pricing import Prices
+from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.routes import CacheRoutes
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.semantic_tier import SemanticTier
@@ -134,7 +135,8 @@ def _cache(common: Common) -> CacheParts:
     observations = ObservationStore(common.redis, prefix)
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)
-    eviction = Eviction(store, backends.search, settings.cache_memory)
+    limits = MemoryLimits.of(settings.cache_memory, settings.cache_tenant_memory)
+    eviction = Eviction(store, backends.search, limits)
     stack.push_async_callback(eviction.close)
     old_indexes = OldIndexes(common.collections, backends.search, backends.embedder)
     stack.push_async_callback(_cancel, asyncio.create_task(_start(old_indexes, eviction)))
@@ -153,12 +155,11 @@ def _cache(common: Common) -> CacheParts:
         controller=controller,
         lifetimes=Lifetimes(settings.cache_ttl, settings.cache_stale),
     )
-    admin = CacheAdmin(scopes, store, backends.search, eviction)
+    purges = PurgeStore(common.redis, prefix)
+    admin = CacheAdmin(scopes, store, purges, backends.search, eviction)
     feedback = Feedback(admin, usage, controller, scopes, backends)
     calibration = Calibration(backends.embedder)
-    loader = EntryLoader(
-        scopes, store, semantic_tier, backends.embedder, eviction, max_bytes=settings.cache_memory
-    )
+    loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
     return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
 
 

@@ -129,7 +129,7 @@ class Cache:
         """Store prompts with their answers; replace what the cache has held."""
         vectors = await self._embedder.embed_queries(prompts)
         self._ids, self._rows = [], vectors.rows
-        partition = await self._scopes.partition(SCOPE)
+        owner = await self._scopes.owner(SCOPE)
         for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             request = Request(SCOPE, CONTEXT, prompt)
             spans = [place for span in vectors.readings[row].unread for place in span]
@@ -139,7 +139,7 @@ class Cache:
                 digest=vectors.digest,
                 detail={READING: {"digest": vectors.digest, "unread": spans}},
             )  # fmt: skip
-            await self._store.put(partition, asdict(entry), 0)
+            await self._store.put(owner, asdict(entry), 0)
             self._ids.append(entry.id)
 
     async def lookup(self, prompt: str, bound: Bound) -> Decision:

@@ -87,7 +87,8 @@ class Load:
         await asyncio.gather(worker(), worker())
 
     async def _write(self, numbers: range) -> None:
-        partition = await self._partitions.partition(OWN)
+        owner = await self._partitions.owner(OWN)
+        partition = owner.partition
         documents: list[search_pb2.Document] = []
         entries: list[Entry] = []
         for number in numbers:
@@ -114,7 +115,7 @@ class Load:
                 digest=self._digest,
             )
             entries.append(entry)
-        await asyncio.gather(*(self._store.put(partition, asdict(entry), TTL) for entry in entries))
+        await asyncio.gather(*(self._store.put(owner, asdict(entry), TTL) for entry in entries))
         request = search_pb2.UpsertDocumentsRequest(
             collection=collection_name(self._digest, partition), documents=documents
         )

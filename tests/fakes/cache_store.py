@@ -1,12 +1,14 @@
-"""The cache's store in memory: no expiry, and the oldest entry is evicted first."""
+"""The cache's store in memory: no expiry, one tenant, and the oldest entry is evicted first."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from services.errors import Failure
 from services.gateway.cache import gdsf
 from services.gateway.cache.curated import is_curated
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.store import CacheStore, StoredEntry
+from services.gateway.cache.store import CacheBytes, CacheStore, StoredEntry
 from services.gateway.redis_store import Record, dump
 from services.gateway.shared_secret import SharedSecret
 from tests.fakes.redis import FakeRedis
@@ -19,8 +21,7 @@ class FakeCacheStore(CacheStore):
         self.records: dict[str, tuple[str, Record]] = {}
         self.hits: dict[str, int] = {}
         self.failure: Failure | None = None
-        self._purges: dict[str, int] = {}
-        self._purge_records: dict[str, list[Record]] = {}
+        self._purges: dict[Owner, int] = {}
         self._request_ids: dict[tuple[str, str], str] = {}
         self._removed: dict[str, tuple[str, str]] = {}
 
@@ -31,26 +32,27 @@ class FakeCacheStore(CacheStore):
     async def get_each(self, entry_ids: Sequence[str]) -> list[Record | None]:
         return [await self.get(one) for one in entry_ids]
 
-    async def curated_bytes(self) -> int:
+    async def curated_bytes(self, owner: Owner) -> CacheBytes:
         self._check()
-        return sum(
+        total = sum(
             gdsf.estimate_bytes(dump(record), record["vector"])
             for key, (_, record) in self.records.items()
             if is_curated(key)
         )
+        return CacheBytes(total, total)
 
     async def get_many(self, entry_ids: Sequence[str]) -> list[Record]:
         self._check()
         return [self.records[one][1] for one in entry_ids if one in self.records]
 
     async def put(
-        self, partition: str, record: Record, ttl: float, purge_count: int | None = None
-    ) -> int:
+        self, owner: Owner, record: Record, ttl: float, purge_count: int | None = None
+    ) -> CacheBytes:
         self._check()
-        if purge_count not in (None, self._purges.get(partition, 0)):
-            return -1
-        self.records[record["id"]] = partition, record
-        return self._total()
+        if purge_count not in (None, self._purges.get(owner, 0)):
+            return CacheBytes(-1, -1)
+        self.records[record["id"]] = owner.partition, record
+        return CacheBytes(self._total(), self._total())
 
     async def replace(self, stored: StoredEntry, record: Record) -> bool:
         self._check()
@@ -67,10 +69,10 @@ class FakeCacheStore(CacheStore):
                 partition, record = self.records.pop(one)
                 self._removed[one] = record["digest"], partition
 
-    async def evict(self, max_bytes: float) -> int:
+    async def evict(self, max_bytes: float, tenant_max_bytes: float = math.inf) -> int:
         self._check()
         count = 0
-        while self._total() > max_bytes and count < gdsf.BATCH_SIZE:
+        while self._total() > min(max_bytes, tenant_max_bytes) and count < gdsf.BATCH_SIZE:
             oldest = next(iter(self.records))
             partition, record = self.records.pop(oldest)
             self._removed[oldest] = record["digest"], partition
@@ -94,22 +96,14 @@ class FakeCacheStore(CacheStore):
         records = sorted((one for one in records if one["id"] > token), key=lambda one: one["id"])
         return records[:size], records[size - 1]["id"] if len(records) > size else ""
 
-    async def purge_count(self, partition: str) -> int:
-        return self._purges.get(partition, 0)
+    async def purge_count(self, owner: Owner) -> int:
+        return self._purges.get(owner, 0)
 
-    async def begin_purge(self, partition: str) -> None:
-        self._purges[partition] = self._purges.get(partition, 0) + 1
+    async def begin_purge(self, owner: Owner) -> None:
+        self._purges[owner] = self._purges.get(owner, 0) + 1
 
-    async def append_purge_record(self, partition: str, record: Record) -> None:
-        self._purge_records.setdefault(partition, []).insert(0, record)
-
-    async def purge_records(
-        self, partition: str, size: int, token: str
-    ) -> tuple[list[Record], str]:
-        return self._purge_records.get(partition, [])[:size], ""
-
-    async def claim_request_id(self, partition: str, request_id: str, entry_id: str) -> str:
-        return self._request_ids.setdefault((partition, request_id), entry_id)
+    async def claim_request_id(self, owner: Owner, request_id: str, entry_id: str) -> str:
+        return self._request_ids.setdefault((owner.partition, request_id), entry_id)
 
     def _total(self) -> int:
         return sum(

@@ -147,6 +147,10 @@ class FakeRedis:
         value: bytes | None = self.values.get(key, {}).get(field)
         return value
 
+    async def hincrby(self, key: str, field: str, amount: int) -> None:
+        count = int(await self.hget(key, field) or 0) + amount
+        await self.hset(key, field, count)
+
     async def hexists(self, key: str, field: str) -> bool:
         return await self.hget(key, field) is not None
 
@@ -176,6 +180,16 @@ class FakeRedis:
     async def zadd(self, key: str, mapping: dict[str, float]) -> None:
         self._check()
         self.values.setdefault(key, {}).update(mapping)
+
+    async def zcard(self, key: str) -> int:
+        self._check()
+        return len(self.values.get(key, {}))
+
+    async def zpopmin(self, key: str, count: int) -> list[tuple[bytes, float]]:
+        self._check()
+        members = self.values.get(key, {})
+        lowest = sorted(members, key=lambda one: (members[one], one))[:count]
+        return [(_bytes(one), members.pop(one)) for one in lowest]
 
     async def zrem(self, key: str, *members: str) -> None:
         self._check()

@@ -10,6 +10,7 @@ from services.gateway.auth.caller import current_key_name
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import collection_name
+from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheStore
@@ -26,10 +27,16 @@ class CacheAdmin:
     """Reads and deletes the entries of a scope."""
 
     def __init__(
-        self, scopes: Scopes, store: CacheStore, search: SearchClient, eviction: Eviction
+        self,
+        scopes: Scopes,
+        store: CacheStore,
+        purges: PurgeStore,
+        search: SearchClient,
+        eviction: Eviction,
     ) -> None:
         self._scopes = scopes
         self._store = store
+        self._purges = purges
         self._search = search
         self._eviction = eviction
 
@@ -70,9 +77,9 @@ class CacheAdmin:
             InvalidArgument: the purge would delete everything and ``everything`` is not set.
         """
         request.validate()
-        partition, token, count = await self._scopes.partition(scope), "", 0
+        owner, token, count = await self._scopes.owner(scope), "", 0
         if request.force:
-            await self._store.begin_purge(partition)
+            await self._store.begin_purge(owner)
         sample: list[Entry] = []
         while True:
             page, token = await self.page(scope, PURGE_PAGE, token)
@@ -85,11 +92,11 @@ class CacheAdmin:
                 break
         log.info(
             "purge of cache entries",
-            extra={"partition": partition, "entries": count, "force": request.force},
+            extra={"partition": owner.partition, "entries": count, "force": request.force},
         )
         if request.force:
             record = PurgeRecord(time.time(), current_key_name(), request.filter_record(), count)
-            await self._store.append_purge_record(partition, asdict(record))
+            await self._purges.append(owner, asdict(record))
         return count, sample
 
     async def purge_records(
@@ -97,7 +104,7 @@ class CacheAdmin:
     ) -> tuple[list[PurgeRecord], str]:
         """Return a page of a scope's purges, newest first, and the next page's token."""
         partition = await self._scopes.partition(scope)
-        records, next_token = await self._store.purge_records(partition, size, token)
+        records, next_token = await self._purges.page(partition, size, token)
         return [from_record(PurgeRecord, record) for record in records], next_token
 
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:

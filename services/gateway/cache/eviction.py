@@ -7,8 +7,10 @@ deleted entries from search. Redis lists them until search has deleted them.
 import asyncio
 import contextvars
 import logging
+import math
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
@@ -17,11 +19,11 @@ from services.errors import Failure
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.gdsf import BATCH_SIZE
 from services.gateway.cache.index import collection_name
-from services.gateway.cache.store import CacheStore
+from services.gateway.cache.store import CacheBytes, CacheStore
 
 log = logging.getLogger(__name__)
 
-# An eviction frees this share of the limit. Without it every write would evict.
+# An eviction frees this share of a limit. Without it every write would evict.
 FREE_SHARE = 0.02
 # While entries are written, expired ones are deleted at least once in this many seconds.
 EXPIRY_PERIOD = 10.0
@@ -33,26 +35,48 @@ EVICTED = Counter(
 )
 
 
-class Eviction:
-    """Starts an eviction when the entries exceed ``max_bytes``; 0 means no limit."""
+@dataclass(frozen=True)
+class MemoryLimits:
+    """How many bytes the entries may take.
 
-    def __init__(self, store: CacheStore, search: SearchClient, max_bytes: int) -> None:
+    Attributes:
+        total: of all tenants.
+        tenant: of each tenant.
+    """
+
+    total: float = math.inf
+    tenant: float = math.inf
+
+    @classmethod
+    def of(cls, total: int, tenant: int) -> "MemoryLimits":
+        """Return the limits of settings, in which 0 means no limit."""
+        return cls(total or math.inf, tenant or math.inf)
+
+    def share(self, share: float) -> "MemoryLimits":
+        """Return this share of both limits."""
+        return MemoryLimits(self.total * share, self.tenant * share)
+
+    def exceeded(self, taken: CacheBytes) -> bool:
+        """Return whether the entries take more bytes."""
+        return taken.total > self.total or taken.tenant > self.tenant
+
+
+class Eviction:
+    """Starts an eviction when the entries exceed the limits."""
+
+    def __init__(self, store: CacheStore, search: SearchClient, limits: MemoryLimits) -> None:
         self._store = store
         self._search = search
-        self._max_bytes = max_bytes or float("inf")
+        self._limits = limits
         self._task: asyncio.Task[None] | None = None
         self._last_run = time.monotonic()
 
-    def record_total(self, total_bytes: int) -> None:
-        """Record the bytes of all entries, and evict in the background if they exceed the limit.
-
-        A negative number means that the total is unknown.
-        """
-        if total_bytes < 0:
+    def record(self, taken: CacheBytes) -> None:
+        """Record the bytes of the entries, and evict in the background if they exceed a limit."""
+        if taken.total < 0:
             return
-        BYTES.set(total_bytes)
-        due = total_bytes > self._max_bytes or time.monotonic() - self._last_run > EXPIRY_PERIOD
-        if due:
+        BYTES.set(taken.total)
+        if self._limits.exceeded(taken) or time.monotonic() - self._last_run > EXPIRY_PERIOD:
             self.start()
 
     def start(self) -> None:
@@ -83,7 +107,8 @@ class Eviction:
 
     async def _evict(self) -> None:
         while True:
-            count = await self._store.evict(self._max_bytes * (1 - FREE_SHARE))
+            limits = self._limits.share(1 - FREE_SHARE)
+            count = await self._store.evict(limits.total, limits.tenant)
             EVICTED.inc(count)
             await self._delete_from_search()
             if count < BATCH_SIZE:

@@ -5,17 +5,25 @@ L. Cherkasova, HP Laboratories TR HPL-98-69R1, 1998: the priority of an entry is
 so new and recently used entries rank above entries whose hits are long past. The entry with the
 lowest priority is evicted first. Entries that are expensive, popular or small stay.
 
+The eviction takes from the tenant whose entries take the most bytes. So a tenant that takes no more
+than an equal share loses no entry to another one.
+
 Keys, under the prefix that every script gets. They keep the names of the first version, so existing
 data remains readable:
 
-- ``worth``     sorted set of entry ids by GDSF priority
-- ``weights``   hash by entry id: bytes, cost, hits, partition and model digest
-- ``ends``      sorted set of the ids of entries with a time to live, by expiry time in ms
-- ``bytes``     total bytes of all entries
-- ``floor``     inflation value
-- ``curated``   total bytes of the curated entries, which are never evicted: their cost is infinite
-- ``leaving``   hash of removed ids that search may still hold: model digest and partition
-- ``unindexed`` set of the ids of entries without a vector, which the backfill adds to search
+- ``worth:<tenant>``   sorted set of a tenant's entry ids by GDSF priority
+- ``floor:<tenant>``   inflation value of a tenant
+- ``tenants``          sorted set of the tenants by the bytes of their entries
+- ``weights``          hash by entry id: bytes, cost, hits, partition@tenant and model digest
+- ``ends``             sorted set of the ids of entries with a time to live, by expiry time in ms
+- ``bytes``            total bytes of all entries
+- ``curated``          total bytes of the curated entries, which are never evicted: their cost is
+                       infinite; ``curated:<tenant>`` has those of a tenant
+- ``leaving``          hash of removed ids that search may still hold: model digest and partition
+- ``unindexed``        set of the ids of entries without a vector, which the backfill adds to search
+
+Earlier versions had one priority order, ``worth`` and ``floor``. Their entries belong to a tenant
+with the empty name until they are written again.
 """
 
 from collections.abc import Mapping
@@ -36,44 +44,79 @@ BATCH_SIZE = 500
 
 _COMMON = """
 local prefix = KEYS[1]
+local function key_of(name, tenant)
+  return prefix .. name .. (tenant == '' and '' or ':' .. tenant)
+end
 local function read_stats(id)
-  local stats = redis.call('HGET', prefix .. 'weights', id)
-  if not stats then return nil end
-  local bytes, cost, hits, partition, digest = stats:match('^(%S+) (%S+) (%S+) (%S+) (%S*)$')
-  return {tonumber(bytes), tonumber(cost), tonumber(hits), partition, digest}
+  local row = redis.call('HGET', prefix .. 'weights', id)
+  if not row then return nil end
+  local bytes, cost, hits, owner, digest = row:match('^(%S+) (%S+) (%S+) (%S+) (%S*)$')
+  local partition, tenant = owner:match('^([^@]*)@?(.*)$')
+  return {bytes = tonumber(bytes), cost = tonumber(cost), hits = tonumber(hits),
+          partition = partition, tenant = tenant, digest = digest}
+end
+local function write_row(id, stats)
+  local owner = stats.partition .. (stats.tenant == '' and '' or '@' .. stats.tenant)
+  local row = {stats.bytes, stats.cost, stats.hits, owner, stats.digest}
+  redis.call('HSET', prefix .. 'weights', id, table.concat(row, ' '))
 end
 local function write_stats(id, stats)
-  local inflation = tonumber(redis.call('GET', prefix .. 'floor') or '0')
+  local inflation = tonumber(redis.call('GET', key_of('floor', stats.tenant)) or '0')
   -- An earlier version has evicted a curated entry.
   if inflation == math.huge then inflation = 0 end
-  redis.call('HSET', prefix .. 'weights', id, table.concat(stats, ' '))
-  redis.call('ZADD', prefix .. 'worth', inflation + stats[3] * stats[2] / stats[1], id)
+  write_row(id, stats)
+  local priority = inflation + stats.hits * stats.cost / stats.bytes
+  redis.call('ZADD', key_of('worth', stats.tenant), priority, id)
+end
+local function grow(stats, bytes)
+  local tenants = prefix .. 'tenants'
+  if redis.call('EXISTS', tenants) == 0 then
+    redis.call('ZADD', tenants, redis.call('GET', prefix .. 'bytes') or '0', '')
+  end
+  local taken = tonumber(redis.call('ZINCRBY', tenants, bytes, stats.tenant))
+  if taken <= 0 and stats.tenant ~= '' then
+    redis.call('ZREM', tenants, stats.tenant)
+    redis.call('DEL', key_of('floor', stats.tenant))
+  end
+  if tonumber(stats.cost) == math.huge then
+    redis.call('INCRBY', prefix .. 'curated', bytes)
+    local own = key_of('curated', stats.tenant)
+    if stats.tenant ~= '' and redis.call('INCRBY', own, bytes) <= 0 then redis.call('DEL', own) end
+  end
+  return {redis.call('INCRBY', prefix .. 'bytes', bytes), taken}
 end
 local function delete(id)
   local stats = read_stats(id)
   redis.call('DEL', prefix .. 'entry:' .. id)
-  redis.call('ZREM', prefix .. 'worth', id)
   redis.call('ZREM', prefix .. 'ends', id)
   redis.call('SREM', prefix .. 'unindexed', id)
   if not stats then return nil end
   redis.call('HDEL', prefix .. 'weights', id)
-  redis.call('ZREM', prefix .. 'entries:' .. stats[4], id)
-  redis.call('DECRBY', prefix .. 'bytes', stats[1])
-  if stats[2] == math.huge then redis.call('DECRBY', prefix .. 'curated', stats[1]) end
+  redis.call('ZREM', key_of('worth', stats.tenant), id)
+  redis.call('ZREM', prefix .. 'entries:' .. stats.partition, id)
+  grow(stats, -stats.bytes)
   return stats
+end
+local function leave(id)
+  local stats = delete(id)
+  if stats then
+    redis.call('HSET', prefix .. 'leaving', id, stats.digest .. ' ' .. stats.partition)
+  end
 end
 """
 
 # Arguments: partition, id, record, time to live in ms or 0, model digest or '' without a vector,
-# expected purge count or '', bytes, cost, now in ms. Returns the total bytes, or -1 if the purge
-# count differs. An entry without a vector keeps the digest of the vector that search may still
-# hold, so that a deletion finds it. A vector of another model is listed for deletion.
+# expected purge count or '', bytes, cost, now in ms, tenant, purge group. Returns the bytes of all
+# entries and those of the tenant, or -1 twice if the purge count differs. An entry without a vector
+# keeps the digest of the vector that search may still hold, so that a deletion finds it. A vector
+# of another model is listed for deletion.
 PUT = (
     _COMMON
     + """
 local partition, id, ms, now = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[9])
-local purge_count = redis.call('GET', prefix .. 'purges:' .. partition) or '0'
-if ARGV[6] ~= '' and ARGV[6] ~= purge_count then return -1 end
+local tenant = ARGV[10]
+local purge_count = redis.call('HGET', prefix .. 'purge_counts:' .. tenant, ARGV[11]) or '0'
+if ARGV[6] ~= '' and ARGV[6] ~= purge_count then return {-1, -1} end
 local old = read_stats(id)
 if ms == 0 then
   redis.call('SET', prefix .. 'entry:' .. id, ARGV[3])
@@ -86,20 +129,24 @@ redis.call('ZADD', prefix .. 'entries:' .. partition, 0, id)
 local leaving = redis.call('HGET', prefix .. 'leaving', id) or ''
 local digest, left = ARGV[5], leaving:match('^%S*')
 if digest == '' then
-  digest = old and old[5] or left
+  digest = old and old.digest or left
   redis.call('SADD', prefix .. 'unindexed', id)
 else
   redis.call('SREM', prefix .. 'unindexed', id)
 end
-if old and old[5] ~= '' and old[5] ~= digest then
-  redis.call('HSET', prefix .. 'leaving', id, old[5] .. ' ' .. partition)
+if old and old.digest ~= '' and old.digest ~= digest then
+  redis.call('HSET', prefix .. 'leaving', id, old.digest .. ' ' .. partition)
 elseif left == digest then
   redis.call('HDEL', prefix .. 'leaving', id)
 end
-write_stats(id, {ARGV[7], ARGV[8], old and old[3] or 1, partition, digest})
-local growth = ARGV[7] - (old and old[1] or 0)
-if tonumber(ARGV[8]) == math.huge then redis.call('INCRBY', prefix .. 'curated', growth) end
-return redis.call('INCRBY', prefix .. 'bytes', growth)
+if old then
+  grow(old, -old.bytes)
+  redis.call('ZREM', key_of('worth', old.tenant), id)
+end
+local stats = {bytes = ARGV[7], cost = ARGV[8], hits = old and old.hits or 1,
+               partition = partition, tenant = tenant, digest = digest}
+write_stats(id, stats)
+return grow(stats, ARGV[7])
 """
 )
 
@@ -107,10 +154,7 @@ return redis.call('INCRBY', prefix .. 'bytes', growth)
 DELETE = (
     _COMMON
     + """
-for _, id in ipairs(ARGV) do
-  local stats = delete(id)
-  if stats then redis.call('HSET', prefix .. 'leaving', id, stats[5] .. ' ' .. stats[4]) end
-end
+for _, id in ipairs(ARGV) do leave(id) end
 """
 )
 
@@ -123,10 +167,9 @@ REPLACE = (
 local key, stats = prefix .. 'entry:' .. ARGV[1], read_stats(ARGV[1])
 if not stats or redis.call('GET', key) ~= ARGV[2] then return 0 end
 redis.call('SET', key, ARGV[3], 'KEEPTTL')
-redis.call('INCRBY', prefix .. 'bytes', ARGV[4] - stats[1])
-if stats[2] == math.huge then redis.call('INCRBY', prefix .. 'curated', ARGV[4] - stats[1]) end
-stats[1], stats[5] = ARGV[4], ARGV[5]
-redis.call('HSET', prefix .. 'weights', ARGV[1], table.concat(stats, ' '))
+grow(stats, ARGV[4] - stats.bytes)
+stats.bytes, stats.digest = ARGV[4], ARGV[5]
+write_row(ARGV[1], stats)
 if ARGV[5] ~= '' then redis.call('SREM', prefix .. 'unindexed', ARGV[1]) end
 return 1
 """
@@ -139,31 +182,37 @@ RECORD_HITS = (
 for index = 1, #ARGV, 2 do
   local stats = read_stats(ARGV[index])
   if stats then
-    stats[3] = stats[3] + ARGV[index + 1]
+    stats.hits = stats.hits + ARGV[index + 1]
     write_stats(ARGV[index], stats)
   end
 end
 """
 )
 
-# Arguments: largest total bytes, now in ms. Returns how many entries were evicted.
+# Arguments: largest bytes of all entries, now in ms, largest bytes of one tenant's entries. Returns
+# how many entries were evicted. ``place`` passes over the tenants whose entries are all curated.
 EVICT = (
     _COMMON
     + f"""
 local expired = redis.call(
   'ZRANGEBYSCORE', prefix .. 'ends', '-inf', ARGV[2], 'LIMIT', 0, {BATCH_SIZE})
 for _, id in ipairs(expired) do delete(id) end
-local count = 0
-local function total() return tonumber(redis.call('GET', prefix .. 'bytes') or '0') end
-while count < {BATCH_SIZE} and total() > tonumber(ARGV[1]) do
-  local lowest = redis.call('ZRANGE', prefix .. 'worth', 0, 0, 'WITHSCORES')
-  if not lowest[1] or tonumber(lowest[2]) == math.huge then break end
-  redis.call('SET', prefix .. 'floor', lowest[2])
-  local stats = delete(lowest[1])
-  if stats then
-    redis.call('HSET', prefix .. 'leaving', lowest[1], stats[5] .. ' ' .. stats[4])
+local count, place = 0, 0
+while count < {BATCH_SIZE} do
+  local top = redis.call('ZREVRANGE', prefix .. 'tenants', place, place, 'WITHSCORES')
+  local total = tonumber(redis.call('GET', prefix .. 'bytes') or '0')
+  if not top[1] then break end
+  if total <= tonumber(ARGV[1]) and tonumber(top[2]) <= tonumber(ARGV[3]) then break end
+  local worth = key_of('worth', top[1])
+  local lowest = redis.call('ZRANGE', worth, 0, 0, 'WITHSCORES')
+  if not lowest[1] or tonumber(lowest[2]) == math.huge then
+    place = place + 1
+  else
+    redis.call('SET', key_of('floor', top[1]), lowest[2])
+    redis.call('ZREM', worth, lowest[1])
+    leave(lowest[1])
+    count = count + 1
   end
-  count = count + 1
 end
 return count
 """

@@ -9,7 +9,8 @@ from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Vectors
 from services.gateway.cache.curated import METADATA, curated_context
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.scopes import Scopes, entry_id
 from services.gateway.cache.semantic_tier import UPSERT_BATCH, SemanticTier
 from services.gateway.cache.store import CacheStore
@@ -21,7 +22,7 @@ from services.gateway.retries import retry
 
 BATCH_SIZE = 64
 MAX_METADATA_BYTES = 16_384
-# The curated entries of all tenants may take this share of the cache's memory. They are never
+# Curated entries may take this share of the cache's memory, and of a tenant's. They are never
 # evicted, and other entries need the rest.
 MEMORY_SHARE = 0.5
 
@@ -63,7 +64,7 @@ class LoadReceipt:
 
 
 class EntryLoader:
-    """Loads curated entries; ``max_bytes`` limits the memory of the cache, 0 means no limit."""
+    """Loads curated entries; ``limits`` are those of all entries."""
 
     def __init__(  # noqa: PLR0913 - wired once
         self,
@@ -73,14 +74,14 @@ class EntryLoader:
         embedder: EmbedderClient,
         eviction: Eviction,
         *,
-        max_bytes: int,
+        limits: MemoryLimits,
     ) -> None:
         self._scopes = scopes
         self._store = store
         self._semantic_tier = semantic_tier
         self._embedder = embedder
         self._eviction = eviction
-        self._max_bytes = max_bytes * MEMORY_SHARE or float("inf")
+        self._limits = limits.share(MEMORY_SHARE)
 
     async def load(
         self, scope: Scope, entries: Sequence[CuratedEntry]
@@ -94,25 +95,25 @@ class EntryLoader:
             Unavailable: a service is unreachable. The load can be repeated.
             Overloaded: a service is overloaded. The load can be repeated.
         """
-        partition = await self._scopes.partition(scope)
+        owner = await self._scopes.owner(scope)
         for batch in _batches(entries):
             receipts: dict[int, LoadReceipt] = {}
             valid: dict[int, Entry] = {}
             for place, one in enumerate(batch):
                 try:
-                    valid[place] = _entry(partition, scope, one)
+                    valid[place] = _entry(owner.partition, scope, one)
                 except InvalidArgument as failure:
                     receipts[place] = LoadReceipt("refused", failure=failure)
-            stored = await self._store_batch(partition, list(valid.values()))
+            stored = await self._store_batch(owner, list(valid.values()))
             receipts |= dict(zip(valid, stored, strict=True))
             yield [receipts[place] for place in range(len(batch))]
 
-    async def _store_batch(self, partition: str, entries: Sequence[Entry]) -> list[LoadReceipt]:
+    async def _store_batch(self, owner: Owner, entries: Sequence[Entry]) -> list[LoadReceipt]:
         """Store valid entries with distinct ids, and return their receipts."""
         records = await self._store.get_many([entry.id for entry in entries])
         existing = {record["id"]: record for record in records}
         digest = (await self._embedder.text_model()).digest if existing else ""
-        is_full = await self._store.curated_bytes() >= self._max_bytes
+        is_full = self._limits.exceeded(await self._store.curated_bytes(owner))
         receipts: dict[str, LoadReceipt] = {}
         changed: list[Entry] = []
         for entry in entries:
@@ -124,12 +125,12 @@ class EntryLoader:
             else:
                 receipts[entry.id] = LoadReceipt("replaced" if before else "created", entry.id)
                 changed.append(entry)
-        for refused, failure in await self._write(partition, changed):
+        for refused, failure in await self._write(owner, changed):
             receipts[refused.id] = LoadReceipt("refused", failure=failure)
         return [receipts[entry.id] for entry in entries]
 
     async def _write(
-        self, partition: str, entries: Sequence[Entry]
+        self, owner: Owner, entries: Sequence[Entry]
     ) -> list[tuple[Entry, InvalidArgument]]:
         """Embed and store entries; return those that the embedder refuses.
 
@@ -142,7 +143,7 @@ class EntryLoader:
         except InvalidArgument as failure:
             if len(entries) == 1:
                 return [(entries[0], failure)]
-            refused = [await self._write(partition, [entry]) for entry in entries]
+            refused = [await self._write(owner, [entry]) for entry in entries]
             return [pair for pairs in refused for pair in pairs]
         rows = [vectors.only(row) for row in range(len(entries))]
         embedded = list(map(_embedded, entries, rows))
@@ -151,17 +152,17 @@ class EntryLoader:
             lambda: self._semantic_tier.add_batch(
                 [embedded[row] for row in readable],
                 replace(vectors, rows=vectors.rows[readable]),
-                partition,
+                owner.partition,
             ),
             Overloaded,
             Unavailable,
         )
         for first in range(0, len(embedded), UPSERT_BATCH):
             batch = embedded[first : first + UPSERT_BATCH]
-            totals = await asyncio.gather(
-                *(self._store.put(partition, asdict(entry), entry.ttl) for entry in batch)
+            taken = await asyncio.gather(
+                *(self._store.put(owner, asdict(entry), entry.ttl) for entry in batch)
             )
-            self._eviction.record_total(max(totals))
+            self._eviction.record(max(taken))
         return []
 
     async def _embed(self, entries: Sequence[Entry]) -> Vectors:
@@ -236,6 +237,6 @@ def _is_same(entry: Entry, record: Record, digest: str) -> bool:
 def _full() -> Overloaded:
     return Overloaded(
         "CURATED_ENTRIES_FULL",
-        "The curated entries take half of the cache's memory. Increase MEMETWIN_CACHE_MEMORY, or"
-        " purge curated entries.",
+        "The curated entries take half of the memory of the cache or of the tenant. Purge curated"
+        " entries, or increase MEMETWIN_CACHE_MEMORY or MEMETWIN_CACHE_TENANT_MEMORY.",
     )

@@ -6,6 +6,10 @@ from typing import Any
 from services.errors import InvalidArgument
 from services.gateway.cache.types import Entry
 
+# A record of a purge keeps this many of the cited sources, and this much of each text.
+_RECORDED_CITES = 32
+_RECORDED_LENGTH = 256
+
 
 @dataclass(frozen=True)
 class PurgeRequest:
@@ -55,12 +59,15 @@ class PurgeRequest:
         )
 
     def filter_record(self) -> dict[str, Any]:
-        """Return the conditions as plain data, by the field names of the API's PurgeFilter."""
+        """Return the conditions as plain data, by the field names of the API's PurgeFilter.
+
+        Of long conditions, it returns only the beginning.
+        """
         record = {
-            "cites": sorted(self.cites),
+            "cites": [one[:_RECORDED_LENGTH] for one in sorted(self.cites)[:_RECORDED_CITES]],
             "older_than": self.older_than,
-            "context_fingerprint": self.fingerprint,
-            "prompt_contains": self.prompt_contains,
+            "context_fingerprint": self.fingerprint[:_RECORDED_LENGTH],
+            "prompt_contains": self.prompt_contains[:_RECORDED_LENGTH],
         }
         # Gateways of earlier versions cannot read this field.
         return record if self.curated is None else record | {"curated": self.curated}

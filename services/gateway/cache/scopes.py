@@ -3,6 +3,7 @@
 import hashlib
 
 from services.gateway.cache.curated import CuratedContext
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.types import CURATED_ID, Request, Scope
 from services.gateway.digests import canonical
 from services.gateway.shared_secret import SharedSecret
@@ -24,6 +25,10 @@ class Scopes:
     async def tenant_partition(self, tenant: str) -> str:
         """Return the partition for the counters of a whole tenant."""
         return await self._secret.keyed_hash(tenant)
+
+    async def owner(self, scope: Scope) -> Owner:
+        """Return the partitions of a scope and of its tenant."""
+        return Owner(await self.partition(scope), await self.tenant_partition(scope.tenant))
 
     async def entry_id(self, request: Request) -> str:
         """Return the id of the entry that answers exactly this request."""

@@ -13,6 +13,7 @@ from services.gateway.backends.types import Hit, Query, Vectors
 from services.gateway.cache.curated import curated_requests
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.scopes import Scopes, entry_id
 from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.store import CacheStore, StoredEntry
@@ -143,17 +144,17 @@ class SemanticCache:
         new.validate()
         if vectors and is_from_caller(vectors):
             await self._semantic_tier.check_callers_vector(vectors, request.scope)
-        partition = await self._scopes.partition(request.scope)
-        key = entry_id(partition, request)
+        owner = await self._scopes.owner(request.scope)
+        key = entry_id(owner.partition, request)
         if request_id:
-            first = await self._store.claim_request_id(partition, request_id, key)
+            first = await self._store.claim_request_id(owner, request_id, key)
             existing = await self._read(first)
             if existing is not None and (existing.response == new.response or first != key):
                 return existing
         vectors = vectors or await self.embed(request)
         entry = _with_vector(self._entry(key, request, new), request, vectors)
         await self._index(request, entry, vectors)
-        await self._put(partition, entry, purge_count)
+        await self._put(owner, entry, purge_count)
         return entry
 
     async def put_exact(
@@ -165,9 +166,9 @@ class SemanticCache:
         """
         request.validate()
         new.validate()
-        partition = await self._scopes.partition(request.scope)
-        entry = self._entry(entry_id(partition, request), request, new)
-        await self._put(partition, entry, purge_count)
+        owner = await self._scopes.owner(request.scope)
+        entry = self._entry(entry_id(owner.partition, request), request, new)
+        await self._put(owner, entry, purge_count)
         return entry
 
     async def replace_vector(self, stored: StoredEntry, vectors: Vectors) -> None:
@@ -193,7 +194,7 @@ class SemanticCache:
 
     async def purge_count(self, scope: Scope) -> int:
         """Return how often a scope was purged."""
-        return await self._store.purge_count(await self._scopes.partition(scope))
+        return await self._store.purge_count(await self._scopes.owner(scope))
 
     async def request_key(self, request: Request, bound: Bound) -> str:
         """Return a key that is equal for requests that may share one answer."""
@@ -206,10 +207,10 @@ class SemanticCache:
             partition = await self._scopes.partition(request.scope)
             await self._semantic_tier.add(entry, vectors, partition, self._kept_for(entry))
 
-    async def _put(self, partition: str, entry: Entry, purge_count: int | None) -> None:
+    async def _put(self, owner: Owner, entry: Entry, purge_count: int | None) -> None:
         kept_for = self._kept_for(entry)
-        total_bytes = await self._store.put(partition, asdict(entry), kept_for, purge_count)
-        self._eviction.record_total(total_bytes)
+        taken = await self._store.put(owner, asdict(entry), kept_for, purge_count)
+        self._eviction.record(taken)
         self._controller.record_answer(entry.id, entry.response)
 
     def _kept_for(self, entry: Entry) -> float:

@@ -1,42 +1,52 @@
-"""The cache's entries, purges and request ids in Redis.
+"""The cache's entries, purge counts and request ids in Redis.
 
-Keys, all under the prefix of the settings (see ``gdsf``, ``usage_store`` and
+Keys, all under the prefix of the settings (see ``gdsf``, ``purge_store``, ``usage_store`` and
 ``error_budget.store`` for the others):
 
 - ``entry:<id>``                   an entry, JSON
 - ``entries:<partition>``          sorted set of the ids of a partition's entries
-- ``purges:<partition>``           how often a partition was purged
-- ``audit:<partition>``            stream of a partition's purge records
+- ``purge_counts:<tenant>``        hash: how often the scopes of each purge group were purged
 - ``request:<partition>:<id>``     the entry that a request id created, for a day
+- ``requested:<tenant>``           the tenant's latest request ids, see ``recency``
 """
 
 import asyncio
+import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
 from services.gateway.cache import gdsf
+from services.gateway.cache.owners import Owner
+from services.gateway.cache.recency import RecencyList
 from services.gateway.coalescing.batcher import CoalescingBatcher
 from services.gateway.redis_store import (
     Record,
     as_bytes,
     dump,
     in_thread,
-    load,
     load_all,
     page,
-    page_size,
     redis_errors,
 )
 
 REQUEST_ID_SECONDS = 86400
-MAX_PURGE_RECORDS = 1000
+MAX_REQUEST_IDS = 100_000  # of a tenant
+_LONG_REQUEST_ID = 64
 MAX_BATCH = 1000
 READ_TIMEOUT = 5.0  # seconds
+
+
+class CacheBytes(NamedTuple):
+    """The bytes of all entries, and those of one tenant's entries; both -1 if unknown."""
+
+    total: int
+    tenant: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class StoredEntry:
 
 
 class CacheStore:
-    """Reads and writes entries and purges.
+    """Reads and writes entries.
 
     Every method raises Unavailable if Redis is unreachable and Overloaded if it is out of memory.
     """
@@ -73,6 +83,8 @@ class CacheStore:
             redis.register_script,
             (gdsf.PUT, gdsf.DELETE, gdsf.EVICT, gdsf.RECORD_HITS, gdsf.REPLACE),
         )
+        requested = self._prefix + "requested:"
+        self._requested = RecencyList(redis, requested, MAX_REQUEST_IDS, REQUEST_ID_SECONDS)
 
     async def close(self) -> None:
         """Cancel the reads in progress and close their connection."""
@@ -96,24 +108,25 @@ class CacheStore:
         return [record for record in await self._get_all(entry_ids) if record]
 
     async def put(
-        self, partition: str, record: Record, ttl: float, purge_count: int | None = None
-    ) -> int:
-        """Write an entry for ``ttl`` seconds, 0 for no limit; return the bytes of all entries.
+        self, owner: Owner, record: Record, ttl: float, purge_count: int | None = None
+    ) -> CacheBytes:
+        """Write an entry for ``ttl`` seconds, 0 for no limit; return the bytes of the entries.
 
-        With a ``purge_count``, a partition that was purged since rejects the entry and the method
-        returns -1.
+        With a ``purge_count``, a scope that was purged since rejects the entry.
         """
         data = dump(record)
-        arguments = [partition, record["id"], data, round(ttl * 1000), record["digest"]]
+        arguments = [owner.partition, record["id"], data, round(ttl * 1000), record["digest"]]
         arguments += ["" if purge_count is None else purge_count]
         arguments += [gdsf.estimate_bytes(data, record["vector"])]
-        arguments += [gdsf.entry_cost(record), _now_ms()]
-        return int(await self._run(self._put, arguments))
+        arguments += [gdsf.entry_cost(record), _now_ms(), owner.tenant, owner.purge_group]
+        return CacheBytes(*map(int, await self._run(self._put, arguments)))
 
-    async def curated_bytes(self) -> int:
-        """Return the bytes of all curated entries."""
+    async def curated_bytes(self, owner: Owner) -> CacheBytes:
+        """Return the bytes of all curated entries, and of those of the owner's tenant."""
+        key = self._prefix + "curated"
         async with redis_errors():
-            return int(await self._redis.get(self._prefix + "curated") or 0)
+            found = [await self._redis.get(one) for one in (key, f"{key}:{owner.tenant}")]
+        return CacheBytes(*(int(one or 0) for one in found))
 
     async def replace(self, stored: StoredEntry, record: Record) -> bool:
         """Replace an entry and keep its time to live. Return False if it has changed."""
@@ -129,12 +142,13 @@ class CacheStore:
         """
         await self._run(self._delete, entry_ids)
 
-    async def evict(self, max_bytes: float) -> int:
-        """Evict entries until all take at most ``max_bytes``; return how many were evicted.
+    async def evict(self, max_bytes: float, tenant_max_bytes: float = math.inf) -> int:
+        """Evict entries while they take too many bytes; return how many were evicted.
 
-        Expired entries are deleted first. One call evicts at most ``gdsf.BATCH_SIZE`` entries.
+        All may take ``max_bytes``, and those of each tenant ``tenant_max_bytes``. Expired entries
+        are deleted first. One call evicts at most ``gdsf.BATCH_SIZE`` entries.
         """
-        return int(await self._run(self._evict, [max_bytes, _now_ms()]))
+        return int(await self._run(self._evict, [max_bytes, _now_ms(), tenant_max_bytes]))
 
     async def record_hits(self, hits: Mapping[str, int]) -> None:
         """Add hits to entries, which raises their GDSF priority."""
@@ -171,41 +185,30 @@ class CacheStore:
                 await self._redis.zrem(listed, *expired)
         return [record for record in records if record], next_token
 
-    async def purge_count(self, partition: str) -> int:
-        """Return how often a partition was purged."""
+    async def purge_count(self, owner: Owner) -> int:
+        """Return how often scopes of the owner's purge group were purged."""
         async with redis_errors():
-            return int(await self._redis.get(f"{self._prefix}purges:{partition}") or 0)
+            count = await self._redis.hget(self._purge_counts(owner), owner.purge_group)
+        return int(count or 0)
 
-    async def begin_purge(self, partition: str) -> None:
+    async def begin_purge(self, owner: Owner) -> None:
         """Count a purge before it deletes, so that entries computed before it are rejected."""
         async with redis_errors():
-            await self._redis.incr(f"{self._prefix}purges:{partition}")
+            await self._redis.hincrby(self._purge_counts(owner), owner.purge_group, 1)
 
-    async def append_purge_record(self, partition: str, record: Record) -> None:
-        """Append a purge record; a partition keeps its last 1,000."""
-        key = f"{self._prefix}audit:{partition}"
-        async with redis_errors():
-            await self._redis.xadd(key, {"record": dump(record)}, maxlen=MAX_PURGE_RECORDS)
-
-    async def purge_records(
-        self, partition: str, size: int, token: str
-    ) -> tuple[list[Record], str]:
-        """Return a page of purge records, newest first, and the next page's token."""
-        size = page_size(size)
-        async with redis_errors():
-            items = await self._redis.xrevrange(
-                f"{self._prefix}audit:{partition}",
-                max=f"({token}" if token else "+",
-                count=size + 1,
-            )
-        records = [load(fields[b"record"]) or {} for _, fields in items[:size]]
-        return records, as_bytes(items[size - 1][0]).decode() if len(items) > size else ""
-
-    async def claim_request_id(self, partition: str, request_id: str, entry_id: str) -> str:
+    async def claim_request_id(self, owner: Owner, request_id: str, entry_id: str) -> str:
         """Bind a request id to an entry; return the entry that its first caller bound."""
-        key = f"{self._prefix}request:{partition}:{request_id}"
+        if len(request_id) > _LONG_REQUEST_ID:
+            request_id = hashlib.sha256(request_id.encode()).hexdigest()
+        member = f"{owner.partition}:{request_id}"
+        key = f"{self._prefix}request:{member}"
         async with redis_errors():
             first = await self._redis.set(key, entry_id, nx=True, get=True, ex=REQUEST_ID_SECONDS)
+        if first is None:
+            dropped = await self._requested.add({owner.tenant: [member]})
+            if dropped:
+                async with redis_errors():
+                    await self._redis.delete(*(f"{self._prefix}request:{one}" for one in dropped))
         return as_bytes(first).decode() or entry_id
 
     async def _get_all(self, entry_ids: Sequence[str]) -> list[Record | None]:
@@ -231,6 +234,9 @@ class CacheStore:
         # MGET takes only keys of one slot; redis-py's cluster client splits the keys by slot.
         mget = redis.mget_nonatomic if isinstance(redis, RedisCluster) else redis.mget
         return await load_all(await mget(keys))
+
+    def _purge_counts(self, owner: Owner) -> str:
+        return f"{self._prefix}purge_counts:{owner.tenant}"
 
     def _entry_key(self, entry_id: str) -> str:
         return f"{self._prefix}entry:{entry_id}"

@@ -11,6 +11,7 @@ from prometheus_client import Counter as Metric
 from prometheus_client import Histogram
 
 from services.errors import Failure
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.statistics import LATENCY_BUCKETS
@@ -75,16 +76,13 @@ class UsageRecorder:
     async def record_feedback(self, scope: Scope, *, correct: bool) -> None:
         """Count a caller's judgement of an answer."""
         counts = {"right" if correct else "wrong": 1}
-        totals = {
-            (await self._partition(scope, whole_tenant), whole_tenant): counts
-            for whole_tenant in (False, True)
-        }
-        await self._counters.add(totals)
+        await self._counters.add({await self._scopes.owner(scope): counts})
 
     async def stats(self, scope: Scope, *, whole_tenant: bool) -> dict[str, float]:
         """Return the counters of all replicas, for a scope or its whole tenant."""
         await self.flush()
-        return await self._counters.counters(await self._partition(scope, whole_tenant))
+        owner = await self._scopes.owner(scope)
+        return await self._counters.counters(owner.tenant if whole_tenant else owner.partition)
 
     async def history(self, tenant: str) -> list[tuple[float, dict[str, float]]]:
         """Return a tenant's counters of the last day by slot, see ``UsageStore.history``."""
@@ -102,15 +100,12 @@ class UsageRecorder:
         await asyncio.shield(task)
 
     async def _write(self, events: list[LookupEvent]) -> None:
-        totals: defaultdict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
+        totals: defaultdict[Owner, Counter[str]] = defaultdict(Counter)
         hits: Counter[str] = Counter()
         for number, event in enumerate(events, 1):
             if number % EVENTS_PER_STEP == 0:
                 await asyncio.sleep(0)  # lets other tasks run
-            counts = self._counts(event)
-            for whole_tenant in (False, True):
-                partition = await self._partition(event.scope, whole_tenant)
-                totals[partition, whole_tenant].update(counts)
+            totals[await self._scopes.owner(event.scope)].update(self._counts(event))
             if event.decision.entry:
                 hits[event.decision.entry.id] += 1
         await self._counters.add(totals)
@@ -131,11 +126,6 @@ class UsageRecorder:
             await asyncio.sleep(FLUSH_PERIOD)
             with contextlib.suppress(Failure):
                 await self.flush()
-
-    async def _partition(self, scope: Scope, whole_tenant: bool) -> str:
-        if whole_tenant:
-            return await self._scopes.tenant_partition(scope.tenant)
-        return await self._scopes.partition(scope)
 
     def _counts(self, event: LookupEvent) -> "Counter[str]":
         """Return a lookup's increments of the counters, by the counters' names in Redis."""

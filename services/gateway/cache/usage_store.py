@@ -4,20 +4,26 @@ Keys, all under the prefix of the settings:
 
 - ``stats:<partition>``            hash of the counters of a partition, or of a whole tenant, kept
                                    for 90 days after the last lookup
-- ``history:<partition>:<slot>``   hash of a tenant's counters in five minutes, kept for a day
+- ``history:<tenant>:<slot>``      hash of a tenant's counters in five minutes, kept for a day
+- ``counted:<tenant>``             the tenant's latest partitions, see ``recency``
 """
 
 import time
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
+from services.gateway.cache.owners import Owner
+from services.gateway.cache.recency import RecencyList
 from services.gateway.redis_store import redis_errors
 
 SLOT_SECONDS, SLOTS = 300, 288
 STATS_SECONDS = 90 * 86_400
-# Number of partitions in one pipeline.
+# A tenant has counters of this many scopes. Those of the scope used least recently are dropped.
+MAX_SCOPES = 10_000
+# Number of counters' keys in one pipeline.
 BATCH_SIZE = 1_000
 
 
@@ -30,27 +36,39 @@ class UsageStore:
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis
         self._prefix = prefix + "gateway:"
+        counted = self._prefix + "counted:"
+        self._scopes = RecencyList(redis, counted, MAX_SCOPES, STATS_SECONDS)
 
-    async def add(self, totals: Mapping[tuple[str, bool], Mapping[str, float]]) -> None:
-        """Add to the counters of partitions in one round trip for up to ``BATCH_SIZE`` partitions.
-
-        Args:
-            totals: increments by partition, and whether they count in the current slot too.
-        """
+    async def add(self, totals: Mapping[Owner, Mapping[str, float]]) -> None:
+        """Add increments to the counters of scopes, and to those of their tenants."""
+        of_tenants: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        scopes: defaultdict[str, list[str]] = defaultdict(list)
+        for owner, counts in totals.items():
+            of_tenants[owner.tenant].update(counts)
+            scopes[owner.tenant].append(owner.partition)
         number = int(time.time()) // SLOT_SECONDS
-        partitions = list(totals.items())
-        for first in range(0, len(partitions), BATCH_SIZE):
-            async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
-                for (partition, history), counts in partitions[first : first + BATCH_SIZE]:
-                    keys = {f"{self._prefix}stats:{partition}": STATS_SECONDS}
-                    if history:
-                        slot = f"{self._prefix}history:{partition}:{number}"
-                        keys[slot] = SLOT_SECONDS * (SLOTS + 1)
-                    for key, seconds in keys.items():
-                        for name, value in counts.items():
-                            pipe.hincrbyfloat(key, name, value)
-                        pipe.expire(key, seconds)
-                await pipe.execute()
+        history = SLOT_SECONDS * (SLOTS + 1)
+        increments: list[tuple[str, int, Mapping[str, float]]] = []
+        for owner, counts in totals.items():
+            increments.append((f"stats:{owner.partition}", STATS_SECONDS, counts))
+        for tenant, counts in of_tenants.items():
+            increments.append((f"stats:{tenant}", STATS_SECONDS, counts))
+            increments.append((f"history:{tenant}:{number}", history, counts))
+        for first in range(0, len(increments), BATCH_SIZE):
+            await self._add(increments[first : first + BATCH_SIZE])
+        dropped = await self._scopes.add(scopes)
+        if dropped:
+            async with redis_errors():
+                await self._redis.delete(*(f"{self._prefix}stats:{one}" for one in dropped))
+
+    async def _add(self, increments: Sequence[tuple[str, int, Mapping[str, float]]]) -> None:
+        """Add to the counters of keys, and let each key live for its seconds."""
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for name, seconds, counts in increments:
+                for counter, value in counts.items():
+                    pipe.hincrbyfloat(self._prefix + name, counter, value)
+                pipe.expire(self._prefix + name, seconds)
+            await pipe.execute()
 
     async def counters(self, partition: str) -> dict[str, float]:
         """Return the counters of a partition."""

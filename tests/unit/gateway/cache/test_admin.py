@@ -12,12 +12,14 @@ from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.cache import admin as module
 from services.gateway.cache import eviction
 from services.gateway.cache.admin import CacheAdmin
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.index import FIELDS, collection_name
+from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.purging import PurgeRequest
 from services.gateway.cache.types import Entry, Scope
 from tests.fakes.backends import FakeSearch
 from tests.fakes.cache_store import FakeCacheStore, fake_scopes
+from tests.fakes.redis import FakeRedis
 
 SCOPE, OTHER = Scope("t"), Scope("u")
 
@@ -27,14 +29,15 @@ class House:
 
     def __init__(self) -> None:
         self.scopes, self.store, self.search = fake_scopes(), FakeCacheStore(), FakeSearch()
-        self.eviction = Eviction(self.store, self.search, 0)
-        self.admin = CacheAdmin(self.scopes, self.store, self.search, self.eviction)
+        self.eviction = Eviction(self.store, self.search, MemoryLimits())
+        purges = PurgeStore(FakeRedis(), "p:")  # type: ignore[arg-type]
+        self.admin = CacheAdmin(self.scopes, self.store, purges, self.search, self.eviction)
 
     async def add(self, scope: Scope, key: str, digest: str = "d", **fields: object) -> None:
-        partition, name = await self.name(scope, digest)
+        _, name = await self.name(scope, digest)
         entry = Entry(key, f"What is {key}?", "!", scope, "f", {}, time.time(), 0, digest=digest)
         entry = dataclasses.replace(entry, **fields)  # type: ignore[arg-type]
-        await self.store.put(partition, asdict(entry), 0)
+        await self.store.put(await self.scopes.owner(scope), asdict(entry), 0)
         await self.search.ensure(CollectionSpec(name, 2, digest, FIELDS))
         await self.search.upsert(name, [Document(key, np.ones(2, np.float32))], digest)
 
@@ -122,8 +125,7 @@ async def test_a_purge_deletes_and_leaves_a_record(
     assert not house.search.documents(older)
     [record], _ = await house.admin.purge_records(SCOPE, 10, "")
     assert (record.count, record.filter["cites"], record.key) == (4, ["documents/0"], "")
-    partition, _ = await house.name(SCOPE)
-    assert await house.store.purge_count(partition) == 1
+    assert await house.store.purge_count(await house.scopes.owner(SCOPE)) == 1
 
 
 async def test_deleting_everything_must_be_explicit(house: House) -> None:

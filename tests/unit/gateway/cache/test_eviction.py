@@ -9,8 +9,10 @@ from services import deadlines
 from services.errors import Unavailable
 from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.cache import eviction as module
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.index import FIELDS, collection_name
+from services.gateway.cache.owners import Owner
+from services.gateway.cache.store import CacheBytes
 from tests.fakes.backends import FakeSearch
 from tests.fakes.cache_store import FakeCacheStore
 
@@ -44,7 +46,7 @@ async def fill(count: int) -> tuple[FakeCacheStore, FakeSearch, int]:
     await search.ensure(CollectionSpec(NAME, 4, "digest", FIELDS))
     for number in range(count):
         record: dict[str, Any] = {"id": f"{number:03}", "digest": "digest", "vector": ""}
-        total = await store.put(PARTITION, record, 0)
+        total = (await store.put(Owner(PARTITION, "tenant"), record, 0)).total
         document = Document(record["id"], np.ones(4, np.float32))
         await search.upsert(NAME, [document], "digest")
     return store, search, total
@@ -52,8 +54,8 @@ async def fill(count: int) -> tuple[FakeCacheStore, FakeSearch, int]:
 
 async def test_entries_leave_the_store_and_search(clock: Clock) -> None:
     store, search, total = await fill(100)
-    eviction = Eviction(store, search, total // 2)
-    eviction.record_total(total)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
+    eviction.record(CacheBytes(total, total))
     await idle(eviction)
     assert 45 < len(store.records) < 50  # a little below the limit
     assert set(search.documents(NAME)) == set(store.records)
@@ -62,20 +64,31 @@ async def test_entries_leave_the_store_and_search(clock: Clock) -> None:
 
 async def test_nothing_is_evicted_below_the_limit(clock: Clock) -> None:
     store, search, total = await fill(10)
-    for limit in (total, 0):  # 0 means no limit
-        eviction = Eviction(store, search, limit)
-        eviction.record_total(total)
-        eviction.record_total(-1)
+    for limits in (MemoryLimits(total), MemoryLimits(), MemoryLimits.of(0, 0)):
+        eviction = Eviction(store, search, limits)
+        eviction.record(CacheBytes(total, total))
+        eviction.record(CacheBytes(-1, -1))
         await idle(eviction)
     assert len(store.records) == 10
+
+
+async def test_a_tenant_over_its_limit_is_evicted(clock: Clock) -> None:
+    store, search, total = await fill(10)
+    eviction = Eviction(store, search, MemoryLimits(tenant=total // 2))
+    eviction.record(CacheBytes(total, total // 2))
+    await idle(eviction)
+    assert len(store.records) == 10
+    eviction.record(CacheBytes(total, total))
+    await idle(eviction)
+    assert len(store.records) < 6
 
 
 async def test_entries_that_another_replica_evicted_leave_search(clock: Clock) -> None:
     store, search, total = await fill(10)
     await store.evict(total - 1)
-    eviction = Eviction(store, search, 0)
+    eviction = Eviction(store, search, MemoryLimits())
     clock.now += module.EXPIRY_PERIOD + 1
-    eviction.record_total(total)
+    eviction.record(CacheBytes(total, total))
     await idle(eviction)
     assert "000" not in search.documents(NAME)
     assert await store.removed() == {}
@@ -87,8 +100,8 @@ async def test_several_batches_run_until_the_limit_holds(
     monkeypatch.setattr(module, "BATCH_SIZE", 7)
     monkeypatch.setattr("services.gateway.cache.gdsf.BATCH_SIZE", 7)
     store, search, total = await fill(50)
-    eviction = Eviction(store, search, total // 2)
-    eviction.record_total(total)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
+    eviction.record(CacheBytes(total, total))
     await idle(eviction)
     assert len(store.records) < 25
     assert set(search.documents(NAME)) == set(store.records)
@@ -100,15 +113,15 @@ async def test_a_failed_eviction_is_tried_again(
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     store, search, total = await fill(10)
     store.failure = Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
-    eviction = Eviction(store, search, total // 2)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
     evict, failed = store.evict, asyncio.Event()
 
-    async def evict_or_fail(max_bytes: float) -> int:
+    async def evict_or_fail(max_bytes: float, tenant_max_bytes: float) -> int:
         failed.set()
-        return await evict(max_bytes)
+        return await evict(max_bytes, tenant_max_bytes)
 
     monkeypatch.setattr(store, "evict", evict_or_fail)
-    eviction.record_total(total)
+    eviction.record(CacheBytes(total, total))
     await asyncio.wait_for(failed.wait(), 30)
     store.failure = None
     await idle(eviction)
@@ -118,7 +131,7 @@ async def test_a_failed_eviction_is_tried_again(
 
 async def test_an_eviction_has_a_deadline_of_its_own(clock: Clock) -> None:
     store, search, total = await fill(10)
-    eviction = Eviction(store, search, total // 2)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
     left: list[float | None] = []
     delete = search.delete
 
@@ -128,7 +141,7 @@ async def test_an_eviction_has_a_deadline_of_its_own(clock: Clock) -> None:
 
     search.delete = record_deadline  # type: ignore[method-assign]
     with deadlines.limit(1e9):
-        eviction.record_total(total)
+        eviction.record(CacheBytes(total, total))
     await idle(eviction)
     assert left[0] is not None
     assert left[0] <= deadlines.DEFAULT_DEADLINE
@@ -137,18 +150,18 @@ async def test_an_eviction_has_a_deadline_of_its_own(clock: Clock) -> None:
 async def test_closing_stops_a_failing_eviction(clock: Clock) -> None:
     store, search, total = await fill(10)
     store.failure = Unavailable("REDIS_UNAVAILABLE", "Redis is unreachable.")
-    eviction = Eviction(store, search, total // 2)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
     eviction.start()
     await asyncio.wait_for(eviction.close(), 30)
-    await Eviction(store, search, 0).close()
+    await Eviction(store, search, MemoryLimits()).close()
 
 
 async def test_one_eviction_runs_at_a_time(clock: Clock) -> None:
     store, search, total = await fill(10)
-    eviction = Eviction(store, search, total // 2)
-    eviction.record_total(total)
+    eviction = Eviction(store, search, MemoryLimits(total // 2))
+    eviction.record(CacheBytes(total, total))
     task = eviction._task
-    eviction.record_total(total)
+    eviction.record(CacheBytes(total, total))
     assert eviction._task is task
     await idle(eviction)
     await asyncio.sleep(0)

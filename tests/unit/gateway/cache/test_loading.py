@@ -6,7 +6,7 @@ import pytest
 from services.errors import InvalidArgument, Overloaded, Unavailable
 from services.gateway.backends.types import TextReading, Vectors
 from services.gateway.cache.curated import METADATA
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.loading import (
     BATCH_SIZE,
     MAX_METADATA_BYTES,
@@ -47,8 +47,8 @@ class Loading:
             self.cache.store,
             self.cache.service._semantic_tier,
             self.cache.embedder,
-            Eviction(self.cache.store, self.cache.search, 0),
-            max_bytes=max_bytes,
+            Eviction(self.cache.store, self.cache.search, MemoryLimits()),
+            limits=MemoryLimits.of(max_bytes, 0),
         )
 
     async def load(self, *entries: CuratedEntry) -> list[LoadReceipt]:

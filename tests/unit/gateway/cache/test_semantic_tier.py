@@ -72,7 +72,7 @@ class Tier:
             digest=vectors.digest,
             detail={READING: {"digest": vectors.digest, "unread": unread}} if unread else {},
         )
-        await self.store.put(partition, asdict(entry), 0)
+        await self.store.put(await self.scopes.owner(request.scope), asdict(entry), 0)
         await self.tier.add(entry, vectors, partition, 0)
 
     async def lookup(self, request: Request, bound: Bound = NEAR) -> Decision:

@@ -9,11 +9,12 @@ from services.gateway.backends.types import TextReading, Vectors
 from services.gateway.cache import index
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.store import ObservationStore
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.semantic_tier import SemanticTier
 from services.gateway.cache.service import Lifetimes, SemanticCache
 from services.gateway.cache.similarity_policy import SimilarityPolicy
-from services.gateway.cache.store import StoredEntry
+from services.gateway.cache.store import CacheBytes, StoredEntry
 from services.gateway.cache.types import (
     VECTOR_FROM_CALLER,
     Bound,
@@ -60,7 +61,7 @@ class Cache:
                 default_bound=Bound(max_error_rate=0.03),
             ),
             self.embedder,
-            eviction=Eviction(self.store, self.search, 0),
+            eviction=Eviction(self.store, self.search, MemoryLimits()),
             controller=self.controller,
             lifetimes=Lifetimes(**{"ttl": 60.0} | lifetimes),
         )
@@ -118,7 +119,7 @@ async def test_a_request_id_returns_what_it_stored_first(cache: Cache) -> None:
 
 async def test_a_purge_keeps_out_answers_from_before(cache: Cache) -> None:
     before = await cache.service.purge_count(Scope("t"))
-    await cache.store.begin_purge(await cache.scopes.partition(Scope("t")))
+    await cache.store.begin_purge(await cache.scopes.owner(Scope("t")))
     await cache.put(purge_count=before)
     assert await cache.lookup(PROMPT, "exact") == ("miss", "not_exact")
     await cache.put(purge_count=before + 1)
@@ -129,9 +130,9 @@ async def test_entries_live_for_their_time_and_the_stale_time() -> None:
     ttls: list[float] = []
 
     class RecordingStore(FakeCacheStore):
-        async def put(self, partition: str, record: Any, ttl: float, *rest: Any) -> int:
+        async def put(self, owner: Owner, record: Any, ttl: float, *rest: Any) -> CacheBytes:
             ttls.append(ttl)
-            return await super().put(partition, record, ttl, *rest)
+            return await super().put(owner, record, ttl, *rest)
 
     cache = Cache(max_stale=5.0)
     cache.service._store = RecordingStore()

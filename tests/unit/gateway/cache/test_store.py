@@ -8,10 +8,13 @@ from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from services.errors import Failure, InvalidArgument, Unavailable
+from services.errors import Failure, Unavailable
 from services.gateway.cache import gdsf
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.store import CacheStore
 from tests.fakes.redis import FakeRedis
+
+OWNER = Owner("part", "tenant")
 
 
 class CountingRedis(FakeRedis):
@@ -95,13 +98,14 @@ async def test_pages_drop_expired_entries_from_the_list() -> None:
 async def test_scripts_get_the_prefix_and_the_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.gateway.cache.store._now_ms", lambda: 1234)
     redis = FakeRedis()
-    redis.script = lambda keys, arguments: 77
+    redis.script = lambda keys, arguments: [77, 7]
     record: dict[str, Any] = {"id": "a", "digest": "d", "vector": "vec", "response": "x" * 8}
     record["usage"] = {}
     writes = store(redis)
-    assert await writes.put("part", record, 1.5, purge_count=3) == 77
-    await writes.put("part", record, 0)
-    assert await writes.evict(1000) == 77
+    assert await writes.put(OWNER, record, 1.5, purge_count=3) == (77, 7)
+    await writes.put(OWNER, record, 0)
+    redis.script = lambda keys, arguments: 77
+    assert await writes.evict(1000, 100) == 77
     await writes.record_hits({"a": 2, "b": 1})
     await writes.delete(["a"])
     data = json.dumps(record, separators=(",", ":")).encode()
@@ -109,9 +113,9 @@ async def test_scripts_get_the_prefix_and_the_estimates(monkeypatch: pytest.Monk
     scripts, keys, arguments = zip(*redis.evals, strict=True)
     assert scripts == (gdsf.PUT, gdsf.PUT, gdsf.EVICT, gdsf.RECORD_HITS, gdsf.DELETE)
     assert all(one == ["p:gateway:"] for one in keys)
-    assert arguments[0] == ["part", "a", data, 1500, "d", 3, size, 2, 1234]
+    assert arguments[0] == ["part", "a", data, 1500, "d", 3, size, 2, 1234, "tenant", "par"]
     assert arguments[1][3:6] == [0, "d", ""]
-    assert arguments[2:] == ([1000, 1234], ["a", 2, "b", 1], ["a"])
+    assert arguments[2:] == ([1000, 1234, 100], ["a", 2, "b", 1], ["a"])
 
 
 async def test_evicted_entries_are_remembered_until_search_forgets_them() -> None:
@@ -124,26 +128,40 @@ async def test_evicted_entries_are_remembered_until_search_forgets_them() -> Non
     assert list(await evictions.removed()) == ["b"]
 
 
-async def test_purges_are_counted_and_recorded_newest_first() -> None:
+async def test_purges_are_counted_for_the_groups_of_a_tenants_scopes() -> None:
     purges = store(FakeRedis())
-    assert await purges.purge_count("part") == 0
-    await purges.begin_purge("part")
-    assert await purges.purge_count("part") == 1
-    for count in range(3):
-        await purges.append_purge_record("part", {"count": count})
-    assert len((await purges.purge_records("part", 0, ""))[0]) == 3
-    with pytest.raises(InvalidArgument):
-        await purges.purge_records("part", -1, "")
-    page, token = await purges.purge_records("part", 2, "")
-    assert [record["count"] for record in page] == [2, 1]
-    assert await purges.purge_records("part", 2, token) == ([{"count": 0}], "")
+    assert await purges.purge_count(OWNER) == 0
+    await purges.begin_purge(OWNER)
+    assert await purges.purge_count(OWNER) == 1
+    assert await purges.purge_count(Owner("participle", "tenant")) == 1  # the same group
+    assert await purges.purge_count(Owner("other", "tenant")) == 0
+    assert await purges.purge_count(Owner("part", "another")) == 0
 
 
 async def test_a_request_id_belongs_to_its_first_entry() -> None:
-    claims = store(FakeRedis())
-    assert await claims.claim_request_id("part", "r", "a") == "a"
-    assert await claims.claim_request_id("part", "r", "b") == "a"
-    assert await claims.claim_request_id("other", "r", "b") == "b"
+    redis = FakeRedis()
+    claims = store(redis)
+    other = Owner("other", "tenant")
+    assert await claims.claim_request_id(OWNER, "r", "a") == "a"
+    assert await claims.claim_request_id(OWNER, "r", "b") == "a"
+    assert await claims.claim_request_id(other, "r", "b") == "b"
+    long = "r" * 1_000_000
+    assert await claims.claim_request_id(OWNER, long, "c") == "c"
+    assert await claims.claim_request_id(OWNER, long, "d") == "c"
+    assert max(map(len, redis.values)) < 100
+    assert len(redis.values["p:gateway:requested:tenant"]) == 3
+
+
+async def test_a_tenant_has_a_limited_number_of_request_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.gateway.cache.store.MAX_REQUEST_IDS", 2)
+    redis = FakeRedis()
+    claims = store(redis)
+    for number in range(5):
+        await claims.claim_request_id(OWNER, str(number), "a")
+    kept = [key for key in redis.values if ":request:" in key]
+    assert kept == ["p:gateway:request:part:3", "p:gateway:request:part:4"]
 
 
 async def test_a_cluster_reads_each_slot_by_itself() -> None:

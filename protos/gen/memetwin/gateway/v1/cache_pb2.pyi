@@ -1148,7 +1148,9 @@ class Purge(_message.Message):
     """count is the number of deleted entries."""
     @_builtins.property
     def filter(self) -> Global___PurgeFilter:
-        """filter of the purge. An empty filter means all entries."""
+        """filter of the purge. An empty filter means all entries. The record of a long filter has the first 32 cites, and
+        the first 256 characters of each text.
+        """
 
     def __init__(
         self,
@@ -1168,7 +1170,7 @@ Global___Purge: _TypeAlias = Purge  # noqa: Y015
 
 @_typing.final
 class ListPurgesResponse(_message.Message):
-    """ListPurgesResponse is a page of purges. About the last 1000 are recorded."""
+    """ListPurgesResponse is a page of purges. The last 1000 of a scope are recorded, and the last 10,000 of a tenant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

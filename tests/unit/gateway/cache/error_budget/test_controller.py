@@ -7,6 +7,7 @@ from services.gateway.backends.types import Hit
 from services.gateway.cache.error_budget.controller import BudgetLookup, ErrorBudgetController
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.error_budget.store import ObservationStore
+from services.gateway.cache.owners import Owner
 from services.gateway.cache.types import Bound, Context, Decision, Entry, Request, Scope, Trial
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
@@ -40,7 +41,7 @@ class House:
     async def add(self, key: str, prompt: str, response: str = "Press it.", age: float = 0) -> None:
         created = time.time() - age
         entry = Entry(key, prompt, response, Scope("t"), "f", {}, created, 10, digest="d")
-        await self.store.put("p", asdict(entry), 0)
+        await self.store.put(Owner("p", "t"), asdict(entry), 0)
 
     async def choose(self, *keys: str, bound: Bound = LOOSE) -> Decision | None:
         return await self.controller.choose(lookup(), [hit(key) for key in keys], bound)

@@ -11,9 +11,10 @@ from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
-from services.gateway.cache.eviction import Eviction
+from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.index import FIELDS, collection_name
 from services.gateway.cache.pricing import Prices
+from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.types import Context, Entry, Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.cache.usage_store import UsageStore
@@ -42,7 +43,13 @@ class House:
         )
         self.usage = UsageRecorder(scopes, self.store, UsageStore(redis, "p:"), Prices())  # type: ignore[arg-type]
         self.feedback = Feedback(
-            CacheAdmin(scopes, self.store, self.search, Eviction(self.store, self.search, 0)),
+            CacheAdmin(
+                scopes,
+                self.store,
+                PurgeStore(redis, "p:"),  # type: ignore[arg-type]
+                self.search,
+                Eviction(self.store, self.search, MemoryLimits()),
+            ),
             self.usage,
             self.controller,
             scopes,
@@ -64,7 +71,7 @@ class House:
             0,
             digest="digest",
         )
-        await self.store.put(partition, asdict(entry), 0)
+        await self.store.put(await self.scopes.owner(SCOPE), asdict(entry), 0)
         name = collection_name(vectors.digest, partition)
         await self.search.ensure(CollectionSpec(name, 256, vectors.digest, FIELDS))
         fields = {"partition": partition, "fingerprint": context.fingerprint}
