@@ -14,7 +14,7 @@ def refusal(call: Callable[..., Any], request: Any) -> tuple[grpc.StatusCode, st
     """Make a call that must fail; return the code, the reason and the retry delay in seconds."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=30)
-    return _read(caught.value)
+    return read_refusal(caught.value)
 
 
 @contextlib.contextmanager
@@ -22,10 +22,11 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[None]:
     """Expect the block to fail with a code and a reason."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
-    assert _read(caught.value)[:2] == (code, reason)
+    assert read_refusal(caught.value)[:2] == (code, reason)
 
 
-def _read(error: Any) -> tuple[grpc.StatusCode, str, float | None]:
+def read_refusal(error: Any) -> tuple[grpc.StatusCode, str, float | None]:
+    """Return the code, the reason and the retry delay in seconds of a failed call."""
     status = rpc_status.from_call(error)
     assert status is not None, f"no details: {error.code()} {error.details()}"
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

@@ -1,6 +1,7 @@
 """``memetwin keys``: creates, lists and revokes API keys in the file that gateways read."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from services.key_file import (
     ALL_BUT_ADMIN,
     FEATURES,
     Key,
+    Limits,
     format_time,
     new_key,
     parse,
 )
 
+_LIMITS = [field.name for field in dataclasses.fields(Limits)]
 _COLUMNS = ("id", "name", "tenant", "rights", "not after", "state")
 
 
@@ -52,10 +55,14 @@ def keys() -> None:
 @click.option("--namespace", "namespaces", multiple=True,
               help="A namespace for the key. Can be repeated. By default, all.")  # fmt: skip
 @click.option("--not-after", help="When the key expires, such as 2030-01-31T12:00:00Z.")
+@click.option("--limit", "limits", multiple=True, metavar="NAME=NUMBER",
+              help=f"A limit: {', '.join(_LIMITS)}. Can be repeated.")  # fmt: skip
 @_file_option
-def create(file: Path, **fields: Any) -> None:
+def create(file: Path, limits: tuple[str, ...], **fields: Any) -> None:
     """Create a key, print it once, and store its hash."""
     key, digest = new_key()
+    if limits:
+        fields["limits"] = dict(map(_limit, limits))
     named = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in fields.items()
@@ -84,6 +91,15 @@ def revoke(key_id: str, file: Path) -> None:
     with _readable_errors(file):
         key = remove(file, key_id)
     click.echo(f"Revoked the key {key.id} of the tenant {key.tenant!r}.")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not of the form NAME=NUMBER.") from error
+    return name, int(value) if value.is_integer() else value
 
 
 def _row(key: Key) -> list[str]:

@@ -13,10 +13,13 @@ from services import grpc_channel, redis_client
 from services.gateway import redis_store
 from services.gateway.alarms import Alarms
 from services.gateway.auth.keys import ApiKeys
+from services.gateway.auth.limit_store import LimitStore
+from services.gateway.auth.limiter import Limiter
 from services.gateway.backends.backends import Backends
 from services.gateway.backends.collections import CollectionClient
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.search import SearchClient
+from services.gateway.cache.pricing import Prices
 from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
@@ -94,6 +97,9 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
     )
     stack.push_async_callback(language_model.close)
     alarms = Alarms()
+    prices = Prices.parse(settings.llm_prices)
+    limiter = Limiter(LimitStore(redis, settings.redis_prefix), prices.cost)
+    stack.push_async_callback(limiter.close)
     configured = configured_secret(settings.secret, settings.secret_file)
     migration = Migration(redis, settings.redis_prefix)
     secret = SharedSecret(redis, settings.redis_prefix, configured, alarms)
@@ -104,7 +110,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         Backends(EmbedderClient(embedder), SearchClient(search)),
         CollectionClient(search),
         language_model,
-        ApiKeys.load(settings.api_keys_file, alarms),
+        ApiKeys.load(settings.api_keys_file, alarms, limiter),
         secret,
         Tenants(secret.read, migration.check),
         migration,

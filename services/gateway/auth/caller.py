@@ -1,16 +1,42 @@
 """The caller of the current call: the tenant, the scope and the collections of its API key."""
 
+import contextlib
 import contextvars
+from collections.abc import Callable, Iterator, Mapping
 
 from services.errors import PermissionDenied
 from services.key_file import ANY_USER, Key
 
+Charge = Callable[[Mapping[str, float]], None]
+_charge: contextvars.ContextVar[Charge | None] = contextvars.ContextVar("charge", default=None)
 _caller: contextvars.ContextVar[Key | None] = contextvars.ContextVar("caller", default=None)
 
 
-def set_caller(key: Key) -> None:
-    """Set the caller of the current call, after its authentication."""
+def set_caller(key: Key, count: Charge | None = None) -> None:
+    """Set the caller of the current call, after its authentication.
+
+    Args:
+        key: its key.
+        count: counts the tokens that are used for it; None if it has no limits.
+    """
     _caller.set(key)
+    _charge.set(count)
+
+
+def charge(usage: Mapping[str, float]) -> None:
+    """Count tokens, by kind, against the limits of the current caller."""
+    if count := _charge.get():
+        count(usage)
+
+
+@contextlib.contextmanager
+def uncharged() -> Iterator[None]:
+    """Count no tokens of the block against the limits of the caller that has caused it."""
+    token = _charge.set(None)
+    try:
+        yield
+    finally:
+        _charge.reset(token)
 
 
 def current_tenant(requested: str) -> str:

@@ -10,15 +10,16 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from services import key_file
 from services.errors import PermissionDenied, Unauthenticated
 from services.gateway.alarms import Alarms
 from services.gateway.auth.calls import RunningCall
+from services.gateway.auth.limit_store import subjects_of
+from services.gateway.auth.limiter import LimitedCall, Limiter
 from services.gateway.auth.rights import right_of_route, right_of_rpc
-from services.key_file import Key, KeyFile
+from services.key_file import Key, KeyFile, Limits
 from services.settings import SettingError
 
 POLL_PERIOD = 1.0  # seconds
@@ -34,6 +35,7 @@ class ApiKeys:
         keys: the keys and the limits of tenants; None if callers need no key.
         path: the file that the keys come from, to read it again.
         alarms: where a file that cannot be read is reported.
+        limiter: counts the calls of keys that have limits; None admits them all.
         clock: returns the time in seconds since the epoch.
     """
 
@@ -42,8 +44,10 @@ class ApiKeys:
         keys: KeyFile | None,
         path: Path | None = None,
         alarms: Alarms | None = None,
+        limiter: Limiter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._limiter = limiter
         self._file, self._path, self._clock = keys, path, clock
         self._alarms = alarms or Alarms()
         self._version: _Version | None = None
@@ -51,7 +55,9 @@ class ApiKeys:
         self._changed = asyncio.Event()
 
     @classmethod
-    def load(cls, file: str, alarms: Alarms | None = None) -> "ApiKeys":
+    def load(
+        cls, file: str, alarms: Alarms | None = None, limiter: Limiter | None = None
+    ) -> "ApiKeys":
         """Read a file of keys. An empty name means that callers need no key.
 
         Raises:
@@ -68,7 +74,7 @@ class ApiKeys:
             ) from error
         if not keys.keys:
             log.warning("the file of API keys has no key, so every call is refused")
-        loaded = cls(keys, Path(file), alarms)
+        loaded = cls(keys, Path(file), alarms, limiter)
         loaded._version = version
         return loaded
 
@@ -77,9 +83,7 @@ class ApiKeys:
         """Whether callers need a key."""
         return self._file is not None
 
-    def authenticate_rpc(
-        self, method: str, authorization: str
-    ) -> AbstractAsyncContextManager[None] | None:
+    def authenticate_rpc(self, method: str, authorization: str) -> RunningCall | None:
         """Authenticate the caller of an rpc, see ``authenticate``.
 
         Args:
@@ -88,15 +92,11 @@ class ApiKeys:
         """
         return self.authenticate(right_of_rpc(method), authorization)
 
-    def authenticate_route(
-        self, method: str, path: str, authorization: str
-    ) -> AbstractAsyncContextManager[None] | None:
+    def authenticate_route(self, method: str, path: str, authorization: str) -> RunningCall | None:
         """Authenticate the caller of a request over HTTP, see ``authenticate``."""
         return self.authenticate(right_of_route(method, path), authorization)
 
-    def authenticate(
-        self, right: str, authorization: str
-    ) -> AbstractAsyncContextManager[None] | None:
+    def authenticate(self, right: str, authorization: str) -> RunningCall | None:
         """Authenticate the caller of the current call, and check one of its rights.
 
         Args:
@@ -117,7 +117,14 @@ class ApiKeys:
             raise PermissionDenied(
                 "RIGHT_MISSING", f"This API key lacks the right {right!r}.", right=right
             )
-        return RunningCall(key, self._calls)
+        return RunningCall(key, self._calls, self._limited(key, self._file))
+
+    def _limited(self, key: Key, file: KeyFile) -> LimitedCall | None:
+        """Return what counts a call with a key; None if no limits apply to it."""
+        tenant_limits = file.tenants.get(key.tenant)
+        if self._limiter is None or not (key.limits or tenant_limits):
+            return None
+        return LimitedCall(self._limiter, subjects_of(key, tenant_limits or Limits()))
 
     def _find(self, file: KeyFile, authorization: str) -> Key:
         scheme, _, text = authorization.partition(" ")
@@ -147,11 +154,16 @@ class ApiKeys:
         """Read the file when it changes, and end the calls of keys that are no longer valid."""
         if self._path is None:
             return
+        if self._limiter:
+            await asyncio.gather(self._limiter.watch(), self._watch_file(self._path))
+        await self._watch_file(self._path)
+
+    async def _watch_file(self, path: Path) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), POLL_PERIOD)
             self._changed.clear()
-            await self._read_if_changed(self._path)
+            await self._read_if_changed(path)
             self._end_calls()
 
     async def _read_if_changed(self, path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from services import deadlines
 from services.errors import Failure
+from services.gateway.auth.caller import uncharged
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.types import Trial
 
@@ -50,7 +51,7 @@ class ShadowSampler:
 
     async def _sample(self, trial: Trial, answer: Callable[[], Awaitable[str]]) -> None:
         try:
-            with deadlines.limit(deadlines.LONG_DEADLINE):
+            with deadlines.limit(deadlines.LONG_DEADLINE), uncharged():
                 rate = await self._error_budget.shadow_rate(trial)
                 # Each shadow request stands for 1 / rate hits.
                 if random.random() < rate and (text := await answer()):  # noqa: S311 - a sample

@@ -5,6 +5,7 @@ Ours is ``{"error": {code, reason, message, field, metadata}}``. OpenAI's is
 (https://platform.openai.com/docs/guides/error-codes).
 """
 
+import math
 from typing import Any
 
 from starlette.requests import Request
@@ -113,7 +114,7 @@ def _openai_type(status: int) -> str:
 def _headers(failure: Failure) -> dict[str, str]:
     headers = {}
     if failure.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(failure.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
     if failure.reason == "BODY_TOO_LARGE":
         headers["Connection"] = "close"  # otherwise the server reads the rest of the body
     return headers

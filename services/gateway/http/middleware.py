@@ -32,11 +32,13 @@ class Authentication:
         if not scope["path"].startswith("/v1/"):
             await self._inner(scope, receive, send)
             return
-        is_started = False
+        is_started, call = False, None
 
         async def watch(message: Any) -> None:
             nonlocal is_started
             is_started = True
+            if call and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *call.headers()]
             await send(message)
 
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
@@ -46,7 +48,7 @@ class Authentication:
                 await self._inner(scope, receive, watch)
         except Failure as failure:
             if not is_started:  # otherwise the client sees that the response is cut off
-                await failure_response(scope["path"], failure)(scope, receive, send)
+                await failure_response(scope["path"], failure)(scope, receive, watch)
 
 
 class SecurityHeaders:

@@ -12,6 +12,7 @@ from services import deadlines
 from services.errors import FailedPrecondition
 from services.gateway.json_reader import read_object
 from services.gateway.llm.errors import MAX_BODY_BYTES, refused, unavailable
+from services.gateway.llm.metering import metered
 from services.gateway.llm.types import Json
 
 CONNECT_TIMEOUT = 5.0
@@ -76,8 +77,13 @@ class LanguageModelClient:
             Unavailable: the server does not answer, or its answer is truncated.
             DeadlineExceeded: the server has not answered by the deadline.
         """
-        async with self._request("POST", "/chat/completions", body) as response:
-            return await _answer(response)
+        async with (
+            metered(body) as meter,
+            self._request("POST", "/chat/completions", body) as response,
+        ):
+            answer = await _answer(response)
+            meter.add(answer)
+            return answer
 
     async def stream(self, body: Json) -> AsyncIterator[Json]:
         """Yield the chunks of a completion as they arrive.
@@ -92,7 +98,10 @@ class LanguageModelClient:
             DeadlineExceeded: the server has not answered by the deadline.
         """
         finished = False
-        async with self._request("POST", "/chat/completions", body) as response:
+        async with (
+            metered(body) as meter,
+            self._request("POST", "/chat/completions", body) as response,
+        ):
             framed = not _FRAMING.isdisjoint(response.headers)
             async for data in _event_data(response):
                 if data == b"[DONE]":
@@ -103,6 +112,7 @@ class LanguageModelClient:
                 finished = finished or any(
                     choice.get("finish_reason") for choice in chunk.get("choices") or []
                 )
+                meter.add(chunk)
                 yield chunk
         if not (framed and finished):
             raise unavailable()

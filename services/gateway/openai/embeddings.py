@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.errors import InvalidArgument
+from services.gateway.auth.caller import charge
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Vectors
 from services.gateway.http import bodies
@@ -49,6 +50,7 @@ class EmbeddingRoutes:
             vectors, tokens = await self._embedder.embed_with_usage(
                 texts, str(body.get("model") or ""), dimensions, truncate=truncate
             )
+        charge({"embedded_tokens": tokens})
         as_base64 = body.get("encoding_format") == "base64"
         content = await asyncio.to_thread(write_reply, vectors, tokens, as_base64=as_base64)
         truncated = sum(reading.truncated for reading in vectors.readings)

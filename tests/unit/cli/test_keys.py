@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from services.cli.keys import keys
-from services.key_file import parse, sha256
+from services.key_file import Limits, parse, sha256
 
 
 @pytest.fixture
@@ -34,18 +34,26 @@ def test_a_new_key_is_printed_and_only_its_hash_is_stored(file: Path) -> None:
 def test_a_new_key_has_the_fields_that_are_named(file: Path) -> None:
     words = ["--tenant", "acme", "--name", "app", "--right", "rag:read", "--right", "cache"]
     words += ["--collection", "manuals", "--user", "ann", "--namespace", "b", "--namespace", "a"]
+    words += ["--limit", "requests_per_minute=60", "--limit", "money_per_day=2.5"]
     key = create(file, *words, "--not-after", "2100-01-31T12:00:00Z")
     found = parse(file.read_bytes()).keys[sha256(key)]
     assert found.rights == {"rag:read", "cache:read", "cache:write"}
     assert found.collections == frozenset({"manuals"})
     assert (found.name, found.user, found.namespaces) == ("app", "ann", ("b", "a"))
     assert found.not_after > 0
+    assert found.limits == Limits(requests_per_minute=60, money_per_day=2.5)
 
 
 def test_a_wrong_field_changes_nothing(file: Path) -> None:
-    failed = run(file, "create", "--tenant", "acme", "--right", "everything")
-    assert failed.exit_code == 1
-    assert "'everything' is not a right" in failed.output
+    for words, message in (
+        (["--right", "everything"], "'everything' is not a right"),
+        (["--limit", "requests=5"], "unknown field 'requests'"),
+        (["--limit", "requests_per_minute"], "not of the form NAME=NUMBER"),
+        (["--not-after", "tomorrow"], "not an RFC 3339 time"),
+    ):
+        failed = run(file, "create", "--tenant", "acme", *words)
+        assert failed.exit_code
+        assert message in failed.output
     assert not file.exists()
 
 
