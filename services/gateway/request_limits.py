@@ -3,6 +3,7 @@
 # A message with many empty elements is expensive to parse, so each service accepts only as much as
 # its largest useful request needs. See ``ServiceSpec.max_request_bytes``.
 MAX_REQUEST_BYTES = {
+    "Admin": {"": 2**20},
     "Cache": {
         "": 2**20,
         "LookupEntry": 4 * 2**20,

@@ -6,11 +6,11 @@ contain its tag, a keyed hash of the tenant that no caller can guess.
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.errors import InvalidArgument
-from services.gateway.auth.caller import current_tenant
+from services.gateway.auth.caller import check_collection, current_tenant
 from services.gateway.digests import canonical
 from services.gateway.page_tokens import PageTokens
 
@@ -82,9 +82,16 @@ class Tenants:
         self._read_secret = read_secret
         self.page_tokens = PageTokens(read_secret)
 
-    async def current(self) -> Tenant:
-        """Return the tenant of the current call. Raises Unavailable."""
+    async def current(self, collections: Iterable[str] = ()) -> Tenant:
+        """Return the tenant of the current call.
+
+        Raises:
+            PermissionDenied: the caller's key is bound to other collections.
+            Unavailable: the secret cannot be read, or no call may use a tenant's data yet.
+        """
         self._check_ready()
+        for name in collections:
+            check_collection(name)
         return await self.get(current_tenant(""))
 
     async def get(self, tenant: str) -> Tenant:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 
+from memetwin.gateway.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server as add_admin
 from memetwin.gateway.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server as add_cache
 from memetwin.gateway.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server as add_chat
 from memetwin.gateway.v1.rag_pb2_grpc import add_RagServiceServicer_to_server as add_rag
 from memetwin.gateway.v1.twin_pb2_grpc import add_TwinServiceServicer_to_server as add_twin
+from services.gateway.admin.service import AdminService
+from services.gateway.admin.servicer import AdminServicer
+from services.gateway.admin.store import OwnedKeys
 from services.gateway.app.application import application
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.bounds import default_bound
@@ -22,6 +26,7 @@ from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.model_store import ModelStore
 from services.gateway.cache.old_indexes import OldIndexes
+from services.gateway.cache.owned_entries import OwnedEntries
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.routes import CacheRoutes
@@ -90,13 +95,9 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
         chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
-        twins = TwinService(
-            TwinStore(common.redis, settings.redis_prefix),
-            common.backends,
-            common.tenants,
-            is_shared=settings.shared_twins,
-        )
+        twins = _twins(common)
         service_specs = [
+            common.spec("Admin", add_admin, AdminServicer(_admin(common))),
             common.spec("Cache", add_cache, CacheServicer(cache)),
             common.spec("Chat", add_chat, ChatServicer(chat), common.can_chat),
             common.spec("Rag", add_rag, rag.servicer),
@@ -161,6 +162,25 @@ def _cache(common: Common) -> CacheParts:
     calibration = Calibration(backends.embedder)
     loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
     return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
+
+
+def _twins(common: Common) -> TwinService:
+    store = TwinStore(common.redis, common.settings.redis_prefix)
+    is_shared = common.settings.shared_twins
+    return TwinService(store, common.backends, common.tenants, is_shared=is_shared)
+
+
+def _admin(common: Common) -> AdminService:
+    redis, prefix = common.redis, common.settings.redis_prefix
+    store, search = CacheStore(redis, prefix), common.backends.search
+    common.stack.push_async_callback(store.close)
+    return AdminService(
+        common.tenants,
+        Scopes(common.secret),
+        OwnedEntries(redis, prefix, store, search),
+        OwnedKeys(redis, prefix),
+        common.collections,
+    )
 
 
 def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:

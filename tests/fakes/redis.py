@@ -80,6 +80,15 @@ class FakeRedis:
             if key.startswith(pattern.removesuffix("*")):
                 yield key.encode()
 
+    async def unlink(self, *keys: str) -> None:
+        await self.delete(*keys)
+
+    async def hscan(self, key: str, cursor: int, *, count: int) -> tuple[int, dict[bytes, bytes]]:
+        """Return two fields at a time."""
+        fields = list((await self.hgetall(key)).items())
+        end = cursor + 2
+        return (end if end < len(fields) else 0), dict(fields[cursor:end])
+
     async def set(
         self, key: str, value: Any, *, nx: bool = False, get: bool = False, ex: int = 0
     ) -> Any:
@@ -190,6 +199,11 @@ class FakeRedis:
         members = self.values.get(key, {})
         lowest = sorted(members, key=lambda one: (members[one], one))[:count]
         return [(_bytes(one), members.pop(one)) for one in lowest]
+
+    async def zrange(self, key: str, start: int, end: int) -> list[bytes]:
+        self._check()
+        assert (start, end) == (0, -1)
+        return [_bytes(one) for one in sorted(self.values.get(key, {}))]
 
     async def zrem(self, key: str, *members: str) -> None:
         self._check()

@@ -8,14 +8,14 @@ import pytest
 from google.protobuf import message_factory
 
 from memetwin.embedder.v1 import embedder_pb2
-from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2, twin_pb2
+from memetwin.gateway.v1 import admin_pb2, cache_pb2, chat_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from tests.stack import Stack
 
 CONTRACT = (
     ("embedder", embedder_pb2),
     ("search", search_pb2),
-    *(("gateway", module) for module in (cache_pb2, chat_pb2, rag_pb2, twin_pb2)),
+    *(("gateway", module) for module in (admin_pb2, cache_pb2, chat_pb2, rag_pb2, twin_pb2)),
 )
 
 MISSING = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)

@@ -5,6 +5,7 @@ import re
 from services.key_file import ADMIN
 
 _RPC_RIGHTS = {
+    "memetwin.gateway.v1.AdminService": {ADMIN: "DeleteTenantData"},
     "memetwin.gateway.v1.CacheService": {
         "cache:read": "LookupEntry GetEntry ListEntries ListPurges Calibrate GetStats",
         "cache:write": "CreateEntry LoadEntries DeleteEntry PurgeEntries ReportFeedback",

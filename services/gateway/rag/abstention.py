@@ -128,7 +128,7 @@ class Abstention:
             NotFound: the collection does not exist.
         """
         _check(name, questions)
-        collection = DocumentCollection(name, await self._tenants.current())
+        collection = DocumentCollection(name, await self._tenants.current([name]))
         rows, digest = await self._features(
             collection, [one.question for one in questions], _sample(questions)
         )

@@ -89,7 +89,7 @@ class RagService:
     async def retrieve(self, question: Question) -> tuple[list[Passage], RefusalDecision, Timings]:
         """Return the best passages for a question, and whether the question would be refused."""
         question.validate()
-        question = replace(question, tenant=await self._tenants.current())
+        question = replace(question, tenant=await self._tenants.current(question.collections))
         timings = Timings()
         found = await self._search(question, None, timings)
         passages = await self._rank(question, found.chunks, timings)
@@ -105,7 +105,7 @@ class RagService:
     async def stream(self, question: Question, *, streamed: bool = False) -> AsyncIterator[Event]:
         """Yield the events of an answer; with ``streamed`` the text comes in pieces."""
         question.validate()
-        question = replace(question, tenant=await self._tenants.current())
+        question = replace(question, tenant=await self._tenants.current(question.collections))
         timings = Timings()
         author = self._writer.author(question.model)
         request = await self._cache.request(question, author, self._abstention.min_score)

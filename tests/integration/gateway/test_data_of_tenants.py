@@ -16,8 +16,8 @@ from tests.documents import ingest_one
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready
 
-# By API key; "default" is the key of the default tenant.
-TENANTS = {"acme": "acme", "globex": "globex", "default": ""}
+# By API key; "default" is a key of the default tenant, "bound" is bound to a collection.
+TENANTS = {"acme": "acme", "globex": "globex", "default": "", "bound": "acme"}
 PICTURES = sorted((DEMO / "pictures").iterdir())
 TEXT = "{} keeps the otter in the northern pond. It eats trout on Mondays."
 QUESTION = "Where does the otter live?"
@@ -58,10 +58,11 @@ class Caller:
 @pytest.fixture(scope="module")
 def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]:
     file = tmp_path_factory.mktemp("keys") / "keys.json"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"sha256": hashlib.sha256(key.encode()).hexdigest(), "tenant": tenant}
         for key, tenant in TENANTS.items()
     ]
+    rows[3]["collections"] = ["notes"]
     file.write_text(json.dumps(rows))
     stack = Stack(redis_url, prefix, api_keys_file=str(file), shared_twins=True)
     wait_until_ready(stack)
@@ -71,7 +72,7 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
 
 @pytest.fixture(scope="module")
 def callers(stack: Stack) -> list[Caller]:
-    callers = [Caller(stack, key) for key in TENANTS]
+    callers = [Caller(stack, key) for key in ("acme", "globex", "default")]
     for caller, name in zip(callers[:2], ("Acme", "Globex"), strict=True):
         ingest_one(caller, "notes", "a.md", TEXT.format(name))
         ingest_one(caller, "notes", "b.md", f"{name} has a heron.")
@@ -203,3 +204,22 @@ def test_another_tenants_twin_is_like_one_that_does_not_exist(callers: list[Call
         if status == 200:
             assert reply.headers["cache-control"].startswith("private")
     assert refusal(acme.DeleteTwin, twin_pb2.DeleteTwinRequest(id="shared"))[1] == "TWIN_NOT_FOUND"
+
+
+def test_a_key_may_be_bound_to_collections(callers: list[Caller], stack: Stack) -> None:
+    bound = Caller(stack, "bound")
+    denied = (grpc.StatusCode.PERMISSION_DENIED, "COLLECTION_NOT_ALLOWED")
+    assert bound.retrieve("notes").passages
+    for name, request in (
+        ("Retrieve", rag_pb2.RetrieveRequest(collection="gone", question="?")),
+        (
+            "Ask",
+            rag_pb2.AskRequest(collection="notes", additional_collections=["gone"], question="?"),
+        ),
+        ("GetDocument", rag_pb2.GetDocumentRequest(collection="gone", id="a.md")),
+        ("DeleteDocument", rag_pb2.DeleteDocumentRequest(collection="gone", id="a.md")),
+        ("ListDocuments", rag_pb2.ListDocumentsRequest(collection="gone")),
+    ):
+        assert refusal(getattr(bound, name), request)[:2] == denied
+    receipt = ingest_one(bound, "gone", "b.md", "text")
+    assert receipt.reason == "COLLECTION_NOT_ALLOWED"

@@ -12,6 +12,7 @@ from functools import partial
 from weakref import WeakValueDictionary
 
 from services.errors import Aborted, Failure, NotFound, Unavailable
+from services.gateway.auth.caller import check_collection
 from services.gateway.backends.backends import Backends
 from services.gateway.rag.ingest.batched_backends import MAX_CHUNK_TOKENS, BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
@@ -111,7 +112,7 @@ class IngestService:
 
     async def _collection(self, name: str) -> DocumentCollection:
         """Return a collection of the current call's tenant."""
-        return DocumentCollection(name, await self._tenants.current())
+        return DocumentCollection(name, await self._tenants.current([name]))
 
     def _lock(self, collection: DocumentCollection, key: str) -> asyncio.Lock:
         """Return the document's lock. It makes this process ingest one version at a time."""
@@ -124,6 +125,7 @@ class IngestService:
         source = replace(source, tenant=tenant)
         try:
             media_type = source.validated_media_type()
+            check_collection(source.collection)
             async with self._lock(source.document_collection, source.id):
                 call = partial(self._try_ingest, source, media_type, backends)
                 return await retry(call, Aborted, Unavailable)

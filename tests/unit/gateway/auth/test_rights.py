@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import descriptor_pool
 
 from memetwin.embedder.v1 import embedder_pb2
-from memetwin.gateway.v1 import cache_pb2, chat_pb2, rag_pb2, twin_pb2
+from memetwin.gateway.v1 import admin_pb2, cache_pb2, chat_pb2, rag_pb2, twin_pb2
 from memetwin.search.v1 import search_pb2
 from services.gateway.auth.rights import (
     ROUTE_RIGHTS,
@@ -18,7 +18,7 @@ from services.gateway.auth.rights import (
 from services.key_file import ADMIN, ALL_BUT_ADMIN
 
 ROOT = Path(__file__).parents[4]
-MODULES = (embedder_pb2, search_pb2, cache_pb2, chat_pb2, rag_pb2, twin_pb2)
+MODULES = (embedder_pb2, search_pb2, admin_pb2, cache_pb2, chat_pb2, rag_pb2, twin_pb2)
 
 
 def described_methods() -> set[str]:
