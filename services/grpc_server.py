@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from services import health, interceptor, reflection, telemetry, tls
+from services.call_limits import CallLimits
 from services.grpc_channel import MESSAGE_LIMIT
 from services.interceptor import Authenticate
 from services.settings import CommonSettings
@@ -27,6 +28,13 @@ _MAX_PENDING = 2**30
 # ten seconds; the last second is for jitter.
 _MIN_PING_INTERVAL_MS = 9_000
 _DEFAULTS = CommonSettings()
+# Calls of health and reflection, and the bytes of their messages.
+_MAX_PROBES = 512
+_PROBE_BYTES = 2**16
+# A client with more calls waits with the rest. A connection without a handshake is closed.
+_MAX_CALLS_OF_CONNECTION = 1000
+_MAX_CONNECTIONS = 4096
+_HANDSHAKE_TIMEOUT_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class ServiceSpec:
         reload: reads changed files again; called on SIGHUP.
         max_request_bytes: limits of the messages of a request, by method; the limit of every other
             method has the name "".
+        owner: returns whose share of the server's limits the current call uses; empty for none.
     """
 
     name: str
@@ -54,6 +63,7 @@ class ServiceSpec:
     components: Callable[[], Mapping[str, bool]] = dict
     reload: Callable[[], None] | None = None
     max_request_bytes: Mapping[str, int] = field(default_factory=dict)
+    owner: Callable[[], str] = str
 
     def request_limit(self, method: str) -> int:
         """Return how many bytes a request message of a method may have."""
@@ -87,6 +97,8 @@ class HandlerRegistry:
 
     def __init__(self, server: grpc.aio.Server, specs: Mapping[str, ServiceSpec]) -> None:
         self._server, self._specs = server, specs
+        # Probes are answered while calls are refused.
+        self._limits, self._probe_limits = CallLimits(), CallLimits(_MAX_PROBES)
         authenticates = [spec.authenticate for spec in specs.values() if spec.authenticate]
         self._authenticate_unnamed: Authenticate = (
             (lambda _, authorization: authenticates[0]("", authorization))
@@ -102,7 +114,11 @@ class HandlerRegistry:
         spec = self._specs.get(service)
         wrapped: Any = {
             f"/{service}/{name}": interceptor.wrap_handler(
-                f"/{service}/{name}", handler, spec.request_limit(name) if spec else MESSAGE_LIMIT
+                f"/{service}/{name}",
+                handler,
+                spec.request_limit(name) if spec else _PROBE_BYTES,
+                self._limits if spec else self._probe_limits,
+                spec.owner if spec else str,
             )
             for name, handler in handlers.items()
         }
@@ -149,6 +165,9 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                ("grpc.max_concurrent_streams", _MAX_CALLS_OF_CONNECTION),
+                ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.max_connection_age_ms", 300_000),

@@ -11,8 +11,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from services import deadlines, error_details, telemetry
+from services.call_limits import Call, CallLimits
 from services.errors import Failure, InvalidArgument
 
 log = logging.getLogger(__name__)
@@ -65,85 +67,100 @@ def _refusal(method: str, failure: Failure) -> Any:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def wrap_handler(method: str, handler: Any, max_request_bytes: int = 2**31) -> Any:
+def wrap_handler(
+    method: str,
+    handler: Any,
+    max_request_bytes: int = 2**31,
+    limits: CallLimits | None = None,
+    owner: Callable[[], str] = str,
+) -> Any:
     """Return a handler that gives each call a deadline, returns its error, and measures it.
 
-    A call runs inside the admission that its authentication has returned.
+    A call runs inside the admission that its authentication has returned. The wrapped handler reads
+    the request message itself, so that the limits apply before there is a message.
 
     Args:
         method: full method name, for example ``/memetwin.search.v1.SearchService/Search``.
         handler: an ``RpcMethodHandler`` whose behaviour may raise a Failure. A streamed response
             comes from an async generator.
         max_request_bytes: a call with a larger request message fails before the message is parsed.
+        limits: the limits that the method shares with others.
+        owner: returns whose share of the limits the current call uses; empty for no share.
     """
     rpc = _Rpc(method)
+    reader = _Reader(handler, max_request_bytes, limits or CallLimits(), owner)
     if handler.response_streaming:
-        wrapped = _wrap_stream(rpc, handler.unary_stream or handler.stream_stream)
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
-        )
+        wrapped = _wrap_stream(rpc, reader, handler.unary_stream or handler.stream_stream)
+        make = grpc.stream_stream_rpc_method_handler
     else:
-        wrapped = _wrap_unary(rpc, handler.unary_unary or handler.stream_unary)
-        make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-    deserializer = _bounded(handler.request_deserializer, max_request_bytes)
-    return make(wrapped, deserializer, handler.response_serializer)
+        wrapped = _wrap_unary(rpc, reader, handler.unary_unary or handler.stream_unary)
+        make = grpc.stream_unary_rpc_method_handler
+    return make(wrapped, None, handler.response_serializer)
 
 
-class _TooLarge:
-    """Stands in for a request message that is too large to be parsed."""
-
-    def __init__(self, size: int, limit: int) -> None:
-        self.failure = InvalidArgument(
-            "REQUEST_TOO_LARGE",
-            f"The request message has {size} bytes. Send at most {limit}.",
-            size=size,
-            limit=limit,
-        )
-
-
-def _bounded(deserialize: Any, limit: int) -> Any:
-    """Return a deserializer that does not parse messages that are too large.
+class _Reader:
+    """Reads the requests of a method within its limits.
 
     A message with many empty elements takes a hundred times its size in memory, and seconds to
-    parse.
+    parse. So a message that is too large is not parsed.
     """
 
-    def read(data: bytes) -> Any:
-        if len(data) > limit:
-            return _TooLarge(len(data), limit)
-        return deserialize(data) if deserialize else data
+    def __init__(
+        self, handler: Any, max_bytes: int, limits: CallLimits, owner: Callable[[], str]
+    ) -> None:
+        self._takes_stream = handler.request_streaming
+        self._deserialize = handler.request_deserializer or bytes
+        self._max_bytes, self._limits, self._owner = max_bytes, limits, owner
 
-    return read
+    def open(self) -> Call:
+        """Return a call of the current caller. Raises Overloaded if there are too many."""
+        return self._limits.open(self._owner())
+
+    async def read(self, call: Call, requests: Any, context: Any) -> Any:
+        """Return the request message of a call, or the stream of its messages."""
+        if self._takes_stream:
+            return self._stream(call, requests)
+        data = await call.receive(context.read, self._max_bytes)
+        if data is grpc.aio.EOF:
+            raise InvalidArgument("NO_MESSAGE", "The call has no request message. Send one.")
+        return self._parse(call, data)
+
+    async def _stream(self, call: Call, requests: Any) -> AsyncIterator[Any]:
+        async for data in requests:
+            yield self._parse(call, data)
+
+    def _parse(self, call: Call, data: bytes) -> Any:
+        size, limit = len(data), self._max_bytes
+        if size > limit:
+            raise InvalidArgument(
+                "REQUEST_TOO_LARGE",
+                f"The request message has {size} bytes. Send at most {limit}.",
+                size=size,
+                limit=limit,
+            )
+        call.hold(size)
+        try:
+            return self._deserialize(data)
+        except DecodeError as error:
+            raise InvalidArgument(
+                "BAD_MESSAGE",
+                "The request is not a valid message of the method's type. Check the proto.",
+            ) from error
 
 
-def _checked(request: Any) -> Any:
-    """Return a request message or a stream of them. Raise InvalidArgument if one is too large."""
-    if isinstance(request, _TooLarge):
-        raise request.failure
-    return _checked_stream(request) if hasattr(request, "__aiter__") else request
-
-
-async def _checked_stream(requests: Any) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _checked(request)
-
-
-def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
-    async def call(request: Any, context: Any) -> Any:
+def _wrap_unary(rpc: "_Rpc", reader: _Reader, behaviour: Any) -> Any:
+    async def call(requests: Any, context: Any) -> Any:
         started = time.monotonic()
         try:
-            timeout = rpc.begin(context)
-            if timeout is None and _admission.get() is None:
-                response = await behaviour(_checked(request), context)
-            else:
-                async with asyncio.timeout(timeout), _admission.get() or _NO_ADMISSION:
-                    response = await behaviour(_checked(request), context)
+            with reader.open() as held:
+                timeout = rpc.begin(context)
+                if timeout is None and _admission.get() is None:
+                    request = await reader.read(held, requests, context)
+                    response = await behaviour(request, context)
+                else:
+                    async with asyncio.timeout(timeout), _admission.get() or _NO_ADMISSION:
+                        request = await reader.read(held, requests, context)
+                        response = await behaviour(request, context)
         except BaseException as error:
             await rpc.abort(error, context, started)
             raise
@@ -153,20 +170,22 @@ def _wrap_unary(rpc: "_Rpc", behaviour: Any) -> Any:
     return call
 
 
-def _wrap_stream(rpc: "_Rpc", behaviour: Any) -> Any:
+def _wrap_stream(rpc: "_Rpc", reader: _Reader, behaviour: Any) -> Any:
     # The wrapper writes the responses itself. In a generator, a timeout around ``yield`` would
     # cancel the task while gRPC's code runs, and nothing there turns the cancellation into a
     # status.
-    async def call(request: Any, context: Any) -> None:
+    async def call(requests: Any, context: Any) -> None:
         started = time.monotonic()
         try:
-            async with (
-                asyncio.timeout(rpc.begin(context)),
-                _admission.get() or _NO_ADMISSION,
-                contextlib.aclosing(behaviour(_checked(request), context)) as responses,
-            ):
-                async for response in responses:
-                    await context.write(response)
+            with reader.open() as held:
+                async with (
+                    asyncio.timeout(rpc.begin(context)),
+                    _admission.get() or _NO_ADMISSION,
+                ):
+                    request = await reader.read(held, requests, context)
+                    async with contextlib.aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            await context.write(response)
         except BaseException as error:
             await rpc.abort(error, context, started)
             raise

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from services import grpc_channel, redis_client
 from services.gateway import redis_store
 from services.gateway.alarms import Alarms
+from services.gateway.auth.caller import current_tenant
 from services.gateway.auth.keys import ApiKeys
 from services.gateway.auth.limit_store import LimitStore
 from services.gateway.auth.limiter import Limiter
@@ -81,6 +82,7 @@ class Common:
             self.keys.authenticate_rpc if self.keys.are_required else None,
             reload=self.keys.reload,
             max_request_bytes=MAX_REQUEST_BYTES[name],
+            owner=functools.partial(current_tenant, "") if self.keys.are_required else str,
         )
 
 
