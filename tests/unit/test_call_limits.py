@@ -157,6 +157,7 @@ class RawClient:
         while stream not in self.ended:
             data = await self._reader.read(2**16)
             assert data, "the server has closed the connection"
+            event: Any
             for event in self._h2.receive_data(data):
                 headers = dict(getattr(event, "headers", None) or {})
                 if "grpc-status" in headers:

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from services.errors import Failure
 from services.gateway.alarms import Alarms
 from services.gateway.auth.keys import ApiKeys
+from services.gateway.http.body_budget import BodyBudget
 from services.gateway.http.browsers import BrowserGuard
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
@@ -42,6 +43,7 @@ def application(
         allowed_hosts: public names of the server, which matter while no keys are required.
     """
     middleware = [Middleware(SecurityHeaders), Middleware(Authentication, keys)]
+    middleware.append(Middleware(BodyBudget, has_tenants=keys.are_required))
     if not keys.are_required:
         middleware.append(Middleware(BrowserGuard, allowed_hosts))
         routes = [*routes, Route("/metrics", _metrics)]

@@ -2,21 +2,48 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
 from services import tls
+from services.gateway.app.connection_limits import (
+    HANDSHAKE_TIMEOUT,
+    ConnectionLimits,
+    LimitedProtocol,
+)
 from services.settings import TlsFiles
 
 
 class _Server(uvicorn.Server):
-    """A server whose TLS reads changed files again.
+    """A server that bounds the time of TLS handshakes.
 
     It installs no signal handlers, because those of the gRPC server end the process.
     """
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections on the sockets."""
+        config, loop = self.config, asyncio.get_running_loop()
+        make: Any = config.http_protocol_class
+        protocol = functools.partial(
+            make, config=config, server_state=self.server_state, app_state={}
+        )
+        timeout = HANDSHAKE_TIMEOUT if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=timeout,
+            )
+            for one in sockets or []
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,8 +58,10 @@ class HttpServer:
     ) -> None:
         self.port: int = listener.getsockname()[1]
         self._application = application
+        self.connection_limits = ConnectionLimits()
+        protocol: Any = functools.partial(LimitedProtocol, self.connection_limits)
         self._config = uvicorn.Config(
-            application, log_config=None, access_log=False, lifespan="off"
+            application, http=protocol, log_config=None, access_log=False, lifespan="off"
         )
         self._config.load()
         if files and files.cert:

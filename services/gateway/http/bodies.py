@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
@@ -12,14 +13,17 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
+from services.gateway.http.body_budget import hold_bytes
 from services.gateway.json_reader import read_object
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 JSON_BYTES = 2**20
-# Seconds without a byte after which a body counts as truncated.
+# Seconds without a byte after which a body counts as truncated, and bytes per second that must
+# arrive on average after as many seconds.
 PAUSE = 30.0
+MIN_RATE = 1024
 # A text above this size takes milliseconds to parse.
 _THREAD_BYTES = 2**16
 # Bytes of a form that are parsed at once: a hostile form takes a microsecond per byte.
@@ -63,7 +67,8 @@ async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> 
     Raises:
         InvalidArgument: the form is not valid, or the body is too large or truncated.
     """
-    parser = MultiPartParser(request.headers, _steps(stream(request, max_bytes)))
+    parts = _held(request, max_bytes) if in_memory else stream(request, max_bytes)
+    parser = MultiPartParser(request.headers, _steps(parts))
     parser.spool_max_size = max_bytes + 1 if in_memory else _SPOOL_BYTES
     try:
         return await parser.parse()
@@ -72,15 +77,20 @@ async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> 
 
 
 async def read(request: Request, max_bytes: int) -> bytes:
-    """Return a whole body. Raises InvalidArgument if it is too large or truncated."""
-    return b"".join([part async for part in stream(request, max_bytes)])
+    """Return a whole body.
+
+    Raises:
+        InvalidArgument: it is too large or truncated.
+        Overloaded: there is no room for it.
+    """
+    return b"".join([part async for part in _held(request, max_bytes)])
 
 
 async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """Yield a body as it arrives. Raises InvalidArgument if it is too large or truncated."""
-    size = 0
+    size, began = 0, time.monotonic()
     parts = request.stream()
-    while part := await _next_part(parts):
+    while part := await _next_part(parts, began + size / MIN_RATE):
         size += len(part)
         if size > max_bytes:
             await _discard(parts)
@@ -89,6 +99,13 @@ async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None
                 f"The body exceeds the limit of {max_bytes} bytes. Send a smaller one.",
                 limit=max_bytes,
             )
+        yield part
+
+
+async def _held(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """Yield a body as ``stream`` does, and hold its bytes until the request ends."""
+    async for part in stream(request, max_bytes):
+        hold_bytes(request, len(part))
         yield part
 
 
@@ -120,10 +137,16 @@ def _read_message(message: M, body: bytes) -> M:
         ) from error
 
 
-async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:
-    """Return the next bytes of a body, or none at its end."""
+async def _next_part(parts: AsyncGenerator[bytes, None], earliest: float | None = None) -> bytes:
+    """Return the next bytes of a body, or none at its end.
+
+    Args:
+        parts: the body.
+        earliest: when the bytes until now would have arrived at the minimum rate.
+    """
+    behind = time.monotonic() - earliest if earliest else 0.0
     try:
-        async with asyncio.timeout(PAUSE):
+        async with asyncio.timeout(PAUSE - max(0.0, behind)):
             async for part in parts:
                 if part:
                     return part
@@ -134,7 +157,9 @@ async def _next_part(parts: AsyncGenerator[bytes, None]) -> bytes:
         ) from error
     except TimeoutError as error:
         raise InvalidArgument(
-            "BODY_CUT", f"No part of the body arrived for {PAUSE:.0f} s. Send it again."
+            "BODY_CUT",
+            f"The body arrived too slowly: no part of it for {PAUSE:.0f} s, or less than"
+            f" {MIN_RATE} bytes per second. Send it again.",
         ) from error
 
 
