@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from redis.asyncio import Redis
@@ -31,6 +31,9 @@ from services.gateway.settings import Settings
 from services.gateway.shared_secret import SharedSecret, configured_secret
 from services.gateway.tenants import Tenants
 from services.grpc_server import ServiceSpec
+
+if TYPE_CHECKING:  # the libraries for tokens take memory that few gateways need
+    from services.gateway.auth.oidc import TokenVerifier
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,27 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         Backends(EmbedderClient(embedder), SearchClient(search)),
         CollectionClient(search),
         language_model,
-        ApiKeys.load(settings.api_keys_file, alarms, limiter),
+        ApiKeys.load(settings.api_keys_file, alarms, limiter, _tokens(settings, stack)),
         secret,
         Tenants(secret.read, migration.check),
         migration,
         alarms,
     )
+
+
+def _tokens(settings: Settings, stack: contextlib.AsyncExitStack) -> "TokenVerifier | None":
+    if not settings.oidc_issuer:
+        return None
+    from services.gateway.auth.oidc import Provider, TokenVerifier  # noqa: PLC0415
+
+    provider = Provider(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        settings.oidc_jwks_url,
+        settings.oidc_tenant_claim,
+        settings.oidc_rights_claim,
+        settings.oidc_user_claim,
+    )
+    tokens = TokenVerifier(provider)
+    stack.push_async_callback(tokens.close)
+    return tokens

@@ -137,6 +137,36 @@ class Settings(CommonSettings):
         "File of hashed API keys with their tenants and rights. Empty: callers are not "
         "authenticated.",
     )
+    oidc_issuer: str = setting(
+        "MEMETWIN_OIDC_ISSUER",
+        "",
+        "URL of an OpenID Connect provider whose tokens callers may send instead of API keys.",
+    )
+    oidc_audience: str = setting(
+        "MEMETWIN_OIDC_AUDIENCE",
+        "",
+        "Audience (`aud`) of the tokens for this gateway.",
+    )
+    oidc_jwks_url: str = setting(
+        "MEMETWIN_OIDC_JWKS_URL",
+        "",
+        "URL of the provider's keys (JWKS). Empty: the gateway discovers it.",
+    )
+    oidc_tenant_claim: str = setting(
+        "MEMETWIN_OIDC_TENANT_CLAIM",
+        "tenant",
+        "Claim that names the caller's tenant. A dot leads into an object.",
+    )
+    oidc_rights_claim: str = setting(
+        "MEMETWIN_OIDC_RIGHTS_CLAIM",
+        "rights",
+        "Claim with the caller's rights: a list, or a text with spaces such as `scope`.",
+    )
+    oidc_user_claim: str = setting(
+        "MEMETWIN_OIDC_USER_CLAIM",
+        "",
+        "Claim that names the only user of the caller's cache scopes. Empty: any user.",
+    )
     migration_dry_run: bool = setting(
         "MEMETWIN_MIGRATION_DRY_RUN",
         False,

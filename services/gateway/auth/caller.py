@@ -7,6 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from services.errors import PermissionDenied
 from services.key_file import ANY_USER, Key
 
+
+class TokenKey(Key):
+    """The caller of a token of an identity provider. No file lists it."""
+
+
 Charge = Callable[[Mapping[str, float]], None]
 _charge: contextvars.ContextVar[Charge | None] = contextvars.ContextVar("charge", default=None)
 _caller: contextvars.ContextVar[Key | None] = contextvars.ContextVar("caller", default=None)

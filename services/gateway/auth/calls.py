@@ -1,6 +1,7 @@
 """A call of an authenticated caller, within its limits and for as long as its key is valid."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from services.errors import Unauthenticated
@@ -52,3 +53,26 @@ class RunningCall(AbstractAsyncContextManager[None]):
         if self._task and not self._is_ended:
             self._is_ended = True
             self._task.cancel()
+
+
+class PendingCall(AbstractAsyncContextManager[None]):
+    """A call whose caller is known only when the call begins. ``find`` authenticates it."""
+
+    def __init__(self, find: Callable[[], Awaitable[RunningCall]]) -> None:
+        self._find = find
+        self._call: RunningCall | None = None
+
+    async def __aenter__(self) -> None:
+        self._call = await self._find()
+        await self._call.__aenter__()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._call:
+            await self._call.__aexit__(kind, error, traceback)
+
+    def headers(self) -> Headers:
+        """Return the headers that tell the caller what its limits leave."""
+        return self._call.headers() if self._call else []
+
+
+Admission = RunningCall | PendingCall

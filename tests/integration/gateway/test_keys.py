@@ -14,7 +14,7 @@ from tests.language_model import running
 from tests.refusals import refusal, refused
 from tests.stack import Stack, wait_until_ready
 
-KEYS = {"one": "acme", "two": "umbrella", "chatty": "acme"}
+KEYS = {"one": "acme", "two": "umbrella", "chatty": "acme", "bound": "acme"}
 SCOPE = cache_pb2.Scope(namespace=str(uuid.uuid4()))
 
 
@@ -26,6 +26,7 @@ def guarded(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stac
         for key, tenant in KEYS.items()
     ]
     rows[2]["rights"] = ["chat"]
+    rows[3] |= {"collections": ["manuals"], "user": "ann", "namespaces": ["app"]}
     file.write_text(json.dumps(rows))
     with running() as model:
         stack = Stack(
@@ -119,3 +120,44 @@ def test_a_key_loads_curated_entries_only_into_its_tenant(guarded: Stack) -> Non
     chatty = Cache(guarded, "chatty")
     with refused(denied, "RIGHT_MISSING"):
         list(chatty.LoadEntries(iter([load])))
+
+
+def test_a_bound_key_uses_only_its_user_namespace_and_collections(guarded: Stack) -> None:
+    bound, one = Cache(guarded, "bound"), Cache(guarded, "one")
+    prompt = str(uuid.uuid4())
+    created = bound.CreateEntry(cache_pb2.CreateEntryRequest(prompt=prompt, response="ann's"))
+    assert (created.entry.scope.user, created.entry.scope.namespace) == ("ann", "app")
+    lookup = cache_pb2.LookupEntryRequest(prompt=prompt)
+    assert bound.LookupEntry(lookup).decision.entry.response == "ann's"
+    assert one.LookupEntry(lookup).decision.kind == cache_pb2.DECISION_KIND_MISS
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    for reason, scope in (
+        ("OTHER_USER", cache_pb2.Scope(user="bob")),
+        ("NAMESPACE_NOT_ALLOWED", cache_pb2.Scope(namespace="other")),
+    ):
+        other = cache_pb2.LookupEntryRequest(scope=scope, prompt=prompt)
+        assert refusal(bound.LookupEntry, other)[:2] == (denied, reason)
+    rag: Any = rag_pb2_grpc.RagServiceStub(guarded.gateway)
+    metadata = (("authorization", "Bearer bound"),)
+    for name, request in (
+        ("ListDocuments", rag_pb2.ListDocumentsRequest(collection="letters")),
+        ("GetDocument", rag_pb2.GetDocumentRequest(collection="letters", id="x")),
+        ("DeleteDocument", rag_pb2.DeleteDocumentRequest(collection="letters", id="x")),
+        ("Retrieve", rag_pb2.RetrieveRequest(collection="letters", question="x")),
+        ("Ask", rag_pb2.AskRequest(collection="letters", question="x")),
+        (
+            "Ask",
+            rag_pb2.AskRequest(
+                collection="manuals", additional_collections=["letters"], question="x"
+            ),
+        ),
+        ("CalibrateRefusals", rag_pb2.CalibrateRefusalsRequest(collection="letters")),
+    ):
+        with refused(denied, "COLLECTION_NOT_ALLOWED"):
+            getattr(rag, name)(request, metadata=metadata, timeout=60)
+    allowed = rag_pb2.ListDocumentsRequest(collection="manuals")
+    assert not rag.ListDocuments(allowed, metadata=metadata, timeout=60).documents
+    header = rag_pb2.IngestHeader(collection="letters", id="x")
+    ingest = rag_pb2.IngestDocumentsRequest(header=header)
+    [receipt] = rag.IngestDocuments(iter([ingest]), metadata=metadata, timeout=60)
+    assert receipt.status == rag_pb2.RECEIPT_STATUS_FAILED
