@@ -24,6 +24,7 @@ from services.gateway.cache.pricing import Prices
 from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.coalescing.singleflight import Singleflight
+from services.gateway.forwarding import services as forwarded
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.migration import Migration
 from services.gateway.request_limits import MAX_REQUEST_BYTES
@@ -78,13 +79,34 @@ class Common:
         is_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServiceSpec:
         """Return a service of the gateway; its callers need a key if there are keys."""
+        service = f"memetwin.gateway.v1.{name}Service"
+        register = functools.partial(add, servicer)
+        return self._spec(name, service, register, is_ready or self.is_ready)
+
+    def forwarded_specs(self) -> list[ServiceSpec]:
+        """Return the services behind the gateway, which it also serves to its callers."""
+        embedder, search = self.backends.embedder, self.backends.search
+        to_embedder = forwarded.embedder_forwarder(embedder.channel)
+        to_search = forwarded.search_forwarder(search.channel, self.tenants)
+        return [
+            self._spec("Embedder", to_embedder.name, to_embedder.register, embedder.ready),
+            self._spec("Search", to_search.name, to_search.register, search.ready),
+        ]
+
+    def _spec(
+        self,
+        limits: str,
+        service: str,
+        register: Callable[[grpc.aio.Server], None],
+        is_ready: Callable[[], Awaitable[bool]],
+    ) -> ServiceSpec:
         return ServiceSpec(
-            f"memetwin.gateway.v1.{name}Service",
-            functools.partial(add, servicer),
-            is_ready or self.is_ready,
+            service,
+            register,
+            is_ready,
             self.keys.authenticate_rpc if self.keys.are_required else None,
             reload=self.keys.reload,
-            max_request_bytes=MAX_REQUEST_BYTES[name],
+            max_request_bytes=MAX_REQUEST_BYTES[limits],
             owner=functools.partial(current_tenant, "") if self.keys.are_required else str,
         )
 

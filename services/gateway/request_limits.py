@@ -12,5 +12,15 @@ MAX_REQUEST_BYTES = {
     },
     "Chat": {"": 4 * 2**20},
     "Rag": {"": 2**20, "CalibrateRefusals": 4 * 2**20, "IngestDocuments": 8 * 2**20},
+    "Search": {
+        "": 2**20,
+        "Search": 8 * 2**20,
+        "UpsertDocuments": 8 * 2**20,
+        "UpsertStream": 8 * 2**20,
+        "UpdateFields": 8 * 2**20,
+        "ImportCollection": 8 * 2**20,
+    },
+    # The gateway forwards these messages without parsing them.
+    "Embedder": {"": 24 * 2**20},
     "Twin": {"": 2**20, "FindTwin": 24 * 2**20, "AddTwin": 24 * 2**20},
 }

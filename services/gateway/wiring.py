@@ -102,6 +102,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Chat", add_chat, ChatServicer(chat), common.can_chat),
             common.spec("Rag", add_rag, rag.servicer),
             common.spec("Twin", add_twin, TwinServicer(twins)),
+            *common.forwarded_specs(),
         ]
         routes = [
             *ChatRoutes(chat, settings.http_keepalive).routes(),

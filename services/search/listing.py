@@ -83,17 +83,23 @@ class Listing:
         ]
 
     async def collections(
-        self, size: int, token: str, *, include_internal: bool
+        self, size: int, token: str, *, include_internal: bool, prefix: str = ""
     ) -> tuple[list[CollectionInfo], str]:
-        """Return a page of collections in the order of their names, and the next page's token."""
+        """Return a page of collections in the order of their names, and the next page's token.
+
+        All names begin with ``prefix``.
+        """
         found: list[str] = []
-        size = page_size(size)
+        size, token = page_size(size), max(token, prefix)
         while len(found) <= size:
             names = await self._catalog.list_names(token, size + 1)
+            own = [name for name in names if name.startswith(prefix)]
             found += [
-                name for name in names if include_internal or not name.startswith(INTERNAL_PREFIXES)
+                name
+                for name in own
+                if include_internal or not name.startswith(INTERNAL_PREFIXES, len(prefix))
             ]
-            if len(names) <= size:
+            if len(own) <= size:
                 break
             token = names[-1]
         records = await self._catalog.read_many(found[:size])

@@ -122,10 +122,15 @@ class SearchService:
 
     @retry_reads
     async def list_collections(
-        self, size: int, token: str, *, include_internal: bool = False
+        self, size: int, token: str, *, include_internal: bool = False, prefix: str = ""
     ) -> tuple[list[CollectionInfo], str]:
-        """Return a page of collections in the order of their names, and the next page's token."""
-        return await self._listing.collections(size, token, include_internal=include_internal)
+        """Return a page of collections in the order of their names, and the next page's token.
+
+        All names begin with ``prefix``.
+        """
+        return await self._listing.collections(
+            size, token, include_internal=include_internal, prefix=prefix
+        )
 
     async def index_status(self, name: str) -> IndexStatus:
         """Return the state of a collection's index. Raises NotFound."""

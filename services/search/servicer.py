@@ -59,8 +59,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self, request: search_pb2.ListCollectionsRequest, context: Any
     ) -> search_pb2.ListCollectionsResponse:
         """List collections."""
+        size, token = request.page_size, request.page_token
         page, token = await self._service.list_collections(
-            request.page_size, request.page_token, include_internal=request.include_internal
+            size, token, include_internal=request.include_internal, prefix=request.name_prefix
         )
         return search_pb2.ListCollectionsResponse(
             collections=map(collection_messages.write_collection, page), next_page_token=token

@@ -23,13 +23,13 @@ class EmbedderClient:
     """Calls the embedder through a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self._peer = Peer("embedder")
         self._stub = embedder_pb2_grpc.EmbedderServiceStub(channel)
 
     async def ready(self) -> bool:
         """Return whether the embedder answers and has loaded its models."""
-        return await is_serving(self._channel, "memetwin.embedder.v1.EmbedderService")
+        return await is_serving(self.channel, "memetwin.embedder.v1.EmbedderService")
 
     async def embed_queries(self, texts: Sequence[str], *, bulk: bool = False) -> Vectors:
         """Embed queries as unit vectors. With ``bulk``, interactive calls have priority."""

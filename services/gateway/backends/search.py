@@ -25,13 +25,13 @@ class SearchClient:
     """Calls search through a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
+        self.channel = channel
         self._peer = Peer("search")
         self._stub = search_pb2_grpc.SearchServiceStub(channel)
 
     async def ready(self) -> bool:
         """Return whether search and its Redis answer."""
-        return await is_serving(self._channel, "memetwin.search.v1.SearchService")
+        return await is_serving(self.channel, "memetwin.search.v1.SearchService")
 
     async def ensure(self, spec: CollectionSpec) -> None:
         """Create a collection unless one with this name exists."""

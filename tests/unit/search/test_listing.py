@@ -114,6 +114,22 @@ async def test_internal_collections_are_listed_on_request(service: SearchService
     assert ([one.collection.name for one in found], token) == (names, "")
 
 
+async def test_the_collections_with_a_prefix_are_listed(service: SearchService) -> None:
+    names = ["tenant-a-x", "tenant-b-a", "tenant-b-cache-x", "tenant-b-c", "tenant-c-x", "z"]
+    for name in names:
+        await service.create(collection(name=name))
+
+    async def listed(size: int, token: str, prefix: str) -> tuple[list[str], str]:
+        found, token = await service.list_collections(size, token, prefix=prefix)
+        return [one.collection.name for one in found], token
+
+    assert await listed(1, "", "tenant-b-") == (["tenant-b-a"], "tenant-b-a")
+    assert await listed(1, "tenant-b-a", "tenant-b-") == (["tenant-b-c"], "")
+    assert await listed(9, "a", "tenant-b-") == (["tenant-b-a", "tenant-b-c"], "")
+    assert await listed(9, "z", "tenant-b-") == ([], "")
+    assert await listed(9, "", "") == (["z"], "")
+
+
 async def test_the_round_trips_of_a_list_do_not_grow_with_it(
     service: SearchService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def client(*replies: Any) -> tuple[CollectionClient, Any]:
 
 async def test_a_collection_is_described_by_its_own_name() -> None:
     collections, channel = client(search_pb2.GetCollectionResponse(collection=COLLECTION), MISSING)
-    assert await collections.describe("alias") == CollectionInfo("real", "old", 5, ("alias",))
+    assert await collections.describe("alias") == CollectionInfo("real", "old", 5, ("alias",), 2)
     assert channel.requests[0].name == "alias"
     assert await collections.describe("none") is None
 
@@ -45,7 +45,7 @@ async def test_all_collections_are_listed() -> None:
     collections, channel = client(*pages)
     found = await collections.list_all()
     assert found == [
-        CollectionInfo("real", "old", 5, ("alias",)),
+        CollectionInfo("real", "old", 5, ("alias",), 2),
         CollectionInfo("cache-other", "", 0),
     ]
     assert channel.requests[0].include_internal

@@ -825,6 +825,7 @@ class ListCollectionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_INTERNAL_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """page_size is the maximum number of results to return: 0 means 100, and the maximum is 1000."""
     page_token: _builtins.str
@@ -833,16 +834,21 @@ class ListCollectionsRequest(_message.Message):
     """include_internal includes the collections that memetwin's services create for their own use. Their names begin with
     "cache-", "documents-", "tenant-", "twins-" or "twin-titles-".
     """
+    name_prefix: _builtins.str
+    """name_prefix selects the collections whose names begin with it. What follows it decides whether a collection counts
+    as one of memetwin's own.
+    """
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_internal: _builtins.bool = ...,
+        name_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_internal", b"include_internal", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_internal", b"include_internal", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
