@@ -80,8 +80,8 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """Return the README and every page below ``docs``."""
-    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """Return the README, SECURITY.md and every page below ``docs``."""
+    paths = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [Page(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths]
 
 

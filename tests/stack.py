@@ -88,6 +88,7 @@ class Stack:
             **self._gateway,
         )
         gateway = await enter(wire_gateway(settings))
+        self.routes = gateway.application.routes
         gateway_port = (await enter(grpc_server.Server(gateway.service_specs, "127.0.0.1:0"))).port
         http = await enter(server.serve(gateway.application, "127.0.0.1", 0))
         return embedder_port, search_port, gateway_port, http.port

@@ -15,17 +15,19 @@ class Alarms:
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
 
-    def set(self, reason: str, message: str) -> None:
-        """Raise an alarm, or change its message.
+    def set(self, reason: str, message: str) -> bool:
+        """Raise an alarm, or change its message. Return whether something has changed.
 
         Args:
             reason: what the condition is, UPPER_SNAKE.
             message: says what is wrong and what to do. Everybody can read it in ``/readyz``.
         """
-        if self._messages.get(reason) != message:
+        is_new = self._messages.get(reason) != message
+        if is_new:
             log.error("alarm: %s", message, extra={"reason": reason})
         self._messages[reason] = message
         ALARM.labels(reason).set(1)
+        return is_new
 
     def clear(self, reason: str) -> None:
         """End an alarm, if there is one."""

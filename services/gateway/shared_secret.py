@@ -119,7 +119,13 @@ class SharedSecret:
         except SettingError as error:
             if not self._secret:
                 raise
-            self._alarms.set(UNREADABLE, f"{error} The previous secret stays in use.")
+            is_new = self._alarms.set(
+                UNREADABLE,
+                "The file of MEMETWIN_SECRET_FILE cannot be read, or is malformed. The previous"
+                " secret stays in use. The gateway's log says why.",
+            )
+            if is_new:
+                log.warning("the secret cannot be read: %s", error)
             return self._secret
         self._alarms.clear(UNREADABLE)
         return secret

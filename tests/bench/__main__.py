@@ -9,6 +9,8 @@ NAMES = (
     *(
         "cache",
         "latency",
+        "guarded",
+        "existence",
         "loading",
         "verifier",
         "budget",

@@ -21,9 +21,9 @@ import pytest
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES
 from tests import documents
-from tests.attacks import nested_html, pdf_of_many_glyphs, pdf_of_many_pages, slow_html
 from tests.documents import ingest, ingest_one
 from tests.faults.test_ingest import Processes
+from tests.hostile_documents import nested_html, pdf_of_many_glyphs, pdf_of_many_pages, slow_html
 from tests.redis_server import RedisServer
 from tests.stack import wait_until
 

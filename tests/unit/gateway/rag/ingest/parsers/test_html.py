@@ -2,7 +2,7 @@ import pytest
 
 from services.gateway.rag.ingest.parsers import html
 from services.gateway.rag.ingest.parsers.extract import Extract, ParseError
-from tests.attacks import nested_html
+from tests.hostile_documents import nested_html
 
 
 def blocks(extract: Extract) -> list[tuple[str, str]]:

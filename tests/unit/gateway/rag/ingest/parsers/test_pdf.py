@@ -2,7 +2,7 @@ import pytest
 
 from services.gateway.rag.ingest.parsers import pdf
 from services.gateway.rag.ingest.parsers.extract import ParseError
-from tests.attacks import pdf_of_many_pages
+from tests.hostile_documents import pdf_of_many_pages
 from tests.pdf import pdf as write_pdf
 
 
