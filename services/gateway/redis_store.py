@@ -5,12 +5,13 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import orjson
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from services import redis_client
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
@@ -25,6 +26,8 @@ MAX_PAGE_BYTES = 3 * 2**20
 _STEP_BYTES = 2**17
 # A thread parses and writes larger JSON.
 _CONVERTED_AT_ONCE = 2**18
+CACHE_TAG = "{cache}"
+_HASH_TAG = re.compile(r"\{[^}]+\}")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -33,6 +36,15 @@ def connect(url: str, files: TlsFiles | None = None) -> Redis:
     """Return a client; it connects when it is first used. Raises InvalidArgument for a bad URL."""
     redis: Redis = redis_client.connect(url, max_connections=64, timeout=5, files=files)
     return redis
+
+
+def one_slot(redis: Any, prefix: str) -> str:
+    """Return the prefix of keys that scripts change together, whatever the keys are.
+
+    On a cluster it has a hash tag, so that one node has all these keys.
+    """
+    is_split = isinstance(redis, RedisCluster) and not _HASH_TAG.search(prefix)
+    return f"{prefix}{CACHE_TAG}:" if is_split else prefix
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,6 @@
 """The stores of documents, twins and leases on a Redis Cluster, which checks the slots of keys."""
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 from services import redis_client
 from services.gateway import redis_store
 from services.gateway.admin.store import OwnedKeys
+from services.gateway.cache.model_store import ModelStore
+from services.gateway.cache.owners import Owner
+from services.gateway.cache.store import CacheStore
 from services.gateway.coalescing.leases import STREAM_START, LeaseStore
 from services.gateway.migration import Migration
 from services.gateway.rag.ingest.store import DocumentStore
@@ -94,6 +98,21 @@ async def test_a_tenants_keys_are_deleted_on_every_node(redis: Any) -> None:
     await keys.delete(tag, set())
     assert not await keys.count(tag, set())
     assert len((await twins.page(DEFAULT_TENANT, 99, ""))[0]) == 20
+
+
+async def test_cache_entries(redis: Any) -> None:
+    store, models = CacheStore(redis, "p:"), ModelStore(redis, "p:")
+    record = {"digest": "d", "vector": "", "usage": {}, "response": "x"}
+    for number in range(20):
+        owner = Owner(f"{number % 3}" * 64, "a" * 64)
+        await store.put(owner, record | {"id": str(number)}, 0.0)
+    assert [one["id"] for one in await store.get_many(["3", "7", "x"])] == ["3", "7"]
+    await store.record_hits({"7": 3})
+    await store.delete(["3"])
+    assert await models.count_by_model() == {"d": 19}
+    assert await store.evict(5_000, math.inf) == 18
+    assert await store.get("7") is not None
+    await store.close()
 
 
 async def test_an_empty_cluster_is_migrated(redis: Any) -> None:

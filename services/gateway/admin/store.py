@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from services.gateway.redis_store import as_bytes, redis_errors
+from services.gateway.redis_store import CACHE_TAG, as_bytes, redis_errors
 
 _BATCH_SIZE = 500
 # The scripts of ``cache.gdsf`` delete these keys with the last entry. An entry that is stored
@@ -62,7 +62,7 @@ class OwnedKeys:
         batch: list[str] = []
         async for key in self._redis.scan_iter(f"{self._prefix}*", count=1000):
             name = as_bytes(key).decode(errors="surrogateescape").removeprefix(self._prefix)
-            kind, _, rest = name.partition(":")
+            kind, _, rest = name.removeprefix(f"{CACHE_TAG}:").partition(":")
             if kind in _OF_ENTRIES:
                 continue
             is_tagged = bool(hash_tag) and rest.startswith(hash_tag)

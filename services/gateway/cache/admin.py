@@ -64,8 +64,10 @@ class CacheAdmin:
     async def page(self, scope: Scope, size: int, token: str) -> tuple[list[Entry], str]:
         """Return a page of a scope's entries by id, and the next page's token."""
         partition = await self._scopes.partition(scope)
-        records, next_token = await self._store.page(partition, size, token)
-        return [Entry.from_record(record) for record in records], next_token
+        tokens, listed = self._scopes.page_tokens, ("entries", partition)
+        records, last = await self._store.page(partition, size, await tokens.read(listed, token))
+        entries = [Entry.from_record(record) for record in records]
+        return entries, await tokens.write(listed, last)
 
     async def purge(self, scope: Scope, request: PurgeRequest) -> tuple[int, list[Entry]]:
         """Count the entries that a request selects, and delete them if it has ``force``.
@@ -104,8 +106,10 @@ class CacheAdmin:
     ) -> tuple[list[PurgeRecord], str]:
         """Return a page of a scope's purges, newest first, and the next page's token."""
         partition = await self._scopes.partition(scope)
-        records, next_token = await self._purges.page(partition, size, token)
-        return [from_record(PurgeRecord, record) for record in records], next_token
+        tokens, listed = self._scopes.page_tokens, ("purges", partition)
+        records, last = await self._purges.page(partition, size, await tokens.read(listed, token))
+        purges = [from_record(PurgeRecord, record) for record in records]
+        return purges, await tokens.write(listed, last)
 
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
         """Delete entries, first from the store: entries that it does not have are never served.

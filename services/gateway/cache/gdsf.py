@@ -9,7 +9,8 @@ The eviction takes from the tenant whose entries take the most bytes. So a tenan
 than an equal share loses no entry to another one.
 
 Keys, under the prefix that every script gets. They keep the names of the first version, so existing
-data remains readable:
+data remains readable. An eviction compares entries of all scopes, so a cluster keeps all keys in
+one slot, see ``redis_store.one_slot``:
 
 - ``worth:<tenant>``   sorted set of a tenant's entry ids by GDSF priority
 - ``floor:<tenant>``   inflation value of a tenant

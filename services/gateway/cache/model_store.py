@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from services.gateway.cache.store import CacheStore, StoredEntry
-from services.gateway.redis_store import Record, as_bytes, in_thread, load, redis_errors
+from services.gateway.redis_store import Record, as_bytes, in_thread, load, one_slot, redis_errors
 
 _SCAN_COUNT = 500
 # A batch has at most this many entries, and this size unless one entry is larger.
@@ -26,7 +26,7 @@ class ModelStore:
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis
-        self._prefix = prefix + "gateway:"
+        self._prefix = one_slot(redis, prefix + "gateway:")
         self._store = CacheStore(redis, prefix)
 
     async def count_by_model(self) -> Counter[str]:

@@ -12,7 +12,7 @@ from services.gateway.backends.search import SearchClient
 from services.gateway.cache.index import collection_name
 from services.gateway.cache.store import CacheStore
 from services.gateway.cache.types import Scope
-from services.gateway.redis_store import as_bytes, redis_errors
+from services.gateway.redis_store import as_bytes, one_slot, redis_errors
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class OwnedEntries:
 
     def __init__(self, redis: Redis, prefix: str, store: CacheStore, search: SearchClient) -> None:
         self._redis: Any = redis
-        self._weights = f"{prefix}gateway:weights"
+        self._weights = one_slot(redis, f"{prefix}gateway:") + "weights"
         self._store = store
         self._search = search
 

@@ -6,6 +6,7 @@ from services.gateway.cache.curated import CuratedContext
 from services.gateway.cache.owners import Owner
 from services.gateway.cache.types import CURATED_ID, Request, Scope
 from services.gateway.digests import canonical
+from services.gateway.page_tokens import PageTokens
 from services.gateway.shared_secret import SharedSecret
 
 
@@ -13,10 +14,14 @@ class Scopes:
     """Names the partition of each scope with the secret that all replicas share.
 
     Every method raises Unavailable if Redis is unreachable.
+
+    Attributes:
+        page_tokens: writes and reads the tokens of the scopes' lists.
     """
 
     def __init__(self, secret: SharedSecret) -> None:
         self._secret = secret
+        self.page_tokens = PageTokens(secret.read)
 
     async def partition(self, scope: Scope) -> str:
         """Return the partition of a scope (HMAC-SHA256, hexadecimal)."""

@@ -31,6 +31,7 @@ from services.gateway.redis_store import (
     dump,
     in_thread,
     load_all,
+    one_slot,
     page,
     redis_errors,
 )
@@ -74,7 +75,7 @@ class CacheStore:
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis: Any = redis
-        self._prefix = prefix + "gateway:"
+        self._prefix = one_slot(redis, prefix + "gateway:")
         self._reader: Any = None
         self._reads: CoalescingBatcher[str, Record | None] = CoalescingBatcher(
             self._read_batch, MAX_BATCH, 1, isolate_failures=False

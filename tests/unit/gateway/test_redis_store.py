@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from redis import exceptions
+from redis.asyncio import RedisCluster
 
 from services.errors import Failure, InvalidArgument, Overloaded, Unavailable
 from services.gateway.redis_store import (
@@ -18,6 +19,7 @@ from services.gateway.redis_store import (
     is_ready,
     load,
     load_all,
+    one_slot,
     page,
     redis_errors,
 )
@@ -153,3 +155,10 @@ async def test_large_values_are_converted_in_a_thread() -> None:
 
     assert await in_thread(thread_of, b"", 100) == threading.get_ident()
     assert await in_thread(thread_of, b"", 2**20) != threading.get_ident()
+
+
+def test_on_a_cluster_keys_that_change_together_have_a_hash_tag() -> None:
+    cluster: Any = RedisCluster.__new__(RedisCluster)
+    assert one_slot(cluster, "p:gateway:") == "p:gateway:{cache}:"
+    assert one_slot(cluster, "{p}:gateway:") == "{p}:gateway:"
+    assert one_slot(FakeRedis(), "p:gateway:") == "p:gateway:"

@@ -99,6 +99,10 @@ async def test_pages_hold_the_entries_of_a_scope(house: House) -> None:
     rest, end = await house.admin.page(SCOPE, 3, token)
     assert [one.id for one in first + rest] == [f"e{number}" for number in range(5)]
     assert end == ""
+    for listing, scope in ((house.admin.page, OTHER), (house.admin.purge_records, SCOPE)):
+        with pytest.raises(InvalidArgument) as caught:
+            await listing(scope, 3, token)
+        assert caught.value.reason == "INVALID_PAGE_TOKEN"
 
 
 async def test_without_force_a_purge_counts_only(house: House) -> None:
