@@ -145,6 +145,18 @@ class CommonSettings:
         "File with the certificates that verify clients. If set, all ports of this process refuse "
         "clients without such a certificate.",
     )
+    service_token: str = setting(
+        "MEMETWIN_SERVICE_TOKEN",
+        "",
+        "Token that the gateway sends to the embedder and to search. If they have it, too, they "
+        "refuse calls without it, except those of health.",
+        secret=True,
+    )
+    service_token_file: str = setting(
+        "MEMETWIN_SERVICE_TOKEN_FILE",
+        "",
+        "File that contains the service token, instead of `MEMETWIN_SERVICE_TOKEN`.",
+    )
     shutdown_delay: float = setting(
         "MEMETWIN_SHUTDOWN_DELAY",
         0.0,

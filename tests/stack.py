@@ -29,7 +29,7 @@ class Stack:
         redis_url: URL of Redis.
         prefix: prefix of all keys.
         embedder: settings of the embedder.
-        gateway: settings of the gateway.
+        gateway: settings of the gateway. All services have its service token.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class Stack:
     ) -> None:
         self._redis_url, self._prefix, self._gateway = redis_url, prefix, gateway
         # Without a vector cache, every test computes its vectors.
-        self._embedder = EmbedderSettings(**{"embed_cache": 0} | (embedder or {}))
+        self._token = {"service_token": gateway.get("service_token", "")}
+        settings: dict[str, Any] = {"embed_cache": 0} | self._token | (embedder or {})
+        self._embedder = EmbedderSettings(**settings)
         self._started: Future[tuple[int, int, int, int]] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
@@ -74,20 +76,18 @@ class Stack:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> tuple[int, int, int, int]:
         enter = stack.enter_async_context
-        search = await enter(
-            wire_search(SearchSettings(redis_url=self._redis_url, redis_prefix=self._prefix))
-        )
+        settings: dict[str, Any] = {"redis_url": self._redis_url, "redis_prefix": self._prefix}
+        search = await enter(wire_search(SearchSettings(**settings, **self._token)))
         search_port = (await enter(grpc_server.Server(search, "127.0.0.1:0"))).port
         embedder = await enter(wire_embedder(self._embedder))
         embedder_port = (await enter(grpc_server.Server(embedder, "127.0.0.1:0"))).port
-        settings = GatewaySettings(
+        gateway_settings = GatewaySettings(
             embedder_address=f"127.0.0.1:{embedder_port}",
             search_address=f"127.0.0.1:{search_port}",
-            redis_url=self._redis_url,
-            redis_prefix=self._prefix,
+            **settings,
             **self._gateway,
         )
-        gateway = await enter(wire_gateway(settings))
+        gateway = await enter(wire_gateway(gateway_settings))
         self.routes = gateway.application.routes
         gateway_port = (await enter(grpc_server.Server(gateway.service_specs, "127.0.0.1:0"))).port
         http = await enter(server.serve(gateway.application, "127.0.0.1", 0))

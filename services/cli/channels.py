@@ -1,13 +1,14 @@
 """Opens the commands' channels to the services: addresses, message limits and the API key."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import click
 import grpc
 
 from services.grpc_channel import dial_blocking
+from services.service_token import read_token
 from services.settings import CommonSettings, SettingError, from_env
 
 
@@ -20,6 +21,20 @@ def channel(address: str) -> grpc.Channel:
         return dial_blocking(address, from_env(CommonSettings, os.environ).tls)
     except SettingError as error:
         raise click.ClickException(str(error)) from error
+
+
+def search_channel(address: str) -> grpc.Channel:
+    """Open a channel to the search service, or to the gateway, which serves search, too.
+
+    It sends the service token, if set, or else the API key of ``MEMETWIN_API_KEY``, if set.
+    """
+    try:
+        token = read_token(from_env(CommonSettings, os.environ))
+    except SettingError as error:
+        raise click.ClickException(str(error)) from error
+    token = token or os.environ.get("MEMETWIN_API_KEY", "")
+    opened = channel(address)
+    return grpc.intercept_channel(opened, _ApiKeySender(token)) if token else opened
 
 
 def gateway_channel(address: str) -> grpc.Channel:
@@ -65,7 +80,20 @@ def search_option() -> Callable[[Any], Any]:
     """Return the option for the address of the search service."""
     return click.option(
         "--search",
-        default=lambda: os.environ.get("MEMETWIN_SEARCH_ADDRESS") or "127.0.0.1:50052",
-        show_default="MEMETWIN_SEARCH_ADDRESS or 127.0.0.1:50052",
-        help="Address of the search service.",
+        default=lambda: search_address(os.environ),
+        show_default="MEMETWIN_SEARCH_ADDRESS, the gateway if MEMETWIN_API_KEY is set, or"
+        " 127.0.0.1:50052",
+        help="Address of the search service, or of the gateway.",
     )
+
+
+def search_address(environ: Mapping[str, str]) -> str:
+    """Return the address that the environment names for search.
+
+    With an API key and without a service token, it is that of the gateway.
+    """
+    has_token = environ.get("MEMETWIN_SERVICE_TOKEN") or environ.get("MEMETWIN_SERVICE_TOKEN_FILE")
+    address = environ.get("MEMETWIN_SEARCH_ADDRESS")
+    if not address and environ.get("MEMETWIN_API_KEY") and not has_token:
+        address = environ.get("MEMETWIN_GATEWAY_ADDRESS") or "127.0.0.1:50050"
+    return address or "127.0.0.1:50052"

@@ -8,6 +8,8 @@ import grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 
 TIMEOUT = 30
+# The gateway refuses the names of memetwin's own collections as invalid.
+_ABSENT = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 # The gateway keeps the chunks of documents in search collections with this prefix.
 DOCUMENTS_PREFIX = "documents-"
 # Prefixes of the gateway's other search collections, which users do not name.
@@ -33,7 +35,7 @@ def _exists(stub: search_pb2_grpc.SearchServiceStub, name: str) -> bool:
     try:
         stub.GetCollection(search_pb2.GetCollectionRequest(name=name), timeout=TIMEOUT)
     except grpc.RpcError as error:
-        if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.NOT_FOUND:
+        if isinstance(error, grpc.Call) and error.code() in _ABSENT:
             return False
         raise
     return True

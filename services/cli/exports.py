@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tqdm import tqdm
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services.cli.channels import channel, search_option
+from services.cli.channels import search_channel, search_option
 from services.cli.collections import resolve
 
 _DAY = 86_400
@@ -30,8 +30,8 @@ def export(collection: str, file: Path, search: str) -> None:
     unfinished = file.with_name(f"{file.name}.part")
     try:
         target: Any  # the type stubs of protobuf allow BytesIO only
-        with channel(search) as search_channel, unfinished.open("wb") as target:
-            stub = search_pb2_grpc.SearchServiceStub(search_channel)
+        with search_channel(search) as channel, unfinished.open("wb") as target:
+            stub = search_pb2_grpc.SearchServiceStub(channel)
             request = search_pb2.ExportCollectionRequest(collection=resolve(stub, collection))
             count = 0
             for part in tqdm(
@@ -55,8 +55,8 @@ def import_file(file: Path, name: str | None, any_engine: bool, search: str) -> 
 
     If the collection exists, add the documents to it.
     """
-    with channel(search) as search_channel, file.open("rb") as source:
-        stub = search_pb2_grpc.SearchServiceStub(search_channel)
+    with search_channel(search) as channel, file.open("rb") as source:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
         # Read the whole file first, so that a truncated file creates no collection.
         if not sum(1 for _ in _parts(source)):
             raise click.ClickException(f"The file {file} is empty.")

@@ -8,7 +8,7 @@ import click
 from tqdm import tqdm
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
-from services.cli.channels import channel, search_option
+from services.cli.channels import search_channel, search_option
 from services.cli.collections import resolve
 
 Measurement = search_pb2.Measurement
@@ -50,8 +50,8 @@ def tune(collection: str, plot: Path | None, search: str, **grid: Any) -> None:
     """Build indexes on a sample of a COLLECTION, measure each of them and recommend one."""
     grid["quantization"] = [_QUANTIZATIONS[name] for name in grid["quantization"]]
     measurements: list[Measurement] = []
-    with channel(search) as search_channel, tqdm(unit=" indexes", disable=None) as bar:
-        stub = search_pb2_grpc.SearchServiceStub(search_channel)
+    with search_channel(search) as channel, tqdm(unit=" indexes", disable=None) as bar:
+        stub = search_pb2_grpc.SearchServiceStub(channel)
         request = search_pb2.TuneIndexRequest(collection=resolve(stub, collection), **grid)
         for reply in stub.TuneIndex(request, timeout=3600):
             measurements += reply.measurements

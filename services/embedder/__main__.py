@@ -9,7 +9,7 @@ from pathlib import Path
 import uvloop
 
 from memetwin.embedder.v1 import embedder_pb2_grpc
-from services import grpc_server
+from services import grpc_server, service_token
 from services.embedder.models.model import Model
 from services.embedder.registry import ModelRegistry, ModelSpec
 from services.embedder.service import EmbeddingService
@@ -73,6 +73,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
                     servicer, server
                 ),
                 registry.ready,
+                service_token.authenticator(settings, settings.listen),
                 components=registry.availability,
                 reload=registry.reload,
             )

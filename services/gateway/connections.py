@@ -32,6 +32,7 @@ from services.gateway.settings import Settings
 from services.gateway.shared_secret import SharedSecret, configured_secret
 from services.gateway.tenants import Tenants
 from services.grpc_server import ServiceSpec
+from services.service_token import read_token, with_token
 
 if TYPE_CHECKING:  # the libraries for tokens take memory that few gateways need
     from services.gateway.auth.oidc import TokenVerifier
@@ -113,8 +114,9 @@ class Common:
 
 async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Common:
     """Return clients of everything that the gateway calls. The stack closes them."""
+    token = read_token(settings)
     embedder, search = [
-        await stack.enter_async_context(grpc_channel.dial(address, settings.tls))
+        await stack.enter_async_context(with_token(grpc_channel.dial(address, settings.tls), token))
         for address in (settings.embedder_address, settings.search_address)
     ]
     redis = redis_store.connect(settings.redis_url, settings.tls)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import uvloop
 
 from memetwin.search.v1 import search_pb2_grpc
-from services import grpc_server, redis_client
+from services import grpc_server, redis_client, service_token
 from services.grpc_server import ServiceSpec
 from services.search.engines.connection import connect
 from services.search.service import SearchService
@@ -32,6 +32,7 @@ async def wire(settings: Settings) -> AsyncIterator[list[ServiceSpec]]:
                     servicer, server
                 ),
                 service.ready,
+                service_token.authenticator(settings, settings.listen),
             )
         ]
     finally:

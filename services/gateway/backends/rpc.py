@@ -1,6 +1,7 @@
 """Calls of the services behind the gateway: errors, circuit breakers and health checks."""
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import AsyncIterator
@@ -10,8 +11,10 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services import error_details
-from services.errors import Failure, Unavailable
+from services.errors import Failure, Unauthenticated, Unavailable
 from services.gateway.circuit_breaker import CircuitBreaker
+
+log = logging.getLogger(__name__)
 
 _HEALTH_TIMEOUT = 1.0
 # A call whose caller gave it less time says nothing about the service when it times out.
@@ -54,8 +57,20 @@ class Peer:
         except grpc.aio.AioRpcError as error:
             failure = _with_plain_names(error_details.from_rpc(error, self._name))
             self._record(error.code(), failure, time.monotonic() - started)
-            raise failure from error
+            raise self._as_ours(failure) from error
         self._breaker.record_success()
+
+    def _as_ours(self, failure: Failure) -> Failure:
+        """Return a failure as the caller gets it, who cannot know the gateway's own token."""
+        if not isinstance(failure, Unauthenticated):
+            return failure
+        log.error("the %s service refuses this gateway's service token", self._name)
+        return Unavailable(
+            "SERVICE_TOKEN_REFUSED",
+            f"The {self._name} service refuses the gateway. Its operator must set the same"
+            " MEMETWIN_SERVICE_TOKEN at both.",
+            peer=self._name,
+        )
 
     def _record(self, code: grpc.StatusCode, failure: Failure, seconds: float) -> None:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:

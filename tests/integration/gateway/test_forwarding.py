@@ -4,15 +4,18 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
+from services.cli.__main__ import main
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until_ready
 
@@ -182,3 +185,17 @@ def test_the_caches_collections_are_out_of_reach(guarded: Stack) -> None:
     cache.CreateEntry(cache_pb2.CreateEntryRequest(prompt="Who?", response="acme."))
     for key in ("one", "two"):
         assert not [name for name in names(search(guarded, key)) if name.startswith("cache-")]
+
+
+def test_commands_dial_the_gateway(guarded: Stack, tmp_path: Path) -> None:
+    create(search(guarded, "one"), "exported", "a", "b")
+    file = tmp_path / "exported"
+
+    def run(key: str, *words: str) -> str:
+        environ = {"MEMETWIN_API_KEY": key, "MEMETWIN_GATEWAY_ADDRESS": guarded.gateway_address}
+        return CliRunner().invoke(main, words, env=environ).output
+
+    assert "There is no collection named 'exported'" in run("two", "export", "exported", str(file))
+    assert "2 documents of exported" in run("one", "export", "exported", str(file))
+    assert "2 documents created" in run("two", "import", str(file))
+    assert sorted(found(search(guarded, "two"), "exported")) == ["a", "b"]

@@ -91,3 +91,11 @@ async def test_the_tags_of_tenants_stay_inside() -> None:
     found = rpc._with_plain_names(NotFound("X", f"There is no {name}.", collection=name))
     assert found.message == "There is no documents-notes."
     assert found.metadata == {"collection": "documents-notes"}
+
+
+async def test_a_refused_service_token_is_not_the_callers_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failure = await fail(Peer("search"), rpc_error(CODE.UNAUTHENTICATED, "UNKNOWN_SERVICE_TOKEN"))
+    assert (failure.code, failure.reason) == (CODE.UNAVAILABLE, "SERVICE_TOKEN_REFUSED")
+    assert "refuses this gateway's service token" in caplog.text
