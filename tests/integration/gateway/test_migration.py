@@ -1,7 +1,11 @@
 """The data of an earlier version, as its code wrote it, after the migration."""
 
 import asyncio
+import functools
 import json
+import os
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -11,13 +15,20 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.errors import Failure
+from services.gateway.cache.scopes import Scopes
+from services.gateway.cache.store import CacheStore
+from services.gateway.cache.types import Scope
 from services.gateway.migration import Migration, new_name
 from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.types import DocumentCollection
 from services.gateway.rag.store import CalibrationStore
+from services.gateway.shared_secret import SharedSecret
 from services.gateway.tenants import DEFAULT_TENANT, Tenant
 from services.gateway.twins.store import TwinStore
 from tests import old_data
+from tests.conftest import ROOT
+from tests.service_process import ServiceProcess
+from tests.stack import wait_until
 
 OTHER = Tenant("0af9" * 8)
 
@@ -48,6 +59,11 @@ class World:
             for name, row in old_data.dump(self.client, self.prefix).items()
         }
         assert found == expected
+
+    def settings(self, url: str) -> dict[str, str]:
+        """Return the settings of a gateway on this data; its backends are away."""
+        away = {"EMBEDDER_ADDRESS": "127.0.0.1:1", "SEARCH_ADDRESS": "127.0.0.1:1"}
+        return {"REDIS_URL": url, "REDIS_PREFIX": self.prefix, **away}
 
     async def close(self) -> None:
         await self.redis.aclose()
@@ -142,3 +158,51 @@ async def test_a_count_changes_nothing(world: World) -> None:
         name: row[:2] for name, row in world.old.items()
     }
     assert json.loads(old_data.FILE.read_text()).keys() == found.keys()
+
+
+async def test_the_cache_keeps_its_entries_and_their_scopes(world: World) -> None:
+    await Migration(world.redis, world.prefix).run()
+    scopes = Scopes(SharedSecret(world.redis, world.prefix))
+    store = CacheStore(world.redis, world.prefix)
+    for tenant in (*old_data.TENANTS, "globex"):
+        for user in ("", "ann"):
+            partition = await scopes.partition(Scope(tenant, user, "n"))
+            records, _ = await store.page(partition, 9, "")
+            is_gone = tenant == "globex" or (tenant, user) == ("acme", "ann")
+            expected = [] if is_gone else [f"{tenant} {user}"]
+            assert [record["response"] for record in records] == expected
+            assert await store.claim_request_id(
+                await scopes.owner(Scope(tenant, user, "n")), "request", "new"
+            ) == ("new" if tenant == "globex" else f"id of {tenant}/{user}")
+    await store.close()
+
+
+async def test_a_dry_run_of_the_gateway_changes_nothing(world: World, redis_url: str) -> None:
+    settings = world.settings(redis_url) | {"MIGRATION_DRY_RUN": "true"}
+    environment = os.environ | {f"MEMETWIN_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "services.gateway"]
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=120)
+    done = await asyncio.to_thread(run, command, env=environment, cwd=ROOT)
+    assert done.returncode == 0
+    assert '"twin": 6' in done.stdout + done.stderr
+    found = old_data.dump(world.client, world.prefix)
+    assert {name: row[:2] for name, row in found.items()} == {
+        name: row[:2] for name, row in world.old.items()
+    }
+
+
+async def test_gateways_that_start_together_migrate(world: World, redis_url: str) -> None:
+    gateways = [ServiceProcess("gateway", **world.settings(redis_url)) for _ in range(2)]
+    try:
+        wait_until(lambda: world.client.exists(f"{world.prefix}gateway:migrated"))
+    finally:
+        for gateway in gateways:
+            gateway.close()
+    found = old_data.dump(world.client, world.prefix)
+    for name, row in world.old.items():
+        suffix = name.encode("latin-1").decode().removeprefix("gateway:")
+        new = "gateway:" + str(new_name(suffix) or suffix)
+        assert found[new.encode().decode("latin-1")][:2] == row[:2]
+    assert not any(
+        new_name(name.encode("latin-1").decode().removeprefix("gateway:")) for name in found
+    )
