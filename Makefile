@@ -66,7 +66,7 @@ check: lint fresh ## Run lint and fresh, and check the documentation
 	$(BIN)/python -m pytest --quiet tests/unit/docs
 
 test: install ## Run the tests against a real Redis, except those that take minutes
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-long: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -38,8 +38,28 @@ def note_left_out(what: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first: they replace clocks, and later tests run a stack in a thread."""
-    items.sort(key=lambda item: ROOT / "tests/unit" not in item.path.parents)
+    """Run unit tests first: they replace clocks, and later tests run a stack in a thread.
+
+    Several workers share the unit tests. One of them runs all others, which start services.
+    """
+    items.sort(key=_needs_services)
+    for item in filter(_needs_services, items):
+        item.add_marker(pytest.mark.xdist_group("services"))
+
+
+def _needs_services(item: pytest.Item) -> bool:
+    return ROOT / "tests/unit" not in item.path.parents
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker has left out to the process that reports it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = _left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _left_out.extend(getattr(node, "workeroutput", {}).get("left_out", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -151,6 +151,7 @@ class Settings(CommonSettings):
         "MEMETWIN_OIDC_JWKS_URL",
         "",
         "URL of the provider's keys (JWKS). Empty: the gateway discovers it.",
+        secret=True,
     )
     oidc_tenant_claim: str = setting(
         "MEMETWIN_OIDC_TENANT_CLAIM",

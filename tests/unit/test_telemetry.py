@@ -90,8 +90,9 @@ def test_metrics_are_served_where_the_settings_say(
 ) -> None:
     servers = []
 
-    def recorded(port: int, host: str) -> None:
+    def recorded(port: int, host: str) -> Any:
         servers.append(start_http_server(port, host))
+        return servers[-1]
 
     monkeypatch.setattr("services.telemetry.start_http_server", recorded)
     telemetry.set_up(CommonSettings(metrics_listen="127.0.0.1:0"))
