@@ -50,6 +50,7 @@ VALUES: dict[str, Value] = {
     "collection": _collection,
     "additional_collections": _collection,
     "name": _name,
+    "name_prefix": lambda names, rpc: names.search_collection,
     "Field.name": lambda names, rpc: "kind",
     "alias": lambda names, rpc: names.alias,
     "id": _id,

@@ -44,7 +44,6 @@ def test_another_tenants_data_is_secret_and_unchanged_and_looks_like_none(
         assert not world.changes(before), pair[0]
 
 
-@pytest.mark.xfail(strict=True, reason="inner: the gateway does not serve search and embedder yet")
 def test_the_gateway_serves_every_rpc(world: World) -> None:
     for method in methods():
         [requests, *_] = variants(method, world.ghost)

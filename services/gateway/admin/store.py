@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from services.gateway.redis_store import CACHE_TAG, as_bytes, redis_errors
+from services.gateway.redis_store import CACHE_TAG, as_bytes, one_slot, redis_errors
 
 _BATCH_SIZE = 500
 # The scripts of ``cache.gdsf`` delete these keys with the last entry. An entry that is stored
@@ -31,13 +31,24 @@ class OwnedKeys:
         self._prefix = f"{prefix}gateway:"
 
     async def scopes(self, tenant: str) -> list[str]:
-        """Return the hashes of the latest scopes with statistics of a tenant, by its hash.
+        """Return the hashes of a tenant's scopes with statistics, purges or request ids.
 
-        ``UsageStore`` lists them.
+        ``UsageStore``, ``PurgeStore`` and ``CacheStore`` list them under the hash of the tenant.
         """
-        async with redis_errors():
-            found = await self._redis.zrange(f"{self._prefix}counted:{tenant}", 0, -1)
-        return [as_bytes(one).decode() for one in found]
+        found: dict[str, None] = {}
+        lists = {
+            f"{self._prefix}counted:": "",
+            f"{self._prefix}audited:": " ",
+            f"{one_slot(self._redis, self._prefix)}requested:": ":",
+        }
+        for key, separator in lists.items():
+            async with redis_errors():
+                members = await self._redis.zrange(key + tenant, 0, -1)
+            names = (as_bytes(one).decode() for one in members)
+            found |= dict.fromkeys(
+                name.partition(separator)[0] if separator else name for name in names
+            )
+        return [*found]
 
     async def count(self, hash_tag: str, hashes: Set[str]) -> Counter[str]:
         """Return the number of keys of each kind, the first part of their names.

@@ -53,9 +53,11 @@ async def test_the_keys_of_others_stay(redis: Any) -> None:
     assert redis.values.keys() == others | {"p:search:documents"}
 
 
-async def test_the_scopes_with_statistics_are_listed(redis: Any) -> None:
-    redis.values[f"p:gateway:counted:{OTHER}"] = {PARTITION: 1.0}
-    assert await OwnedKeys(redis, "p:").scopes(OTHER) == [PARTITION]
+async def test_the_scopes_with_statistics_purges_or_request_ids_are_listed(redis: Any) -> None:
+    redis.values[f"p:gateway:counted:{OTHER}"] = {PARTITION: 1.0, "3d": 1.0}
+    redis.values[f"p:gateway:audited:{OTHER}"] = {f"{PARTITION} 1-0": 1.0, "4e 1-0": 2.0}
+    redis.values[f"p:gateway:requested:{OTHER}"] = {"5f:once: more": 1.0}
+    assert sorted(await OwnedKeys(redis, "p:").scopes(OTHER)) == [PARTITION, "3d", "4e", "5f"]
     assert await OwnedKeys(redis, "p:").scopes(PARTITION) == []
 
 
