@@ -40,11 +40,13 @@ def note_left_out(what: str) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run unit tests first: they replace clocks, and later tests run a stack in a thread.
 
-    Several workers share the unit tests. One of them runs all others, which start services.
+    Several workers share the unit tests. Then one runs the tests of faults, which start services
+    of their own, and another all tests that share a stack.
     """
     items.sort(key=_needs_services)
     for item in filter(_needs_services, items):
-        item.add_marker(pytest.mark.xdist_group("services"))
+        is_fault = ROOT / "tests/faults" in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("faults" if is_fault else "services"))
 
 
 def _needs_services(item: pytest.Item) -> bool:
