@@ -40,8 +40,8 @@ def note_left_out(what: str) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run unit tests first: they replace clocks, and later tests run a stack in a thread.
 
-    Several workers share the unit tests. Then one runs the tests of faults, which start services
-    of their own, and another all tests that share a stack.
+    Several workers share the unit tests. Then one runs the tests of faults, and another all tests
+    that share a stack.
     """
     items.sort(key=_needs_services)
     for item in filter(_needs_services, items):
