@@ -95,7 +95,9 @@ class _MissReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissReason
     MISS_REASON_EMPTY: _MissReason.ValueType  # 1
     """MISS_REASON_EMPTY means that the scope has no entries."""
     MISS_REASON_NOT_SIMILAR: _MissReason.ValueType  # 2
-    """MISS_REASON_NOT_SIMILAR means that the nearest prompt is below min_similarity."""
+    """MISS_REASON_NOT_SIMILAR means that the nearest prompt is below min_similarity or, under max_error_rate, that it is
+    more likely to ask something else.
+    """
     MISS_REASON_CONTEXT_DIFFERS: _MissReason.ValueType  # 3
     """MISS_REASON_CONTEXT_DIFFERS means that a prompt is similar enough, but has another context: see differing_parts."""
     MISS_REASON_NOT_EXACT: _MissReason.ValueType  # 4
@@ -129,7 +131,9 @@ MISS_REASON_UNSPECIFIED: MissReason.ValueType  # 0
 MISS_REASON_EMPTY: MissReason.ValueType  # 1
 """MISS_REASON_EMPTY means that the scope has no entries."""
 MISS_REASON_NOT_SIMILAR: MissReason.ValueType  # 2
-"""MISS_REASON_NOT_SIMILAR means that the nearest prompt is below min_similarity."""
+"""MISS_REASON_NOT_SIMILAR means that the nearest prompt is below min_similarity or, under max_error_rate, that it is
+more likely to ask something else.
+"""
 MISS_REASON_CONTEXT_DIFFERS: MissReason.ValueType  # 3
 """MISS_REASON_CONTEXT_DIFFERS means that a prompt is similar enough, but has another context: see differing_parts."""
 MISS_REASON_NOT_EXACT: MissReason.ValueType  # 4
