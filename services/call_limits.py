@@ -18,11 +18,12 @@ MAX_BYTES = 256 * 2**20
 # Slow messages may reserve this many bytes, each as many as the limit of its method.
 MAX_SLOW_BYTES = 256 * 2**20
 # Seconds between two looks at the calls whose message has not arrived.
-SWEEP_INTERVAL = 1.0
-# A call is slow if it has seen this many sweeps, and is cut after more. Sweeps and not seconds are
-# counted, because a message may lie unread while the event loop is busy.
-SLOW_SWEEPS = 2
-MAX_SWEEPS = 30
+SWEEP_INTERVAL = 0.5
+# After this many sweeps, a call makes room for a new one, counts as slow, or is cut. Sweeps and not
+# seconds are counted, because a message may lie unread while the event loop is busy.
+ROOM_SWEEPS = 1
+SLOW_SWEEPS = 4
+MAX_SWEEPS = 60
 _RETRY_AFTER = 1.0
 
 
@@ -86,13 +87,13 @@ class CallLimits:
         """Return a call to run as a context.
 
         Raises:
-            Overloaded: there are too many calls, and none of them is slow.
+            Overloaded: there are too many calls, and none of them waits for its message.
         """
         if self.calls >= self._max_calls:
-            slow = next(iter(self._waiting), None)
-            if slow is None or slow.sweeps < SLOW_SWEEPS:
+            oldest = next(iter(self._waiting), None)
+            if oldest is None or oldest.sweeps < ROOM_SWEEPS:
                 raise server_full()
-            self._cut(slow, server_full())
+            self._cut(oldest, server_full())
         return Call(self, owner)
 
     def wait_for(self, call: "Call") -> None:

@@ -31,8 +31,7 @@ _DEFAULTS = CommonSettings()
 # Calls of health and reflection, and the bytes of their messages.
 _MAX_PROBES = 512
 _PROBE_BYTES = 2**16
-# A client with more calls waits with the rest. A connection without a handshake is closed.
-_MAX_CALLS_OF_CONNECTION = 1000
+# A connection without a complete handshake is closed.
 _MAX_CONNECTIONS = 4096
 _HANDSHAKE_TIMEOUT_MS = 10_000
 
@@ -165,7 +164,7 @@ class Server:
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-                ("grpc.max_concurrent_streams", _MAX_CALLS_OF_CONNECTION),
+                ("grpc.max_concurrent_streams", settings.max_calls_of_connection),
                 ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
                 ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),

@@ -12,7 +12,7 @@ and reads them with ``from_env(Settings, os.environ)``. An empty variable counts
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 from urllib.parse import unquote
 
 T = TypeVar("T")
@@ -110,6 +110,10 @@ class TlsFiles:
 @dataclass(frozen=True)
 class CommonSettings:
     """The settings that all services share."""
+
+    # A client that has more calls on one connection waits with the rest. So a hostile client cannot
+    # put more of them before the calls of others.
+    max_calls_of_connection: ClassVar[int] = 1000
 
     log_level: str = setting("MEMETWIN_LOG_LEVEL", "INFO", "Minimum level of log records.")
     metrics_listen: str = setting(

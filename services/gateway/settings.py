@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from services.settings import CommonSettings, setting
 
@@ -8,6 +9,8 @@ from services.settings import CommonSettings, setting
 @dataclass(frozen=True)
 class Settings(CommonSettings):
     """Settings of the gateway, each read from its environment variable."""
+
+    max_calls_of_connection: ClassVar[int] = 100
 
     listen: str = setting(
         "MEMETWIN_GATEWAY_LISTEN",

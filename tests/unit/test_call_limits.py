@@ -4,14 +4,13 @@ import asyncio
 from typing import Any
 
 import grpc
-import h2.config
-import h2.connection
 import pytest
 
 from services import call_limits, grpc_server
 from services.call_limits import ByteBudget, CallLimits
 from services.errors import DeadlineExceeded, Overloaded
 from services.grpc_server import ServiceSpec
+from tests.http2 import RawClient
 
 
 def test_a_budget_is_shared_by_owners() -> None:
@@ -80,7 +79,7 @@ async def test_slow_messages_reserve_the_most_that_they_may_have() -> None:
     assert [type(end) for end in ends] == [DeadlineExceeded, DeadlineExceeded, Overloaded]
 
 
-async def test_too_many_calls_are_refused_until_one_is_slow(
+async def test_too_many_calls_are_refused_until_one_has_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limits = CallLimits(max_calls=2)
@@ -90,7 +89,7 @@ async def test_too_many_calls_are_refused_until_one_is_slow(
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         limits.open()
-    monkeypatch.setattr(call_limits, "SLOW_SWEEPS", 0)
+    monkeypatch.setattr(call_limits, "ROOM_SWEEPS", 0)
     with limits.open():
         ends = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         [cut] = ends[0]
@@ -110,60 +109,6 @@ async def test_a_cancelled_call_is_forgotten() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert limits.calls == 0
-
-
-class RawClient:
-    """A client that sends any frames of HTTP/2."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.ended: dict[int, dict[str, str]] = {}
-
-    async def __aenter__(self) -> "RawClient":
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        self._h2.initiate_connection()
-        self.flush()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._writer.close()
-
-    def flush(self) -> None:
-        self._writer.write(self._h2.data_to_send())
-
-    def begin(self, method: str) -> int:
-        """Send the headers of a call, and return the number of its stream."""
-        stream: int = self._h2.get_next_available_stream_id()
-        headers = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": method,
-            ":authority": "localhost",
-            "te": "trailers",
-            "content-type": "application/grpc",
-        }
-        self._h2.send_headers(stream, list(headers.items()))
-        return stream
-
-    def send(self, stream: int, data: bytes) -> None:
-        self._h2.send_data(stream, data)
-
-    def reset(self, stream: int) -> None:
-        self._h2.reset_stream(stream)
-
-    async def trailers(self, stream: int) -> dict[str, str]:
-        """Wait until a call ends, and return its trailers."""
-        while stream not in self.ended:
-            data = await self._reader.read(2**16)
-            assert data, "the server has closed the connection"
-            event: Any
-            for event in self._h2.receive_data(data):
-                headers = dict(getattr(event, "headers", None) or {})
-                if "grpc-status" in headers:
-                    self.ended[event.stream_id] = headers
-            self.flush()
-        return self.ended[stream]
 
 
 METHOD = "/test.Echo/Call"
@@ -222,7 +167,7 @@ async def test_half_open_calls_make_room_when_the_server_is_full(
         assert refused["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
         assert "grpc-status-details-bin" in refused
         assert limits.calls == 50
-        for _ in range(call_limits.SLOW_SWEEPS):
+        for _ in range(call_limits.ROOM_SWEEPS):
             limits._sweep()
         assert await call(server) == b"in"
 
