@@ -139,6 +139,10 @@ def test_a_bound_key_uses_only_its_user_namespace_and_collections(guarded: Stack
         assert refusal(bound.LookupEntry, other)[:2] == (denied, reason)
     rag: Any = rag_pb2_grpc.RagServiceStub(guarded.gateway)
     metadata = (("authorization", "Bearer bound"),)
+    questions = [
+        rag_pb2.LabelledQuestion(question=f"Why {number}?", answerable=number % 2 == 0)
+        for number in range(40)
+    ]
     for name, request in (
         ("ListDocuments", rag_pb2.ListDocumentsRequest(collection="letters")),
         ("GetDocument", rag_pb2.GetDocumentRequest(collection="letters", id="x")),
@@ -151,7 +155,10 @@ def test_a_bound_key_uses_only_its_user_namespace_and_collections(guarded: Stack
                 collection="manuals", additional_collections=["letters"], question="x"
             ),
         ),
-        ("CalibrateRefusals", rag_pb2.CalibrateRefusalsRequest(collection="letters")),
+        (
+            "CalibrateRefusals",
+            rag_pb2.CalibrateRefusalsRequest(collection="letters", questions=questions),
+        ),
     ):
         with refused(denied, "COLLECTION_NOT_ALLOWED"):
             getattr(rag, name)(request, metadata=metadata, timeout=60)
