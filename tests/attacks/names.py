@@ -53,13 +53,14 @@ class Names:
         for name, value in values.items():
             if isinstance(value, str) and name not in ("digest", "model", "fingerprint"):
                 values[name] = _ghost(value, rng)
-        # The position of a page among the caller's own items stays the same.
-        halves = {name: len(token) // 2 for name, token in self.tokens.items()}
-        tokens = {
-            name: token[: halves[name]] + _ghost(token[halves[name] :], rng)
-            for name, token in self.tokens.items()
-        }
+        tokens = {name: _ghost_token(token, rng) for name, token in self.tokens.items()}
         return Names(**values | {"picture": picture, "vector": vector, "tokens": tokens})
+
+
+def _ghost_token(token: str, rng: random.Random) -> str:
+    """Return a token for the same position among the caller's own items."""
+    start = 0 if MARKER in token else len(token) // 2
+    return token[:start] + _ghost(token[start:], rng)
 
 
 def _ghost(value: str, rng: random.Random) -> str:

@@ -118,6 +118,8 @@ def variants(method: Any, names: Names) -> list[list[Any]]:
     choices: dict[str, list[str]] = {}
     _build(method.input_type, names, rpc, {}, choices)
     found = [_requests(method, names, rpc, {})]
+    for one in method.input_type.oneofs if method.client_streaming else ():
+        choices.pop(one.full_name, None)  # the first request has all alternatives of it
     for oneof, alternatives in choices.items():
         found += [_requests(method, names, rpc, {oneof: one}) for one in alternatives[1:]]
     return found

@@ -1,6 +1,7 @@
 """Every rpc with an attacker's key and the names of another tenant's data."""
 
 import dataclasses
+import itertools
 import re
 from typing import Any
 
@@ -14,12 +15,15 @@ from tests.attacks.world import ATTACKER, CONTROL, World
 
 # Rpcs that still reveal or change another tenant's data, and what is missing.
 OPEN: dict[str, str] = {}
-# Rpcs that need more than names, such as enough labelled questions.
-UNANSWERED = {"CacheService/Calibrate", "RagService/CalibrateRefusals"}
+# Rpcs that need more than names: many labels or documents, a cross-encoder, or a free name.
+UNANSWERED = {
+    *("CacheService/Calibrate", "RagService/CalibrateRefusals", "EmbedderService/Rerank"),
+    *("SearchService/CreateCollection", "SearchService/ImportCollection"),
+    "SearchService/TuneIndex",
+}
 # What the contract lets anybody call.
 KEYLESS = frozenset({"Health/Check", "Health/List", "Health/Watch"})
 METHODS = [pytest.param(method, id=name_of(method)) for method in methods()]
-REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
 
 
 def attacks(method: Any, names: Names) -> list[list[Any]]:
@@ -57,7 +61,7 @@ def test_nothing_answers_without_a_key(world: World, method: Any) -> None:
         for requests in attacks(method, world.victim):
             for key in ("", "unknown-key"):
                 reply = call(world.stack.gateway, method, requests, key)
-                assert reply.code in REFUSED, reply
+                assert reply.code is grpc.StatusCode.UNAUTHENTICATED, reply
                 require_no_secret(world, reply, requests)
 
 
@@ -69,8 +73,7 @@ def test_the_attacks_succeed_against_the_callers_own_data(world: World) -> None:
             call(world.stack.gateway, method, requests, CONTROL)
             for requests in variants(method, names)
         ]
-        codes = {reply.code for reply in replies}
-        if codes.isdisjoint({grpc.StatusCode.OK, grpc.StatusCode.UNIMPLEMENTED}):
+        if not any(reply.code is grpc.StatusCode.OK for reply in replies):
             failed[name_of(method)] = replies
         if deletes(method.name):
             names = world.seed(CONTROL)
@@ -98,4 +101,5 @@ def seen_text(text: str) -> str:
     text = re.sub(r'vectors?: ".*"', "VECTOR", text)
     text = re.sub(r"-?\d+\.\d+(e-?\d+)?", "N", text)
     text = re.sub(r"[0-9a-f]{16,}", "ID", text)
-    return re.sub(r"-?\d+", "N", text)
+    lines = re.sub(r"-?\d+", "N", text).splitlines()
+    return "\n".join(line for line, _ in itertools.groupby(lines))  # as many tokens as there are

@@ -27,8 +27,9 @@ API_KEY = "api-key-9f31"
 MODEL_KEY = "model-key-77ab"
 REDIS_PASSWORD = "redis p@ss:word/41"
 URL_PASSWORD = "redis%20p%40ss%3Aword%2F41"
+SERVICE_TOKEN = "service-token-51bd-of-32-characters"
 SECRET = "c0ffee" * 10 + "beef"
-TEXTS = (API_KEY, MODEL_KEY, REDIS_PASSWORD, URL_PASSWORD, SECRET)
+TEXTS = (API_KEY, MODEL_KEY, REDIS_PASSWORD, URL_PASSWORD, SERVICE_TOKEN, SECRET)
 FORBIDDEN = [
     *(text.encode() for text in TEXTS),
     *(base64.b64encode(text.encode()) for text in TEXTS),
@@ -71,6 +72,7 @@ class Services:
             "LLM_MODEL": "parrot",
             "LLM_API_KEY": MODEL_KEY,
             "SECRET": SECRET,
+            "SERVICE_TOKEN": SERVICE_TOKEN,
             "GATEWAY_LISTEN": f"127.0.0.1:{ports[0]}",
             "HTTP_LISTEN": f"127.0.0.1:{ports[1]}",
             "SEARCH_LISTEN": f"127.0.0.1:{ports[3]}",
