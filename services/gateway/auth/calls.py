@@ -14,6 +14,8 @@ from services.key_file import Key
 class RunningCall(AbstractAsyncContextManager[None]):
     """What a call runs inside.
 
+    The caller is known from the construction on, because limits of the server need its tenant.
+
     Args:
         key: the caller's key.
         running: the running calls of all keys, which this one joins.
@@ -26,13 +28,13 @@ class RunningCall(AbstractAsyncContextManager[None]):
         self.key, self._running, self._limited = key, running, limited
         self._task: asyncio.Task[object] | None = None
         self._is_ended = False
+        set_caller(key, limited.charge if limited else None)
 
     async def __aenter__(self) -> None:
         if self._limited:
             await self._limited.begin()
         self._task = asyncio.current_task()
         self._running.add(self)
-        set_caller(self.key, self._limited.charge if self._limited else None)
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._running.discard(self)
