@@ -55,6 +55,8 @@ class World:
             api_keys_file=keys_file(folder),
             llm_base_url=llm_url,
             llm_model="parrot",
+            # With this secret, no other tenant has prompts in the victim's search collection.
+            secret="00" * 31 + "1b",
         )
         wait_until_ready(self.stack)
         before = self.snapshot()

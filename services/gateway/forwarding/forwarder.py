@@ -20,21 +20,21 @@ from services.gateway.backends.rpc import Peer
 class Translation(Protocol):
     """Translates the messages of one call."""
 
-    def request(self, message: Any) -> Any:
+    async def request(self, message: Any) -> Any:
         """Return a request as the service gets it. It may raise a Failure."""
 
-    def response(self, message: Any) -> Any:
+    async def response(self, message: Any) -> Any:
         """Return a response as the caller gets it."""
 
 
 class NoTranslation:
     """Leaves everything as it is."""
 
-    def request(self, message: Any) -> Any:
+    async def request(self, message: Any) -> Any:
         """Return the request."""
         return message
 
-    def response(self, message: Any) -> Any:
+    async def response(self, message: Any) -> Any:
         """Return the response."""
         return message
 
@@ -108,18 +108,18 @@ class Forwarder:
         translation = await self._translation()
         requests = _Requests(request, translation)
         async with self._errors(requests):
-            response = await call(requests.to_send(), timeout=deadlines.time_left())
-        return translation.response(response)
+            response = await call(await requests.to_send(), timeout=deadlines.time_left())
+        return await translation.response(response)
 
     async def _stream(self, call: Any, request: Any) -> AsyncIterator[Any]:
         """Forward a call with a stream of responses."""
         translation = await self._translation()
         requests = _Requests(request, translation)
         async with self._errors(requests):
-            forwarded = call(requests.to_send(), timeout=deadlines.time_left())
+            forwarded = call(await requests.to_send(), timeout=deadlines.time_left())
             try:
                 async for response in forwarded:
-                    yield translation.response(response)
+                    yield await translation.response(response)
             finally:
                 forwarded.cancel()  # has no effect on a call that has ended
 
@@ -142,16 +142,16 @@ class _Requests:
         self._request, self._translation = request, translation
         self.failure: Failure | None = None
 
-    def to_send(self) -> Any:
+    async def to_send(self) -> Any:
         """Return what the forwarded call gets. It may raise a Failure for a single request."""
         if hasattr(self._request, "__aiter__"):
             return self._stream()
-        return self._translation.request(self._request)
+        return await self._translation.request(self._request)
 
     async def _stream(self) -> AsyncIterator[Any]:
         try:
             async for request in self._request:
-                yield self._translation.request(request)
+                yield await self._translation.request(request)
         except Failure as failure:
             self.failure = failure
             raise

@@ -10,12 +10,10 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-# By message. The tokens of a list of collections are names, too.
+# By message.
 FIELDS = {
     "Collection": "name aliases",
     "GetCollectionRequest": "name",
-    "ListCollectionsRequest": "page_token",
-    "ListCollectionsResponse": "next_page_token",
     "UpdateCollectionRequest": "name",
     "DeleteCollectionRequest": "name",
     "AssignAliasRequest": "alias collection",

@@ -92,8 +92,11 @@ def test_tenants_have_collections_of_the_same_names(guarded: Stack) -> None:
     create(one, "more")
     assert (found(one, "same"), found(two, "same")) == (["of acme"], ["of umbrella"])
     assert (names(one), names(two)) == (["more", "same"], ["same"])
-    assert names(one, page_size=1) == ["more"]
-    assert names(one, page_size=1, page_token="more") == ["same"]
+    page = one.ListCollections(search_pb2.ListCollectionsRequest(page_size=1))
+    assert [collection.name for collection in page.collections] == ["more"]
+    assert names(one, page_size=1, page_token=page.next_page_token) == ["same"]
+    foreign = search_pb2.ListCollectionsRequest(page_token=page.next_page_token)
+    assert refusal(two.ListCollections, foreign)[:2] == (INVALID, "INVALID_PAGE_TOKEN")
     assert names(two, include_internal=True, name_prefix="tenant-") == ["same"]
     alias = search_pb2.AssignAliasRequest(alias="latest", collection="same")
     assert one.AssignAlias(alias).previous == ""

@@ -64,11 +64,11 @@ class Target(search_pb2_grpc.SearchServiceServicer):
 class Prefix:
     """Puts ``own-`` before the names of requests, and removes it from those of responses."""
 
-    def request(self, message: Any) -> Any:
+    async def request(self, message: Any) -> Any:
         names.translate(message, self.to_service)
         return message
 
-    def response(self, message: Any) -> Any:
+    async def response(self, message: Any) -> Any:
         if not isinstance(message, bytes):
             names.translate(message, lambda name, _: name.removeprefix("own-"))
         return message

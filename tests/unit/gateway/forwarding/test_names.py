@@ -24,7 +24,8 @@ OTHER = {
     "HybridQuery": {"text"},
     "Ids": {"values"},
     "IndexHealth": {"warnings"},
-    "ListCollectionsRequest": {"name_prefix"},
+    "ListCollectionsRequest": {"name_prefix", "page_token"},
+    "ListCollectionsResponse": {"next_page_token"},
     "ListDocumentsRequest": {"page_token"},
     "ListDocumentsResponse": {"next_page_token"},
     "NumberCondition": {"field"},
@@ -65,7 +66,8 @@ def test_every_text_of_search_is_known_to_name_a_collection_or_not() -> None:
 
 
 def test_every_request_names_collections() -> None:
-    assert all(names.have_names(method.input_type) for method in SERVICE.methods)
+    without = [one.name for one in SERVICE.methods if not names.have_names(one.input_type)]
+    assert without == ["ListCollections"]
     assert not names.have_names(search_pb2.SearchResponse.DESCRIPTOR)
     assert not names.have_names(search_pb2.Filter.DESCRIPTOR)
 
