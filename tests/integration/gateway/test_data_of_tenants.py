@@ -64,7 +64,7 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
     ]
     rows[3]["collections"] = ["notes"]
     file.write_text(json.dumps(rows))
-    stack = Stack(redis_url, prefix, api_keys_file=str(file), shared_twins=True)
+    stack = Stack(redis_url, f"{prefix}tenants:", api_keys_file=str(file), shared_twins=True)
     wait_until_ready(stack)
     yield stack
     stack.close()
@@ -142,7 +142,7 @@ def test_a_calibration_belongs_to_a_tenant(
     before = globex.retrieve().refusal.min_score
     acme.CalibrateRefusals(request)
     with redis.Redis.from_url(redis_url) as client:
-        found = list(client.scan_iter(f"{prefix}gateway:calibration:*"))
+        found = list(client.scan_iter(f"{prefix}tenants:gateway:calibration:*"))
     assert len(found) == 1
     assert b":{/" not in found[0]
     assert globex.retrieve().refusal.min_score == before

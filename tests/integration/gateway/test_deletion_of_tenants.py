@@ -1,5 +1,6 @@
 """DeleteTenantData: nothing of the tenant remains in Redis, and nothing of others changes."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from memetwin.gateway.v1 import (
     twin_pb2,
     twin_pb2_grpc,
 )
+from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services.cli.load import DEMO
 from tests.documents import ingest_one
 from tests.refusals import refusal
@@ -30,6 +32,7 @@ STUBS: Any = (
     cache_pb2_grpc.CacheServiceStub,
     rag_pb2_grpc.RagServiceStub,
     twin_pb2_grpc.TwinServiceStub,
+    search_pb2_grpc.SearchServiceStub,
 )
 
 
@@ -79,6 +82,10 @@ class Caller:
             rag_pb2.CalibrateRefusalsRequest(collection="notes", questions=questions)
         )
         self.AddTwin(twin_pb2.AddTwinRequest(title=self.marker, image=PICTURE))
+        pages = search_pb2.Collection(name="pages", dimensions=4)
+        with contextlib.suppress(grpc.RpcError):  # it exists
+            self.CreateCollection(search_pb2.CreateCollectionRequest(collection=pages))
+        self.AssignAlias(search_pb2.AssignAliasRequest(alias="leaves", collection="pages"))
 
     def delete(self, **request: Any) -> Any:
         return self.DeleteTenantData(admin_pb2.DeleteTenantDataRequest(**request))
@@ -91,7 +98,7 @@ def stack(redis_url: str, prefix: str, tmp_path_factory: Any) -> Iterator[Stack]
         {
             "sha256": hashlib.sha256(name.encode()).hexdigest(),
             "tenant": name,
-            "rights": ["cache", "rag", "twin", "admin"],
+            "rights": ["cache", "rag", "twin", "search", "admin"],
         }
         for name in ("acme", "globex")
     ]
@@ -164,7 +171,8 @@ def test_nothing_of_a_tenant_remains(callers: list[Caller], data: Data) -> None:
     before = data.read()
     counted = acme.delete()
     assert (counted.cache_entries, counted.documents, counted.twins) == (3, 2, 1)
-    assert counted.collections == 5  # of documents, of pictures by three metrics, and of titles
+    # Of documents, of pictures by three metrics, of titles, and the tenant's own.
+    assert counted.collections == 6
     assert counted.other_keys > 10
     assert of_documents(data.read()) == of_documents(before)
     assert acme.marker.encode() in data.plain()
@@ -187,6 +195,9 @@ def test_nothing_of_a_tenant_remains(callers: list[Caller], data: Data) -> None:
     assert tags.pop() not in data.plain()
     untouched = {key: value for key, value in of_documents(before).items() if key not in mine}
     assert of_documents(data.read()) == untouched
+    names = search_pb2.ListCollectionsRequest()
+    assert not acme.ListCollections(names).collections
+    assert [one.name for one in globex.ListCollections(names).collections] == ["pages"]
     found = globex.Retrieve(rag_pb2.RetrieveRequest(collection="notes", question="Who swims?"))
     assert len(found.passages) == 2
     assert globex.delete().cache_entries == 3
