@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from services.errors import Failure, PermissionDenied, Unauthenticated
@@ -13,6 +14,7 @@ from services.gateway.alarms import Alarms
 from services.gateway.auth import keys as keys_module
 from services.gateway.auth.caller import current_key_name, current_tenant
 from services.gateway.auth.keys import ApiKeys
+from services.grpc_server import Server, ServiceSpec
 from services.key_file import ADMIN, ALL_BUT_ADMIN, Key, KeyFile, parse, sha256
 from services.settings import SettingError
 
@@ -201,3 +203,35 @@ async def test_the_calls_of_a_removed_or_expired_key_end_and_no_others(tmp_path:
             await tasks["expiring"]
     assert not tasks["kept"].done()
     tasks["kept"].cancel()
+
+
+async def test_the_limits_of_a_grpc_server_know_the_tenant(tmp_path: Path) -> None:
+    keys = load(tmp_path, row())
+    owners: list[str] = []
+
+    def owner() -> str:
+        owners.append(current_tenant(""))
+        return owners[-1]
+
+    async def echo(request: bytes, context: Any) -> bytes:
+        return request
+
+    async def ready() -> bool:
+        return True
+
+    def register(server: Any) -> None:
+        method: Any = grpc.unary_unary_rpc_method_handler(echo)
+        server.add_registered_method_handlers("memetwin.Test", {"Call": method})
+
+    def authenticate(method: str, authorization: str) -> Any:
+        return keys.authenticate("chat:read", authorization)
+
+    spec = ServiceSpec("memetwin.Test", register, ready, authenticate, owner=owner)
+    async with (
+        Server([spec], "127.0.0.1:0") as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        call: Any = channel.unary_unary("/memetwin.Test/Call")
+        metadata = [("authorization", "Bearer secret")]
+        assert await call(b"hello", metadata=metadata, timeout=10) == b"hello"
+    assert owners == ["acme"]
