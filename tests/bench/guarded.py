@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def credentials(authority: Authority) -> grpc.ChannelCredentials:
     )
 
 
-async def rate(channel: grpc.aio.Channel, messages: list[bytes]) -> float:
-    """Return the exact hits per second of many concurrent callers."""
+async def rate(
+    channel: grpc.aio.Channel, messages: list[bytes], refused: Counter[str], name: str
+) -> float:
+    """Return the exact hits per second of many concurrent callers, and count refused calls."""
     call: Any = channel.unary_unary(LOOKUP)
     metadata = (("authorization", f"Bearer {KEY}"),)
     reply = cache_pb2.LookupEntryResponse.FromString(await call(messages[0], metadata=metadata))
@@ -45,8 +48,11 @@ async def rate(channel: grpc.aio.Channel, messages: list[bytes]) -> float:
     async def worker(first: int) -> None:
         nonlocal count
         while time.perf_counter() < end:
-            await call(messages[(first + count) % len(messages)], metadata=metadata)
-            count += 1
+            try:
+                await call(messages[(first + count) % len(messages)], metadata=metadata)
+                count += 1
+            except grpc.aio.AioRpcError as error:
+                refused[f"{name}: {error.code().name} {error.details()}"] += 1
 
     await asyncio.gather(*(worker(first) for first in range(CALLERS)))
     return count / SECONDS
@@ -56,13 +62,19 @@ async def compare(plain: str, guarded: str, authority: Authority) -> tuple[float
     """Return the medians of both rates. The rounds alternate."""
     lookups = [cache_pb2.LookupEntryRequest(scope=SCOPE, prompt=prompt(n)) for n in range(ENTRIES)]
     messages = [one.SerializeToString() for one in lookups]
+    refused: Counter[str] = Counter()
     async with (
         grpc.aio.insecure_channel(plain) as without,
         grpc.aio.secure_channel(guarded, credentials(authority)) as with_all,
     ):
         rounds = [
-            [await rate(without, messages), await rate(with_all, messages)] for _ in range(ROUNDS)
+            [
+                await rate(without, messages, refused, "plain"),
+                await rate(with_all, messages, refused, "guarded"),
+            ]
+            for _ in range(ROUNDS)
         ]
+    print(f"refused calls: {dict(refused) or 'none'}\n")
     first, second = (float(np.median(one)) for one in zip(*rounds, strict=True))
     return first, second
 
