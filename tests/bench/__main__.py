@@ -9,6 +9,7 @@ NAMES = (
     *(
         "cache",
         "latency",
+        "semantic_hits",
         "guarded",
         "existence",
         "loading",
