@@ -34,6 +34,14 @@ _PROBE_BYTES = 2**16
 # A connection without a complete handshake is closed.
 _MAX_CONNECTIONS = 4096
 _HANDSHAKE_TIMEOUT_MS = 10_000
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.server.max_pending_requests", _MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+    # Otherwise gRPC counts calls that have ended and are not freed yet, and resets new ones of
+    # clients that keep to the limit.
+    ("grpc.http.overload_protection", 0),
+]
 
 
 @dataclass(frozen=True)
@@ -161,9 +169,7 @@ class Server:
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
                 # gRPC receives a whole message before a method can refuse it.
                 ("grpc.max_receive_message_length", _receive_limit(specs)),
-                ("grpc.so_reuseport", 0),
-                ("grpc.server.max_pending_requests", _MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                *_OPTIONS,
                 ("grpc.max_concurrent_streams", settings.max_calls_of_connection),
                 ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),

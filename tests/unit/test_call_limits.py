@@ -10,6 +10,7 @@ from services import call_limits, grpc_server
 from services.call_limits import ByteBudget, CallLimits
 from services.errors import DeadlineExceeded, Overloaded
 from services.grpc_server import ServiceSpec
+from services.settings import CommonSettings
 from tests.http2 import RawClient
 
 
@@ -192,3 +193,16 @@ async def test_a_call_without_a_message_gets_a_status(
         stream: Any = channel.stream_unary(METHOD)
         started = stream(iter([data] if data else []), timeout=60)
         assert (await started.code()).name == code
+
+
+async def test_more_calls_than_a_connection_may_have_wait_in_the_client(spec: ServiceSpec) -> None:
+    class Settings(CommonSettings):
+        max_calls_of_connection = 100
+
+    async with (
+        grpc_server.Server([spec], "127.0.0.1:0", settings=Settings()) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        method: Any = channel.unary_unary(METHOD)
+        calls = [method(b"in", timeout=120) for _ in range(2_000)]
+        assert set(await asyncio.gather(*calls)) == {b"in"}
