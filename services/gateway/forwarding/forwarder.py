@@ -15,6 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from services import deadlines
 from services.errors import Failure
 from services.gateway.backends.rpc import Peer
+from services.gateway.circuit_breaker import CircuitBreaker
 
 
 class Translation(Protocol):
@@ -44,6 +45,13 @@ async def no_translation() -> Translation:
     return NoTranslation()
 
 
+class _ClosedBreaker(CircuitBreaker):
+    """Never opens: broken streams of one caller must not refuse the calls of others."""
+
+    def record_failure(self) -> None:
+        """Ignore a failure."""
+
+
 class Forwarder:
     """Serves a service by calling it through a channel.
 
@@ -63,7 +71,8 @@ class Forwarder:
         translation: Callable[[], Awaitable[Translation]] = no_translation,
         is_translated: Callable[[Any], bool] = lambda _: False,
     ) -> None:
-        self._service, self._channel, self._peer = service, channel, Peer(peer)
+        self._service, self._channel = service, channel
+        self._peer = Peer(peer, _ClosedBreaker())
         self._translation, self._is_translated = translation, is_translated
 
     @property

@@ -10,7 +10,8 @@ import pytest
 
 from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from services import grpc_channel
-from services.errors import InvalidArgument, NotFound
+from services.errors import InvalidArgument, NotFound, Unavailable
+from services.gateway.circuit_breaker import FAILURE_THRESHOLD
 from services.gateway.forwarding import names
 from services.gateway.forwarding.forwarder import Forwarder
 from services.grpc_server import Server, ServiceSpec
@@ -178,3 +179,18 @@ async def test_a_cancelled_call_is_cancelled_behind_the_gateway(
     await asyncio.wait_for(forwarded.target.waiting.wait(), 30)
     call.cancel()
     await asyncio.wait_for(forwarded.target.cancelled.wait(), 30)
+
+
+async def test_broken_calls_of_one_caller_do_not_refuse_those_of_others(
+    forwarded: Forwarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(request: Any, context: Any) -> Any:
+        raise Unavailable("NEIGHBOUR_UNAVAILABLE", "The stream is broken.")
+
+    monkeypatch.setattr(forwarded.target, "CreateCollection", broken)
+    for _ in range(FAILURE_THRESHOLD + 1):
+        request = search_pb2.CreateCollectionRequest()
+        code, *_ = await failed(forwarded.stub.CreateCollection(request, timeout=30))
+        assert code is grpc.StatusCode.UNAVAILABLE
+    reply = await forwarded.stub.Search(search_pb2.SearchRequest(collection="a"), timeout=30)
+    assert len(reply.results) == 1
