@@ -33,6 +33,8 @@ class Target(search_pb2_grpc.SearchServiceServicer):
         self.timeouts.append(context.time_remaining())
         if request.collection == "own-absent":
             raise NotFound("COLLECTION_NOT_FOUND", "own-absent is not there.", field="collection")
+        if request.collection == "own-gone":
+            raise Unavailable("NEIGHBOUR_UNAVAILABLE", "Its node is gone.")
         if request.collection == "own-slow":
             await self.wait()
         return search_pb2.SearchResponse(results=[search_pb2.Result(explanation=["own-x"])])
@@ -181,16 +183,12 @@ async def test_a_cancelled_call_is_cancelled_behind_the_gateway(
     await asyncio.wait_for(forwarded.target.cancelled.wait(), 30)
 
 
-async def test_broken_calls_of_one_caller_do_not_refuse_those_of_others(
-    forwarded: Forwarded, monkeypatch: pytest.MonkeyPatch
+async def test_failing_calls_of_one_caller_do_not_refuse_those_of_others(
+    forwarded: Forwarded,
 ) -> None:
-    async def broken(request: Any, context: Any) -> Any:
-        raise Unavailable("NEIGHBOUR_UNAVAILABLE", "The stream is broken.")
-
-    monkeypatch.setattr(forwarded.target, "CreateCollection", broken)
     for _ in range(FAILURE_THRESHOLD + 1):
-        request = search_pb2.CreateCollectionRequest()
-        code, *_ = await failed(forwarded.stub.CreateCollection(request, timeout=30))
+        request = search_pb2.SearchRequest(collection="gone")
+        code, *_ = await failed(forwarded.stub.Search(request, timeout=30))
         assert code is grpc.StatusCode.UNAVAILABLE
     reply = await forwarded.stub.Search(search_pb2.SearchRequest(collection="a"), timeout=30)
     assert len(reply.results) == 1
