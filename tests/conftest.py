@@ -37,6 +37,7 @@ def note_left_out(what: str) -> None:
     _left_out.append(what)
 
 
+@pytest.hookimpl(tryfirst=True)  # a worker reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run unit tests first: they replace clocks, and later tests run a stack in a thread.
 
