@@ -66,7 +66,12 @@ check: lint fresh ## Run lint and fresh, and check the documentation
 	$(BIN)/python -m pytest --quiet tests/unit/docs
 
 test: install ## Run the tests against a real Redis, except those that take minutes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+ifdef ARGS
+	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/faults
+	$(BIN)/python -m pytest tests/faults
+endif
 
 test-long: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long $(ARGS)

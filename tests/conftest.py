@@ -37,21 +37,9 @@ def note_left_out(what: str) -> None:
     _left_out.append(what)
 
 
-@pytest.hookimpl(tryfirst=True)  # a worker reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run unit tests first: they replace clocks, and later tests run a stack in a thread.
-
-    Several workers share the unit tests. Then one runs the tests of faults, and another all tests
-    that share a stack.
-    """
-    items.sort(key=_needs_services)
-    for item in filter(_needs_services, items):
-        is_fault = ROOT / "tests/faults" in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("faults" if is_fault else "services"))
-
-
-def _needs_services(item: pytest.Item) -> bool:
-    return ROOT / "tests/unit" not in item.path.parents
+    """Run unit tests first: they replace clocks, and later tests run a stack in a thread."""
+    items.sort(key=lambda item: ROOT / "tests/unit" not in item.path.parents)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

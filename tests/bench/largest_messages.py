@@ -190,6 +190,7 @@ RULES: dict[str, Rule] = {
     "document_id": "largest-0",
     "request_id": "largest",
     "page_token": "",
+    "name_prefix": "x",
     "page_size": 1000,
     "scope": lambda fill: cache_pb2.Scope(tenant="default", user="largest"),
     "MeasureRecallRequest.sample": 500,
