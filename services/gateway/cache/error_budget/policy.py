@@ -33,7 +33,7 @@ from services.gateway.cache.types import CandidateFeatures
 MIN_PROBABILITY = 0.5
 # The share of the error rate that the policy aims at after many observations, whose estimates are
 # too high. Tuned on shuffles other than those in tests/bench/budget.py.
-WARM_SHARE = 1.25
+WARM_SHARE = 1.1
 WARM_OBSERVATIONS = 300.0  # after this many, the share is halfway
 CURVE_WEIGHT = 200.0  # observations that the curve's own estimate counts for
 PRIOR_ERRORS = 2.0  # wrong served answers, expected and counted, before any observation
