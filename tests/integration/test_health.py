@@ -10,10 +10,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 from services import health, reflection
 from tests.stack import Stack
 
+BEHIND = {"memetwin.embedder.v1.EmbedderService", "memetwin.search.v1.SearchService"}
 SERVICES = {
     "embedder": {"memetwin.embedder.v1.EmbedderService"},
     "search": {"memetwin.search.v1.SearchService"},
-    "gateway": {f"memetwin.gateway.v1.{name}Service" for name in ("Cache", "Chat", "Rag", "Twin")},
+    "gateway": BEHIND
+    | {f"memetwin.gateway.v1.{name}Service" for name in ("Admin", "Cache", "Chat", "Rag", "Twin")},
 }
 SERVING = health_pb2.HealthCheckResponse.SERVING
 MESSAGES: Any = health_pb2
