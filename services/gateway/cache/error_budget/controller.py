@@ -88,6 +88,10 @@ class ErrorBudgetController:
             return Decision("miss", None, near[0][1], None, "contradicts")
         near = [(entry, similarity) for entry, similarity in near if entry in agree]
         decision = await self._decide(lookup, near, bound.max_error_rate or 0.0)
+        if decision.entry and decision.entry.id == lookup.entry_id:
+            # The entry was stored after the exact lookup. An equal prompt teaches nothing, so no
+            # shadow request compares its answer.
+            return replace(decision, trial=None)
         if decision.trial:
             (await self._budgets.get(decision.trial.tenant)).record_lookup(decision.trial.features)
         self.record_decision(lookup.entry_id, decision)

@@ -89,6 +89,13 @@ async def test_a_probable_answer_is_served_within_the_rate(house: House) -> None
     assert (strict.kind, strict.miss_reason) == ("miss", "explores")
 
 
+async def test_an_entry_with_an_equal_prompt_teaches_nothing(house: House) -> None:
+    await house.add("exact-id", ON)
+    decision = await house.choose("exact-id")
+    assert decision
+    assert (decision.kind, decision.trial) == ("semantic", None)
+
+
 async def test_without_usable_entries_there_is_no_decision(house: House) -> None:
     assert await house.choose("gone") is None
     await house.add("old", ALSO_ON, age=20)
