@@ -91,7 +91,7 @@ class ErrorBudgetController:
         if decision.entry and decision.entry.id == lookup.entry_id:
             # The entry was stored after the exact lookup. An equal prompt teaches nothing, so no
             # shadow request compares its answer.
-            return replace(decision, trial=None)
+            decision = replace(decision, trial=None)
         if decision.trial:
             (await self._budgets.get(decision.trial.tenant)).record_lookup(decision.trial.features)
         self.record_decision(lookup.entry_id, decision)

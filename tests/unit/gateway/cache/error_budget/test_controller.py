@@ -1,5 +1,5 @@
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -94,6 +94,10 @@ async def test_an_entry_with_an_equal_prompt_teaches_nothing(house: House) -> No
     decision = await house.choose("exact-id")
     assert decision
     assert (decision.kind, decision.trial) == ("semantic", None)
+    house.controller.record_decision("", replace(decision, trial=await trial(house)))
+    await house.choose("exact-id")  # what was served last is what feedback is about
+    await house.controller.record_feedback("exact-id", correct=False)
+    assert (await house.budget()).error_counts() == (0, 0)
 
 
 async def test_without_usable_entries_there_is_no_decision(house: House) -> None:
