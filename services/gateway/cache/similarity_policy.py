@@ -40,7 +40,11 @@ class SimilarityPolicy:
             probability, rejected = probability_from_cosine(similarity), False
         else:
             cached = cached_question(entry)
-            judgement = await self._verifier.judge(question, cached, similarity)
+            # The cross-encoder reads only the last prompts, and "How about on a phone?" means
+            # little without the messages before it. So in a conversation the first stage suffices.
+            judgement = await self._verifier.judge(
+                question, cached, similarity, lambda first: 0 < min_probability <= first
+            )
             probability, rejected = judgement.probability, judgement.rejected
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,24 @@ def test_in_a_conversation_the_content_words_must_be_equal() -> None:
         "miss",
         "contradicts",
     )
+
+
+def test_in_a_conversation_the_cross_encoder_is_not_asked() -> None:
+    class FakeEmbedder:
+        asked = 0
+
+        async def score_pairs(self, *_: object) -> tuple[list[float], str]:
+            self.asked += 1
+            return [-9.0], "of another model"
+
+    embedder: Any = FakeEmbedder()
+    policy = SimilarityPolicy(PairVerifier(Verifier.load(), embedder))
+    question = Question(LexicalText("How about on a phone?"))
+    for min_probability, calls in ((0.6, 0), (0.0, 1)):
+        asyncio.run(
+            policy.decide(question, entry("And on my phone?"), 0.98, NEAR, min_probability)
+        )
+        assert embedder.asked == calls
 
 
 def test_entries_that_are_not_near_enough_are_not_compared() -> None:
