@@ -37,7 +37,10 @@ class Limits:
     concurrent_calls: int | None = None
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in dataclasses.astuple(self))
+        return self != _NO_LIMITS
+
+
+_NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)

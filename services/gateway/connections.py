@@ -126,12 +126,13 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
     )
     stack.push_async_callback(language_model.close)
     alarms = Alarms()
-    prices = Prices.parse(settings.llm_prices)
-    limiter = Limiter(LimitStore(redis, settings.redis_prefix), prices.cost)
-    stack.push_async_callback(limiter.close)
     configured = configured_secret(settings.secret, settings.secret_file)
     migration = Migration(redis, settings.redis_prefix)
     secret = SharedSecret(redis, settings.redis_prefix, configured, alarms)
+    tenants = Tenants(secret.read, migration.check)
+    store = LimitStore(redis, settings.redis_prefix, functools.partial(tenants.hash_tag, "limits"))
+    limiter = Limiter(store, Prices.parse(settings.llm_prices).cost)
+    stack.push_async_callback(limiter.close)
     return Common(
         settings,
         stack,
@@ -141,7 +142,7 @@ async def connect(settings: Settings, stack: contextlib.AsyncExitStack) -> Commo
         language_model,
         ApiKeys.load(settings.api_keys_file, alarms, limiter, _tokens(settings, stack)),
         secret,
-        Tenants(secret.read, migration.check),
+        tenants,
         migration,
         alarms,
     )

@@ -103,6 +103,10 @@ class Tenants:
             hmac.new(await self._read_secret(), message, "sha256").hexdigest()[:_TAG_DIGITS]
         )
 
+    async def hash_tag(self, name: str, tenant: str) -> str:
+        """Return the hash tag of the keys that belong to a name of a tenant."""
+        return (await self.get(tenant)).hash_tag(name)
+
     async def collection_name(self, tenant: str, name: str) -> str:
         """Return the search collection that holds what a tenant knows by a name."""
         return (await self.get(tenant)).collection_name(name)

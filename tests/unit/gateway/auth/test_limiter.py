@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.errors import Overloaded
 from services.gateway.auth.counts import Counts
-from services.gateway.auth.limit_store import Decision, Subject
+from services.gateway.auth.limit_store import Decision, Subject, Subjects
 from services.gateway.auth.limiter import LimitedCall, Limiter
 from services.key_file import Limits
 
@@ -16,31 +16,39 @@ NOW = 600.0
 
 
 class FakeStore:
-    """Admits what the counters of one process admit, and can fail."""
+    """Admits what the counters of one process admit, and can fail or wait."""
 
     def __init__(self) -> None:
         self.counts = Counts(NOW)
+        self.batches: list[list[str]] = []
         self.released: list[str] = []
-        self.renewed: list[Any] = []
         self.is_down = False
+        self.was_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        self.may_answer.set()
 
-    async def acquire(self, subjects: Sequence[Subject], call: str) -> Decision:
+    async def acquire(
+        self, calls: Mapping[Subjects, Sequence[str]], ended: Mapping[Subject, Sequence[str]]
+    ) -> list[Decision]:
+        self.batches.append([one for ids in calls.values() for one in ids])
+        self.was_asked.set()
+        await self.may_answer.wait()
         self._check()
-        exceeded = self.counts.exceeded(subjects[0].limits)
-        if exceeded:
-            return Decision([replace(self.counts)], subjects[0], exceeded)
-        self.counts.requests += 1
-        self.counts.calls += 1
-        return Decision([replace(self.counts)])
+        for ids in ended.values():
+            self.counts.calls -= len(ids)
+            self.released += ids
+        return [self._decide(subjects, ids) for subjects, ids in calls.items()]
+
+    def _decide(self, subjects: Subjects, ids: Sequence[str]) -> Decision:
+        for granted in range(len(ids)):
+            if exceeded := self.counts.exceeded(subjects[0].limits):
+                return Decision([replace(self.counts)], granted, subjects[0], exceeded)
+            self.counts.requests += 1
+            self.counts.calls += 1
+        return Decision([replace(self.counts)], len(ids))
 
     async def charge(self, subjects: Sequence[Subject], tokens: float, money: float) -> None:
         self._check()
         self.counts.add(tokens, money)
-
-    async def release(self, subjects: Sequence[Subject], call: str) -> None:
-        self._check()
-        self.counts.calls -= 1
-        self.released.append(call)
 
     def _check(self) -> None:
         if self.is_down:
@@ -62,7 +70,7 @@ def limiter(store: Any) -> Limiter:
 
 
 def call(limiter: Limiter, **limits: Any) -> LimitedCall:
-    return LimitedCall(limiter, [Subject("key", "name", Limits(**limits))])
+    return LimitedCall(limiter, (Subject("key", "acme", "name", Limits(**limits)),))
 
 
 async def refusal(one: LimitedCall) -> Overloaded:
@@ -95,27 +103,49 @@ async def test_a_call_counts_until_it_has_ended(limiter: Limiter, store: FakeSto
     first.end()
     second.end()
     first.end()
-    await limiter.close()
+    third = call(limiter, concurrent_calls=1)
+    await third.begin()  # Redis learns at the same time that the first call has ended
+    assert store.batches[-1] == [third.id]
     assert store.released == [first.id]
-    await second.begin()
+
+
+async def test_redis_learns_that_calls_have_ended_if_no_others_begin(
+    limiter: Limiter, store: FakeStore
+) -> None:
+    calls = [call(limiter, concurrent_calls=9) for _ in range(3)]
+    await asyncio.gather(*(one.begin() for one in calls))
+    for one in calls:
+        one.end()
+    await limiter.close()
+    assert store.released == [one.id for one in calls]
+    assert store.batches[1:] == [[]]
+
+
+async def test_calls_that_arrive_while_redis_counts_share_the_next_batch(
+    limiter: Limiter, store: FakeStore
+) -> None:
+    store.may_answer.clear()
+    calls = [call(limiter, requests_per_minute=4) for _ in range(6)]
+    tasks = [asyncio.create_task(calls[0].begin())]
+    await store.was_asked.wait()
+    tasks += [asyncio.create_task(one.begin()) for one in calls[1:]]
+    await asyncio.sleep(0)
+    store.may_answer.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert store.batches == [[calls[0].id], [one.id for one in calls[1:]]]
+    assert [isinstance(one, Overloaded) for one in results] == [False] * 4 + [True] * 2
 
 
 async def test_a_call_that_is_cancelled_while_it_is_counted_is_released(
-    limiter: Limiter, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+    limiter: Limiter, store: FakeStore
 ) -> None:
-    counted = asyncio.Event()
-
-    async def acquire(subjects: Sequence[Subject], call: str) -> Decision:
-        counted.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    monkeypatch.setattr(store, "acquire", acquire)
+    store.may_answer.clear()
     one = call(limiter, concurrent_calls=1)
     task = asyncio.create_task(one.begin())
-    await counted.wait()
+    await store.was_asked.wait()
     task.cancel()
     await asyncio.wait([task])
+    store.may_answer.set()
     await limiter.close()
     assert store.released == [one.id]
 

@@ -94,9 +94,7 @@ def test_in_a_conversation_the_cross_encoder_is_not_asked() -> None:
     policy = SimilarityPolicy(PairVerifier(Verifier.load(), embedder))
     question = Question(LexicalText("How about on a phone?"))
     for min_probability, calls in ((0.6, 0), (0.0, 1)):
-        asyncio.run(
-            policy.decide(question, entry("And on my phone?"), 0.98, NEAR, min_probability)
-        )
+        asyncio.run(policy.decide(question, entry("And on my phone?"), 0.98, NEAR, min_probability))
         assert embedder.asked == calls
 
 
