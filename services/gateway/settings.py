@@ -29,6 +29,13 @@ class Settings(CommonSettings):
         "commas, for example those of a proxy. Addresses and names of private networks are always "
         "allowed.",
     )
+    cors_origins: str = setting(
+        "MEMETWIN_CORS_ORIGINS",
+        "",
+        "Origins whose web pages may call the HTTP API from a browser, such as "
+        "`https://app.example`, separated by commas. `*` allows all and needs API keys. Empty: "
+        "none.",
+    )
     http_keepalive: float = setting(
         "MEMETWIN_HTTP_KEEPALIVE_SECONDS",
         15.0,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from memetwin.gateway.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server as add_admin
 from memetwin.gateway.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server as add_cache
@@ -47,6 +48,7 @@ from services.gateway.chat.servicer import ChatServicer
 from services.gateway.chat.shadow import ChatShadow
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.connections import Common, connect
+from services.gateway.http.cors import read_origins
 from services.gateway.openai.chat import ChatRoutes
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
@@ -104,15 +106,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
             *common.forwarded_specs(),
         ]
-        routes = [
-            *ChatRoutes(chat, settings.http_keepalive).routes(),
-            *EmbeddingRoutes(common.backends.embedder).routes(),
-            *ModelRoutes(common.language_model, common.backends.embedder).routes(),
-            *CacheRoutes(cache.usage, cache.loader).routes(),
-            *DocumentRoutes(rag.ingest).routes(),
-            *RagRoutes(rag.service, settings.http_keepalive).routes(),
-            *TwinRoutes(twins).routes(),
-        ]
+        routes = _routes(common, cache, chat, rag, twins)
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
@@ -120,9 +114,29 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         for work in (reembedding, backfill.watch(), watch.watch(), common.keys.watch()):
             stack.push_async_callback(_cancel, asyncio.create_task(work))
         app = application(
-            routes, common.is_ready, common.keys, common.alarms, settings.allowed_host_names
+            routes,
+            common.is_ready,
+            common.keys,
+            common.alarms,
+            settings.allowed_host_names,
+            cors_origins=read_origins(settings.cors_origins, has_keys=common.keys.are_required),
         )
         yield Gateway(service_specs, app)
+
+
+def _routes(
+    common: Common, cache: CacheParts, chat: ChatService, rag: "Rag", twins: TwinService
+) -> list[Route]:
+    """Return the routes of all features."""
+    return [
+        *ChatRoutes(chat, common.settings.http_keepalive).routes(),
+        *EmbeddingRoutes(common.backends.embedder).routes(),
+        *ModelRoutes(common.language_model, common.backends.embedder).routes(),
+        *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),
+        *DocumentRoutes(rag.ingest).routes(),
+        *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
+        *TwinRoutes(twins).routes(),
+    ]
 
 
 def _cache(common: Common) -> CacheParts:

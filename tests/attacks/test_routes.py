@@ -40,6 +40,10 @@ def loaded(names: Names) -> Request:
     return {"scope": scope(names), "entries": [entry]}
 
 
+def feedback(names: Names) -> Request:
+    return {"entry_id": names.entry, "correct": True, "prompt": names.prompt}
+
+
 STREAM = {"Accept": "text/event-stream"}
 # The requests of an attack on each route.
 ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
@@ -49,6 +53,12 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
     "GET /healthz": lambda names: [{}],
     "GET /readyz": lambda names: [{}],
     "GET /v1/models": lambda names: [{}],
+    "GET /v1/models/{id:path}": lambda names: [{"path": f"/v1/models/{names.model}"}],
+    "POST /v1/feedback": lambda names: [
+        {"json": feedback(names), "headers": scope_headers(names)},
+        {"json": feedback(names) | {"correct": False}, "headers": scope_headers(names)},
+        {"json": feedback(names), "headers": {"X-Memetwin-Tenant": names.tenant}},
+    ],
     "GET /v1/cache/stats": lambda names: [{}, {"params": {"tenant": names.tenant}}],
     "POST /v1/embeddings": lambda names: [{"json": {"input": names.prompt}}],
     "POST /v1/chat/completions": lambda names: [

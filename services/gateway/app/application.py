@@ -18,6 +18,7 @@ from services.gateway.alarms import Alarms
 from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.body_budget import BodyBudget
 from services.gateway.http.browsers import BrowserGuard
+from services.gateway.http.cors import Cors
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
 
@@ -26,12 +27,14 @@ READINESS_TIMEOUT = 2.0
 Ready = Callable[[], Awaitable[bool]]
 
 
-def application(
+def application(  # noqa: PLR0913 - wired once
     routes: Sequence[BaseRoute],
     is_ready: Ready,
     keys: ApiKeys,
     alarms: Alarms,
     allowed_hosts: frozenset[str] = frozenset(),
+    *,
+    cors_origins: frozenset[str] = frozenset(),
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -41,11 +44,15 @@ def application(
         keys: authenticates the callers.
         alarms: what ``/readyz`` shows beside the status.
         allowed_hosts: public names of the server, which matter while no keys are required.
+        cors_origins: origins whose pages may call the API from a browser.
     """
-    middleware = [Middleware(SecurityHeaders), Middleware(Authentication, keys)]
+    middleware = [Middleware(SecurityHeaders)]
+    if cors_origins:  # outside of the authentication, because a preflight request has no key
+        middleware.append(Middleware(Cors, cors_origins))
+    middleware.append(Middleware(Authentication, keys))
     middleware.append(Middleware(BodyBudget, has_tenants=keys.are_required))
     if not keys.are_required:
-        middleware.append(Middleware(BrowserGuard, allowed_hosts))
+        middleware.append(Middleware(BrowserGuard, allowed_hosts, cors_origins))
         routes = [*routes, Route("/metrics", _metrics)]
     return Starlette(
         routes=[

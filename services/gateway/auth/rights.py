@@ -40,9 +40,11 @@ RPC_RIGHTS = {
 ROUTE_RIGHTS = {
     "/v1/chat/completions": {"POST": "chat:write"},
     "/v1/models": {"GET": "chat:read"},
+    "/v1/models/{id:path}": {"GET": "chat:read"},
     "/v1/embeddings": {"POST": "embed:read"},
     "/v1/cache/entries": {"POST": "cache:write"},
     "/v1/cache/stats": {"GET": "cache:read"},
+    "/v1/feedback": {"POST": "cache:write"},
     "/v1/documents": {"POST": "rag:write"},
     "/v1/ask": {"POST": "rag:read"},
     "/v1/twins": {"POST": "twin:read"},

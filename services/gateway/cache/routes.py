@@ -1,6 +1,7 @@
-"""Serves the cache's statistics over HTTP, and loads curated entries."""
+"""Serves the cache's statistics over HTTP, loads curated entries, and takes feedback."""
 
 import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -8,8 +9,11 @@ from starlette.routing import Route
 
 from memetwin.gateway.v1 import cache_pb2
 from services import deadlines
+from services.errors import InvalidArgument
 from services.gateway import large_requests
 from services.gateway.auth.caller import current_tenant
+from services.gateway.cache.error_budget.feedback import Feedback
+from services.gateway.cache.headers import requested_scope
 from services.gateway.cache.loading import EntryLoader
 from services.gateway.cache.loading_messages import entries_from_message, receipts_to_message
 from services.gateway.cache.messages import scope_from_message
@@ -22,17 +26,19 @@ from services.gateway.http.responses import message_response, message_to_dict
 
 
 class CacheRoutes:
-    """``POST /v1/cache/entries`` and ``/v1/cache/stats``."""
+    """``POST /v1/cache/entries``, ``/v1/cache/stats`` and ``POST /v1/feedback``."""
 
-    def __init__(self, usage: UsageRecorder, loader: EntryLoader) -> None:
+    def __init__(self, usage: UsageRecorder, loader: EntryLoader, feedback: Feedback) -> None:
         self._usage = usage
         self._loader = loader
+        self._feedback = feedback
 
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
             Route("/v1/cache/entries", self.load, methods=["POST"]),
             Route("/v1/cache/stats", self.stats),
+            Route("/v1/feedback", self.report, methods=["POST"]),
         ]
 
     async def load(self, request: Request) -> Response:
@@ -49,6 +55,17 @@ class CacheRoutes:
         receipts = [receipt for batch in batches for receipt in batch]
         return await message_response(receipts_to_message(receipts))
 
+    async def report(self, request: Request) -> Response:
+        """Record whether an entry was a correct answer, in the scope of the request's headers."""
+        body = await bodies.json_object(request)
+        entry_id, correct, prompt = _read_feedback(body)
+        with deadlines.limit(deadlines.DEFAULT_DEADLINE):
+            async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
+                deleted = await self._feedback.record(
+                    requested_scope(request.headers), entry_id, prompt, correct=correct
+                )
+        return JSONResponse({"deleted": deleted})
+
     async def stats(self, request: Request) -> Response:
         """Return the statistics of a whole tenant, and the history of the last day."""
         scope = Scope(current_tenant(request.query_params.get("tenant", "")))
@@ -58,3 +75,21 @@ class CacheRoutes:
                 history = await self._usage.history(scope.tenant)
         body = message_to_dict(stats_response(counts, history))
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def _read_feedback(body: dict[str, Any]) -> tuple[str, bool, str]:
+    """Return the id of an entry, whether it was correct, and the prompt that it answered.
+
+    Raises:
+        InvalidArgument: a field is missing or has another type.
+    """
+    kinds: dict[str, tuple[type, str]] = {
+        "entry_id": (str, "the text of the response header X-Memetwin-Entry-Id"),
+        "correct": (bool, "true or false"),
+        "prompt": (str, "a text"),
+    }
+    values = {"prompt": ""} | {name: one for name, one in body.items() if one is not None}
+    for name, (kind, expected) in kinds.items():
+        if not isinstance(values.get(name), kind):
+            raise InvalidArgument("BAD_FEEDBACK", f"{name} must be {expected}.", field=name)
+    return values["entry_id"], values["correct"], values["prompt"]

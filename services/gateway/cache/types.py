@@ -201,6 +201,7 @@ class Decision:
         miss_reason: why the lookup missed; empty for a hit.
         differing_parts: the context parts in which the nearest entry differs.
         trial: what the error budget will learn from this decision.
+        bypass_reason: why the cache was not used; empty if it was.
     """
 
     kind: str
@@ -210,6 +211,7 @@ class Decision:
     miss_reason: str = ""
     differing_parts: list[str] = field(default_factory=list)
     trial: Trial | None = None
+    bypass_reason: str = ""
 
 
 def text_in_context(prompt: str, history: Sequence[tuple[str, str]]) -> str:

@@ -16,10 +16,11 @@ _NOT_PARAMETERS = frozenset(
     prompt_cache_key n tools functions response_format""".split()
 )
 # Requests with these fields bypass the cache, since their answers are more than one text.
-_BYPASS_FIELDS = (
-    *("tools", "functions", "tool_choice", "function_call"),
-    *("logprobs", "top_logprobs", "audio"),
-)
+_BYPASS_FIELDS = ("logprobs", "top_logprobs", "audio")
+# The fields that declare tools, and those that choose one of them.
+_TOOLS, _CHOICES = ("tools", "functions"), ("tool_choice", "function_call")
+# Tools that the caller runs. The server runs all others, so their answers depend on more.
+_CALLERS_TOOLS = ("function", "custom")
 _SYSTEM_ROLES = ("system", "developer")
 _TEXT_ROLES = (*_SYSTEM_ROLES, "user", "assistant")
 # Entries of another version are never served, since their keys may leave out a part of the request.
@@ -44,22 +45,33 @@ def read_request(body: Json, controls: CacheControls, *, max_temperature: float)
         raise InvalidArgument(
             "NO_MESSAGES", "messages must be a non-empty list of objects.", field="messages"
         )
-    bypasses = (
-        (controls.no_cache and controls.no_store)
-        or _has_bypass_field(body)
-        or not _is_cool(body, max_temperature)
-        or not _is_text_only(messages)
-    )
-    if bypasses:
-        return ChatRequest(body, None, controls)
+    reason = _bypass_reason(body, messages, controls, max_temperature)
+    if reason:
+        return ChatRequest(body, None, controls, reason)
     prompt = _text(messages[-1]["content"])
-    fits = prompt.strip() and len(prompt.encode()) <= MAX_PROMPT_BYTES
-    if not fits:
-        return ChatRequest(body, None, controls)
     context = _context(body, messages)
     curated_for = str(body.get("model")) if _takes_plain_text(body, context) else None
     request = Request(controls.scope, context, prompt, curated_for)
     return ChatRequest(body, request, controls)
+
+
+def _bypass_reason(
+    body: Json, messages: list[Json], controls: CacheControls, max_temperature: float
+) -> str:
+    """Return why a request must bypass the cache, or an empty string."""
+    prompt = _text(messages[-1].get("content"))
+    reasons = {
+        "cache_control": controls.no_cache and controls.no_store,
+        "more_than_one_text": _has_bypass_field(body),
+        "tool_choice": not _may_answer_with_text(body),
+        "hosted_tools": not _are_callers_tools(body),
+        "temperature": not _is_cool(body, max_temperature),
+        "not_from_user": messages[-1].get("role") != "user",
+        "not_text": not _is_text_only(messages),
+        "empty_prompt": not prompt.strip(),
+        "prompt_too_long": len(prompt.encode()) > MAX_PROMPT_BYTES,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def _context(body: Json, messages: list[Json]) -> Context:
@@ -69,6 +81,13 @@ def _context(body: Json, messages: list[Json]) -> Context:
         for name, value in body.items()
         if name not in _NOT_PARAMETERS and value is not None
     }
+    tools = _tools(body)
+    if not tools or body.get("tool_choice") == "auto":  # both are the defaults
+        parameters.pop("tool_choice", None)
+    if not tools or body.get("function_call") == "auto":
+        parameters.pop("function_call", None)
+    if not tools:
+        parameters.pop("parallel_tool_calls", None)
     if extras := _extras(messages[-1]):
         parameters["messages"] = extras  # not a field name of the body
     # The system messages before the conversation. Later ones keep their place in the history.
@@ -77,6 +96,7 @@ def _context(body: Json, messages: list[Json]) -> Context:
         model=f"chat/{_KEY_VERSION}:{body.get('model')}",
         parameters=parameters,
         system_prompt=canonical(_transcript(system)).decode(),
+        tools=tools,
         response_format=canonical(body.get("response_format")).decode(),
         history=_transcript(messages[len(system) : -1]),
     )
@@ -85,13 +105,37 @@ def _context(body: Json, messages: list[Json]) -> Context:
 def _takes_plain_text(body: Json, context: Context) -> bool:
     """Return whether a text that was written in advance may answer the request.
 
-    Its author did not know the conversation, and did not write JSON.
+    Its author did not know the conversation, called no tool, and did not write JSON.
     """
-    return not context.history and body.get("response_format") in (None, {"type": "text"})
+    return not (context.history or context.tools) and body.get("response_format") in (
+        None,
+        {"type": "text"},
+    )
 
 
 def _has_bypass_field(body: Json) -> bool:
     return any(body.get(name) for name in _BYPASS_FIELDS) or body.get("n") not in (None, 1)
+
+
+def _may_answer_with_text(body: Json) -> bool:
+    """Return whether no choice makes the model call a tool."""
+    return all(body.get(name) in (None, "auto", "none") for name in _CHOICES)
+
+
+def _are_callers_tools(body: Json) -> bool:
+    """Return whether the caller runs all tools that a request declares."""
+    tools, functions = (body.get(name) or [] for name in _TOOLS)
+    return (
+        isinstance(tools, list)
+        and isinstance(functions, list)
+        and all(_is_object(tool) and tool.get("type") in _CALLERS_TOOLS for tool in tools)
+    )
+
+
+def _tools(body: Json) -> list[str]:
+    """Return the tools that a request declares. Their order makes no difference."""
+    declared = [(name, tool) for name in _TOOLS for tool in body.get(name) or []]
+    return sorted(canonical([name, tool]).decode() for name, tool in declared)
 
 
 def _is_cool(body: Json, max_temperature: float) -> bool:
@@ -102,8 +146,8 @@ def _is_cool(body: Json, max_temperature: float) -> bool:
 
 
 def _is_text_only(messages: list[Json]) -> bool:
-    """Return whether all messages are text, and the last one is the user's."""
-    return messages[-1].get("role") == "user" and all(
+    """Return whether all messages are text."""
+    return all(
         message.get("role") in _TEXT_ROLES
         and _text(message.get("content"))
         and not message.get("tool_calls")

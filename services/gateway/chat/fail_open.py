@@ -48,13 +48,15 @@ class FailOpenCache:
     async def get(self, request: ChatRequest, *, serve_stale: bool = True) -> Decision:
         """Return the decision of the exact tier; ``bypass`` if Redis fails or is slow."""
         if request.cache_request is None:
-            return Decision("bypass")
+            return Decision("bypass", bypass_reason=request.bypass_reason)
         if request.controls.no_cache:
-            return Decision("miss")
+            return Decision("miss", bypass_reason="cache_control")
         cached = request.cache_request
         bound = self._bound(request) if serve_stale else request.controls.bound
         decision = await self._guard(lambda: self._cache.get(cached, bound))
-        return _usable(decision) if decision else Decision("bypass")
+        return (
+            _usable(decision) if decision else Decision("bypass", bypass_reason="cache_unavailable")
+        )
 
     async def lookup_semantic(self, request: ChatRequest) -> tuple[Decision, Vectors | None]:
         """Return the decision of the semantic tier, and the vectors of the request if it has them.

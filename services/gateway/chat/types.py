@@ -31,11 +31,13 @@ class ChatRequest:
         body: the request in the format of OpenAI's API.
         cache_request: the request to the cache; None if the request bypasses the cache.
         controls: how the caller wants the cache to be used.
+        bypass_reason: why the request bypasses the cache; empty if it does not.
     """
 
     body: Json
     cache_request: Request | None
     controls: CacheControls
+    bypass_reason: str = ""
 
     @property
     def is_streamed(self) -> bool:

@@ -37,10 +37,16 @@ class BrowserGuard:
     Args:
         inner: the application.
         allowed_hosts: names of this server, besides addresses and names of private networks.
+        allowed_origins: origins whose pages may use the API.
     """
 
-    def __init__(self, inner: ASGIApp, allowed_hosts: frozenset[str]) -> None:
-        self._inner = inner
+    def __init__(
+        self,
+        inner: ASGIApp,
+        allowed_hosts: frozenset[str],
+        allowed_origins: frozenset[str] = frozenset(),
+    ) -> None:
+        self._inner, self._allowed_origins = inner, allowed_origins
         self._allowed_hosts = allowed_hosts | {socket.gethostname().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +73,14 @@ class BrowserGuard:
                 " name to MEMETWIN_ALLOWED_HOSTS.",
                 host=host,
             )
+        if origin and origin in self._allowed_origins:
+            return
         if site not in _OWN_SITES or not self._is_own_origin(origin, host):
             raise PermissionDenied(
                 "FOREIGN_ORIGIN",
                 "The request comes from a web page of another origin. Open the gateway's own page,"
-                " or configure API keys and send the request from a server.",
+                " add the page's origin to MEMETWIN_CORS_ORIGINS, or configure API keys and send"
+                " the request from a server.",
                 origin=origin or site,
             )
 

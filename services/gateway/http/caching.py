@@ -1,23 +1,46 @@
 """The request and response headers of the cache."""
 
+from dataclasses import dataclass
+
 CACHE_HEADER = {
     "exact": "hit-exact",
     "semantic": "hit-semantic",
     "miss": "miss",
     "bypass": "bypass",
 }
+PREFIX = "X-Memetwin-"
+KIND, REASON, ENTRY_ID, SIMILARITY = (
+    f"{PREFIX}{name}" for name in ("Cache", "Cache-Reason", "Entry-Id", "Similarity")
+)
+AGE = "Age"
 
 
-def cache_headers(kind: str, age: float | None) -> dict[str, str]:
+@dataclass(frozen=True)
+class ServedEntry:
+    """The entry that a request was answered from: its id, and seconds since it was stored."""
+
+    id: str
+    age: float
+
+
+def cache_headers(
+    kind: str, entry: ServedEntry | None, reason: str = "", similarity: float = 0.0
+) -> dict[str, str]:
     """Return the headers that report the cache's decision.
 
     Args:
         kind: the kind of the cache's decision.
-        age: seconds since the served entry was stored; None if no entry was served.
+        entry: the entry that was served; None if none was.
+        reason: why no entry was served.
+        similarity: cosine similarity of the nearest prompt; 0 if there is none.
     """
-    headers = {"X-Memetwin-Cache": CACHE_HEADER[kind]}
-    if age is not None:
-        headers["Age"] = str(int(age))
+    headers = {KIND: CACHE_HEADER[kind]}
+    if entry is not None:
+        headers |= {AGE: str(int(entry.age)), ENTRY_ID: entry.id}
+    elif reason:
+        headers[REASON] = reason.upper()
+    if similarity:
+        headers[SIMILARITY] = f"{similarity:.4f}"
     return headers
 
 

@@ -8,12 +8,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.errors import Failure
-from services.gateway.auth.caller import current_max_error_rate, current_scope
-from services.gateway.cache.types import Bound, Scope
+from services.gateway.auth.caller import current_max_error_rate
+from services.gateway.cache.headers import decision_headers, requested_scope
+from services.gateway.cache.types import Bound
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
-from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.caching import cache_control
 from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.errors import openai_error
 from services.gateway.http.event_streams import event_stream
@@ -39,9 +40,8 @@ class ChatRoutes:
         return await cancel_on_disconnect(request, self._complete(request, body))
 
     async def _complete(self, request: Request, body: Json) -> Response:
-        answer = await self._chat.complete(body, _cache_controls(request))
-        entry = answer.decision.entry
-        headers = cache_headers(answer.decision.kind, entry.age if entry else None)
+        answer = await self._chat.complete(body, cache_controls(request))
+        headers = decision_headers(answer.decision)
         if not answer.request.is_streamed:
             return JSONResponse(await answer.completion(), headers=headers)
         return await event_stream(
@@ -49,12 +49,10 @@ class ChatRoutes:
         )
 
 
-def _cache_controls(request: Request) -> CacheControls:
+def cache_controls(request: Request) -> CacheControls:
+    """Return how the headers of a request want the cache to be used."""
     no_cache, no_store, max_age = cache_control(request.headers.get("cache-control", ""))
-    names = (
-        request.headers.get(f"x-memetwin-{name}", "") for name in ("tenant", "user", "namespace")
-    )
-    scope = Scope(*current_scope(*names))
+    scope = requested_scope(request.headers)
     return CacheControls(scope, Bound(None, current_max_error_rate(), max_age), no_cache, no_store)
 
 

@@ -62,13 +62,14 @@ class AnswerCache:
     async def get(self, request: Request, question: Question) -> Decision:
         """Look a question up in the exact tier, which needs no embedder."""
         if question.no_cache:
-            return Decision("bypass" if question.no_store else "miss")
+            kind = "bypass" if question.no_store else "miss"
+            return Decision(kind, bypass_reason="cache_control")
         try:
             async with asyncio.timeout(EXACT_TIMEOUT):
                 return _usable(await self._cache.get(request, question.bound))
         except (Failure, TimeoutError):
             log.warning("the exact tier failed; documents answer the question", exc_info=True)
-            return Decision("miss")
+            return Decision("miss", miss_reason="unavailable")
 
     async def semantic_query(
         self, request: Request, question: Question, vectors: Vectors
@@ -83,12 +84,13 @@ class AnswerCache:
     ) -> Decision:
         """Decide on the hits of ``semantic_query``."""
         if question.no_cache:
-            return Decision("bypass" if question.no_store else "miss")
+            kind = "bypass" if question.no_store else "miss"
+            return Decision(kind, bypass_reason="cache_control")
         try:
             return _usable(await self._cache.choose(request, hits, question.bound, vectors))
         except Failure:
             log.warning("the semantic tier failed; documents answer the question", exc_info=True)
-            return Decision("miss")
+            return Decision("miss", miss_reason="unavailable")
 
     async def shared_name(
         self, request: Request, question: Question, purge_count: int | None

@@ -14,8 +14,9 @@ from memetwin.gateway.v1 import rag_pb2
 from services import deadlines
 from services.errors import Failure
 from services.gateway import large_requests
+from services.gateway.cache.headers import decision_headers
 from services.gateway.http import bodies
-from services.gateway.http.caching import cache_control, cache_headers
+from services.gateway.http.caching import cache_control
 from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.event_streams import MEDIA_TYPE, event_stream
 from services.gateway.http.responses import message_response, message_to_dict, server_sent_event
@@ -49,8 +50,7 @@ class RagRoutes:
             async with asyncio.timeout(deadlines.LONG_DEADLINE):
                 question = await large_requests.read(messages.read_question, message)
                 answer = await self._rag.ask(question)
-        entry = answer.decision.entry
-        headers = cache_headers(answer.decision.kind, entry.age if entry else None)
+        headers = decision_headers(answer.decision)
         return await message_response(messages.write_answer(answer), headers)
 
     async def _stream(self, question: Question) -> Response:

@@ -14,6 +14,8 @@ from tests.language_model import LanguageModelServer, quote, running
 from tests.refusals import refusal
 from tests.stack import Stack, wait_until, wait_until_ready
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[LanguageModelServer]:
@@ -131,7 +133,7 @@ def test_a_paraphrase_is_served_and_an_opposite_is_not(client: openai.OpenAI) ->
         {"n": 2},
         {"temperature": 1.5},
         {"logprobs": True},
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+        {"tools": [TOOL], "tool_choice": "required"},
         {"extra_headers": {"Cache-Control": "no-cache, no-store"}},
     ],
 )
@@ -145,6 +147,22 @@ def test_what_is_not_cacheable_bypasses_the_cache(
     assert model.calls[question] == 2
     sent = {key: value for key, value in options.items() if key != "extra_headers"}
     assert sent.items() <= model.requests[-1].items()
+
+
+def test_declared_tools_are_part_of_the_key(
+    client: openai.OpenAI, model: LanguageModelServer, question: str
+) -> None:
+    other = {"type": "function", "function": {"name": "g", "parameters": {}}}
+    assert ask(client, question, tools=[TOOL])[0] == "miss"
+    wait_until(lambda: ask(client, question, tools=[TOOL])[0] == "hit-exact", 10)
+    assert ask(client, question)[0] != "hit-exact"
+    assert ask(client, question, tools=[TOOL, other])[0] != "hit-exact"
+    calling = f"tool {question}"
+    for _ in range(2):
+        kind, reply = ask(client, calling, tools=[TOOL])
+        assert kind == "miss"
+        assert reply.choices[0].message.tool_calls
+    assert model.calls[calling] == 2
 
 
 def test_pictures_bypass_the_cache(client: openai.OpenAI, question: str) -> None:

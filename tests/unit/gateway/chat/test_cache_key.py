@@ -10,6 +10,7 @@ from services.gateway.llm.types import Json
 
 QUESTION = {"role": "user", "content": "Hi?"}
 REPLY = {"role": "assistant", "content": "Yes?"}
+TOOL = {"type": "function", "function": {"name": "f"}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:"}}
 
 
@@ -37,24 +38,76 @@ def test_text_may_be_cached(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        {"temperature": 1.01},
-        {"temperature": "hot"},
-        {"n": 2},
-        {"logprobs": True},
-        {"tools": [{}]},
-        {"messages": [{"role": "user", "content": [PICTURE]}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}, PICTURE]}]},
-        {"messages": [{"role": "user", "content": ["Hi?"]}]},
-        {"messages": [{"role": "assistant", "content": "Hi."}]},
-        {"messages": [{"role": "user", "content": "  "}]},
-        {"messages": [{"role": "tool", "content": "1"}, QUESTION]},
-        {"messages": [{"role": "user", "content": "x" * (MAX_PROMPT_BYTES + 1)}]},
+        ({"temperature": 1.01}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"n": 2}, "more_than_one_text"),
+        ({"logprobs": True}, "more_than_one_text"),
+        ({"tools": [{}]}, "hosted_tools"),
+        ({"tools": "f"}, "hosted_tools"),
+        ({"functions": 5}, "hosted_tools"),
+        ({"tools": [{"type": "web_search"}]}, "hosted_tools"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "tool_choice"),
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, "not_text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}, PICTURE]}]},
+            "not_text",
+        ),
+        ({"messages": [{"role": "user", "content": ["Hi?"]}]}, "not_text"),
+        ({"messages": [{"role": "assistant", "content": "Hi."}]}, "not_from_user"),
+        ({"messages": [{"role": "user", "content": "  "}]}, "empty_prompt"),
+        ({"messages": [{"role": "tool", "content": "1"}, QUESTION]}, "not_text"),
+        (
+            {"messages": [{"role": "user", "content": "x" * (MAX_PROMPT_BYTES + 1)}]},
+            "prompt_too_long",
+        ),
     ],
 )
-def test_other_requests_bypass_the_cache(body: dict[str, Any]) -> None:
-    assert read(**body).cache_request is None
+def test_other_requests_bypass_the_cache(body: dict[str, Any], reason: str) -> None:
+    request = read(**body)
+    assert request.cache_request is None
+    assert request.bypass_reason == reason
+
+
+OTHER_TOOL = {"type": "function", "function": {"name": "g", "description": "G."}}
+
+
+def test_declared_tools_are_part_of_the_key() -> None:
+    declared: list[dict[str, Any]] = [
+        {},
+        {"tools": [TOOL]},
+        {"tools": [TOOL, OTHER_TOOL]},
+        {"tools": [TOOL], "tool_choice": "none"},
+        {"tools": [TOOL], "parallel_tool_calls": False},
+        {"functions": [{"name": "f"}]},
+        {"functions": [{"name": "f"}], "function_call": "none"},
+    ]
+    keys = {key(**body).context.fingerprint for body in declared}
+    assert len(keys) == len(declared)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"tools": [TOOL, OTHER_TOOL]}, {"tools": [OTHER_TOOL, TOOL]}),
+        ({"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "auto"}),
+        ({}, {"tools": [], "tool_choice": "none", "parallel_tool_calls": True}),
+        ({}, {"tools": None, "functions": None, "tool_choice": "auto"}),
+        (
+            {"functions": [{"name": "f"}]},
+            {"functions": [{"name": "f"}], "function_call": "auto"},
+        ),
+    ],
+)
+def test_requests_that_mean_the_same_tools_have_one_key(one: Json, other: Json) -> None:
+    assert key(**one) == key(**other)
+
+
+def test_no_curated_entry_answers_a_request_with_tools() -> None:
+    assert key(tools=[TOOL]).curated_for is None
 
 
 def test_a_caller_may_bypass_the_cache() -> None:

@@ -13,6 +13,9 @@ async def inner(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"{}"})
 
 
+APP = "https://app.example"
+
+
 async def call(path: str = "/v1/ask", *names: str, **headers: str) -> tuple[int, Any]:
     """Return the status and the error of a request to a guard that allows the names."""
     sent: list[Any] = []
@@ -21,7 +24,7 @@ async def call(path: str = "/v1/ask", *names: str, **headers: str) -> tuple[int,
         sent.append(message)
 
     raw = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    guard = BrowserGuard(inner, frozenset(names))
+    guard = BrowserGuard(inner, frozenset(names), frozenset({APP}))
     await guard({"type": "http", "path": path, "headers": raw}, None, send)  # type: ignore[arg-type]
     return sent[0]["status"], json.loads(sent[1]["body"]).get("error")
 
@@ -91,3 +94,9 @@ async def test_pages_and_probes_are_open(path: str) -> None:
 async def test_a_route_of_openai_refuses_in_its_shape() -> None:
     _, error = await call("/v1/chat/completions", host=OWN, origin="null")
     assert error["code"] == "foreign_origin"
+
+
+async def test_pages_of_allowed_origins_pass_unless_the_host_is_unknown() -> None:
+    assert await call(host=OWN, origin=APP, sec_fetch_site="cross-site") == (200, None)
+    status, error = await call(host="evil.example", origin=APP, sec_fetch_site="cross-site")
+    assert (status, error["reason"]) == (403, "UNKNOWN_HOST")

@@ -41,12 +41,15 @@ async def test_a_completion_says_what_the_cache_did() -> None:
     reply = await post(chat)
     assert reply.json()["choices"][0]["message"]["content"] == "An answer."
     assert reply.headers["x-memetwin-cache"] == "miss"
+    assert reply.headers["x-memetwin-cache-reason"]
     assert "age" not in reply.headers
     await chat.has_stored()
     again = await post(chat)
     assert again.json() == reply.json()
     assert again.headers["x-memetwin-cache"] == "hit-exact"
     assert int(again.headers["age"]) > 0
+    assert again.headers["x-memetwin-entry-id"]
+    assert "x-memetwin-cache-reason" not in again.headers
 
 
 async def test_a_stream_is_server_sent_events() -> None:
@@ -67,6 +70,33 @@ async def test_headers_control_the_cache() -> None:
     assert (await post(chat, bypass)).headers["x-memetwin-cache"] == "bypass"
     await post(chat, {"Cache-Control": "max-age=60"})
     assert chat.cache.bounds[-1].max_age == 60.0
+
+
+async def test_a_bypass_has_a_reason() -> None:
+    chat = Chat()
+    for headers, body, kind, reason in [
+        ({"Cache-Control": "no-cache, no-store"}, {}, "bypass", "CACHE_CONTROL"),
+        ({"Cache-Control": "no-cache"}, {}, "miss", "CACHE_CONTROL"),
+        ({}, {"temperature": 2}, "bypass", "TEMPERATURE"),
+    ]:
+        reply = await post(chat, headers, **body)
+        found = reply.headers["x-memetwin-cache"], reply.headers["x-memetwin-cache-reason"]
+        assert found == (kind, reason)
+
+
+async def test_an_answer_is_stored_if_the_model_calls_no_tool() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    chat = Chat()
+    await post(chat, tools=tools)
+    await chat.has_stored()
+    assert (await post(chat, tools=tools)).headers["x-memetwin-cache"] == "hit-exact"
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    chat = Chat()
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    chat.model.choice = {"message": message, "finish_reason": "tool_calls"}
+    for _ in range(2):
+        assert (await post(chat, tools=tools)).headers["x-memetwin-cache"] == "miss"
+    assert not chat.cache.entries
 
 
 async def test_headers_name_the_scope() -> None:
