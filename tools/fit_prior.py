@@ -27,7 +27,7 @@ from services.gateway.cache.types import CandidateFeatures
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
-from tests.bench.decisions import InProcessEmbedder
+from tools.in_process_embedder import InProcessEmbedder
 from tools.train_verifier import pairs, strata
 
 SCORES = 400  # quantiles

@@ -24,8 +24,9 @@ from services.gateway.cache.index import BUDGET_CANDIDATES
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
-from tests.bench.decisions import DATA, InProcessEmbedder
+from tests.bench.decisions import DATA
 from tests.bench.published_rule import EntryRule
+from tools.in_process_embedder import InProcessEmbedder
 
 BUDGETS = (0.01, 0.02, 0.05)
 DELTAS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)

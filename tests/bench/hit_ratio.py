@@ -15,9 +15,10 @@ from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
 from services.gateway.cache.verifier.lexical_text import LexicalText
 from services.gateway.cache.verifier.model import Question, Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier, is_unsure
-from tests.bench.decisions import DATA, InProcessEmbedder
+from tests.bench.decisions import DATA
 from tests.bench.table import FILES, held_out
 from tests.bench.verifier import precision_area
+from tools.in_process_embedder import InProcessEmbedder
 from tools.train_verifier.card import recall, recall_intervals
 
 PRECISIONS = (0.8, 0.85, 0.9, 0.95)

@@ -12,7 +12,8 @@ import numpy as np
 
 from services.gateway.cache.labelled_pairs import LabelledPair, distinct_texts
 from services.gateway.cache.types import Bound
-from tests.bench.decisions import Cache, InProcessEmbedder
+from tests.bench.decisions import Cache
+from tools.in_process_embedder import InProcessEmbedder
 from tools.train_verifier import strata
 
 NEAR = 0.9

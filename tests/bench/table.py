@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from services.gateway.cache.labelled_pairs import LabelledPair, component_representatives
 from services.gateway.cache.types import Bound
-from tests.bench.decisions import DATA, Cache, InProcessEmbedder
+from tests.bench.decisions import DATA, Cache
+from tools.in_process_embedder import InProcessEmbedder
 from tools.train_verifier import pairs
 
 QUESTIONS = 1000

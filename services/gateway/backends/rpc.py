@@ -23,6 +23,8 @@ _MIN_TIMEOUT = 1.0
 _REQUEST_REASONS = frozenset({"MODEL_LOADING", "MODEL_FAILED", "SHARD_TIMEOUT"})
 # Begins the names of a tenant's search collections, see ``tenants``. Callers know the rest.
 _TENANT_PREFIX = re.compile("tenant-[0-9a-f]{32}-")
+# Then begins the names of the search collections of documents, see ``rag.ingest.types``.
+_DOCUMENTS_PREFIX = re.compile("documents-|reembedded-[0-9a-f]{12}-")
 
 
 class Peer:
@@ -88,6 +90,10 @@ def _with_plain_names(failure: Failure) -> Failure:
     failure.metadata = {
         name: _TENANT_PREFIX.sub("", value) for name, value in failure.metadata.items()
     }
+    collection = failure.metadata.get("collection", "")
+    if match := _DOCUMENTS_PREFIX.match(collection):
+        failure.metadata["collection"] = collection[match.end() :]
+        failure.message = failure.message.replace(collection, collection[match.end() :])
     return failure
 
 

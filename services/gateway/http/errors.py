@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services import deadlines
-from services.errors import Failure
+from services.errors import Failure, Unauthenticated
 from services.gateway.llm.errors import upstream_error
 
 _STATUS = {
@@ -113,6 +113,8 @@ def _openai_type(status: int) -> str:
 
 def _headers(failure: Failure) -> dict[str, str]:
     headers = {}
+    if isinstance(failure, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
     if failure.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
     if failure.reason == "BODY_TOO_LARGE":

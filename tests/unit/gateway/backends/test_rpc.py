@@ -83,14 +83,20 @@ async def test_another_error_passes() -> None:
             raise ZeroDivisionError
 
 
-async def test_the_tags_of_tenants_stay_inside() -> None:
+async def test_callers_see_their_own_names_of_collections() -> None:
     error = rpc_error(CODE.NOT_FOUND, "COLLECTION_NOT_FOUND")
     failure = await fail(Peer("search"), error)
     assert failure.reason == "COLLECTION_NOT_FOUND"
-    name = f"tenant-{'0a' * 16}-documents-notes"
-    found = rpc._with_plain_names(NotFound("X", f"There is no {name}.", collection=name))
-    assert found.message == "There is no documents-notes."
-    assert found.metadata == {"collection": "documents-notes"}
+    tenant = f"tenant-{'0a' * 16}-"
+    for prefix in ("", "documents-", f"reembedded-{'0a' * 6}-"):
+        for owner in ("", tenant):
+            name = f"{owner}{prefix}notes"
+            found = rpc._with_plain_names(NotFound("X", f"There is no {name}.", collection=name))
+            assert found.message == "There is no notes."
+            assert found.metadata == {"collection": "notes"}
+    other = NotFound("X", "There is no documents-1.", document="documents-1", collection="pages")
+    assert rpc._with_plain_names(other).message == "There is no documents-1."
+    assert other.metadata["document"] == "documents-1"
 
 
 async def test_a_refused_service_token_is_not_the_callers_fault(

@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.errors import KINDS, Failure, InvalidArgument, NotFound, Overloaded
+from services.errors import KINDS, Failure, InvalidArgument, NotFound, Overloaded, Unauthenticated
 from services.gateway.http.errors import (
     error_response,
     handle_failure,
@@ -29,6 +29,13 @@ def test_every_kind_has_the_same_status_in_both_shapes(kind: type[Failure]) -> N
     [status] = statuses
     assert 400 <= status < 600
     assert (status == 500) == (kind is Failure)
+
+
+@pytest.mark.parametrize("respond", [error_response, openai_error_response])
+def test_a_refusal_without_credentials_names_the_scheme(respond: Any) -> None:
+    refused = respond(Unauthenticated("UNKNOWN_API_KEY", "Send a key."))
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert "www-authenticate" not in respond(NotFound("GONE", "It is gone.")).headers
 
 
 def test_our_shape_has_all_parts() -> None:
