@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -15,15 +17,22 @@ from starlette.staticfiles import StaticFiles
 
 from services.errors import Failure
 from services.gateway.alarms import Alarms
+from services.gateway.app.unknown_routes import handle_http_exception
 from services.gateway.auth.keys import ApiKeys
 from services.gateway.http.body_budget import BodyBudget
 from services.gateway.http.browsers import BrowserGuard
 from services.gateway.http.cors import Cors
 from services.gateway.http.errors import handle_failure, handle_timeout
 from services.gateway.http.middleware import Authentication, SecurityHeaders
+from services.gateway.http.request_ids import RequestIds
 
 STATIC = Path(__file__).parent / "static"
 READINESS_TIMEOUT = 2.0
+_HANDLERS: dict[Any, Any] = {
+    Failure: handle_failure,
+    TimeoutError: handle_timeout,
+    HTTPException: handle_http_exception,
+}
 Ready = Callable[[], Awaitable[bool]]
 
 
@@ -49,6 +58,7 @@ def application(  # noqa: PLR0913 - wired once
     middleware = [Middleware(SecurityHeaders)]
     if cors_origins:  # outside of the authentication, because a preflight request has no key
         middleware.append(Middleware(Cors, cors_origins))
+    middleware.append(Middleware(RequestIds))
     middleware.append(Middleware(Authentication, keys))
     middleware.append(Middleware(BodyBudget, has_tenants=keys.are_required))
     if not keys.are_required:
@@ -64,7 +74,7 @@ def application(  # noqa: PLR0913 - wired once
             Route("/readyz", _readiness(is_ready, alarms)),
         ],
         middleware=middleware,
-        exception_handlers={Failure: handle_failure, TimeoutError: handle_timeout},
+        exception_handlers=_HANDLERS,
     )
 
 

@@ -9,7 +9,11 @@ one, so that idle and slow clients do not keep others out.
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.errors import InvalidArgument
+from services.gateway.http.errors import failure_response
 
 MAX_CONNECTIONS = 2000
 MAX_CONNECTIONS_OF_PEER = 1000
@@ -136,6 +140,22 @@ class LimitedProtocol(H11Protocol):
         """Go on with the next request."""
         super().on_response_complete()
         self._update()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, and close the connection."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            failure = InvalidArgument(
+                "BAD_REQUEST", "The request is not valid HTTP. Check its request line and headers."
+            )
+            response = failure_response("/v1/", failure)
+            headers = [*response.raw_headers, (b"connection", b"close")]
+            for event in (
+                h11.Response(status_code=response.status_code, headers=headers),
+                h11.Data(data=bytes(response.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def time_out(self) -> None:
         """Close a connection whose request has not arrived in time."""

@@ -61,7 +61,12 @@ class HttpServer:
         self.connection_limits = ConnectionLimits()
         protocol: Any = functools.partial(LimitedProtocol, self.connection_limits)
         self._config = uvicorn.Config(
-            application, http=protocol, log_config=None, access_log=False, lifespan="off"
+            application,
+            http=protocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
         )
         self._config.load()
         if files and files.cert:

@@ -1,6 +1,7 @@
 """Serves the cache's statistics over HTTP, loads curated entries, and takes feedback."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from services.gateway import large_requests
 from services.gateway.auth.caller import current_tenant
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.headers import requested_scope
-from services.gateway.cache.loading import EntryLoader
+from services.gateway.cache.loading import EntryLoader, LoadReceipt
 from services.gateway.cache.loading_messages import entries_from_message, receipts_to_message
 from services.gateway.cache.messages import scope_from_message
 from services.gateway.cache.stats_messages import stats_response
@@ -22,7 +23,8 @@ from services.gateway.cache.types import Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.http import bodies
 from services.gateway.http.disconnects import cancel_on_disconnect
-from services.gateway.http.responses import message_response, message_to_dict
+from services.gateway.http.errors import receipts_response
+from services.gateway.http.responses import message_to_dict
 
 
 class CacheRoutes:
@@ -53,7 +55,7 @@ class CacheRoutes:
                 entries = await large_requests.read(entries_from_message, message)
                 batches = [batch async for batch in self._loader.load(scope, entries)]
         receipts = [receipt for batch in batches for receipt in batch]
-        return await message_response(receipts_to_message(receipts))
+        return await asyncio.to_thread(_response, receipts)
 
     async def report(self, request: Request) -> Response:
         """Record whether an entry was a correct answer, in the scope of the request's headers."""
@@ -75,6 +77,11 @@ class CacheRoutes:
                 history = await self._usage.history(scope.tenant)
         body = message_to_dict(stats_response(counts, history))
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def _response(receipts: Sequence[LoadReceipt]) -> Response:
+    shown = message_to_dict(receipts_to_message(receipts))["receipts"]
+    return receipts_response(shown, [one.failure for one in receipts if one.failure])
 
 
 def _read_feedback(body: dict[str, Any]) -> tuple[str, bool, str]:

@@ -3,8 +3,8 @@
 from itertools import takewhile
 from typing import Any
 
-from services.errors import InvalidArgument
 from services.gateway.cache.types import MAX_PROMPT_BYTES, Context, Request
+from services.gateway.chat.parameters import check_parameters
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.digests import canonical
 from services.gateway.llm.types import Json
@@ -38,13 +38,10 @@ def read_request(body: Json, controls: CacheControls, *, max_temperature: float)
         max_temperature: requests with a higher sampling temperature bypass the cache.
 
     Raises:
-        InvalidArgument: the request has no list of messages.
+        InvalidArgument: the request has no messages, or a parameter of the wrong type.
     """
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(map(_is_object, messages)):
-        raise InvalidArgument(
-            "NO_MESSAGES", "messages must be a non-empty list of objects.", field="messages"
-        )
+    check_parameters(body)
+    messages: list[Json] = body["messages"]
     reason = _bypass_reason(body, messages, controls, max_temperature)
     if reason:
         return ChatRequest(body, None, controls, reason)

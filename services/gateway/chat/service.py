@@ -111,7 +111,7 @@ class ChatService:
             InvalidArgument: the request has no messages.
         """
         self._language_model.check()
-        body = {**body, "model": self._language_model.model(str(body.get("model") or ""))}
+        body = {**body, "model": self._language_model.model(body.get("model") or "")}
         request = await self._read(body, controls)
         started = time.perf_counter()
         decision = await self._cache.get(request)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
@@ -14,7 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from services.errors import InvalidArgument
 from services.gateway.http.body_budget import hold_bytes
-from services.gateway.json_reader import read_object
+from services.gateway.http.content_encoding import decompressed, encoding
+from services.gateway.json_reader import JsonError, read_object
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -30,6 +32,8 @@ _THREAD_BYTES = 2**16
 _FORM_STEP = 2**13
 _SPOOL_BYTES = 2**16
 _DISCARDED_BYTES = 2**25
+# How the errors of json_format name a field: once for each message that it is in.
+_FIELD = re.compile(r'Failed to parse (\w{1,50}) field: |has no field named "(\w{1,50})"')
 
 
 async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
@@ -71,9 +75,15 @@ async def form(request: Request, max_bytes: int, *, in_memory: bool = False) -> 
     parser = MultiPartParser(request.headers, _steps(parts))
     parser.spool_max_size = max_bytes + 1 if in_memory else _SPOOL_BYTES
     try:
-        return await parser.parse()
-    except MultiPartException as error:
-        raise InvalidArgument("BAD_FORM", "The body is not a valid multipart form.") from error
+        found = await parser.parse()
+    except (MultiPartException, ValueError) as error:
+        raise _bad_form() from error
+    try:
+        _check_texts(found)
+    except UnicodeEncodeError as error:
+        await found.close()
+        raise _bad_form() from error
+    return found
 
 
 async def read(request: Request, max_bytes: int) -> bytes:
@@ -87,18 +97,32 @@ async def read(request: Request, max_bytes: int) -> bytes:
 
 
 async def stream(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """Yield a body as it arrives. Raises InvalidArgument if it is too large or truncated."""
-    size, began = 0, time.monotonic()
-    parts = request.stream()
-    while part := await _next_part(parts, began + size / MIN_RATE):
+    """Yield a body as it arrives, decompressed.
+
+    Raises:
+        InvalidArgument: it is too large, truncated or not compressed as its header says.
+    """
+    name = encoding(request.headers.get("content-encoding", ""))
+    arriving = request.stream()
+    parts = _arriving(arriving)
+    size = 0
+    async for part in decompressed(parts, name) if name else parts:
         size += len(part)
         if size > max_bytes:
-            await _discard(parts)
+            await _discard(arriving)
             raise InvalidArgument(
                 "BODY_TOO_LARGE",
                 f"The body exceeds the limit of {max_bytes} bytes. Send a smaller one.",
                 limit=max_bytes,
             )
+        yield part
+
+
+async def _arriving(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a body. Raises InvalidArgument if it is truncated or too slow."""
+    size, began = 0, time.monotonic()
+    while part := await _next_part(parts, began + size / MIN_RATE):
+        size += len(part)
         yield part
 
 
@@ -114,6 +138,17 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def _bad_form() -> InvalidArgument:
+    return InvalidArgument("BAD_FORM", "The body is not a valid multipart form.")
+
+
+def _check_texts(parts: FormData) -> None:
+    """Raise UnicodeEncodeError for half of a surrogate pair, which odd charsets may contain."""
+    for name, value in parts.multi_items():
+        for text in (name, value if isinstance(value, str) else value.filename or ""):
+            text.encode()
+
+
 async def _parse(body: bytes, parse: Callable[[bytes], T]) -> T:
     """Parse a body, in a thread if it is large, so that other requests can run."""
     return await asyncio.to_thread(parse, body) if len(body) > _THREAD_BYTES else parse(body)
@@ -122,8 +157,8 @@ async def _parse(body: bytes, parse: Callable[[bytes], T]) -> T:
 def _read_object(body: bytes) -> dict[str, Any]:
     try:
         return read_object(body)
-    except ValueError as error:
-        raise InvalidArgument("BAD_JSON", str(error)) from error
+    except JsonError as error:
+        raise InvalidArgument("BAD_JSON", str(error), field=error.field) from error
 
 
 def _read_message(message: M, body: bytes) -> M:
@@ -134,6 +169,7 @@ def _read_message(message: M, body: bytes) -> M:
             "BAD_JSON",
             f"The body is not a valid {message.DESCRIPTOR.name}. Check the names and types of its"
             " fields.",
+            field=".".join(first or second for first, second in _FIELD.findall(str(error))),
         ) from error
 
 

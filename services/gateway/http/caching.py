@@ -50,4 +50,9 @@ def cache_control(header: str) -> tuple[bool, bool, float | None]:
         directive.partition("=")[::2] for directive in header.replace(" ", "").lower().split(",")
     )
     age = directives.get("max-age", "")
-    return "no-cache" in directives, "no-store" in directives, float(age) if age.isdigit() else None
+    is_number = age.isascii() and age.isdigit()
+    return (
+        "no-cache" in directives,
+        "no-store" in directives,
+        float(age[:12]) if is_number else None,
+    )

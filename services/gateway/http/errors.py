@@ -6,6 +6,7 @@ Ours is ``{"error": {code, reason, message, field, metadata}}``. OpenAI's is
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -21,7 +22,12 @@ _STATUS = {
     "RESOURCE_EXHAUSTED": 429, "UNIMPLEMENTED": 501, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
 # Reasons with a more specific HTTP status than that of their code.
-_STATUS_OF_REASON = {"BODY_TOO_LARGE": 413}
+_STATUS_OF_REASON = {
+    "BODY_TOO_LARGE": 413,
+    "TOO_LARGE": 413,
+    "UNSUPPORTED_CONTENT_ENCODING": 415,
+    "METHOD_NOT_ALLOWED": 405,
+}
 _OPENAI_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -35,22 +41,29 @@ _OURS = frozenset({"twins", "ask", "documents", "cache", "feedback", "admin"})
 
 def failure_response(path: str, failure: Failure) -> Response:
     """Return the response for a failure before the route of a path has answered."""
-    segment = path.removeprefix("/v1/").partition("/")[0]
-    if segment in _OURS or not path.startswith("/v1/"):
+    _, root, segment, *_ = f"{path}///".split("/", 3)
+    if root != "v1" or segment in _OURS:
         return error_response(failure)
     return openai_error_response(failure)
 
 
 def error_response(failure: Failure) -> Response:
     """Return the response for a failure, in our shape."""
-    error = {
-        "code": failure.code.name,
-        "reason": failure.reason,
-        "message": failure.message,
-        "field": failure.field,
-        "metadata": failure.metadata,
-    }
-    return JSONResponse({"error": error}, _status(failure), _headers(failure))
+    return JSONResponse({"error": _error(failure)}, _status(failure), _headers(failure))
+
+
+def receipts_response(receipts: Sequence[dict[str, Any]], failures: Sequence[Failure]) -> Response:
+    """Return the receipts of a batch. If all of it has failed, the response is an error, too.
+
+    Args:
+        receipts: what the response shows of each item.
+        failures: why items have failed.
+    """
+    content: dict[str, Any] = {"receipts": receipts}
+    if not receipts or len(failures) < len(receipts):
+        return JSONResponse(content)
+    worst = max(failures, key=_status)
+    return JSONResponse({"error": _error(worst)} | content, _status(worst), _headers(worst))
 
 
 def openai_error_response(failure: Failure) -> Response:
@@ -101,6 +114,16 @@ async def handle_timeout(request: Request, error: Exception) -> Response:
     return error_response(deadlines.exceeded())
 
 
+def _error(failure: Failure) -> dict[str, Any]:
+    return {
+        "code": failure.code.name,
+        "reason": failure.reason,
+        "message": failure.message,
+        "field": failure.field,
+        "metadata": failure.metadata,
+    }
+
+
 def _status(failure: Failure) -> int:
     status = _STATUS_OF_REASON.get(failure.reason)
     return status or _STATUS.get(failure.code.name, _SERVER_ERROR)
@@ -119,4 +142,8 @@ def _headers(failure: Failure) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
     if failure.reason == "BODY_TOO_LARGE":
         headers["Connection"] = "close"  # otherwise the server reads the rest of the body
+    if failure.reason == "UNSUPPORTED_CONTENT_ENCODING":
+        headers["Accept-Encoding"] = "gzip, deflate"
+    if failure.reason == "METHOD_NOT_ALLOWED":
+        headers["Allow"] = failure.metadata["allowed"]
     return headers

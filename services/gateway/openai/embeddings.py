@@ -24,6 +24,7 @@ from services.gateway.openai.routing import openai_route
 
 BODY_BYTES = 8 * 2**20
 MAX_INPUTS = 2048
+_MAX_DIMENSIONS = 2**31 - 1
 TRUNCATE_HEADER, TRUNCATED_HEADER = "X-Memetwin-Truncate", "X-Memetwin-Truncated-Inputs"
 
 
@@ -45,13 +46,16 @@ class EmbeddingRoutes:
         """
         truncate = read_truncate(request.headers.get(TRUNCATE_HEADER, "true"))
         body = await bodies.json_object(request, BODY_BYTES)
-        texts, dimensions = read_inputs(body), read_dimensions(body)
+        texts, dimensions, as_base64 = (
+            read_inputs(body),
+            read_dimensions(body),
+            read_as_base64(body),
+        )
         with _openai_field():
             vectors, tokens = await self._embedder.embed_with_usage(
-                texts, str(body.get("model") or ""), dimensions, truncate=truncate
+                texts, read_model(body), dimensions, truncate=truncate
             )
         charge({"embedded_tokens": tokens})
-        as_base64 = body.get("encoding_format") == "base64"
         content = await asyncio.to_thread(write_reply, vectors, tokens, as_base64=as_base64)
         truncated = sum(reading.truncated for reading in vectors.readings)
         headers = {TRUNCATED_HEADER: str(truncated)}
@@ -90,12 +94,32 @@ def read_truncate(header: str) -> bool:
 
 def read_dimensions(body: Json) -> int:
     """Return the requested number of dimensions, or 0 for all. Raises InvalidArgument."""
-    dimensions = body.get("dimensions") or 0
-    if not isinstance(dimensions, int) or dimensions < 0:
+    dimensions = body.get("dimensions")
+    if dimensions is None:
+        return 0
+    if type(dimensions) is not int or not 1 <= dimensions <= _MAX_DIMENSIONS:
         raise InvalidArgument(
             "BAD_DIMENSIONS", "dimensions must be a positive integer.", field="dimensions"
         )
     return dimensions
+
+
+def read_model(body: Json) -> str:
+    """Return the name of a model, or an empty text for the default. Raises InvalidArgument."""
+    model = body.get("model") or ""
+    if not isinstance(model, str):
+        raise InvalidArgument("BAD_PARAMETER", "model must be a string.", field="model")
+    return model
+
+
+def read_as_base64(body: Json) -> bool:
+    """Return whether the vectors are to be sent as base64. Raises InvalidArgument."""
+    encoding = body.get("encoding_format") or "float"
+    if encoding not in ("float", "base64"):
+        raise InvalidArgument(
+            "BAD_PARAMETER", "encoding_format must be float or base64.", field="encoding_format"
+        )
+    return bool(encoding == "base64")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """TwinService over HTTP: finds the twins of a photo or a text, and serves their pictures."""
 
 import asyncio
+import re
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -42,7 +43,7 @@ class TwinRoutes:
                 if photo or "text" not in options:
                     results = await self._twins.find(photo, metric, count)
                 else:
-                    results = await self._twins.find_by_text(str(options["text"]), metric, count)
+                    results = await self._twins.find_by_text(_text(options), metric, count)
         reply = messages.write_results(results, total=results.embed + results.search)
         return JSONResponse(message_to_dict(reply))
 
@@ -78,8 +79,15 @@ def _metric(options: dict[str, Any]) -> str:
     return name
 
 
+def _text(options: dict[str, Any]) -> str:
+    text = options["text"]
+    if not isinstance(text, str):
+        raise InvalidArgument("BAD_PARAMETER", "text must be a string.", field="text")
+    return text
+
+
 def _limit(options: dict[str, Any]) -> int:
     text = str(options.get("limit", "0"))
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise InvalidArgument("BAD_LIMIT", "limit must be a whole number.", field="limit")
     return int(text)

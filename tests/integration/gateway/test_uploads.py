@@ -104,3 +104,4 @@ def test_an_invalid_name_is_a_failed_receipt(web: httpx.Client) -> None:
         "RECEIPT_STATUS_FAILED",
         "BAD_COLLECTION_NAME",
     )
+    assert (reply.status_code, reply.json()["error"]["reason"]) == (400, "BAD_COLLECTION_NAME")

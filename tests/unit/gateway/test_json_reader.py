@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.json_reader import MAX_DEPTH, read_object
+from services.gateway.json_reader import MAX_DEPTH, JsonError, read_lenient_object, read_object
 
 
 def lists(depth: int) -> bytes:
@@ -44,6 +44,34 @@ def test_any_other_text_is_refused(text: bytes) -> None:
 def test_half_a_surrogate_pair_is_refused(half: bytes) -> None:
     with pytest.raises(ValueError, match="surrogate"):
         read_object(b'{"a": "%b"}' % half)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        (rb'{"messages": [{}, {"content": "a \ud83d"}]}', "messages[1].content"),
+        (b'{"temperature": NaN}', "temperature"),
+        (b'{"a": [1, 2.5, {"b": 1e999}]}', "a[2].b"),
+        (b'{"seed": ' + b"9" * 4301 + b"}", "seed"),
+        (rb'{"\ud83d": {"a": Infinity}}', "?.a"),
+        (rb'{"\ud83d": 1}', ""),
+        (b'{"%b": NaN}' % (b"n" * 1000), "n" * 200),
+        (b"{", ""),
+    ],
+)
+def test_an_error_names_the_value(text: bytes, field: str) -> None:
+    with pytest.raises(JsonError) as caught:
+        read_object(text)
+    assert caught.value.field == field
+    assert str(caught.value).encode()
+
+
+def test_lenient_reading_replaces_numbers_that_are_not_finite() -> None:
+    text = rb'{"a": [-Infinity, NaN, 1e999, -1e999], "b": "\ud83d"}'
+    read = read_lenient_object(text, name="The answer", max_values=10)
+    assert read == {"a": [-9999.0, None, None, -9999.0], "b": "\ud83d"}
+    with pytest.raises(JsonError, match="The answer"):
+        read_lenient_object(b"[]", name="The answer", max_values=10)
 
 
 def test_a_whole_surrogate_pair_is_a_character_and_an_escaped_backslash_starts_none() -> None:

@@ -66,7 +66,7 @@ export async function call(path, options = {}) {
   const body = await received.json().catch(() => ({}));
   if (!received.ok) {
     const message = body.error?.message || `The server answered ${received.status}.`;
-    throw Object.assign(new Error(message), { status: received.status });
+    throw Object.assign(new Error(message), { status: received.status, body });
   }
   return { body, headers: received.headers };
 }

@@ -102,12 +102,14 @@ async function takeIn(files) {
   for (const file of files) form.append("file", file);
   const told = (receipt) => `${receipt.id}: ${receipt.reason ? receipt.message : `${receipt.chunks} ${receipt.chunks === 1 ? "passage" : "passages"} stored`}`;
   $("answer").replaceChildren(element("p", "Reading …", { className: "meta" }));
+  const show = (receipts) => $("answer").replaceChildren(...receipts.map((receipt) =>
+    element("p", told(receipt), { className: receipt.reason ? "error" : "" })));
   try {
     const { body } = await call("/v1/documents", { method: "POST", body: form });
-    $("answer").replaceChildren(...body.receipts.map((receipt) =>
-      element("p", told(receipt), { className: receipt.reason ? "error" : "" })));
+    show(body.receipts);
   } catch (error) {
-    $("answer").replaceChildren(element("p", error.message, { className: "error" }));
+    if (error.body?.receipts) show(error.body.receipts); // every document has failed
+    else $("answer").replaceChildren(element("p", error.message, { className: "error" }));
   }
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from services import deadlines
@@ -14,6 +14,7 @@ from services.errors import InvalidArgument
 from services.gateway.backends.types import Value
 from services.gateway.http import bodies
 from services.gateway.http.disconnects import cancel_on_disconnect
+from services.gateway.http.errors import receipts_response
 from services.gateway.http.responses import message_to_dict
 from services.gateway.json_reader import read_object
 from services.gateway.rag.ingest import media_types, messages
@@ -63,9 +64,8 @@ class DocumentRoutes:
 
 
 def _response(receipts: Sequence[Receipt]) -> Response:
-    return JSONResponse(
-        {"receipts": [message_to_dict(messages.write_receipt(one)) for one in receipts]}
-    )
+    shown = [message_to_dict(messages.write_receipt(one)) for one in receipts]
+    return receipts_response(shown, [one.failure for one in receipts if one.failure])
 
 
 async def _form_files(request: Request, form: FormData) -> AsyncIterator[Source]:

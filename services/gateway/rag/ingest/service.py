@@ -130,15 +130,11 @@ class IngestService:
                 call = partial(self._try_ingest, source, media_type, backends)
                 return await retry(call, Aborted, Unavailable)
         except Failure as failure:
-            return Receipt(source.id, "failed", reason=failure.reason, message=failure.message)
+            return Receipt(source.id, "failed", failure=failure)
         except Exception:
             _log.exception("the ingest of a document failed")
-            return Receipt(
-                source.id,
-                "failed",
-                reason="INTERNAL",
-                message="The service failed on the document. Its log shows why.",
-            )
+            unknown = Failure("INTERNAL", "The service failed on the document. Its log shows why.")
+            return Receipt(source.id, "failed", failure=unknown)
 
     async def _try_ingest(
         self, source: Source, media_type: str, backends: BatchedBackends

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.errors import InvalidArgument
+from services.errors import Failure, InvalidArgument
 from services.gateway import digests
 from services.gateway.backends.types import Value
 from services.gateway.rag.ingest import media_types
@@ -119,7 +119,7 @@ class Receipt:
     Attributes:
         chunks: the number of chunks of the document.
         embedded: the number of chunks that this ingest embedded; it reused the other vectors.
-        reason: the reason of a failure, for programs; ``message`` is for people.
+        failure: why the document failed.
     """
 
     id: str
@@ -127,9 +127,18 @@ class Receipt:
     version: str = ""
     chunks: int = 0
     embedded: int = 0
-    reason: str = ""
-    message: str = ""
+    failure: Failure | None = None
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """The reason of a failure, for programs."""
+        return self.failure.reason if self.failure else ""
+
+    @property
+    def message(self) -> str:
+        """The message of a failure, for people."""
+        return self.failure.message if self.failure else ""
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,28 @@ async def slow(request: Request) -> Response:
     raise TimeoutError
 
 
-ROUTES = [Route("/v1/missing", missing), Route("/v1/slow", slow)]
+async def buggy(request: Request) -> Response:
+    raise ZeroDivisionError("a secret")
+
+
+ROUTES = [
+    Route("/v1/missing", missing),
+    Route("/v1/slow", slow),
+    Route("/v1/chat/completions", buggy, methods=["POST"]),
+    Route("/v1/ask", buggy, methods=["POST"]),
+    Route("/v1/ask", buggy, methods=["PUT"]),
+]
 
 
 async def get(
     path: str,
     is_ready: Callable[[], Awaitable[bool]] = ready,
     keys: ApiKeys = WITHOUT_KEYS,
+    method: str = "GET",
 ) -> httpx.Response:
     transport = httpx.ASGITransport(application(ROUTES, is_ready, keys, Alarms()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        return await client.get(path)
+        return await client.request(method, path)
 
 
 @pytest.mark.parametrize("path", ["/", "/cache", "/pages/page.js", "/pages/icon.svg"])
@@ -101,3 +112,40 @@ async def test_hosts_are_checked_only_without_keys() -> None:
 async def test_failures_are_answered_in_our_shape(path: str, status: int, reason: str) -> None:
     reply = await get(path)
     assert (reply.status_code, reply.json()["error"]["reason"]) == (status, reason)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat", "/v1/models/x", "/v1", "/v1/"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
+async def test_an_unknown_route_names_the_routes_that_exist(path: str, method: str) -> None:
+    reply = await get(path, method=method)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (404, "unknown_route", None)
+    assert "POST /v1/chat/completions" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/documents/a", "/none", "/pages/none.js"])
+async def test_an_unknown_route_of_our_own_is_in_our_shape(path: str) -> None:
+    reply = await get(path)
+    assert (reply.status_code, reply.json()["error"]["reason"]) == (404, "UNKNOWN_ROUTE")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "BREW"])
+async def test_a_wrong_method_is_answered_with_those_allowed(method: str) -> None:
+    reply = await get("/v1/chat/completions", method=method)
+    assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+    assert reply.json()["error"]["code"] == "method_not_allowed"
+    own = await get("/v1/ask", method=method)
+    assert (own.status_code, own.headers["allow"]) == (405, "POST, PUT")
+    assert own.json()["error"]["reason"] == "METHOD_NOT_ALLOWED"
+
+
+async def test_an_error_in_a_route_keeps_the_shape_and_is_logged_with_its_id(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    theirs = await get("/v1/chat/completions", method="POST")
+    assert (theirs.status_code, theirs.json()["error"]["type"]) == (500, "server_error")
+    own = await get("/v1/ask", method="POST")
+    assert (own.status_code, own.json()["error"]["reason"]) == (500, "INTERNAL")
+    ids = [reply.headers["x-request-id"] for reply in (theirs, own)]
+    assert [vars(record)["request_id"] for record in caplog.records] == ids
+    assert "secret" not in theirs.text + own.text

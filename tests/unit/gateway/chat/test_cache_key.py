@@ -41,12 +41,9 @@ def test_text_may_be_cached(body: dict[str, Any]) -> None:
     ("body", "reason"),
     [
         ({"temperature": 1.01}, "temperature"),
-        ({"temperature": "hot"}, "temperature"),
         ({"n": 2}, "more_than_one_text"),
         ({"logprobs": True}, "more_than_one_text"),
         ({"tools": [{}]}, "hosted_tools"),
-        ({"tools": "f"}, "hosted_tools"),
-        ({"functions": 5}, "hosted_tools"),
         ({"tools": [{"type": "web_search"}]}, "hosted_tools"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function"}}, "tool_choice"),
@@ -56,7 +53,6 @@ def test_text_may_be_cached(body: dict[str, Any]) -> None:
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi?"}, PICTURE]}]},
             "not_text",
         ),
-        ({"messages": [{"role": "user", "content": ["Hi?"]}]}, "not_text"),
         ({"messages": [{"role": "assistant", "content": "Hi."}]}, "not_from_user"),
         ({"messages": [{"role": "user", "content": "  "}]}, "empty_prompt"),
         ({"messages": [{"role": "tool", "content": "1"}, QUESTION]}, "not_text"),
@@ -121,7 +117,7 @@ def test_the_default_temperature_counts() -> None:
     assert request.cache_request is None
 
 
-@pytest.mark.parametrize("messages", [None, [], "Hi?", ["Hi?"], {}])
+@pytest.mark.parametrize("messages", [None, [], "Hi?", {}])
 def test_a_request_needs_messages(messages: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
         read(messages=messages)

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ FORM = b"--x\r\n" + b"\r\n--x\r\n".join(
 FORM += b"\r\n--x--\r\n"
 
 
-def request(parts: Sequence[bytes], media_type: str = "", *, disconnects: bool = False) -> Request:
+def request(
+    parts: Sequence[bytes], media_type: str = "", *, disconnects: bool = False, encoding: str = ""
+) -> Request:
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": part, "more_body": True} for part in parts
     ]
@@ -30,7 +33,7 @@ def request(parts: Sequence[bytes], media_type: str = "", *, disconnects: bool =
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
 
-    headers = [(b"content-type", media_type.encode())]
+    headers = [(b"content-type", media_type.encode()), (b"content-encoding", encoding.encode())]
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
 
@@ -136,3 +139,42 @@ async def test_json_that_does_not_fit_the_message_is_refused(body: bytes) -> Non
     with pytest.raises(InvalidArgument) as caught:
         await bodies.json_message(request([body]), rag_pb2.AskRequest())
     assert caught.value.reason == "BAD_JSON"
+
+
+async def test_a_compressed_body_is_read() -> None:
+    packed = gzip.compress(b'{"a": 1}')
+    assert await bodies.json_object(request([packed[:5], packed[5:]], encoding="gzip")) == {"a": 1}
+    form = request([gzip.compress(FORM)], "multipart/form-data; boundary=x", encoding="GZIP")
+    async with parsed(form, 1000) as parts:
+        assert parts["title"] == "A cat"
+
+
+async def test_a_bomb_is_read_up_to_the_limit() -> None:
+    packed = gzip.compress(bytes(2**24))
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.read(request([packed], encoding="gzip"), 2**20)
+    assert caught.value.reason == "BODY_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"nothing": 1}, "nothing"),
+        ({"question": 5}, "question"),
+        ({"history": [{"role": 5}]}, "history.role"),
+        ({"limit": 2**40}, "limit"),
+        ({"filter": {"tag": {}, "text": {}}}, "filter"),
+    ],
+)
+async def test_an_object_that_does_not_fit_names_the_field(body: Any, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.json_message(request([json.dumps(body).encode()]), rag_pb2.AskRequest())
+    assert (caught.value.reason, caught.value.field) == ("BAD_JSON", field)
+
+
+async def test_half_a_surrogate_pair_in_a_form_is_refused() -> None:
+    media_type = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
+    half = FORM.replace(b"A cat", rb"\ud83d")
+    with pytest.raises(InvalidArgument) as caught:
+        await bodies.form(request([half], media_type), 1000)
+    assert caught.value.reason == "BAD_FORM"

@@ -8,10 +8,12 @@ from starlette.responses import Response
 from services.errors import KINDS, Failure, InvalidArgument, NotFound, Overloaded, Unauthenticated
 from services.gateway.http.errors import (
     error_response,
+    failure_response,
     handle_failure,
     handle_timeout,
     openai_error,
     openai_error_response,
+    receipts_response,
 )
 from services.gateway.llm.errors import refused
 
@@ -93,6 +95,42 @@ def test_a_refusal_of_the_language_model_server_keeps_its_own_status(
         "param": None,
         "code": None,
     }
+
+
+def test_a_batch_is_an_error_only_if_all_of_it_has_failed() -> None:
+    late, gone = Overloaded("FULL", "Wait.", retry_after=2.0), NotFound("GONE", "It is gone.")
+    rows = [{"id": "a"}, {"id": "b"}]
+    for receipts, failures in ([], []), (rows, [gone]), (rows, []):
+        response = receipts_response(receipts, failures)
+        assert (response.status_code, json.loads(bytes(response.body))) == (
+            200,
+            {"receipts": receipts},
+        )
+    response = receipts_response(rows, [gone, late])
+    assert (response.status_code, response.headers["retry-after"]) == (429, "2")
+    content = json.loads(bytes(response.body))
+    assert (content["receipts"], content["error"]["reason"]) == (rows, "FULL")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_ours"),
+    [
+        ("/v1/chat/completions", False),
+        ("/v1/nothing", False),
+        ("/v1", False),
+        ("/v1/", False),
+        ("/v1/ask", True),
+        ("/v1/documents/a", True),
+        ("/v1/twins", True),
+        ("/v1/feedback", True),
+        ("/", True),
+        ("", True),
+        ("/v1x", True),
+    ],
+)
+def test_the_path_decides_the_shape(path: str, is_ours: bool) -> None:
+    response = failure_response(path, NotFound("GONE", "It is gone."))
+    assert ("reason" in body(response)) == is_ours
 
 
 async def test_handlers_answer_in_our_shape() -> None:

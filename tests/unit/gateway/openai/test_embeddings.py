@@ -13,8 +13,10 @@ from services.gateway.openai.embeddings import (
     MAX_INPUTS,
     EmbeddingRoutes,
     encode,
+    read_as_base64,
     read_dimensions,
     read_inputs,
+    read_model,
     read_truncate,
 )
 from tests.fakes.backends import FakeEmbedder
@@ -38,9 +40,24 @@ def test_anything_else_is_refused(given: Any) -> None:
 def test_dimensions_are_optional() -> None:
     assert [read_dimensions(body) for body in ({}, {"dimensions": None})] == [0, 0]
     assert read_dimensions({"dimensions": 64}) == 64
-    for bad in (-1, "64", 1.5):
+    others: list[Any] = [-1, 0, "64", 1.5, True, False, [], 2**31, 2**40]
+    for bad in others:
         with pytest.raises(InvalidArgument, match="dimensions"):
             read_dimensions({"dimensions": bad})
+
+
+def test_the_model_and_the_encoding_are_names() -> None:
+    assert [read_model(body) for body in ({}, {"model": None}, {"model": "m"})] == ["", "", "m"]
+    encodings: list[Any] = [None, "float", "base64"]
+    assert [read_as_base64({"encoding_format": one}) for one in encodings] == [False, False, True]
+    others: list[Any] = [5, ["m"], {"a": 1}, True]
+    for bad in others:
+        with pytest.raises(InvalidArgument) as caught:
+            read_model({"model": bad})
+        assert caught.value.field == "model"
+        with pytest.raises(InvalidArgument) as caught:
+            read_as_base64({"encoding_format": bad})
+        assert caught.value.field == "encoding_format"
 
 
 def test_base64_has_the_same_numbers_as_a_list() -> None:

@@ -6,9 +6,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from services.errors import Failure
 from services.gateway.backends.types import Vectors
+from services.gateway.http.errors import handle_failure
 from services.gateway.rag.ingest.routes import DocumentRoutes
 from services.gateway.rag.ingest.service import IngestService
+from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES
 from tests.fakes.backends import fake_backends
 from tests.fakes.documents import FakeDocumentStore
 from tests.fakes.parsers import FakeParserPool
@@ -22,7 +25,9 @@ class World:
         both, self.embedder, _ = fake_backends()
         self.store = FakeDocumentStore()
         ingest = IngestService(self.store, both, FakeParserPool(), fake_tenants())
-        self.application = Starlette(routes=DocumentRoutes(ingest).routes())
+        self.application = Starlette(
+            routes=DocumentRoutes(ingest).routes(), exception_handlers={Failure: handle_failure}
+        )
 
     async def post(self, **request: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.application)
@@ -48,6 +53,18 @@ async def test_each_file_of_a_form_is_a_document(world: World) -> None:
     files = [("file", (name, name.encode(), "text/plain")) for name in ("a.txt", "b.txt")]
     reply = await world.post(data={"collection": "c"}, files=files)
     assert [one["id"] for one in reply.json()["receipts"]] == ["a.txt", "b.txt"]
+
+
+async def test_a_request_in_which_every_document_fails_is_an_error(world: World) -> None:
+    files = [("file", (name, b"x", "text/plain")) for name in ("a.txt", "b.txt")]
+    reply = await world.post(data={"collection": "no name"}, files=files)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["reason"] == "BAD_COLLECTION_NAME"
+    assert [one["status"] for one in reply.json()["receipts"]] == ["RECEIPT_STATUS_FAILED"] * 2
+    large = await world.post(
+        params={"collection": "c", "id": "a"}, content=bytes(MAX_DOCUMENT_BYTES + 1)
+    )
+    assert large.status_code == 413
 
 
 async def test_the_ingest_stops_when_the_client_disconnects(world: World) -> None:
