@@ -20,7 +20,7 @@ DOCUMENT_FIELD = "memetwin_document"
 DOCUMENTS_PREFIX, COPY_PREFIX = "documents-", "reembedded-"
 _DIGEST_LENGTH = 12
 # Part of every version. A new number makes the next ingest chunk unchanged documents again.
-_CHUNKING_VERSION = 4
+_CHUNKING_VERSION = 5
 # The maximum of earlier versions, whose documents stay unchanged.
 _EARLIER_CHUNK_TOKENS = 256
 # A thread hashes larger files, without the interpreter's lock.

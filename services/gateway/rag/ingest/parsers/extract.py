@@ -80,17 +80,6 @@ def add(blocks: list[Block], block: Block) -> None:
     blocks.append(block)
 
 
-def decode(content: bytes) -> str:
-    """Decode UTF-8 and turn CRLF into LF. Raises ParseError for other encodings."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ParseError(
-            "NOT_UTF8", "The text is not valid UTF-8. Convert it to UTF-8 and send it again."
-        ) from error
-    return text.replace("\r\n", "\n")
-
-
 def paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the range of each paragraph within a range, without outer white space."""
     for match in _BLANK_LINES.finditer(text, start, end):

@@ -12,12 +12,13 @@ PARSERS = {
 
 
 def parse(media_type: str, content: bytes) -> Extract:
-    """Parse a file.
+    """Parse a file. The media type may have the parameter ``charset``.
 
     Raises:
-        ParseError: the file is broken, locked, not UTF-8, too complex, or has no text.
+        ParseError: the file is broken, locked, not a text, too complex, or has no text.
     """
-    extract = PARSERS[media_type](content)
+    essence, _, charset = media_type.partition(";charset=")
+    extract = PARSERS[essence](content, charset)
     if not extract.blocks:
         raise ParseError(
             "EMPTY_DOCUMENT", " ".join(["The document has no text.", *extract.warnings])

@@ -23,7 +23,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PASSWORD = "password"  # noqa: S105 - a word in PDFium's error message
 
 
-def parse(content: bytes) -> Extract:
+def parse(content: bytes, _: str = "") -> Extract:
     """Parse a PDF. The warnings name the pages that cannot be read.
 
     Raises:

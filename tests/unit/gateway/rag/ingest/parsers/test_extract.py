@@ -7,7 +7,6 @@ from services.gateway.rag.ingest.parsers.extract import (
     Headings,
     ParseError,
     add,
-    decode,
     paragraphs,
     trim,
 )
@@ -20,13 +19,6 @@ def test_a_heading_closes_those_of_its_level_and_below() -> None:
         headings.enter(level, heading)
         path.append(str(headings))
     assert path == ["A", "A › B b", "A › B b › C", "A › D", "E", "E", "E › F"]
-
-
-def test_text_is_decoded_without_its_mark_and_with_plain_line_ends() -> None:
-    assert decode(b"\xef\xbb\xbfa\r\nb\rc\n\xc3\xa9") == "a\nb\rc\né"
-    with pytest.raises(ParseError) as caught:
-        decode(b"\xff\xfe")
-    assert caught.value.reason == "NOT_UTF8"
 
 
 def test_paragraphs_are_separated_by_blank_lines() -> None:

@@ -60,3 +60,85 @@ def test_an_unknown_charset_is_ignored() -> None:
 def test_charsets_and_depth_are_handled() -> None:
     assert html.parse('<meta charset="iso-8859-1"><p>é'.encode("latin-1")).text == "é"
     assert html.parse(b"<div>" * 5_000 + b"deep").text == "deep"
+
+
+def rows(page: str) -> list[str]:
+    return html.parse(page.encode()).text.splitlines()
+
+
+@pytest.mark.parametrize("cell", ["<p>{}</p>", "<div>{}</div>", "<ul><li>{}</li></ul>", "{}<br>"])
+def test_cells_with_blocks_keep_their_row(cell: str) -> None:
+    table = "".join(
+        f"<tr><td>{cell.format(plan)}</td><td>{cell.format(price)}</td></tr>"
+        for plan, price in (("Plan", "Price"), ("Basic", "10 EUR"), ("Pro", "30 EUR"))
+    )
+    assert rows(f"<table>{table}</table>") == ["Plan | Price", "Basic | 10 EUR", "Pro | 30 EUR"]
+
+
+def test_a_table_that_lays_out_a_page_is_no_row() -> None:
+    page = """<table><tr><td>Menu<td><h1>Fees</h1><p>One euro.<p>Or two.
+      <table><tr><td>Pro<td><p>30</table></table>After."""
+    extract = html.parse(page.encode())
+    assert blocks(extract) == [
+        ("", "Menu"),
+        ("Fees", "Fees"),
+        ("Fees", "One euro."),
+        ("Fees", "Or two."),
+        ("Fees", "Pro | 30"),
+        ("Fees", "After."),
+    ]
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<p style="display:none">x</p>',
+        '<p style="color: red; DISPLAY : None !important">x</p>',
+        '<div style="visibility:hidden"><p>x</div>',
+        '<div aria-hidden="true">x</div>',
+        "<div hidden>x</div>",
+        "<dialog>x</dialog>",
+        "<select><option>x</select>",
+        "<textarea>x</textarea>",
+        "<button>x</button>",
+        "<svg><title>x</title><text>x</text></svg>",
+        "<math><mi>x</mi></math>",
+    ],
+)
+def test_what_is_not_shown_is_no_text(hidden: str) -> None:
+    assert html.parse(f"<p>Oslo.</p>{hidden}<p>Bern.</p>".encode()).text == "Oslo.\n\nBern."
+
+
+def test_what_is_shown_is_text() -> None:
+    page = """<p style="display:block">a</p><p aria-hidden="false">b</p><dialog open>c</dialog>
+      <div hidden="until-found">d</div><h2><button>How much?</button></h2><p>One euro.
+      <details><summary>e</summary>f</details>"""
+    assert html.parse(page.encode()).text.split() == "a b c d How much? One euro. e f".split()
+
+
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("<svg><title>Close icon</title></svg><h1>Parking</h1><p>Free.", "Parking"),
+        ("<h2>Menu</h2><h1>Parking</h1><p>Free.", "Parking"),
+        ("<h2>Parking</h2><p>Free.", "Parking"),
+        ("<!-- saved --><html><head><title>Fees</title></head><body>x<h1>y</h1>", "Fees"),
+        ("<title> </title><p>x", ""),
+    ],
+)
+def test_the_title_is_that_of_the_page(page: str, title: str) -> None:
+    assert html.parse(page.encode()).title == title
+
+
+def test_charsets_are_declared_in_several_ways() -> None:
+    page = "<p>Паром отходит в семь.</p>"
+    assert html.parse(page.encode("koi8-r"), "koi8-r").text == "Паром отходит в семь."
+    assert html.parse(("\ufeff" + page).encode("utf-16-le")).text == "Паром отходит в семь."
+    for head in (
+        '<?xml version="1.0" encoding="koi8-r"?>',
+        '<meta http-equiv="Content-Type" content="text/html; charset=koi8-r">',
+        "<meta charset=koi8-r>",
+    ):
+        extract = html.parse((head + page).encode("koi8-r"))
+        assert (extract.text, extract.warnings) == ("Паром отходит в семь.", [])
+    assert html.parse(page.encode("koi8-r")).warnings

@@ -50,7 +50,8 @@ def blocks(extract: Extract) -> list[tuple[str, str]]:
 def test_blocks_have_the_structure_and_the_offsets_of_the_source() -> None:
     extract = markdown.parse(MARKDOWN.replace("\n", "\r\n").encode())
     assert extract.text == MARKDOWN
-    assert blocks(extract) == [
+    assert blocks(extract)[0][1].endswith("author: {name: nobody}\n---")
+    assert blocks(extract)[1:] == [
         ("Guide to doors", "# Guide to doors"),
         ("Guide to doors", "Doors open. They close."),
         ("Guide to doors › Hinges", "## Hinges"),
@@ -61,6 +62,7 @@ def test_blocks_have_the_structure_and_the_offsets_of_the_source() -> None:
         ("Guide to doors › Setext", "Ünïcode 🐈 ends."),
     ]
     assert [one.by_lines for one in extract.blocks] == [
+        True,
         False,
         False,
         False,
@@ -94,6 +96,29 @@ def test_an_invalid_front_matter_is_ignored(front: str) -> None:
     extract = markdown.parse((front + "\nText.").encode())
     assert ("", "Text.") in blocks(extract)
     assert extract.fields == {}
+
+
+def test_prose_between_lines_of_hyphens_is_a_paragraph() -> None:
+    extract = markdown.parse(b"---\nThe gate opens at nine.\n---\n\n# Fees\n\nNone.\n")
+    assert blocks(extract) == [
+        ("", "---\nThe gate opens at nine.\n---"),
+        ("Fees", "# Fees"),
+        ("Fees", "None."),
+    ]
+
+
+def test_toml_is_front_matter() -> None:
+    extract = markdown.parse(b'+++\ntitle = "Fees"\n+++\n\nThe fee is 12 euros.\n')
+    assert (extract.title, blocks(extract)) == ("Fees", [("", "The fee is 12 euros.")])
+
+
+def test_what_has_no_block_belongs_to_its_neighbour() -> None:
+    text = "***\n\nOne.\n\n[r]: /u\n\n# Two\n\n---\n"
+    assert blocks(markdown.parse(text.encode())) == [
+        ("", "***\n\nOne.\n\n[r]: /u"),
+        ("Two", "# Two\n\n---"),
+    ]
+    assert [text for _, text in blocks(markdown.parse(b"\n[r]: /u\n"))] == ["[r]: /u\n"]
 
 
 def test_the_first_heading_is_the_title() -> None:

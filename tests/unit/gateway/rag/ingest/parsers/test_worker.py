@@ -27,7 +27,7 @@ def run(*documents: tuple[str, bytes]) -> list[tuple[int, bytes]]:
 def test_a_worker_answers_each_document_and_ends_with_its_input() -> None:
     found = run(
         ("text/plain", b"One."),
-        ("text/plain", b"\xff"),
+        ("text/plain", b"\xff\xfe\xff"),
         ("text/html", b"<meta charset=undefined>\xff<p>Two."),
         ("text/plain", b""),
     )
