@@ -71,12 +71,14 @@ def read_lenient_object(text: bytes, *, name: str, max_values: int) -> dict[str,
         JsonError: the text is not valid, is not an object, or exceeds a limit.
     """
     _check_limits(text, name, max_values)
-    return _decode(text, _LENIENT_DECODER, name)
+    return _decode(text, _LENIENT_DECODER, name, errors="surrogatepass")
 
 
-def _decode(text: bytes, decoder: json.JSONDecoder, name: str) -> dict[str, Any]:
+def _decode(
+    text: bytes, decoder: json.JSONDecoder, name: str, errors: str = "strict"
+) -> dict[str, Any]:
     try:
-        value = decoder.decode(text.decode("utf-8-sig"))
+        value = decoder.decode(text.decode("utf-8", errors).removeprefix("\ufeff"))
     except _NumberError:
         raise
     except ValueError as error:

@@ -27,6 +27,8 @@ _STATUS_OF_REASON = {
     "TOO_LARGE": 413,
     "UNSUPPORTED_CONTENT_ENCODING": 415,
     "METHOD_NOT_ALLOWED": 405,
+    # The gateway cannot do its work because of a server behind it.
+    "LANGUAGE_MODEL_MISCONFIGURED": 502,
 }
 _OPENAI_TYPES = {
     401: "authentication_error",
@@ -140,6 +142,10 @@ def _headers(failure: Failure) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 15.5.2
     if failure.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after)))
+        if failure.retry_after % 1:  # OpenAI's clients read this header first
+            headers["Retry-After-Ms"] = str(math.ceil(failure.retry_after * 1000))
+    if request_id := failure.metadata.get("upstream_request_id"):
+        headers["X-Request-Id"] = request_id
     if failure.reason == "BODY_TOO_LARGE":
         headers["Connection"] = "close"  # otherwise the server reads the rest of the body
     if failure.reason == "UNSUPPORTED_CONTENT_ENCODING":

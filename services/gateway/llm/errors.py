@@ -4,7 +4,11 @@ The failure keeps the server's HTTP status and error fields in its metadata. Cal
 therefore see them even if another replica raises the failure.
 """
 
+import email.utils
 import logging
+import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +18,7 @@ from services.gateway.json_reader import read_object
 log = logging.getLogger(__name__)
 
 REFUSED = "LANGUAGE_MODEL_REFUSED"
+MISCONFIGURED = "LANGUAGE_MODEL_MISCONFIGURED"
 UNAVAILABLE = "LANGUAGE_MODEL_UNAVAILABLE"
 
 _KINDS: dict[int, type[Failure]] = {
@@ -25,11 +30,17 @@ _KINDS: dict[int, type[Failure]] = {
 # The error fields that callers get, and the maximum bytes of each. They are sent in gRPC trailers.
 # By default, clients accept 8 KiB of trailers.
 _FIELDS = {"message": 2048, "type": 128, "param": 128, "code": 128}
+# What these say is about the credentials of the gateway, not about those of its callers.
+_CREDENTIALS = frozenset({401, 403, 407})
 _LOGGED_BYTES = 1024
 # Bytes of an error response that are read.
 MAX_BODY_BYTES = 2**16
-_MAX_RETRY_SECONDS = 86_400
+_MAX_RETRY_SECONDS = 86_400.0
 _SERVER_ERROR = 500
+# Headers of responses that callers get, too.
+_PASSED = frozenset({"x-request-id", "openai-processing-ms"})
+_PASSED_PREFIX = "x-ratelimit-"
+_MAX_HEADER = 128
 
 
 @dataclass(frozen=True)
@@ -43,28 +54,49 @@ class UpstreamError:
     code: str | None = None
 
 
-def refused(status: int, body: bytes, retry_after: str = "") -> Failure:
+def refused(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Failure:
     """Return the failure for an error response of the language model server.
 
     Args:
         status: the HTTP status of the response.
         body: the response's body; only the fields of an OpenAI error are passed on.
-        retry_after: the ``Retry-After`` header. Only the form in seconds is supported.
+        headers: the headers of the response, with names in lower case.
     """
+    headers = headers or {}
     log.warning(
         "language model server refused a request",
         extra={"status": status, "body": body[:_LOGGED_BYTES].decode(errors="ignore")},
     )
+    if status in _CREDENTIALS:
+        return FailedPrecondition(
+            MISCONFIGURED,
+            "The language model server refused the credentials of the gateway. Its operator must"
+            " check MEMETWIN_LLM_API_KEY. Your own credentials are valid.",
+            status=status,
+        )
     kind = _KINDS.get(status, Unavailable if status >= _SERVER_ERROR else FailedPrecondition)
     failure = kind(
         REFUSED,
-        "The language model server refused the request. upstream_message in the metadata says why.",
-        retry_after=_seconds(retry_after),
+        f"The language model server refused the request with HTTP status {status}.",
+        retry_after=retry_after(headers),
         status=status,
     )
+    if request_id := passed_headers(headers).get("x-request-id"):
+        failure.metadata["upstream_request_id"] = request_id
     # The constructor would truncate these values to fewer characters than messages need.
     failure.metadata |= {f"upstream_{name}": value for name, value in _fields(body).items()}
     return failure
+
+
+def passed_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a response that callers get, too."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name in _PASSED or name.startswith(_PASSED_PREFIX)
+        if len(name) <= _MAX_HEADER and len(value) <= _MAX_HEADER
+        if value.isascii() and value.isprintable()
+    }
 
 
 def upstream_error(failure: Failure) -> UpstreamError | None:
@@ -85,10 +117,27 @@ def unavailable() -> Unavailable:
     )
 
 
-def _seconds(retry_after: str) -> float | None:
-    if not (retry_after.isascii() and retry_after.isdigit()):
-        return None
-    return float(min(int(retry_after[:9]), _MAX_RETRY_SECONDS))
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that headers name, or None.
+
+    ``Retry-After`` has seconds or a date (RFC 9110, section 10.2.3). Some servers send fractions of
+    seconds, and OpenAI's also sends ``retry-after-ms``.
+    """
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return min(milliseconds / 1000, _MAX_RETRY_SECONDS)
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    if seconds is None and value:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return None if seconds is None else min(max(seconds, 0.0), _MAX_RETRY_SECONDS)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text.strip()[:50]) else None
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -6,12 +6,21 @@ from dataclasses import dataclass, field
 from services.errors import FailedPrecondition, Failure, InvalidArgument, Overloaded
 from services.gateway.llm import types
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.errors import REFUSED, UpstreamError, unavailable, upstream_error
+from services.gateway.llm.errors import (
+    MISCONFIGURED,
+    REFUSED,
+    UpstreamError,
+    unavailable,
+    upstream_error,
+)
 from services.gateway.llm.types import Json
 from services.gateway.rag import prompts
 from services.gateway.rag.grounding.service import GroundedAnswer, Grounding
 from services.gateway.rag.marks import MarkFilter
 from services.gateway.rag.types import Draft, Passage, WriteRequest
+
+# What a busy server that gives no hint is given to recover.
+_RETRY_SECONDS = 5.0
 
 
 @dataclass
@@ -73,7 +82,7 @@ class LanguageModelWriter:
                     yield passed
         except Failure as failure:
             if upstream := upstream_error(failure):
-                raise _refusal(upstream) from failure
+                raise _refusal(upstream, failure.retry_after) from failure
             raise
         if rest := await grounded.feed(marks.flush()) + await grounded.flush():
             text += rest
@@ -114,19 +123,19 @@ async def _draft(
     )
 
 
-def _refusal(upstream: UpstreamError) -> Failure:
+def _refusal(upstream: UpstreamError, retry_after: float | None) -> Failure:
     """Return the server's refusal as a failure with a reason that RagService documents."""
     if upstream.status == 429:  # noqa: PLR2004 - Too Many Requests
         return Overloaded(
             "LANGUAGE_MODEL_BUSY",
             "The language model server is overloaded. Retry after the hint.",
-            retry_after=5.0,
+            retry_after=_RETRY_SECONDS if retry_after is None else retry_after,
         )
     if upstream.status == 400:  # noqa: PLR2004 - Bad Request
         return InvalidArgument(REFUSED, "The language model server refused the request.")
     if upstream.status < 500:  # noqa: PLR2004 - the first server error
         return FailedPrecondition(
-            "LANGUAGE_MODEL_MISCONFIGURED",
+            MISCONFIGURED,
             "The language model server refused the key or the model. Check MEMETWIN_LLM_*.",
             status=upstream.status,
         )

@@ -53,7 +53,9 @@ async def test_callers_on_all_replicas_share_one_execution() -> None:
 @pytest.mark.parametrize(
     "failure",
     [
-        refused(429, b'{"error": {"message": "Busy.", "type": "t", "code": "c"}}', "3"),
+        refused(
+            429, b'{"error": {"message": "Busy.", "type": "t", "code": "c"}}', {"retry-after": "3"}
+        ),
         NotFound("GONE", "It is gone.", field="id", id=7),
     ],
 )

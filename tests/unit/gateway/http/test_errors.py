@@ -66,17 +66,29 @@ def test_openais_shape_has_all_parts() -> None:
 @pytest.mark.parametrize("respond", [error_response, openai_error_response])
 def test_the_retry_hint_is_a_header_of_whole_seconds(respond: Any) -> None:
     assert "retry-after" not in respond(Overloaded("FULL", "Wait.")).headers
-    for seconds, header in [(0.1, "1"), (2.6, "3")]:
-        failure = Overloaded("FULL", "Wait.", retry_after=seconds)
-        assert respond(failure).headers["retry-after"] == header
+    assert "retry-after-ms" not in respond(Overloaded("FULL", "Wait.", retry_after=2.0)).headers
+    for seconds, header, milliseconds in [(0.1, "1", "100"), (2.6, "3", "2600")]:
+        headers = respond(Overloaded("FULL", "Wait.", retry_after=seconds)).headers
+        assert (headers["retry-after"], headers["retry-after-ms"]) == (header, milliseconds)
+
+
+@pytest.mark.parametrize("respond", [error_response, openai_error_response])
+def test_refused_credentials_of_the_gateway_are_a_bad_gateway(respond: Any) -> None:
+    response = respond(refused(401, b'{"error": {"message": "secret"}}'))
+    assert response.status_code == 502
+    assert b"secret" not in response.body
+
+
+@pytest.mark.parametrize("respond", [error_response, openai_error_response])
+def test_the_id_of_the_language_model_servers_request_is_passed_on(respond: Any) -> None:
+    assert respond(refused(500, b"", {"x-request-id": "r"})).headers["x-request-id"] == "r"
 
 
 @pytest.mark.parametrize(
     ("status", "usual"),
     [
         (400, "invalid_request_error"),
-        (401, "authentication_error"),
-        (403, "permission_error"),
+        (402, "invalid_request_error"),
         (404, "invalid_request_error"),
         (429, "rate_limit_error"),
         (503, "server_error"),

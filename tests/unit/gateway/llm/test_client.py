@@ -1,3 +1,4 @@
+import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -6,8 +7,14 @@ import httpx
 import pytest
 
 from services import deadlines
-from services.errors import DeadlineExceeded, FailedPrecondition, Overloaded, Unavailable
-from services.gateway.llm import client as client_module
+from services.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    Overloaded,
+    Unavailable,
+)
+from services.gateway.llm import response_bodies
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.errors import upstream_error
 
@@ -155,10 +162,11 @@ async def test_an_error_of_the_server_does_not_reveal_our_key(
     for call in (model.complete(BODY), texts(model)):
         with pytest.raises(FailedPrecondition) as caught:
             await call
-        upstream = upstream_error(caught.value)
-        assert upstream is not None
-        assert upstream.message == "Incorrect API key: Bearer ***"
-    assert "sk-hidden" not in str([record.__dict__ for record in caplog.records])
+        assert caught.value.reason == "LANGUAGE_MODEL_MISCONFIGURED"
+        assert "Incorrect" not in str(vars(caught.value))
+    logged = str([record.__dict__ for record in caplog.records])
+    assert "Incorrect API key: Bearer ***" in logged
+    assert "sk-hidden" not in logged
 
 
 async def test_a_server_that_does_not_answer_is_unavailable() -> None:
@@ -208,7 +216,7 @@ async def test_redirects_without_end_are_unavailable() -> None:
         await model.complete(BODY)
 
 
-@pytest.mark.parametrize("size", [client_module.MAX_ANSWER_BYTES, 0])
+@pytest.mark.parametrize("size", [response_bodies.MAX_ANSWER_BYTES, 0])
 async def test_an_answer_without_end_is_unavailable(size: int) -> None:
     async def parts() -> AsyncIterator[bytes]:
         yield b"data: " + b" " * size
@@ -257,3 +265,137 @@ async def test_a_timeout_at_the_deadline_of_the_call_is_reported_as_such(
 
     with deadlines.limit(60.0), pytest.raises(kind):
         await client(answer).complete(BODY)
+
+
+async def test_an_error_that_is_null_is_none() -> None:
+    reply: dict[str, Any] = {"error": None, "choices": []}
+    assert await client(lambda _: httpx.Response(200, json=reply)).complete(BODY) == reply
+    chunk = b'data: {"error": null, "choices": [{"delta": {"content": "a"}}]}\n\n'
+    assert await texts(streaming(chunk, DONE)) == ["a"]
+
+
+async def test_an_error_with_status_200_is_a_refusal() -> None:
+    error = {"error": {"message": "No credits.", "code": 402}}
+    model = client(lambda _: httpx.Response(200, json=error))
+    named = streaming(b'event: error\ndata: {"message": "No credits."}\n\n', DONE)
+    for call in (model.complete(BODY), texts(model), texts(named)):
+        with pytest.raises(Unavailable) as caught:
+            await call
+        upstream = upstream_error(caught.value)
+        assert upstream is not None
+        assert (upstream.status, upstream.message) == (502, "No credits.")
+
+
+async def test_halves_of_a_surrogate_pair_are_joined() -> None:
+    halves = [
+        rb'data: {"choices": [{"delta": {"content": "%b"}, "finish_reason": null}]}' % half
+        for half in (rb"a\ud83d", rb"\ude42b")
+    ]
+    assert await texts(streaming(b"\n\n".join([*halves, DONE]))) == ["a", "🙂b"]
+
+
+async def test_numbers_that_are_not_finite_are_read() -> None:
+    content = (
+        b'{"choices": [{"logprobs": {"content": [{"logprob": -Infinity}, {"logprob": NaN}]}}]}'
+    )
+    answer = await client(lambda _: httpx.Response(200, content=content)).complete(BODY)
+    [choice] = answer["choices"]
+    assert choice["logprobs"]["content"] == [{"logprob": -9999.0}, {"logprob": None}]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"choices": {}},
+        {"choices": "a"},
+        {"choices": [None]},
+        {"choices": [["a"]]},
+        {"choices": [{"message": "a", "delta": "a"}]},
+        {"choices": [{"message": [], "delta": []}]},
+    ],
+)
+async def test_choices_of_another_shape_are_no_answer(reply: Any) -> None:
+    whole = client(lambda _: httpx.Response(200, json=reply))
+    for call in (whole.complete(BODY), texts(streaming(b"data: %b" % json.dumps(reply).encode()))):
+        with pytest.raises(Unavailable):
+            await call
+
+
+async def test_a_server_that_does_not_stream_answers_in_one_chunk() -> None:
+    message = {"role": "assistant", "content": "Hi."}
+    reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    assert await texts(client(lambda _: httpx.Response(200, json=reply))) == ["Hi."]
+
+
+STRICT = [
+    {"error": {"message": "Unrecognized request argument supplied: stream_options"}},
+    {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]},
+    {"message": "Extra inputs are not permitted"},
+]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("error", STRICT)
+async def test_a_server_that_refuses_stream_options_is_asked_without(
+    status: int, error: Any
+) -> None:
+    requests: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(json.loads(request.content))
+        if "stream_options" in requests[-1]:
+            return httpx.Response(status, json=error)
+        return httpx.Response(200, stream=Parts(event("a"), DONE))
+
+    model = client(answer)
+    body = {**BODY, "stream_options": {"include_usage": True}}
+    for _ in range(2):
+        assert [chunk async for chunk in model.stream(body)]
+    assert ["stream_options" in one for one in requests] == [True, False, False]
+
+
+async def test_another_error_is_not_about_stream_options() -> None:
+    requests: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request.content)
+        message = "Unknown parameter: x" if b'"x"' in request.content else "Too long."
+        return httpx.Response(400, json={"error": {"message": message}})
+
+    model = client(answer)
+    for further, count in ({}, 1), ({"x": 1}, 3), ({}, 4):
+        with pytest.raises(InvalidArgument):
+            async for _ in model.stream({**BODY, **further, "stream_options": {}}):
+                pass
+        assert len(requests) == count
+    assert b"stream_options" in requests[-1]
+
+
+async def test_callers_get_some_headers_of_the_response() -> None:
+    passed = {
+        "x-request-id": "r1",
+        "x-ratelimit-remaining-tokens": "9",
+        "openai-processing-ms": "5",
+    }
+    others = {"set-cookie": "a=b", "server": "x", "x-ratelimit-long": "9" * 200}
+    received: list[dict[str, str]] = []
+    model = client(lambda _: httpx.Response(200, headers=passed | others, json={"choices": []}))
+    await model.complete(BODY, received.append)
+    assert [chunk async for chunk in model.stream(BODY, received.append)]
+    assert received == [passed, passed]
+
+
+@pytest.mark.parametrize("status", [204, 301, 304])
+async def test_a_status_that_is_neither_success_nor_error_is_no_answer(status: int) -> None:
+    with pytest.raises(Unavailable):
+        await client(lambda _: httpx.Response(status)).complete(BODY)
+
+
+async def test_models_without_an_id_are_left_out() -> None:
+    listed: list[Any] = [{"id": "a"}, {"id": 5}, "b", None, {}]
+    assert await client(lambda _: httpx.Response(200, json={"data": listed})).models() == [
+        {"id": "a"}
+    ]
+    for content in (b'{"data": {}}', b'{"data": "a"}', b'{"data": null}', b"{}"):
+        reply = httpx.Response(200, content=content)
+        assert await client(functools.partial(lambda one, _: one, reply)).models() == []

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -20,7 +21,6 @@ ERROR = {"message": "Too long.", "type": "invalid_request_error", "param": "n", 
     ("status", "kind"),
     [
         (400, InvalidArgument),
-        (401, FailedPrecondition),
         (404, FailedPrecondition),
         (413, InvalidArgument),
         (422, InvalidArgument),
@@ -77,17 +77,47 @@ def test_a_long_body_is_logged_in_part(caplog: pytest.LogCaptureFixture) -> None
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
+    ("headers", "seconds"),
     [
-        ("3", 3.0),
-        ("", None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
-        ("²", None),
-        ("9" * 400, 86_400.0),
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Fri, 01 Jan 9999 00:00:00 GMT"}, 86_400.0),
+        ({"retry-after": "Wed, 99 Oct 2015"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "²"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "9" * 400}, 86_400.0),
+        ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "3"}, 3.0),
     ],
 )
-def test_the_retry_hint_is_in_seconds(header: str, seconds: float | None) -> None:
-    assert refused(429, b"", header).retry_after == seconds
+def test_the_retry_hint_is_in_seconds(headers: dict[str, str], seconds: float | None) -> None:
+    assert refused(429, b"", headers).retry_after == seconds
+
+
+def test_a_retry_hint_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1445412470.5)
+    headers = {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert refused(503, b"", headers).retry_after == 9.5
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_refused_credentials_are_those_of_the_gateway(status: int) -> None:
+    body = json.dumps({"error": {"message": "Incorrect API key: sk-…42"}}).encode()
+    failure = refused(status, body, {"x-request-id": "r"})
+    assert (failure.reason, type(failure)) == ("LANGUAGE_MODEL_MISCONFIGURED", FailedPrecondition)
+    assert failure.metadata == {"status": str(status)}
+    assert upstream_error(failure) is None
+
+
+def test_the_id_of_the_request_is_kept() -> None:
+    assert refused(500, b"", {"x-request-id": "r"}).metadata["upstream_request_id"] == "r"
+    for odd in ("", "a\nb", "ü", "r" * 200):
+        assert "upstream_request_id" not in refused(500, b"", {"x-request-id": odd}).metadata
 
 
 def test_other_failures_are_not_the_servers() -> None:

@@ -1,8 +1,11 @@
+from typing import Any
+
 from services.gateway.llm.types import (
     Json,
     completion_text,
     delta_text,
     finish_reason,
+    has_shape,
     token_usage,
 )
 
@@ -36,3 +39,17 @@ def test_usage_is_what_the_server_reports() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 3}
     assert token_usage({"usage": usage}) == {"prompt_tokens": 3}
     assert token_usage({"usage": None}) == {}
+    odd: list[Any] = [None, "3", -1, True, [], 2**40, {}]
+    for value in odd:
+        assert token_usage({"usage": {"prompt_tokens": value, "completion_tokens": 2.0}}) == {
+            "completion_tokens": 2
+        }
+        assert token_usage({"usage": value}) == {}
+
+
+def test_choices_have_a_shape() -> None:
+    good: list[Any] = [None, [], [{}], [{"message": None}], [{"message": {}, "delta": {}}]]
+    assert all(has_shape({"choices": choices}) for choices in good)
+    assert has_shape({})
+    bad: list[Any] = [{}, "a", 0, [None], [[]], [{"message": "a"}], [{}, {"delta": []}]]
+    assert not any(has_shape({"choices": choices}) for choices in bad)

@@ -11,7 +11,7 @@ from services.errors import (
     Overloaded,
     Unavailable,
 )
-from services.gateway.llm.client import LanguageModelClient
+from services.gateway.llm.client import LanguageModelClient, OnHeaders
 from services.gateway.llm.errors import refused, unavailable
 from services.gateway.llm.types import Json
 from services.gateway.rag.generator import LanguageModelWriter
@@ -34,14 +34,14 @@ class FakeModel(LanguageModelClient):
     def model(self, requested: str) -> str:
         return requested or "configured"
 
-    async def complete(self, body: Json) -> Json:
+    async def complete(self, body: Json, on_headers: OnHeaders | None = None) -> Json:
         self.requests.append(body)
         if self.failure:
             raise self.failure
         choice = {"message": {"content": self.text}, **self.more}
         return {"model": "answered", "choices": [choice], "usage": USAGE}
 
-    async def stream(self, body: Json) -> AsyncIterator[Json]:
+    async def stream(self, body: Json, on_headers: OnHeaders | None = None) -> AsyncIterator[Json]:
         self.requests.append(body)
         for character in self.text:
             yield {"model": "answered", "choices": [{"delta": {"content": character}}]}
