@@ -39,6 +39,7 @@ class LanguageModelServer:
         delay: seconds that an answer takes.
         calls: how often each question has been asked.
         requests: the requests that were received.
+        responses: the responses that are stored, by id.
     """
 
     def __init__(self, answer: Callable[[Json], str]) -> None:
@@ -48,11 +49,15 @@ class LanguageModelServer:
         self.delay = 0.0
         self.calls: Counter[str] = Counter()
         self.requests: list[Json] = []
+        self.responses: dict[str, Json] = {}
         self._held: dict[str, asyncio.Event] = {}
         app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 Route("/v1/models", self._models),
+                Route("/v1/responses", self._respond, methods=["POST"]),
+                Route("/v1/responses/{id}", self._stored, methods=["GET", "DELETE"]),
+                Route("/v1/responses/{id}/cancel", self._stored, methods=["POST"]),
             ]
         )
         self._socket = listen("127.0.0.1", 0)
@@ -81,6 +86,24 @@ class LanguageModelServer:
 
     async def _models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": "parrot", "object": "model"}]})
+
+    async def _respond(self, request: Request) -> Response:
+        """Store a response, which repeats the request."""
+        body = await request.json()
+        previous = body.get("previous_response_id")
+        if previous and previous not in self.responses:
+            return JSONResponse({"error": {"message": "No such response."}}, 404)
+        part = {"type": "output_text", "text": quote(str(body.get("input"))), "annotations": []}
+        item = {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
+        name = f"resp_{len(self.responses):032x}"
+        self.responses[name] = {"id": name, "object": "response", "output": [item]}
+        return JSONResponse(self.responses[name])
+
+    async def _stored(self, request: Request) -> Response:
+        stored = self.responses.get(request.path_params["id"])
+        if stored is None:
+            return JSONResponse({"error": {"message": "No such response."}}, 404)
+        return JSONResponse(stored)
 
     async def _complete(self, request: Request) -> Response:
         body = await request.json()

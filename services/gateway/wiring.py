@@ -49,9 +49,12 @@ from services.gateway.chat.shadow import ChatShadow
 from services.gateway.coalescing.leases import LeaseStore
 from services.gateway.connections import Common, connect
 from services.gateway.http.cors import read_origins
+from services.gateway.llm.forwarding import ResponseForwarder
 from services.gateway.openai.chat import ChatRoutes
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
+from services.gateway.openai.response_ids import ResponseIds
+from services.gateway.openai.responses import ResponseRoutes
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.extractive import ExtractiveWriter
@@ -130,6 +133,13 @@ def _routes(
     """Return the routes of all features."""
     return [
         *ChatRoutes(chat, common.settings.http_keepalive).routes(),
+        *ResponseRoutes(
+            chat,
+            ResponseForwarder(common.language_model),
+            cache.usage,
+            ResponseIds(common.secret.read),
+            common.settings.http_keepalive,
+        ).routes(),
         *EmbeddingRoutes(common.backends.embedder).routes(),
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
         *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),

@@ -41,6 +41,7 @@ class Names:
     digest: str = ""
     model: str = ""
     entry: str = ""
+    response: str = ""
     curated: str = ""
     fingerprint: str = ""
     tokens: dict[str, str] = field(default_factory=dict)

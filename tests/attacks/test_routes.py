@@ -23,6 +23,10 @@ def chat(names: Names) -> Request:
     return {"model": "parrot", "messages": [{"role": "user", "content": names.prompt}]}
 
 
+def response(names: Names) -> Request:
+    return {"model": "parrot", "input": names.prompt}
+
+
 def scope(names: Names) -> dict[str, str]:
     return {"user": names.user, "namespace": names.namespace}
 
@@ -53,6 +57,20 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
     "GET /healthz": lambda names: [{}],
     "GET /readyz": lambda names: [{}],
     "GET /v1/models": lambda names: [{}],
+    "POST /v1/responses": lambda names: [
+        {"json": response(names), "headers": scope_headers(names)},
+        {"json": response(names) | {"stream": True}, "headers": scope_headers(names)},
+        {"json": response(names) | {"previous_response_id": names.response}},
+        {"json": response(names), "headers": {"X-Memetwin-Tenant": names.tenant}},
+    ],
+    "GET /v1/responses/{id:path}": lambda names: [
+        {"path": f"/v1/responses/{names.response}"},
+        {"path": f"/v1/responses/{names.response.rpartition('_')[0]}"},
+    ],
+    "POST /v1/responses/{id:path}": lambda names: [
+        {"path": f"/v1/responses/{names.response}/cancel"}
+    ],
+    "DELETE /v1/responses/{id:path}": lambda names: [{"path": f"/v1/responses/{names.response}"}],
     "GET /v1/models/{id:path}": lambda names: [{"path": f"/v1/models/{names.model}"}],
     "POST /v1/feedback": lambda names: [
         {"json": feedback(names), "headers": scope_headers(names)},

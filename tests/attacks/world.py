@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import redis
 
 from memetwin.embedder.v1 import embedder_pb2
@@ -152,6 +153,7 @@ class World:
         self._seed_documents(key, names)
         self._seed_twins(key, names)
         self._seed_search(key, names)
+        names = dataclasses.replace(names, response=self._stored_response(key, names))
         return dataclasses.replace(names, tokens=self._tokens(key, names))
 
     def _embed(self, word: str, key: str) -> tuple[bytes, str, str]:
@@ -243,6 +245,13 @@ class World:
         self.must("SearchService/UpsertDocuments", key, upsert)
         alias = search_pb2.AssignAliasRequest(alias=names.alias, collection=names.search_collection)
         self.must("SearchService/AssignAlias", key, alias)
+
+    def _stored_response(self, key: str, names: Names) -> str:
+        body = {"model": "parrot", "input": f"{names.prompt} {SECRET}", "store": True}
+        url = f"http://{self.stack.http_address}/v1/responses"
+        headers = {"Authorization": f"Bearer {key}"}
+        reply = httpx.post(url, json=body, headers=headers, timeout=60)
+        return str(reply.raise_for_status().json()["id"])
 
     def _tokens(self, key: str, names: Names) -> dict[str, str]:
         scope = cache_pb2.Scope(user=names.user, namespace=names.namespace)

@@ -39,6 +39,12 @@ RPC_RIGHTS = {
 # By path, as a route declares it, and by HTTP method.
 ROUTE_RIGHTS = {
     "/v1/chat/completions": {"POST": "chat:write"},
+    "/v1/responses": {"POST": "chat:write"},
+    "/v1/responses/{id:path}": {
+        "GET": "chat:read",
+        "DELETE": "chat:write",
+        "POST": "chat:write",
+    },
     "/v1/models": {"GET": "chat:read"},
     "/v1/models/{id:path}": {"GET": "chat:read"},
     "/v1/embeddings": {"POST": "embed:read"},

@@ -13,7 +13,8 @@ from services.gateway.llm.types import Json
 # context hold.
 _NOT_PARAMETERS = frozenset(
     """messages model stream stream_options user metadata store service_tier safety_identifier
-    prompt_cache_key n tools functions response_format""".split()
+    prompt_cache_key prompt_cache_retention prompt_cache_options
+    n tools functions response_format""".split()
 )
 # Requests with these fields bypass the cache, since their answers are more than one text.
 _BYPASS_FIELDS = ("logprobs", "top_logprobs", "audio")

@@ -14,7 +14,7 @@ from services.gateway.http.errors import openai_error_response
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def openai_route(path: str, handler: Handler, method: str) -> Route:
+def openai_route(path: str, handler: Handler, *methods: str) -> Route:
     """Return a route that reports failures in the shape of OpenAI's API."""
 
     async def endpoint(request: Request) -> Response:
@@ -27,4 +27,4 @@ def openai_route(path: str, handler: Handler, method: str) -> Route:
         except TimeoutError:
             return openai_error_response(deadlines.exceeded())
 
-    return Route(path, endpoint, methods=[method])
+    return Route(path, endpoint, methods=methods)
