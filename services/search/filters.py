@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.errors import InvalidArgument
-from services.search.text_analysis import words
+from services.words import query_words, words
 
 EARTH_RADIUS_M = 6_371_008.8
 MAX_DEPTH = 32
@@ -177,7 +177,7 @@ def _problem(condition: LeafCondition) -> str:
     if isinstance(condition, TagCondition):
         return "" if condition.tags else "The condition needs at least one tag."
     if isinstance(condition, TextCondition):
-        return "" if words(condition.matches) else "The condition needs at least one word."
+        return "" if query_words(condition.matches) else "The condition needs at least one word."
     return _circle_problem(condition) if isinstance(condition, GeoCondition) else ""
 
 
@@ -206,7 +206,7 @@ def _leaf_holds(
     if isinstance(condition, TagCondition):
         return bool(set(condition.tags) & set((value,) if isinstance(value, str) else value))  # type: ignore[arg-type]
     if isinstance(condition, TextCondition):
-        return set(words(condition.matches)) <= set(words(str(value)))
+        return set(query_words(condition.matches)) <= set(words(str(value)))
     if isinstance(condition, GeoCondition) and isinstance(value, GeoPoint):
         pairs = zip(condition.centre.unit_vector(), value.unit_vector(), strict=True)
         return sum((a - b) ** 2 for a, b in pairs) <= condition.chord_squared()

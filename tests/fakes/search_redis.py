@@ -329,6 +329,21 @@ def _delete(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
     return deleted
 
 
+def _write_stems(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
+    if _is_stale(redis, keys, args):
+        return b"stale"
+    for number, key in enumerate(keys[5:]):
+        one, text, stems = args[3 + 3 * number :][:3]
+        if redis.hashes.get(key, {}).get("t") != text:
+            continue
+        if args[1]:
+            _remove_terms(redis, key, args[1], one)
+            for stem in stems.split():
+                redis.sorted_sets[(args[1] + stem).decode()][one] = 1.0
+        redis.hashes[key]["s"] = stems
+    return b"written"
+
+
 def _copy(redis: VectorRedis, keys: list[str], args: list[bytes]) -> Any:
     if _is_stale(redis, keys, args):
         return b"stale"
@@ -417,6 +432,7 @@ def _delete_alias(redis: VectorRedis, keys: list[str], args: list[bytes]) -> byt
 
 _SCRIPTS: dict[str, Callable[[VectorRedis, list[str], list[bytes]], Any]] = {
     scripts.UPSERT: _upsert,
+    scripts.WRITE_STEMS: _write_stems,
     scripts.UPSERT_PENDING: _upsert,
     scripts.UPSERT_HASHES: _upsert_hashes,
     scripts.UPSERT_PENDING_HASHES: _upsert_hashes,

@@ -30,6 +30,7 @@ class DocumentStore:
         self._redis = redis
         self._catalog = catalog
         self._delete = redis.register_script(scripts.DELETE)
+        self._write_stems = redis.register_script(scripts.WRITE_STEMS)
 
     async def get(self, record: Record, ids: Sequence[str]) -> list[Document | None]:
         """Read documents by id; None for each that does not exist."""
@@ -114,6 +115,25 @@ class DocumentStore:
                 name, ids[first : first + _DELETE_BATCH], expired_at
             )
         return deleted
+
+    async def write_stems(
+        self, record: Record, documents: Sequence[Document], stemmed: Sequence[Sequence[str]]
+    ) -> bool:
+        """Replace the stems of those documents that still have the same text.
+
+        Return False if the record has changed.
+        """
+        keys = self._catalog.keys(record)
+        is_ranked_by_redis = record.collection.engine == "query_engine"
+        prefix = "" if is_ranked_by_redis else keys.term_prefix
+        arguments = [record.version, prefix, record.average_length or 1.0]
+        for document, stems in zip(documents, stemmed, strict=True):
+            arguments += [document.id, document.text, " ".join(stems)]
+        async with redis_errors():
+            outcome = await self._write_stems(
+                keys=keys.script_keys(one.id for one in documents), args=arguments
+            )
+        return bool(outcome != scripts.STALE)
 
     async def delete_expired(self, record: Record) -> None:
         """Delete the documents that have expired."""

@@ -6,6 +6,9 @@ from typing import Protocol
 from services.search.engines.batches import BatchWriter
 from services.search.engines.catalog import Catalog
 from services.search.engines.documents import DocumentStore
+from services.search.engines.engine import FieldsWrite
+from services.search.engines.reanalysis import Reanalyser
+from services.search.engines.record import Record
 from services.search.engines.reindex import Reindexer
 from services.search.filters import Condition
 from services.search.types import Collection, Document, Query, Result
@@ -39,6 +42,11 @@ class IndexEngine:
         self._reindexer = reindexer
         self._index_search = index_search
         self._batches = batches
+        self._reanalyser = Reanalyser(catalog, documents, self.write_fields)
+
+    async def write_fields(self, record: Record, writes: Sequence[FieldsWrite]) -> str:
+        """Replace the fields of all documents or of none; return the outcome."""
+        raise NotImplementedError
 
     async def upsert(self, collection: Collection, documents: Sequence[Document]) -> list[bool]:
         """Write all documents or none; return for each whether it is new."""
@@ -61,8 +69,9 @@ class IndexEngine:
         await self._reindexer.reindex(name, target)
 
     async def maintain(self, name: str) -> None:
-        """Delete expired documents and resume interrupted batches and reindexes."""
+        """Delete expired documents, resume interrupted changes, and analyse texts anew."""
         record = await self._catalog.read(name)
         await self._documents.delete_expired(record)  # first, because it frees memory
         await self._batches.resume(record)
         await self._reindexer.resume(record)
+        await self._reanalyser.run(await self._catalog.read(name))

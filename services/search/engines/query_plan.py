@@ -11,7 +11,7 @@ from services.search.engines.documents import load_fields
 from services.search.engines.record import Record
 from services.search.filters import holds
 from services.search.metric_transforms import Float64Array, MetricTransform
-from services.search.text_analysis import stems
+from services.search.text_analysis import query_stems
 from services.search.types import Hit, Query, Result, Vector, selected_fields
 
 # With up to this many documents, a filtered search scans all of them: exact and not slower.
@@ -68,7 +68,7 @@ class QueryPlan:
 
     def set_stems(self) -> None:
         """Set the distinct stems of the query's text."""
-        self.stems = list(dict.fromkeys(stems(self.query.text)))
+        self.stems = list(dict.fromkeys(query_stems(self.query.text)))
 
     def prepare(self, document_count: int) -> None:
         """Decide how vector sets search, given the approximate number of documents."""

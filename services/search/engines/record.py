@@ -8,6 +8,7 @@ from typing import Any
 from services.search import metric_transforms
 from services.search.metric_transforms import MetricTransform
 from services.search.types import Collection
+from services.words import ANALYSIS_VERSION
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Record:
         target: the collection after the running change; None if the collection stays as it is.
         expiring: some documents have a TTL.
         average_length: average number of stems of the first texts; 0 before there are texts.
+        analysis: the version of the rules by which all texts have been split into words.
     """
 
     collection: Collection
@@ -45,6 +47,7 @@ class Record:
     target: Collection | None = None
     expiring: bool = False
     average_length: float = 0.0
+    analysis: int = ANALYSIS_VERSION
 
     @property
     def age_seconds(self) -> float:
@@ -95,6 +98,7 @@ def load_record(text: bytes, version: int) -> Record:
         target=Collection(**target) if target else None,
         expiring=data["expiring"],
         average_length=data.get("average_length", 0.0),
+        analysis=data.get("analysis", 1),
     )
 
 

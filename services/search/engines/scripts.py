@@ -118,6 +118,23 @@ end
 return deleted
 """
 
+# Replaces the stems of documents. ARGV: version, key prefix of the stems or '' if the Query Engine
+# ranks, average length, then for each document: id, text, stems. A document with another text was
+# written after the caller read it.
+WRITE_STEMS = f"""{_WRITING}{_CHECK_VERSION}{_TERMS}
+for number = 6, #KEYS do
+  local id, text, stems = unpack(ARGV, 4 + (number - 6) * 3, 6 + (number - 6) * 3)
+  if redis.call('HGET', KEYS[number], 't') == text then
+    if ARGV[2] ~= '' then
+      remove_terms(KEYS[number], ARGV[2], id)
+      add_terms(stems, ARGV[2], id, tonumber(ARGV[3]))
+    end
+    redis.call('HSET', KEYS[number], 's', stems)
+  end
+end
+return 'written'
+"""
+
 # Copies documents to the set that a reindex is building. ARGV: version, options as in _ADD, then
 # for each document: id, transformed vector, attributes. A document that the new set already has was
 # written after the caller read it, so the set has the newer one; a deleted one is left out.

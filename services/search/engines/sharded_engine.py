@@ -161,7 +161,9 @@ class ShardedEngine:
             for shard in shard_names(record.collection)
         ]
         return IndexStatus(
-            sum(one.memory for one in statuses), min(one.max_norm for one in statuses)
+            sum(one.memory for one in statuses),
+            min(one.max_norm for one in statuses),
+            warnings=list(dict.fromkeys(text for one in statuses for text in one.warnings)),
         )
 
     async def maintain(self, name: str) -> None:

@@ -3,14 +3,7 @@ import threading
 
 import pytest
 
-from services.search.text_analysis import encode_term, stems, words
-
-
-def test_words_are_case_folded() -> None:
-    assert words("The STRASSE, straße: Ünï-code 42!") == [
-        *("the", "strasse", "strasse", "ünï", "code", "42")
-    ]
-    assert words("…!") == []
+from services.search.text_analysis import encode_term, query_stems, stems
 
 
 def test_stems_lack_endings_and_stop_words() -> None:
@@ -18,9 +11,14 @@ def test_stems_lack_endings_and_stop_words() -> None:
     assert stems("the of and") == []
 
 
+def test_queries_have_pairs_of_characters_only() -> None:
+    assert query_stems("the 東京都") == [encode_term("東京"), encode_term("京都")]
+    assert set(query_stems("東京都")) < set(stems("東京都"))
+
+
 @pytest.mark.parametrize("text", ["naïve", "x" * 1000, "漢字", "a_b"])
 def test_every_stem_can_stand_in_a_key(text: str) -> None:
-    [stem] = stems(text)
+    [stem] = query_stems(text)
     assert re.fullmatch(r"[a-z0-9]{1,65}", stem)
 
 

@@ -13,8 +13,11 @@ from services.gateway.cache.verifier.vocabulary import (
     STOP_WORDS,
     UNITS,
 )
+from services.words import MARKS, visible
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# The marks of many scripts are vowels and tones. A soft hyphen within a word is no mark.
+_LETTERS = rf"(?:[^\W_]|[{MARKS}])+"
+_WORD = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 # Identifiers are within such runs. Longer runs are not identifiers, and searching them takes time
 # that grows with the square of their length.
@@ -34,7 +37,11 @@ class LexicalText:
     @cached_property
     def words(self) -> list[str]:
         """The words in order, in lower case, without apostrophes."""
-        return [re.sub("['’]", "", word) for word in _WORD.findall(self.raw.lower())]
+        return [re.sub("['’]", "", word) for word in _WORD.findall(self._lower)]
+
+    @cached_property
+    def _lower(self) -> str:
+        return visible(self.raw).lower()
 
     @cached_property
     def content(self) -> list[str]:
@@ -81,7 +88,7 @@ class LexicalText:
         """Capitalised words after the first word: most are names."""
         return frozenset(
             stem(word.lower())
-            for word in _WORD.findall(self.raw)[1:]
+            for word in _WORD.findall(visible(self.raw))[1:]
             if word[0].isupper() and word.lower() not in STOP_WORDS
         )
 

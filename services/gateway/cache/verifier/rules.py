@@ -17,6 +17,7 @@ from services.gateway.cache.verifier.lexical_text import LexicalText, stem
 from services.gateway.cache.verifier.vocabulary import NEGATIONS, STOP_WORDS
 from services.gateway.cache.verifier.word_classes import class_members, differing_class
 from services.gateway.cache.verifier.word_order import Roles, roles_of, swaps_roles
+from services.words import visible
 
 # Models read only the start of a longer text, so the words of longer texts must be equal. The limit
 # also bounds the work.
@@ -110,7 +111,7 @@ def _plain_words(text: LexicalText) -> list[str]:
     """
     separated = "".join(
         " " if unicodedata.category(character)[0] in "PZC" else character
-        for character in unicodedata.normalize("NFC", text.raw.lower())
+        for character in visible(text.raw).lower()
     )
     return [stem(word) for word in separated.split() if word not in STOP_WORDS]
 

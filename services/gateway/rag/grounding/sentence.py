@@ -10,8 +10,10 @@ from services.gateway.cache.verifier.language import is_english
 from services.gateway.cache.verifier.lexical_text import stem
 from services.gateway.cache.verifier.vocabulary import NEGATIONS, STOP_WORDS
 from services.gateway.rag.grounding.numbers import UNITS, Number, numbers
+from services.words import MARKS, visible
 
-_TOKEN = re.compile(r"[^\W_]+(?:[-–'’.][^\W_]+)*")
+_LETTERS = rf"(?:[^\W_]|[{MARKS}])+"
+_TOKEN = re.compile(rf"{_LETTERS}(?:[-–'’.]{_LETTERS})*")
 _MARKDOWN = re.compile(
     r"\s*\[\d{1,4}\]|^\s*(?:[-*•>#]+|\d{1,3}[.)])\s+"
     r"|(?<!\w)[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}(?!\w)",
@@ -52,7 +54,7 @@ class Sentence:
     @cached_property
     def tokens(self) -> list[str]:
         """The words as written; a hyphen joins parts of one word."""
-        return _TOKEN.findall(self.text)
+        return _TOKEN.findall(visible(self.text))
 
     @cached_property
     def words(self) -> list[str]:

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 
 _PARAGRAPH = re.compile(r"\n\s*\n")
-# Sentences of Chinese and Japanese end without white space.
+# Sentences end without white space in Chinese and Japanese. The full stops and question marks of
+# Devanagari, Arabic, Urdu, Armenian, Ethiopic, Burmese and Khmer need no capital after them.
 _SENTENCE_END = re.compile(
     r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W\d_a-zà-ÿ]|[\"'“‘(\[]*\d)"
-    r"|(?<=[。！？｡])[\"'”’」』）)\]】》]*\s*(?![。！？｡\"'”’」』）)\]】》])"
+    r"|(?<=[。！？｡।॥؟۔։።፧။៕។])[\"'”’」』）)\]】》]*\s*(?![。！？｡।॥؟۔։።፧။៕។\"'”’」』）)\]】》])"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|e\.g|i\.e|cf|al|Fig|fig|No|approx|ca|c)|\b[A-Z])\.$"

@@ -36,6 +36,7 @@ from services.search.engines.query_engine.vectors import (
     vector_field,
     vector_schema,
 )
+from services.search.engines.reanalysis import analysis_warnings
 from services.search.engines.record import Index, Record
 from services.search.engines.redis_errors import redis_errors
 from services.search.engines.reindex import Reindexer
@@ -142,6 +143,7 @@ class QueryEngine(IndexEngine):
         memory = float(info.get("total_index_memory_sz_mb", 0)) * 2**20
         failures = int(info.get("hash_indexing_failures", 0))
         warnings = [f"The index is missing {failures} documents."] if failures else []
+        warnings += analysis_warnings(record)
         return IndexStatus(int(memory), record.index.max_norm, is_index_complete(info), warnings)
 
     async def create_index(self, record: Record, index: Index) -> None:

@@ -15,8 +15,8 @@ from services.search.engines.filter_tokens import (
     FieldTypes,
     field_numbers,
     field_tokens,
+    query_tokens,
     tag_tokens,
-    word_tokens,
 )
 from services.search.filters import (
     Condition,
@@ -113,7 +113,7 @@ def _compile(condition: Condition, numbers: Mapping[str, int], *, negate: bool) 
     elif isinstance(condition, TagCondition):
         found = _leaf(f"@t{number}:{{{'|'.join(tag_tokens(condition.tags))}}}")
     else:
-        tokens = word_tokens(condition.matches)
+        tokens = query_tokens(condition.matches)
         found = "(" + " ".join(_leaf(f"@t{number}:{{{token}}}") for token in tokens) + ")"
     return f"({_leaf(ALL)} -{found})" if negate else found
 

@@ -19,6 +19,7 @@ from services.search.engines.documents import DocumentStore, dump_fields, expire
 from services.search.engines.engine import FieldsWrite, IndexStatus
 from services.search.engines.index_engine import IndexEngine
 from services.search.engines.keys import Keys
+from services.search.engines.reanalysis import analysis_warnings
 from services.search.engines.record import Index, Record
 from services.search.engines.redis_errors import redis_errors
 from services.search.engines.reindex import Reindexer
@@ -133,7 +134,8 @@ class VectorSetEngine(IndexEngine):
         """Return the memory of the vector set, and the largest norm that it can store."""
         async with redis_errors():
             memory = await self._redis.memory_usage(self._catalog.keys(record).vectors) or 0
-        return IndexStatus(memory, record.index.max_norm)
+        warnings = analysis_warnings(record)
+        return IndexStatus(memory, record.index.max_norm, warnings=warnings)
 
     async def create_index(self, record: Record, index: Index) -> None:
         """Do nothing: the first VADD creates the vector set."""

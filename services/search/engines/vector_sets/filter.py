@@ -17,8 +17,8 @@ from services.search.engines.filter_tokens import (
     FieldTypes,
     field_numbers,
     field_tokens,
+    query_tokens,
     tag_tokens,
-    word_tokens,
 )
 from services.search.filters import (
     Condition,
@@ -80,7 +80,7 @@ def _compile(condition: Condition, numbers: Mapping[str, int], *, negate: bool) 
     if isinstance(condition, TagCondition):
         tokens, operator = tag_tokens(condition.tags), " or "
     else:
-        tokens, operator = word_tokens(condition.matches), " and "
+        tokens, operator = query_tokens(condition.matches), " and "
     found = operator.join(f'"{token}" in .t{number}' for token in tokens)
     return f"(not ({found}))" if negate else f"({found})"
 

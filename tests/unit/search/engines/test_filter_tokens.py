@@ -1,15 +1,15 @@
 from services.search.engines.filter_tokens import (
     field_numbers,
     field_tokens,
+    query_tokens,
     tag_tokens,
-    word_tokens,
 )
 
 
 def test_tags_are_case_sensitive_and_words_are_not() -> None:
     assert tag_tokens(("b", "A", "b")) == ["x41", "x62"]
     assert tag_tokens("ab") == ["x6162"]
-    assert word_tokens("B a, b!") == ["x61", "x62"]
+    assert query_tokens("B a, b!") == ["x61", "x62"]
 
 
 def test_fields_have_tokens_by_their_type() -> None:

@@ -10,7 +10,7 @@ STORED = (
     b'"model_digest":"","engine":"vector_sets","index_text":true,"vector_type":"float32",'
     b'"svs":{},"reduced":1,"shards":0},"born":7,"version":3,'
     b'"index":{"generation":1,"max_norm":2.0,"scale":1.0},"building":null,"target":null,'
-    b'"expiring":true,"average_length":1.5}'
+    b'"expiring":true,"average_length":1.5,"analysis":2}'
 )
 
 
@@ -23,6 +23,7 @@ def test_records_are_stored_under_the_names_of_live_data() -> None:
         index=Index(1, 2.0, 1.0),
         expiring=True,
         average_length=1.5,
+        analysis=2,
     )
     assert json.loads(dump_record(record)) == json.loads(STORED)
 
@@ -40,7 +41,9 @@ def test_a_running_change_is_stored_too() -> None:
 def test_records_of_earlier_versions_lack_attributes() -> None:
     data = json.loads(STORED)
     del data["target"], data["average_length"], data["collection"]["shards"]
+    del data["analysis"]
     record = load_record(json.dumps(data).encode(), 4)
+    assert record.analysis == 1
     assert (record.target, record.average_length, record.collection.shards) == (None, 0.0, 0)
 
 
