@@ -20,7 +20,8 @@ from services.cli.cache_load import load_file
 from services.cli.channels import gateway_channel
 from services.cli.exports import export, import_file
 from services.cli.keys import keys
-from services.cli.load import DEMO, Report, load_documents, load_pictures, load_texts
+from services.cli.load import DEMO, load_documents, load_pictures, load_texts
+from services.cli.reports import Report
 from services.cli.tune import tune
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -76,35 +77,41 @@ def main(context: click.Context, gateway: str) -> None:
 @main.command()
 @click.argument("folder", type=FOLDER, required=False)
 @click.option("--demo", is_flag=True, help="Load the texts and pictures of the demo.")
+@click.option("--prune", is_flag=True, help="Remove the pictures that are gone from the FOLDER.")
 @click.pass_obj
-def load(gateway: str, folder: Path | None, demo: bool) -> None:
+def load(gateway: str, folder: Path | None, demo: bool, prune: bool) -> None:
     """Load the pictures in a FOLDER as twins. The file names become the titles.
 
-    Skip pictures that are already loaded.
+    Skip pictures that are already loaded, hidden files, and what .gitignore names. The id of a
+    picture is its path in the FOLDER.
     """
-    if not folder and not demo:
+    if not folder and (prune or not demo):
         raise click.UsageError("Name a FOLDER or use --demo.")
     with gateway_channel(gateway) as channel:
         reports = []
         if demo:
             reports.append(load_texts(channel, DEMO / "memes.jsonl"))
             reports.append(load_pictures(channel, DEMO / "pictures"))
+            for report in reports:
+                report.receipts.clear()
         if folder:
-            reports.append(load_pictures(channel, folder))
+            reports.append(load_pictures(channel, folder, prune=prune))
     _finish(reports)
 
 
 @main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--collection", default="documents", show_default=True, help="Target collection.")
+@click.option("--prune", is_flag=True, help="Remove the documents that are gone from the FOLDER.")
 @click.pass_obj
-def ingest(gateway: str, folder: Path, collection: str) -> None:
-    """Ingest the text, Markdown, HTML and PDF files in a FOLDER.
+def ingest(gateway: str, folder: Path, collection: str, prune: bool) -> None:
+    """Ingest the documents in a FOLDER, and print a receipt for every file.
 
-    Skip files that have not changed.
+    Skip files that have not changed, hidden files, and what .gitignore names. The id of a document
+    is its path in the FOLDER.
     """
     with gateway_channel(gateway) as channel:
-        report = load_documents(channel, folder, collection)
+        report = load_documents(channel, folder, collection, prune=prune)
     _finish([report])
 
 
@@ -170,6 +177,8 @@ main.add_command(tune)
 def _finish(reports: list[Report]) -> None:
     """Print reports and exit, with status 1 if one of the loads failed completely."""
     for report in reports:
+        for receipt in report.receipts:
+            click.echo(f"  {receipt}")
         click.echo(report.summary())
         for problem in report.problems:
             click.echo(f"  failed: {problem}", err=True)

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc
 from services.cli.ingestion import Upload, send
-from services.cli.load import Report
 from services.cli.metrics import DEPTH, STAGES, Metrics, Retrieved, draw, ndcg
+from services.cli.reports import Report
 
 Judgements = dict[str, dict[str, float]]
 

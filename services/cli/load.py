@@ -1,92 +1,73 @@
 """Loads folders of pictures and documents, and files of texts, into a running stack."""
 
 import json
-import os
-from collections.abc import Iterable
+import mimetypes
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from tqdm import tqdm
 
-from memetwin.gateway.v1 import rag_pb2, twin_pb2, twin_pb2_grpc
+from memetwin.gateway.v1 import rag_pb2, rag_pb2_grpc, twin_pb2, twin_pb2_grpc
 from memetwin.search.v1 import search_pb2
+from services.cli.folders import File, Listing, file_id, list_files, source_of
 from services.cli.ingestion import Upload, send
+from services.cli.reports import Report
 
 DEMO = Path(__file__).parents[2] / "deploy" / "demo"
 COLLECTION = "memes"
+TAGS_FILE = "tags.json"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-DOCUMENT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".pdf")
+# The services refuse larger files, so they are not even read.
+MAX_FILE_BYTES = 32 * 2**20
+MAX_TITLE_CHARACTERS = 200
 CONCURRENT_CALLS = 4
+PAGE_SIZE = 1000
+TIMEOUT = 60.0
 # Codes that one picture can cause. Any other code concerns the whole stack and ends the load.
 _PICTURE_ERRORS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+# Files of these types are no documents, so they are not sent.
+_OTHER_KINDS = {"image": "pictures", "audio": "recordings", "video": "videos", "font": "fonts"}
 
 
-@dataclass
-class Report:
-    """The outcome of a load.
+def load_pictures(channel: grpc.Channel, folder: Path, *, prune: bool = False) -> Report:
+    """Add every picture below a folder as a twin. Its id is its path in the folder.
 
-    Attributes:
-        kind: what was loaded, for example ``pictures``.
-        unchanged: number of items that the stack already had.
-        problems: one line for each item that failed.
-        warnings: one line for each warning about an item that was loaded.
-    """
+    Its title is the file's name. A file ``tags.json`` in the folder may list tags by title.
 
-    kind: str
-    loaded: int = 0
-    unchanged: int = 0
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def add(self, receipts: Iterable[rag_pb2.IngestDocumentsResponse]) -> Self:
-        """Add the receipts of documents, and return this report."""
-        for receipt in receipts:
-            if receipt.status == rag_pb2.RECEIPT_STATUS_FAILED:
-                self.problems.append(f"{receipt.id}: {receipt.message} ({receipt.reason})")
-            elif receipt.status == rag_pb2.RECEIPT_STATUS_UNCHANGED:
-                self.unchanged += 1
-            else:
-                self.loaded += 1
-            self.warnings += [f"{receipt.id}: {warning}" for warning in receipt.warnings]
-        return self
-
-    @property
-    def failed(self) -> bool:
-        """Whether there were problems and no item is in the stack."""
-        return bool(self.problems) and not self.loaded and not self.unchanged
-
-    def summary(self) -> str:
-        """Return the report as one line."""
-        return (
-            f"{self.kind}: {self.loaded} loaded, {self.unchanged} unchanged,"
-            f" {len(self.problems)} failed"
-        )
-
-
-def load_pictures(channel: grpc.Channel, folder: Path) -> Report:
-    """Add every picture below a folder as a twin. Its title is the file name.
-
-    A file ``tags.json`` in the folder may list tags by title.
+    Args:
+        channel: leads to the gateway.
+        folder: the folder.
+        prune: delete the twins that came from the folder and whose files are gone.
 
     Raises:
         grpc.RpcError: the gateway refuses the call or is unreachable.
     """
-    report = Report("pictures")
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES]
-    tags = _tags(folder)
-    stub = twin_pb2_grpc.TwinServiceStub(channel)
+    listing, source, tags = list_files(folder), source_of(folder), _tags(folder)
+    report, stub = _report("pictures", listing), twin_pb2_grpc.TwinServiceStub(channel)
+    files = [file for file in listing.files if file.path.suffix.lower() in PICTURE_SUFFIXES]
+    for file in listing.files:
+        if file.path.suffix.lower() not in PICTURE_SUFFIXES and file.id != TAGS_FILE:
+            report.skip(file.id, "other files")
+    earlier = list(_twins(stub))
+    added: list[twin_pb2.Twin] = []
     with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
-        outcomes = pool.map(lambda path: _add_picture(stub, path, tags.get(path.stem, [])), files)
-        for outcome in tqdm(outcomes, total=len(files), desc="pictures", unit="", disable=None):
-            if isinstance(outcome, str):
-                report.problems.append(outcome)
-            elif outcome:
-                report.loaded += 1
+        replies = pool.map(lambda file: _add_picture(stub, file, source, tags), files)
+        bar = tqdm(replies, total=len(files), desc="pictures", unit="", disable=None)
+        for file, reply in zip(files, bar, strict=True):
+            if isinstance(reply, str):
+                report.problems.append(f"{file.id}: {reply}")
             else:
-                report.unchanged += 1
+                report.record(file.id, "created" if reply.created else "unchanged")
+                added.append(reply.twin)
+    gone = _gone(earlier, source, listing, report) if prune else []
+    for key in [*_renamed(earlier, added), *gone]:
+        stub.DeleteTwin(twin_pb2.DeleteTwinRequest(id=key), timeout=TIMEOUT)
+        report.record(key, "removed")
     return report
 
 
@@ -100,34 +81,136 @@ def load_texts(channel: grpc.Channel, file: Path) -> Report:
     return Report("texts").add(send(channel, [_text(row) for row in rows], "texts"))
 
 
-def load_documents(channel: grpc.Channel, folder: Path, collection: str) -> Report:
+def load_documents(
+    channel: grpc.Channel, folder: Path, collection: str, *, prune: bool = False
+) -> Report:
     """Ingest every document below a folder. Its id is its path in the folder.
+
+    Args:
+        channel: leads to the gateway.
+        folder: the folder.
+        collection: the collection of the documents.
+        prune: delete the documents that came from the folder and whose files are gone.
 
     Raises:
         grpc.RpcError: the gateway refuses the call or is unreachable.
     """
-    report, uploads = Report("documents"), []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in DOCUMENT_SUFFIXES and path.is_file():
-            name = path.relative_to(folder).as_posix()
-            if os.access(path, os.R_OK):
-                header = rag_pb2.IngestHeader(collection=collection, id=name)
-                uploads.append(Upload(header, path.read_bytes))
-            else:
-                report.problems.append(f"{name}: no permission to read the file")
-    return report.add(send(channel, uploads, "documents"))
+    listing, source = list_files(folder), source_of(folder)
+    report, uploads = _report("documents", listing), []
+    for file in listing.files:
+        kind = (mimetypes.guess_type(file.path.name)[0] or "").partition("/")[0]
+        if kind in _OTHER_KINDS:
+            report.skip(file.id, _OTHER_KINDS[kind])
+        elif file.size > MAX_FILE_BYTES:
+            limit = f"{MAX_FILE_BYTES // 2**20} MiB"
+            report.problems.append(f"{file.id}: The file is larger than {limit}.")
+        else:
+            header = rag_pb2.IngestHeader(collection=collection, id=file.id, source=source)
+            uploads.append(Upload(header, file.path.read_bytes))
+    report.add(send(channel, uploads, "documents"))
+    if prune:
+        stub = rag_pb2_grpc.RagServiceStub(channel)
+        for key in _gone(list(_documents(stub, collection)), source, listing, report):
+            request = rag_pb2.DeleteDocumentRequest(collection=collection, id=key)
+            stub.DeleteDocument(request, timeout=TIMEOUT)
+            report.record(key, "removed")
+    return report
 
 
-def _add_picture(stub: twin_pb2_grpc.TwinServiceStub, path: Path, tags: list[str]) -> bool | str:
-    """Add a picture; return whether it is new, or what is wrong with it."""
+def _report(kind: str, listing: Listing) -> Report:
+    """Return a report with what the listing left out."""
+    report = Report(kind, problems=list(listing.problems))
+    if listing.hidden:
+        report.skipped["hidden"] = listing.hidden
+    if listing.ignored:
+        report.skipped["named by .gitignore"] = listing.ignored
+    return report
+
+
+def _gone(
+    stored: Sequence[twin_pb2.Twin | rag_pb2.SourceDocument],
+    source: str,
+    listing: Listing,
+    report: Report,
+) -> list[str]:
+    """Return the ids of what came from a folder and is no longer in it.
+
+    Nothing is gone if the whole folder is empty, since then a disk may not be mounted, or if a part
+    of it cannot be read.
+    """
+    if listing.problems or not listing.files:
+        report.warnings.append(
+            "Nothing is removed, because the folder is empty or a part of it cannot be read."
+        )
+        return []
+    present = {file.id for file in listing.files}
+    return [one.id for one in stored if one.source == source and one.id not in present]
+
+
+def _renamed(earlier: Sequence[twin_pb2.Twin], added: Sequence[twin_pb2.Twin]) -> list[str]:
+    """Return the ids, derived from titles, of twins that now have their paths as ids.
+
+    Earlier versions of memetwin took the id from the title, so that one of two pictures with the
+    same name replaced the other.
+    """
+    pictures = {(one.title, one.digest) for one in added}
+    present = {one.id for one in added}
+    return [
+        one.id
+        for one in earlier
+        if not one.source
+        and one.id not in present
+        and one.id == _earlier_id(one.title)
+        and (one.title, one.digest) in pictures
+    ]
+
+
+def _earlier_id(title: str) -> str:
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def _twins(stub: twin_pb2_grpc.TwinServiceStub) -> Iterator[twin_pb2.Twin]:
+    request = twin_pb2.ListTwinsRequest(page_size=PAGE_SIZE)
+    while True:
+        reply = stub.ListTwins(request, timeout=TIMEOUT, wait_for_ready=True)
+        yield from reply.twins
+        if not reply.next_page_token:
+            return
+        request.page_token = reply.next_page_token
+
+
+def _documents(
+    stub: rag_pb2_grpc.RagServiceStub, collection: str
+) -> Iterator[rag_pb2.SourceDocument]:
+    request = rag_pb2.ListDocumentsRequest(collection=collection, page_size=PAGE_SIZE)
+    while True:
+        reply = stub.ListDocuments(request, timeout=TIMEOUT)
+        yield from reply.documents
+        if not reply.next_page_token:
+            return
+        request.page_token = reply.next_page_token
+
+
+def _add_picture(
+    stub: twin_pb2_grpc.TwinServiceStub, file: File, source: str, tags: dict[str, list[str]]
+) -> twin_pb2.AddTwinResponse | str:
+    """Add a picture; return the reply, or what is wrong with the picture."""
+    title = file_id(file.path.stem)[:MAX_TITLE_CHARACTERS]
     try:
-        request = twin_pb2.AddTwinRequest(title=path.stem, image=path.read_bytes(), tags=tags)
-        return stub.AddTwin(request, timeout=60, wait_for_ready=True).created
+        request = twin_pb2.AddTwinRequest(
+            id=file.id,
+            title=title,
+            image=file.path.read_bytes(),
+            tags=tags.get(title, []),
+            source=source,
+        )
+        return stub.AddTwin(request, timeout=TIMEOUT, wait_for_ready=True)
     except OSError as error:
-        return f"{path.name}: {error.strerror}"
+        return str(error.strerror)
     except grpc.RpcError as error:
         if isinstance(error, grpc.Call) and error.code() in _PICTURE_ERRORS:
-            return f"{path.name}: {error.details()}"
+            return str(error.details())
         raise
 
 
@@ -147,5 +230,5 @@ def _text(row: dict[str, Any]) -> Upload:
 
 
 def _tags(folder: Path) -> dict[str, list[str]]:
-    file = folder / "tags.json"
+    file = folder / TAGS_FILE
     return json.loads(file.read_text()) if file.exists() else {}

@@ -30,6 +30,7 @@ def write_twin(value: Twin) -> twin_pb2.Twin:
         tags=value.tags,
         media_type=value.media_type,
         digest=value.digest,
+        source=value.source,
     )
 
 

@@ -110,6 +110,9 @@ class TwinService:
         digest = await asyncio.to_thread(_digest, picture.image)
         record = await self._store.get(tenant, picture.id)
         earlier = from_record(Twin, record) if record else None
+        source = picture.source
+        if earlier and earlier.digest == digest:
+            source = source or earlier.source
         twin = Twin(
             id=picture.id,
             title=picture.title,
@@ -117,6 +120,7 @@ class TwinService:
             media_type=_media_type(picture.image),
             digest=digest,
             model_digest=await self._embedder.image_model_digest(),
+            source=source,
         )
         if earlier == twin and await self._is_indexed(tenant, twin):
             return twin, False

@@ -39,7 +39,9 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     ) -> twin_pb2.AddTwinResponse:
         """Add a picture."""
         await asyncio.sleep(0)  # gRPC has just received the picture
-        picture = Picture(request.title, request.image, request.id, list(request.tags))
+        picture = Picture(
+            request.title, request.image, request.id, list(request.tags), request.source
+        )
         twin, created = await self._twins.add(picture)
         return twin_pb2.AddTwinResponse(twin=messages.write_twin(twin), created=created)
 

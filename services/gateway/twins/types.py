@@ -14,12 +14,16 @@ MAX_TAGS = 32
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to add; an empty ``id`` is derived from the title."""
+    """A picture to add; an empty ``id`` is derived from the title.
+
+    ``source`` names where the picture comes from, for example a folder.
+    """
 
     title: str
     image: bytes
     id: str = ""
     tags: list[str] = field(default_factory=list)
+    source: str = ""
 
     def validated(self) -> "Picture":
         """Return the picture with its id. Raises InvalidArgument if a field is out of range."""
@@ -44,6 +48,12 @@ class Picture:
             raise InvalidArgument(
                 "BAD_ID", f"The id must have at most {MAX_ID_BYTES} bytes.", field="id"
             )
+        if len(self.source.encode()) > MAX_ID_BYTES:
+            raise InvalidArgument(
+                "BAD_SOURCE",
+                f"The source must have at most {MAX_ID_BYTES} bytes; shorten it.",
+                field="source",
+            )
         return replace(self, id=key, title=title)
 
 
@@ -62,6 +72,7 @@ class Twin:
     media_type: str
     digest: str
     model_digest: str
+    source: str = ""
     similarity: float = 0.0
     distance: float = 0.0
 

@@ -1,6 +1,7 @@
 """Text queries and hybrid queries, with filters, updates and deletions."""
 
 import json
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,11 @@ import numpy as np
 import pytest
 
 from memetwin.search.v1 import search_pb2
+from services.search.engines.catalog import Catalog
+from services.search.engines.connection import connect
+from services.search.service import SearchService
+from services.search.types import Document, Query
+from tests.fakes.search import collection
 from tests.refusals import refusal
 from tests.search_client import create
 
@@ -229,3 +235,75 @@ def test_a_text_query_can_have_thousands_of_distinct_words(stub: Any) -> None:
     hits = ask(stub, name, text=" ".join(words), limit=1_000)
     assert {hit.id for hit in hits} >= {"d0000", "d0489", "rare", "common"}
     assert ids(ask(stub, name, text=" ".join(["zebra", *words[1::10]]), limit=5)) == ["rare"]
+
+
+# A text and a query that must find it. Programs write the same word in different characters.
+WRITINGS = [
+    ("東京タワーの高さは三百三十三メートルです。", "東京タワー"),
+    ("Mu\u0308ller kommt morgen.", "Müller"),
+    ("İstanbul büyük bir şehir.", "istanbul"),
+    ("Die Donau\u00addampfschiff\u00adfahrt ruht.", "Donaudampfschifffahrt"),
+    ("Code ＡＢＣ１２３ gilt.", "ABC123"),
+    ("हिन्दी में लिखा गया लेख", "हिन्दी"),
+    ("ค้นหาคำสั่งซื้อของฉัน", "คำสั่งซื้อ"),
+    ("我喜欢猫和狗", "猫"),
+    ("부산은 항구이다", "부산"),
+    ("ປະເທດລາວ", "ລາວ"),
+    ("ភ្នំពេញជារាជធានី", "រាជធានី"),
+]
+
+
+@pytest.fixture
+def writings(stub: Any) -> str:
+    fields = [search_pb2.Field(name="title", type=search_pb2.FIELD_TYPE_TEXT)]
+    name = create(stub, fields=fields)
+    documents = [
+        search_pb2.Document(
+            id=f"d{at}",
+            text=text,
+            vector=np.eye(4, dtype="<f4")[at % 4].tobytes(),
+            fields={"title": search_pb2.FieldValue(string=text)},
+        )
+        for at, (text, _) in enumerate(WRITINGS)
+    ]
+    stub.UpsertDocuments(search_pb2.UpsertDocumentsRequest(collection=name, documents=documents))
+    return name
+
+
+def test_words_are_found_however_they_are_written(stub: Any, writings: str) -> None:
+    for at, (_, query) in enumerate(WRITINGS):
+        assert ids(ask(stub, writings, text=query)) == [f"d{at}"]
+        condition = search_pb2.TextCondition(field="title", matches=query)
+        filtered = search_pb2.Filter(text=condition)
+        everything = search_pb2.Everything()
+        assert ids(ask(stub, writings, everything=everything, filter=filtered)) == [f"d{at}"]
+
+
+async def test_texts_of_an_earlier_version_are_analysed_anew(redis_url: str, engine: Any) -> None:
+    redis, prefix = connect(redis_url), f"{uuid.uuid4()}:"
+    service = SearchService(redis, prefix)
+    name = search_pb2.Engine.Name(engine).removeprefix("ENGINE_").lower()
+    made = (await service.create(collection(engine=name, fields={"title": "text"}))).collection
+    every = [
+        Document(f"d{at:03}", np.ones(2, "<f4"), {"title": text}, text)
+        for at, (text, _) in enumerate(WRITINGS * 9)
+    ]
+    catalog = Catalog(redis, prefix)
+    for first in range(0, len(every), 32):
+        await service.upsert(made, every[first : first + 32])
+    record = await catalog.read(made.name)
+    keys = catalog.keys(record)
+    for document in every:
+        await redis.hset(keys.document(document.id), "s", "old")
+    assert await catalog.update(record, analysis=1)
+    assert "analysed anew" in " ".join((await service.describe(made.name)).warnings)
+    await service.maintenance.run_once()
+    assert "analysed anew" not in " ".join((await service.describe(made.name)).warnings)
+    for at, (_, query) in enumerate(WRITINGS):
+        current = await service.collection(made.name)
+        [result] = await service.search([Query(current, text=query, limit=99)])
+        assert sorted(hit.id for hit in result.hits) == [
+            f"d{number:03}" for number in range(at, len(every), len(WRITINGS))
+        ]
+    await service.drop(made.name)
+    await redis.aclose()

@@ -90,3 +90,36 @@ def test_a_refusal_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(grpc.RpcError):
         run(monkeypatch, service, uploads("a"))
     assert len(service.calls) == 1
+
+
+def unreadable(name: str) -> Upload:
+    def read() -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    return Upload(rag_pb2.IngestHeader(id=name), read)
+
+
+def test_an_unreadable_file_gets_a_receipt_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = FakeService()
+    [a, b] = uploads("a", "b")
+    sent = [unreadable("x"), a, unreadable("y"), b, unreadable("z")]
+    monkeypatch.setattr(rag_pb2_grpc, "RagServiceStub", lambda channel: service)
+    channel: Any = None
+    receipts = list(send(channel, sent, "documents"))
+    assert [one.id for one in receipts] == ["x", "a", "y", "b", "z"]
+    failed = [one.status == rag_pb2.RECEIPT_STATUS_FAILED for one in receipts]
+    assert failed == [True, False, True, False, True]
+    assert receipts[0].message == "The file cannot be read: Permission denied."
+    assert service.calls == [["a", "b"]]
+
+
+def test_a_broken_stream_resumes_beside_unreadable_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = FakeService((1, grpc.StatusCode.UNAVAILABLE))
+    [a, b, c] = uploads("a", "b", "c")
+    sent = [a, unreadable("x"), b, unreadable("y"), c]
+    assert run(monkeypatch, service, sent) == ["a", "x", "b", "y", "c"]
+    assert service.calls == [["a", "b", "c"], ["b", "c"]]
+
+
+def test_only_unreadable_files_are_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, FakeService(), [unreadable("x")]) == ["x"]

@@ -60,7 +60,6 @@ _MINE, _YOURS = frozenset("my mine our ours".split()), frozenset(("your", "yours
 _SUBJECTS = frozenset(("i", "we", "you"))
 _QUANTITIES = frozenset("all some none no every each only except still longer anymore".split())
 
-
 # With these differences, the texts may still ask the same. The rules cannot know.
 UNCERTAIN = ("language", "long")
 

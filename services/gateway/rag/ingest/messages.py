@@ -28,6 +28,7 @@ def read_source(header: rag_pb2.IngestHeader, content: bytes) -> Source:
         media_type=header.media_type,
         fields={name: fields.from_field(value) for name, value in header.fields.items()},
         content=content,
+        origin=header.source,
     )
 
 
@@ -55,4 +56,5 @@ def write_document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceD
         fields={name: fields.to_field(item) for name, item in value.fields.items()},
         chunks=value.chunks,
         media_type=value.media_type,
+        source=value.origin,
     )

@@ -99,7 +99,10 @@ async def prepare(
     }
     return PreparedDocument(
         source.document_collection,
-        StoredDocument(source.id, title, version, extract.text, len(chunks), media_type, fields),
+        StoredDocument(
+            *(source.id, title, version, extract.text, len(chunks), media_type, fields),
+            source.origin,
+        ),
         {name: value for name, value in fields.items() if name not in unfilterable},
         extract,
         chunks,

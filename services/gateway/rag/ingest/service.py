@@ -142,7 +142,8 @@ class IngestService:
         version = await source.version(await backends.chunk_tokens())
         collection = source.document_collection
         earlier, complete = await self._store.get_with_state(collection, source.id)
-        if earlier and complete and earlier["version"] == version:
+        has_origin = earlier and source.origin in ("", earlier.get("origin", ""))
+        if earlier and complete and earlier["version"] == version and has_origin:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
         extract = await self._parsers.parse(backends.caller, media_type, source.content)
         document = await prepare(source, media_type, version, extract, backends)

@@ -55,6 +55,7 @@ class Source:
     """A document as a caller sends it.
 
     If the title or media type is empty, the file determines it. The service adds the tenant.
+    ``origin`` names where the document comes from, for example a folder.
     """
 
     collection: str
@@ -64,6 +65,7 @@ class Source:
     fields: dict[str, Value]
     content: bytes
     tenant: Tenant = DEFAULT_TENANT
+    origin: str = ""
 
     @property
     def document_collection(self) -> DocumentCollection:
@@ -82,6 +84,12 @@ class Source:
             "BAD_ID",
             f"A document id must have 1 to {MAX_ID_BYTES} bytes.",
             "id",
+        )
+        _require(
+            len(self.origin.encode()) <= MAX_ID_BYTES,
+            "BAD_SOURCE",
+            f"The source of a document must have at most {MAX_ID_BYTES} bytes; shorten it.",
+            "source",
         )
         _require(
             DOCUMENT_FIELD not in self.fields,
@@ -152,6 +160,7 @@ class StoredDocument:
     chunks: int
     media_type: str
     fields: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""
 
 
 def check_collection(name: str) -> None:

@@ -251,3 +251,14 @@ async def test_empty_queries_are_refused(world: World) -> None:
         await world.twins.find(b"", "ip", 1)
     with pytest.raises(InvalidArgument):
         await world.twins.find_by_text(" \n", "ip", 1)
+
+
+async def test_an_unchanged_picture_keeps_its_source(world: World) -> None:
+    await world.add("fox", source="folder:1")
+    twin, created = await world.add("fox")
+    assert (twin.source, created) == ("folder:1", False)
+    replaced, _ = await world.add("fox", "another fox")
+    assert replaced.source == ""
+    with pytest.raises(InvalidArgument) as caught:
+        await world.add("fox", source="x" * 257)
+    assert caught.value.reason == "BAD_SOURCE"

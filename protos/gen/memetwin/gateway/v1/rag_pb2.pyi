@@ -235,6 +235,7 @@ class IngestHeader(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """collection of the document. The first document creates it."""
     id: _builtins.str
@@ -244,6 +245,10 @@ class IngestHeader(_message.Message):
     media_type: _builtins.str
     """media_type of the content: text/plain, text/markdown, text/html or application/pdf. If it is empty, the service
     detects it from the first bytes of the content and then from the suffix of the id.
+    """
+    source: _builtins.str
+    """source names where the document comes from, up to 256 bytes. memetwin ingest sends a name of the folder. A document
+    that is unchanged keeps its source if this is empty.
     """
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _search_pb2.FieldValue]:
@@ -257,10 +262,11 @@ class IngestHeader(_message.Message):
         title: _builtins.str = ...,
         media_type: _builtins.str = ...,
         fields: _abc.Mapping[_builtins.str, _search_pb2.FieldValue] | None = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fields", b"fields", "id", b"id", "media_type", b"media_type", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "fields", b"fields", "id", b"id", "media_type", b"media_type", "source", b"source", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,6 +358,7 @@ class SourceDocument(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the document."""
     title: _builtins.str
@@ -364,6 +371,8 @@ class SourceDocument(_message.Message):
     """chunks is the number of chunks in the document."""
     media_type: _builtins.str
     """media_type of the original content."""
+    source: _builtins.str
+    """source of the document, as its header named it."""
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, _search_pb2.FieldValue]:
         """fields of the document."""
@@ -378,10 +387,11 @@ class SourceDocument(_message.Message):
         fields: _abc.Mapping[_builtins.str, _search_pb2.FieldValue] | None = ...,
         chunks: _builtins.int = ...,
         media_type: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "fields", b"fields", "id", b"id", "media_type", b"media_type", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "fields", b"fields", "id", b"id", "media_type", b"media_type", "source", b"source", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from memetwin.search.v1 import search_pb2 as memetwin_dot_search_dot_v1_dot_search__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ememetwin/gateway/v1/twin.proto\x12\x13memetwin.gateway.v1\x1a\x1fmemetwin/search/v1/search.proto\"y\n\x04Twin\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x01\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t\"v\n\x0f\x46indTwinRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12*\n\x06metric\x18\x03 \x01(\x0e\x32\x1a.memetwin.search.v1.Metric\x12\r\n\x05limit\x18\x04 \x01(\x05\x42\x07\n\x05query\"\x94\x01\n\x10\x46indTwinResponse\x12(\n\x05twins\x18\x01 \x03(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x31\n\x07timings\x18\x04 \x01(\x0b\x32 .memetwin.gateway.v1.TwinTimings\";\n\x0bTwinTimings\x12\r\n\x05\x65mbed\x18\x01 \x01(\x01\x12\x0e\n\x06search\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\"H\n\x0e\x41\x64\x64TwinRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\x0c\n\x04tags\x18\x04 \x03(\t\"K\n\x0f\x41\x64\x64TwinResponse\x12\'\n\x04twin\x18\x01 \x01(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"9\n\x10ListTwinsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x11ListTwinsResponse\x12(\n\x05twins\x18\x01 \x03(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x11GetPictureRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x12GetPictureResponse\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"\x1f\n\x11\x44\x65leteTwinRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteTwinResponse2\xd6\x03\n\x0bTwinService\x12W\n\x08\x46indTwin\x12$.memetwin.gateway.v1.FindTwinRequest\x1a%.memetwin.gateway.v1.FindTwinResponse\x12T\n\x07\x41\x64\x64Twin\x12#.memetwin.gateway.v1.AddTwinRequest\x1a$.memetwin.gateway.v1.AddTwinResponse\x12Z\n\tListTwins\x12%.memetwin.gateway.v1.ListTwinsRequest\x1a&.memetwin.gateway.v1.ListTwinsResponse\x12]\n\nGetPicture\x12&.memetwin.gateway.v1.GetPictureRequest\x1a\'.memetwin.gateway.v1.GetPictureResponse\x12]\n\nDeleteTwin\x12&.memetwin.gateway.v1.DeleteTwinRequest\x1a\'.memetwin.gateway.v1.DeleteTwinResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ememetwin/gateway/v1/twin.proto\x12\x13memetwin.gateway.v1\x1a\x1fmemetwin/search/v1/search.proto\"\x89\x01\n\x04Twin\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x01\x12\x10\n\x08\x64istance\x18\x04 \x01(\x01\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\"v\n\x0f\x46indTwinRequest\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12*\n\x06metric\x18\x03 \x01(\x0e\x32\x1a.memetwin.search.v1.Metric\x12\r\n\x05limit\x18\x04 \x01(\x05\x42\x07\n\x05query\"\x94\x01\n\x10\x46indTwinResponse\x12(\n\x05twins\x18\x01 \x03(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x31\n\x07timings\x18\x04 \x01(\x0b\x32 .memetwin.gateway.v1.TwinTimings\";\n\x0bTwinTimings\x12\r\n\x05\x65mbed\x18\x01 \x01(\x01\x12\x0e\n\x06search\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\"X\n\x0e\x41\x64\x64TwinRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05image\x18\x03 \x01(\x0c\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\"K\n\x0f\x41\x64\x64TwinResponse\x12\'\n\x04twin\x18\x01 \x01(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"9\n\x10ListTwinsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x11ListTwinsResponse\x12(\n\x05twins\x18\x01 \x03(\x0b\x32\x19.memetwin.gateway.v1.Twin\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x11GetPictureRequest\x12\n\n\x02id\x18\x01 \x01(\t\"7\n\x12GetPictureResponse\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\t\"\x1f\n\x11\x44\x65leteTwinRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteTwinResponse2\xd6\x03\n\x0bTwinService\x12W\n\x08\x46indTwin\x12$.memetwin.gateway.v1.FindTwinRequest\x1a%.memetwin.gateway.v1.FindTwinResponse\x12T\n\x07\x41\x64\x64Twin\x12#.memetwin.gateway.v1.AddTwinRequest\x1a$.memetwin.gateway.v1.AddTwinResponse\x12Z\n\tListTwins\x12%.memetwin.gateway.v1.ListTwinsRequest\x1a&.memetwin.gateway.v1.ListTwinsResponse\x12]\n\nGetPicture\x12&.memetwin.gateway.v1.GetPictureRequest\x1a\'.memetwin.gateway.v1.GetPictureResponse\x12]\n\nDeleteTwin\x12&.memetwin.gateway.v1.DeleteTwinRequest\x1a\'.memetwin.gateway.v1.DeleteTwinResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'memetwin.gateway.v1.twin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TWIN']._serialized_start=88
-  _globals['_TWIN']._serialized_end=209
-  _globals['_FINDTWINREQUEST']._serialized_start=211
-  _globals['_FINDTWINREQUEST']._serialized_end=329
-  _globals['_FINDTWINRESPONSE']._serialized_start=332
-  _globals['_FINDTWINRESPONSE']._serialized_end=480
-  _globals['_TWINTIMINGS']._serialized_start=482
-  _globals['_TWINTIMINGS']._serialized_end=541
-  _globals['_ADDTWINREQUEST']._serialized_start=543
-  _globals['_ADDTWINREQUEST']._serialized_end=615
-  _globals['_ADDTWINRESPONSE']._serialized_start=617
-  _globals['_ADDTWINRESPONSE']._serialized_end=692
-  _globals['_LISTTWINSREQUEST']._serialized_start=694
-  _globals['_LISTTWINSREQUEST']._serialized_end=751
-  _globals['_LISTTWINSRESPONSE']._serialized_start=753
-  _globals['_LISTTWINSRESPONSE']._serialized_end=839
-  _globals['_GETPICTUREREQUEST']._serialized_start=841
-  _globals['_GETPICTUREREQUEST']._serialized_end=872
-  _globals['_GETPICTURERESPONSE']._serialized_start=874
-  _globals['_GETPICTURERESPONSE']._serialized_end=929
-  _globals['_DELETETWINREQUEST']._serialized_start=931
-  _globals['_DELETETWINREQUEST']._serialized_end=962
-  _globals['_DELETETWINRESPONSE']._serialized_start=964
-  _globals['_DELETETWINRESPONSE']._serialized_end=984
-  _globals['_TWINSERVICE']._serialized_start=987
-  _globals['_TWINSERVICE']._serialized_end=1457
+  _globals['_TWIN']._serialized_start=89
+  _globals['_TWIN']._serialized_end=226
+  _globals['_FINDTWINREQUEST']._serialized_start=228
+  _globals['_FINDTWINREQUEST']._serialized_end=346
+  _globals['_FINDTWINRESPONSE']._serialized_start=349
+  _globals['_FINDTWINRESPONSE']._serialized_end=497
+  _globals['_TWINTIMINGS']._serialized_start=499
+  _globals['_TWINTIMINGS']._serialized_end=558
+  _globals['_ADDTWINREQUEST']._serialized_start=560
+  _globals['_ADDTWINREQUEST']._serialized_end=648
+  _globals['_ADDTWINRESPONSE']._serialized_start=650
+  _globals['_ADDTWINRESPONSE']._serialized_end=725
+  _globals['_LISTTWINSREQUEST']._serialized_start=727
+  _globals['_LISTTWINSREQUEST']._serialized_end=784
+  _globals['_LISTTWINSRESPONSE']._serialized_start=786
+  _globals['_LISTTWINSRESPONSE']._serialized_end=872
+  _globals['_GETPICTUREREQUEST']._serialized_start=874
+  _globals['_GETPICTUREREQUEST']._serialized_end=905
+  _globals['_GETPICTURERESPONSE']._serialized_start=907
+  _globals['_GETPICTURERESPONSE']._serialized_end=962
+  _globals['_DELETETWINREQUEST']._serialized_start=964
+  _globals['_DELETETWINREQUEST']._serialized_end=995
+  _globals['_DELETETWINRESPONSE']._serialized_start=997
+  _globals['_DELETETWINRESPONSE']._serialized_end=1017
+  _globals['_TWINSERVICE']._serialized_start=1020
+  _globals['_TWINSERVICE']._serialized_end=1490
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class Twin(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the twin."""
     title: _builtins.str
@@ -44,6 +45,8 @@ class Twin(_message.Message):
     """media_type of the picture."""
     digest: _builtins.str
     """digest of the picture's bytes (sha256, hexadecimal)."""
+    source: _builtins.str
+    """source of the picture, as AddTwinRequest named it."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """tags of the twin."""
@@ -58,10 +61,11 @@ class Twin(_message.Message):
         tags: _abc.Iterable[_builtins.str] | None = ...,
         media_type: _builtins.str = ...,
         digest: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "distance", b"distance", "id", b"id", "media_type", b"media_type", "similarity", b"similarity", "tags", b"tags", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "distance", b"distance", "id", b"id", "media_type", b"media_type", "similarity", b"similarity", "source", b"source", "tags", b"tags", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -181,12 +185,15 @@ class AddTwinRequest(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id of the twin. Empty derives an id from the title."""
     title: _builtins.str
     """title is shown to people."""
     image: _builtins.bytes
     """image is the bytes of a picture file."""
+    source: _builtins.str
+    """source names where the picture comes from, up to 256 bytes. memetwin load sends a name of the folder."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """tags of the twin."""
@@ -198,10 +205,11 @@ class AddTwinRequest(_message.Message):
         title: _builtins.str = ...,
         image: _builtins.bytes = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "tags", b"tags", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "image", b"image", "source", b"source", "tags", b"tags", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,20 @@ async def test_an_unchanged_document_is_not_ingested_again(world: World) -> None
     assert (await world.service.get("c", "a")).text == "Two."
 
 
+async def test_an_unchanged_document_gets_the_source_that_a_caller_names(world: World) -> None:
+    await world.ingest(("a", "One."))
+    embedded = list(world.embedder.embedded)
+
+    async def sources() -> AsyncIterator[Source]:
+        for origin in ("folder:1", "", "folder:1"):
+            yield Source("c", "a", "", "", {}, b"One.", origin=origin)
+
+    statuses = [receipt.status async for receipt in world.service.ingest(sources())]
+    assert statuses == ["updated", "unchanged", "unchanged"]
+    assert (await world.service.get("c", "a")).origin == "folder:1"
+    assert world.embedder.embedded == embedded
+
+
 async def test_a_document_whose_change_died_is_ingested_again(world: World) -> None:
     await world.ingest(("a", "One."))
     await world.store.acquire(C, "a", ["a#new"])  # and then the writer dies
