@@ -98,9 +98,8 @@ def load_documents(
     listing, source = list_files(folder), source_of(folder)
     report, uploads = _report("documents", listing), []
     for file in listing.files:
-        kind = (mimetypes.guess_type(file.path.name)[0] or "").partition("/")[0]
-        if kind in _OTHER_KINDS:
-            report.skip(file.id, _OTHER_KINDS[kind])
+        if kind := _other_kind(file.path.name):
+            report.skip(file.id, kind)
         elif file.size > MAX_FILE_BYTES:
             limit = f"{MAX_FILE_BYTES // 2**20} MiB"
             report.problems.append(f"{file.id}: The file is larger than {limit}.")
@@ -115,6 +114,14 @@ def load_documents(
             stub.DeleteDocument(request, timeout=TIMEOUT)
             report.record(key, "removed")
     return report
+
+
+def _other_kind(name: str) -> str:
+    """Return what a file is, for example ``pictures``; empty for what may be a document."""
+    media_type = mimetypes.guess_type(name)[0] or ""
+    if media_type == "video/mp2t":  # the suffix .ts is also that of TypeScript
+        return ""
+    return _OTHER_KINDS.get(media_type.partition("/")[0], "")
 
 
 def _report(kind: str, listing: Listing) -> Report:

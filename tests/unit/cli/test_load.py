@@ -107,16 +107,19 @@ def make(folder: Path, **files: bytes) -> Path:
 
 def test_every_file_of_a_folder_gets_a_receipt(rag: FakeRag, tmp_path: Path) -> None:
     make(tmp_path, a_dot_md=b"a", b__a_dot_md=b"b", c_dot_png=b"c", d_dot_mp3=b"d", Makefile=b"e")
-    make(tmp_path, _dot_hidden__x_dot_md=b"x", e_dot_csv=b"f")
+    make(tmp_path, _dot_hidden__x_dot_md=b"x", e_dot_csv=b"f", f_dot_ts=b"h")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"g")
     report = load_documents(CHANNEL, tmp_path, "notes")
     assert report.receipts == [
         "skipped: c.png: pictures",
         "skipped: d.mp3: recordings",
-        *(f"created: {name}" for name in ("Makefile", "a.md", "b/a.md", "caf\\xe9.txt", "e.csv")),
+        *(
+            f"created: {name}"
+            for name in ("Makefile", "a.md", "b/a.md", "caf\\xe9.txt", "e.csv", "f.ts")
+        ),
     ]
     assert report.summary() == (
-        "documents: 5 loaded, 0 unchanged, 0 failed, 3 skipped (1 hidden, 1 pictures, 1 recordings)"
+        "documents: 6 loaded, 0 unchanged, 0 failed, 3 skipped (1 hidden, 1 pictures, 1 recordings)"
     )
 
 
