@@ -79,8 +79,8 @@ def validate(request: EmbedRequest) -> None:
     """
     validate_count(request.inputs, "inputs")
     for index, value in enumerate(request.inputs):
-        if isinstance(value, str):
-            _validate_text(value, f"inputs[{index}].text")
+        if isinstance(value, str):  # spaces have a vector, as with OpenAI
+            _validate_text(value, f"inputs[{index}].text", may_be_blank=True)
 
 
 def validate_rerank(request: RerankRequest) -> None:
@@ -164,8 +164,8 @@ def reject_truncated(inputs: Iterable[tuple[int, Truncatable]], info: ModelInfo)
             )
 
 
-def _validate_text(text: str, field: str) -> None:
-    if not text.strip():
+def _validate_text(text: str, field: str, *, may_be_blank: bool = False) -> None:
+    if not text or not (may_be_blank or text.strip()):
         raise InvalidArgument("EMPTY_TEXT", "The text is empty.", field=field)
     if len(text.encode()) > MAX_TEXT_BYTES:
         raise InvalidArgument(

@@ -135,6 +135,13 @@ class Settings(CommonSettings):
         "Approximate limit of the Redis memory for the cached answers of each tenant, in bytes. "
         "0 means no limit besides `MEMETWIN_CACHE_MEMORY`.",
     )
+    embedding_tokens: str = setting(
+        "MEMETWIN_EMBEDDING_TOKENS",
+        "",
+        "Encoding of the token ids that callers of `/v1/embeddings` send instead of texts, for "
+        "example `cl100k_base`. LangChain's `OpenAIEmbeddings` sends such ids. Empty: they are "
+        "refused.",
+    )
     reembed: bool = setting(
         "MEMETWIN_REEMBED",
         True,

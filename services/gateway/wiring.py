@@ -51,6 +51,7 @@ from services.gateway.connections import Common, connect
 from services.gateway.http.cors import read_origins
 from services.gateway.llm.forwarding import ResponseForwarder
 from services.gateway.openai.chat import ChatRoutes
+from services.gateway.openai.embedding_tokens import TokenDecoder
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
 from services.gateway.openai.response_ids import ResponseIds
@@ -140,7 +141,9 @@ def _routes(
             ResponseIds(common.secret.read),
             common.settings.http_keepalive,
         ).routes(),
-        *EmbeddingRoutes(common.backends.embedder).routes(),
+        *EmbeddingRoutes(
+            common.backends.embedder, TokenDecoder.of_setting(common.settings.embedding_tokens)
+        ).routes(),
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
         *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),
         *DocumentRoutes(rag.ingest).routes(),

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from services.errors import InvalidArgument
 from services.gateway.http.body_budget import hold_bytes
 from services.gateway.http.content_encoding import decompressed, encoding
-from services.gateway.json_reader import JsonError, read_object
+from services.gateway.json_reader import MAX_VALUES, JsonError, read_object
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -36,14 +36,22 @@ _DISCARDED_BYTES = 2**25
 _FIELD = re.compile(r'Failed to parse (\w{1,50}) field: |has no field named "(\w{1,50})"')
 
 
-async def json_object(request: Request, max_bytes: int = JSON_BYTES) -> dict[str, Any]:
+async def json_object(
+    request: Request, max_bytes: int = JSON_BYTES, max_values: int = MAX_VALUES
+) -> dict[str, Any]:
     """Return the JSON object in a body.
+
+    Args:
+        request: the request.
+        max_bytes: the limit of the body.
+        max_values: maximum number of values in the object, on all levels.
 
     Raises:
         InvalidArgument: the body is not a JSON object, is too large or truncated, or has too many
             or too deeply nested values.
     """
-    return await _parse(await read(request, max_bytes), _read_object)
+    parse = functools.partial(_read_object, max_values=max_values)
+    return await _parse(await read(request, max_bytes), parse)
 
 
 async def json_message(request: Request, message: M) -> M:
@@ -154,9 +162,9 @@ async def _parse(body: bytes, parse: Callable[[bytes], T]) -> T:
     return await asyncio.to_thread(parse, body) if len(body) > _THREAD_BYTES else parse(body)
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
+def _read_object(body: bytes, max_values: int = MAX_VALUES) -> dict[str, Any]:
     try:
-        return read_object(body)
+        return read_object(body, max_values=max_values)
     except JsonError as error:
         raise InvalidArgument("BAD_JSON", str(error), field=error.field) from error
 

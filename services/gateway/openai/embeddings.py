@@ -20,10 +20,13 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Vectors
 from services.gateway.http import bodies
 from services.gateway.llm.types import Json
+from services.gateway.openai.embedding_tokens import TokenDecoder
 from services.gateway.openai.routing import openai_route
 
 BODY_BYTES = 8 * 2**20
 MAX_INPUTS = 2048
+# OpenAI's limit of the tokens in a request, and of those in an input.
+MAX_TOKENS, MAX_INPUT_TOKENS = 300_000, 8192
 _MAX_DIMENSIONS = 2**31 - 1
 TRUNCATE_HEADER, TRUNCATED_HEADER = "X-Memetwin-Truncate", "X-Memetwin-Truncated-Inputs"
 
@@ -31,8 +34,8 @@ TRUNCATE_HEADER, TRUNCATED_HEADER = "X-Memetwin-Truncate", "X-Memetwin-Truncated
 class EmbeddingRoutes:
     """The route of embeddings."""
 
-    def __init__(self, embedder: EmbedderClient) -> None:
-        self._embedder = embedder
+    def __init__(self, embedder: EmbedderClient, decoder: TokenDecoder) -> None:
+        self._embedder, self._decoder = embedder, decoder
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -45,12 +48,11 @@ class EmbeddingRoutes:
         the request header ``X-Memetwin-Truncate: false``, such an input is an error.
         """
         truncate = read_truncate(request.headers.get(TRUNCATE_HEADER, "true"))
-        body = await bodies.json_object(request, BODY_BYTES)
-        texts, dimensions, as_base64 = (
-            read_inputs(body),
-            read_dimensions(body),
-            read_as_base64(body),
-        )
+        body = await bodies.json_object(request, BODY_BYTES, MAX_TOKENS + MAX_INPUTS)
+        dimensions, as_base64 = read_dimensions(body), read_as_base64(body)
+        texts, tokens_of_inputs = read_inputs(body)
+        if tokens_of_inputs:
+            texts = await self._decoder.decode(tokens_of_inputs)
         with _openai_field():
             vectors, tokens = await self._embedder.embed_with_usage(
                 texts, read_model(body), dimensions, truncate=truncate
@@ -62,24 +64,33 @@ class EmbeddingRoutes:
         return Response(content, media_type="application/json", headers=headers)
 
 
-def read_inputs(body: Json) -> list[str]:
-    """Return the texts to embed.
+def read_inputs(body: Json) -> tuple[list[str], list[list[int]]]:
+    """Return the texts to embed, or their token ids. One of the lists is empty.
 
-    Raises InvalidArgument if there are none or too many, or if one is empty.
+    Raises InvalidArgument if there are none or too many, if one is empty, or if some are texts and
+    others are tokens.
     """
     value = body.get("input")
-    texts = [value] if isinstance(value, str) else value
-    if (
-        not isinstance(texts, list)
-        or not 0 < len(texts) <= MAX_INPUTS
-        or not all(isinstance(text, str) and text.strip() for text in texts)
-    ):
-        raise InvalidArgument(
-            "BAD_INPUT",
-            f"input must be a text that is not blank, or a list of 1 to {MAX_INPUTS} of them.",
-            field="input",
-        )
-    return texts
+    inputs = [value] if isinstance(value, str) or _is_tokens(value) else value
+    if isinstance(inputs, list) and 0 < len(inputs) <= MAX_INPUTS:
+        if all(isinstance(one, str) and one for one in inputs):
+            return inputs, []
+        if all(map(_is_tokens, inputs)):
+            return [], inputs
+    raise InvalidArgument(
+        "BAD_INPUT",
+        f"input must be a text that is not empty, or a list of 1 to {MAX_INPUTS} of them. Token ids"
+        f" are lists of 1 to {MAX_INPUT_TOKENS} integers.",
+        field="input",
+    )
+
+
+def _is_tokens(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 0 < len(value) <= MAX_INPUT_TOKENS
+        and all(type(one) is int and one >= 0 for one in value)
+    )
 
 
 def read_truncate(header: str) -> bool:

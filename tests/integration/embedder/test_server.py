@@ -137,7 +137,7 @@ def test_bad_requests_are_refused(stub: Stub) -> None:
     image = embedder_pb2.Input(image=saved(scene(), "PNG"))
     assert reason() == (INVALID, "EMPTY_BATCH")
     assert reason(embedder_pb2.Input()) == (INVALID, "EMPTY_INPUT")
-    assert reason(embedder_pb2.Input(text=" ")) == (INVALID, "EMPTY_TEXT")
+    assert reason(embedder_pb2.Input(text="")) == (INVALID, "EMPTY_TEXT")
     assert reason(embedder_pb2.Input(image=b"not an image")) == (INVALID, "NOT_A_PICTURE")
     assert reason(text, model="none") == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
     assert reason(text, image) == (INVALID, "MIXED_MODALITIES")
@@ -146,6 +146,12 @@ def test_bad_requests_are_refused(stub: Stub) -> None:
     assert reason(text, dimensions=1000) == (INVALID, "BAD_DIMENSIONS")
     assert reason(text, encoding=9) == (INVALID, "UNKNOWN_ENCODING")
     assert reason(*[text] * 2049) == (INVALID, "TOO_MANY_INPUTS")
+
+
+def test_a_blank_text_has_a_vector(stub: Stub) -> None:
+    blank, word = (vectors(embed(stub, text))[0] for text in (" \n", "word"))
+    assert float(blank @ blank) > 0.9995
+    assert float(blank @ word) < 0.9
 
 
 def test_a_stream_responds_in_order_and_goes_on_after_an_error(stub: Stub) -> None:

@@ -9,7 +9,9 @@ from starlette.applications import Starlette
 
 from services.errors import InvalidArgument
 from services.gateway.backends.types import TextReading, Vectors
+from services.gateway.openai.embedding_tokens import TokenDecoder
 from services.gateway.openai.embeddings import (
+    MAX_INPUT_TOKENS,
     MAX_INPUTS,
     EmbeddingRoutes,
     encode,
@@ -20,16 +22,27 @@ from services.gateway.openai.embeddings import (
     read_truncate,
 )
 from tests.fakes.backends import FakeEmbedder
+from tests.fakes.encodings import small_encoding
 
 
 def test_one_text_or_many_are_embedded() -> None:
-    assert read_inputs({"input": "a"}) == ["a"]
-    assert read_inputs({"input": ["a", "b"]}) == ["a", "b"]
-    assert len(read_inputs({"input": ["a"] * MAX_INPUTS})) == MAX_INPUTS
+    assert read_inputs({"input": "a"}) == (["a"], [])
+    assert read_inputs({"input": [" ", "b"]}) == ([" ", "b"], [])
+    assert len(read_inputs({"input": ["a"] * MAX_INPUTS})[0]) == MAX_INPUTS
+
+
+def test_one_or_many_lists_of_tokens_are_embedded() -> None:
+    assert read_inputs({"input": [1, 2]}) == ([], [[1, 2]])
+    assert read_inputs({"input": [[1, 2], [0]]}) == ([], [[1, 2], [0]])
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", [], [""], " ", ["\n", "x"], [1], {"a": 1}, ["a"] * (MAX_INPUTS + 1)]
+    "given",
+    [
+        *(None, "", [], [""], ["x", ""], {"a": 1}, 5, ["a"] * (MAX_INPUTS + 1)),
+        *([[]], [[1], []], [[1], "a"], ["a", 1], [1, "a"], [-1], [1.5], [True], [[[1]]]),
+        [[1] * (MAX_INPUT_TOKENS + 1)],
+    ],
 )
 def test_anything_else_is_refused(given: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -88,10 +101,14 @@ class Embedder(FakeEmbedder):
         return vectors, len(texts)
 
 
-async def post(given: Any, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+async def post(
+    given: Any, headers: dict[str, str] | None = None, encoding: str = "", **body: Any
+) -> httpx.Response:
     embedder = Embedder()
     embedder.readings["long"] = TextReading(truncated=True, unread=((3, 4),))
-    app = Starlette(routes=EmbeddingRoutes(embedder).routes())
+    app = Starlette(
+        routes=EmbeddingRoutes(embedder, TokenDecoder(encoding, small_encoding)).routes()
+    )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         return await client.post("/v1/embeddings", json={"input": given, **body}, headers=headers)
@@ -122,8 +139,30 @@ async def test_errors_name_the_parameters_of_openai() -> None:
     error = (await post(["a", "large"])).json()["error"]
     assert (error["param"], error["message"]) == ("input", "Too large. This is input 1.")
     assert (await post("a", model="x")).json()["error"]["param"] == "model"
-    blank = (await post([" ", "x"])).json()["error"]
-    assert (blank["param"], blank["code"]) == ("input", "bad_input")
+    empty = (await post(["", "x"])).json()["error"]
+    assert (empty["param"], empty["code"]) == ("input", "bad_input")
+
+
+async def test_tokens_are_decoded_by_the_configured_encoding() -> None:
+    tokens = small_encoding("small").encode_batch(["a bird", "a long bird"])
+    texts = await post(["a bird", "a long bird"])
+    assert (await post(tokens, encoding="small")).json() == texts.json()
+    assert (await post(tokens[0], encoding="small")).json()["data"] == texts.json()["data"][:1]
+
+
+async def test_tokens_of_an_unknown_encoding_are_refused() -> None:
+    reply = await post([[1, 2], [3]])
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (400, "tokens_not_accepted")
+    assert error["param"] == "input"
+    assert "check_embedding_ctx_length=False" in error["message"]
+    assert "MEMETWIN_EMBEDDING_TOKENS" in error["message"]
+
+
+async def test_a_request_may_have_as_many_tokens_as_with_openai() -> None:
+    tokens = small_encoding("small").encode("a " * 100)
+    reply = await post([tokens] * 1000, encoding="small")
+    assert len(reply.json()["data"]) == 1000
 
 
 def test_truncation_is_true_or_false() -> None:

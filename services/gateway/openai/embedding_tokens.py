@@ -1,0 +1,105 @@
+"""Decodes the token ids that some clients send instead of texts.
+
+LangChain's ``OpenAIEmbeddings`` encodes texts with tiktoken, which has the encodings of OpenAI's
+models (https://github.com/openai/tiktoken).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from services.errors import InvalidArgument, Unavailable
+from services.settings import SettingError
+
+if TYPE_CHECKING:  # it takes memory that most gateways do not need
+    from tiktoken import Encoding
+
+log = logging.getLogger(__name__)
+LOAD_TIMEOUT = 20.0
+Load = Callable[[str], "Encoding"]
+
+
+class TokenDecoder:
+    """Decodes token ids with one encoding.
+
+    Args:
+        name: name of the encoding; empty decodes nothing, because the ids do not say what they are.
+        load: returns an encoding by its name.
+    """
+
+    def __init__(self, name: str, load: Load | None = None) -> None:
+        self._name, self._load = name, load or _load
+        self._loading: asyncio.Task[Encoding] | None = None
+
+    @classmethod
+    def of_setting(cls, name: str) -> "TokenDecoder":
+        """Return the decoder for the setting MEMETWIN_EMBEDDING_TOKENS.
+
+        Raises:
+            SettingError: tiktoken does not know the encoding.
+        """
+        if name:
+            import tiktoken  # noqa: PLC0415
+
+            known = tiktoken.list_encoding_names()
+            if name not in known:
+                raise SettingError(
+                    f"MEMETWIN_EMBEDDING_TOKENS is {name!r}, which is not an encoding of tiktoken."
+                    f" It has {', '.join(sorted(known))}."
+                )
+        return cls(name)
+
+    async def decode(self, inputs: Sequence[Sequence[int]]) -> list[str]:
+        """Return the texts of token ids.
+
+        Raises:
+            InvalidArgument: no encoding is configured, or it lacks a token.
+            Unavailable: the encoding cannot be loaded.
+        """
+        if not self._name:
+            raise InvalidArgument(
+                "TOKENS_NOT_ACCEPTED",
+                "input has token ids, which do not say what encoding they are from. Send texts; in"
+                " LangChain, set check_embedding_ctx_length=False. Or set"
+                " MEMETWIN_EMBEDDING_TOKENS of the gateway to the encoding, such as cl100k_base.",
+                field="input",
+            )
+        encoding = await self._encoding()
+        return await asyncio.to_thread(
+            lambda: [self._text(encoding, tokens, index) for index, tokens in enumerate(inputs)]
+        )
+
+    async def _encoding(self) -> "Encoding":
+        if self._loading is None or (self._loading.done() and self._loading.exception()):
+            self._loading = asyncio.create_task(asyncio.to_thread(self._load, self._name))
+        try:
+            # tiktoken downloads a file, and has no time limit.
+            return await asyncio.wait_for(asyncio.shield(self._loading), LOAD_TIMEOUT)
+        except Exception as error:
+            log.warning("cannot load an encoding", exc_info=True)
+            raise Unavailable(
+                "ENCODING_UNAVAILABLE",
+                f"The gateway cannot load the encoding {self._name}, which tiktoken downloads when"
+                " it is first used. Send texts, or set TIKTOKEN_CACHE_DIR of the gateway to a"
+                " folder that contains the file.",
+                retry_after=60.0,
+            ) from error
+
+    def _text(self, encoding: "Encoding", tokens: Sequence[int], index: int) -> str:
+        try:
+            return encoding.decode(tokens)
+        except (KeyError, OverflowError) as error:
+            raise InvalidArgument(
+                "UNKNOWN_TOKEN",
+                f"Input {index} has a token id that {self._name} does not have. Send texts, or"
+                " tokens of this encoding.",
+                field="input",
+                input=index,
+            ) from error
+
+
+def _load(name: str) -> "Encoding":
+    import tiktoken  # noqa: PLC0415
+
+    return tiktoken.get_encoding(name)
