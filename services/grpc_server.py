@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -102,8 +102,13 @@ class HandlerRegistry:
     handler again for every call.
     """
 
-    def __init__(self, server: grpc.aio.Server, specs: Mapping[str, ServiceSpec]) -> None:
-        self._server, self._specs = server, specs
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        specs: Mapping[str, ServiceSpec],
+        client_names: Set[str] = frozenset(),
+    ) -> None:
+        self._server, self._specs, self._client_names = server, specs, client_names
         # Probes are answered while calls are refused.
         self._limits, self._probe_limits = CallLimits(), CallLimits(_MAX_PROBES)
         authenticates = [spec.authenticate for spec in specs.values() if spec.authenticate]
@@ -132,6 +137,11 @@ class HandlerRegistry:
         authenticate = spec.authenticate if spec else self._authenticate_unnamed
         if service == health.NAME:
             authenticate = None
+        elif self._client_names:
+            wrapped = {
+                method: interceptor.wrap_for_clients(method, handler, self._client_names)
+                for method, handler in wrapped.items()
+            }
         self._server.add_generic_rpc_handlers((interceptor.Handlers(wrapped, authenticate),))
 
     def refuse_unknown_methods(self) -> None:
@@ -179,7 +189,8 @@ class Server:
                 ("grpc.max_connection_age_grace_ms", 330_000),
             ],
         )
-        registry: Any = HandlerRegistry(self._server, {spec.name: spec for spec in specs})
+        by_name = {spec.name: spec for spec in specs}
+        registry: Any = HandlerRegistry(self._server, by_name, settings.tls.client_names)
         for spec in specs:
             spec.register(registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)

@@ -6,16 +6,16 @@ import contextvars
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from services import deadlines, error_details, telemetry
+from services import deadlines, error_details, telemetry, tls
 from services.call_limits import Call, CallLimits
-from services.errors import Failure, InvalidArgument
+from services.errors import Failure, InvalidArgument, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,24 @@ def wrap_handler(
         wrapped = _wrap_unary(rpc, reader, handler.unary_unary or handler.stream_unary)
         make = grpc.stream_unary_rpc_method_handler
     return make(wrapped, None, handler.response_serializer)
+
+
+def wrap_for_clients(method: str, wrapped: Any, names: Set[str]) -> Any:
+    """Return a wrapped handler that refuses clients whose certificate has none of some names."""
+    behaviour = wrapped.stream_unary or wrapped.stream_stream
+
+    async def call(requests: Any, context: Any) -> Any:
+        if not tls.has_name(context.auth_context(), names):
+            failure = Unauthenticated(
+                "UNKNOWN_CLIENT",
+                "The client's certificate has no name that this service accepts. Its operator must"
+                " list one of the names in MEMETWIN_TLS_CLIENT_NAMES.",
+            )
+            await _Rpc(method).abort(failure, context, time.monotonic())
+        return await behaviour(requests, context)
+
+    kind = "stream_unary" if wrapped.stream_unary else "stream_stream"
+    return wrapped._replace(**{kind: call})
 
 
 class _Reader:

@@ -94,12 +94,14 @@ class TlsFiles:
         key: its private key.
         ca: certificates that verify the servers that this process dials.
         client_ca: certificates that verify the clients of this process' ports.
+        client_names: a client's certificate must have one of these names; empty for any.
     """
 
     cert: str = ""
     key: str = ""
     ca: str = ""
     client_ca: str = ""
+    client_names: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -149,6 +151,13 @@ class CommonSettings:
         "File with the certificates that verify clients. If set, all ports of this process refuse "
         "clients without such a certificate.",
     )
+    tls_client_names: str = setting(
+        "MEMETWIN_TLS_CLIENT_NAMES",
+        "",
+        "Names of clients, with commas: DNS names, URIs or addresses. If set, the certificate of a "
+        "client must also have one of them as a subject alternative name. Health checks over gRPC "
+        "need none.",
+    )
     service_token: str = setting(
         "MEMETWIN_SERVICE_TOKEN",
         "",
@@ -170,7 +179,8 @@ class CommonSettings:
     @property
     def tls(self) -> TlsFiles:
         """The files that the settings of TLS name."""
-        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca, self.tls_client_ca)
+        names = frozenset(filter(None, map(str.strip, self.tls_client_names.split(","))))
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca, self.tls_client_ca, names)
 
 
 def host_port(listen: str) -> tuple[str, int]:

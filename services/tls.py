@@ -2,7 +2,8 @@
 
 ``MEMETWIN_TLS_CERT`` and ``MEMETWIN_TLS_KEY`` are the identity of a process. Its ports show it to
 clients, and its dials show it to servers that ask. ``MEMETWIN_TLS_CA`` verifies the servers that
-the process dials, and ``MEMETWIN_TLS_CLIENT_CA`` the clients of its ports.
+the process dials, and ``MEMETWIN_TLS_CLIENT_CA`` the clients of its ports. Their certificates must
+have one of the names in ``MEMETWIN_TLS_CLIENT_NAMES``, if it is set.
 """
 
 import logging
@@ -11,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +37,8 @@ def validate(files: TlsFiles) -> None:
         raise SettingError("Set both MEMETWIN_TLS_CERT and MEMETWIN_TLS_KEY, or none of them.")
     if files.client_ca and not files.cert:
         raise SettingError("MEMETWIN_TLS_CLIENT_CA needs MEMETWIN_TLS_CERT and MEMETWIN_TLS_KEY.")
+    if files.client_names and not files.client_ca:
+        raise SettingError("MEMETWIN_TLS_CLIENT_NAMES needs MEMETWIN_TLS_CLIENT_CA.")
     try:
         check(files)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -105,6 +108,12 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     return credentials
 
 
+def has_name(auth_context: Mapping[str, Iterable[bytes]], names: Set[str]) -> bool:
+    """Return whether the certificate of a gRPC client has one of some names."""
+    found = auth_context.get("x509_subject_alternative_name", ())
+    return not names.isdisjoint(name.decode(errors="replace") for name in found)
+
+
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     """Return credentials for dialling with the present files."""
     check(files)
@@ -153,7 +162,31 @@ def _server_context(files: TlsFiles) -> ssl.SSLContext:
     if files.client_ca:
         context.load_verify_locations(files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
+    if files.client_names:
+        context.sslobject_class = _checked(ssl.SSLObject, files.client_names)
+        context.sslsocket_class = _checked(ssl.SSLSocket, files.client_names)
     return context
+
+
+def _checked(base: Any, names: Set[str]) -> Any:
+    """Return a class of connections that checks the client's names at the end of the handshake."""
+
+    class Checked(base):  # type: ignore[misc]
+        _is_checked = False
+
+        def do_handshake(self, *args: Any, **options: Any) -> None:
+            super().do_handshake(*args, **options)
+            certificate = self.getpeercert() or {}
+            if names.isdisjoint(name for _, name in certificate.get("subjectAltName", ())):
+                raise ssl.SSLCertVerificationError("MEMETWIN_TLS_CLIENT_NAMES lists no such client")
+            self._is_checked = True
+
+        def recv_into(self, *args: Any, **options: Any) -> Any:
+            if not self._is_checked:  # see ``wrap_listener``
+                self.do_handshake()
+            return super().recv_into(*args, **options)
+
+    return Checked
 
 
 def _identity(name: str) -> tuple[int, int, int] | None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from services import grpc_channel, grpc_server, tls
+from services import error_details, grpc_channel, grpc_server, probe, tls
 from services.errors import InvalidArgument, Unavailable
 from services.grpc_server import ServiceSpec
 from services.settings import CommonSettings, TlsFiles
@@ -157,7 +158,12 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 
 def secure_server(files: TlsFiles) -> grpc_server.Server:
-    settings = CommonSettings(tls_cert=files.cert, tls_key=files.key, tls_client_ca=files.client_ca)
+    settings = CommonSettings(
+        tls_cert=files.cert,
+        tls_key=files.key,
+        tls_client_ca=files.client_ca,
+        tls_client_names=", ".join(files.client_names),
+    )
     spec = ServiceSpec(SERVICE, Streams().register, ready)
     return grpc_server.Server([spec], "127.0.0.1:0", settings=settings)
 
@@ -207,6 +213,24 @@ async def test_clients_without_a_trusted_certificate_are_refused(
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await ask(channel)
                 assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_the_certificate_of_a_client_must_have_an_allowed_name(authority: Authority) -> None:
+    allowed = replace(authority.files, client_names=frozenset({"gateway.example", "127.0.0.1"}))
+    others = replace(authority.files, client_names=frozenset({"gateway.example", "local"}))
+    async with (
+        secure_server(allowed) as server,
+        grpc_channel.dial(f"127.0.0.1:{server.port}", authority.files) as channel,
+    ):
+        await ask(channel)
+    async with secure_server(others) as server:
+        address = f"127.0.0.1:{server.port}"
+        async with grpc_channel.dial(address, authority.files) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await ask(channel)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        assert error_details.from_rpc(caught.value, "x").reason == "UNKNOWN_CLIENT"
+        assert await asyncio.to_thread(probe.is_serving, address, "liveness", authority.files)
 
 
 async def test_a_server_may_admit_clients_without_a_certificate(authority: Authority) -> None:

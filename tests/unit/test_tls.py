@@ -1,5 +1,8 @@
 import itertools
+import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +99,46 @@ def test_a_client_of_another_authority_is_refused(authority: Authority, tmp_path
     assert handshake(server, client_of(authority, with_certificate=False))
 
 
+def test_a_client_needs_one_of_the_allowed_names(authority: Authority) -> None:
+    client = client_of(authority)
+    named = replace(authority.files, client_names=frozenset({"gateway.example", "localhost"}))
+    assert handshake(tls.ServerContext.of(named), client)
+    others = replace(authority.files, client_names=frozenset({"gateway.example", "local"}))
+    with pytest.raises(ssl.SSLCertVerificationError, match="MEMETWIN_TLS_CLIENT_NAMES"):
+        handshake(tls.ServerContext.of(others), client)
+
+
+@pytest.mark.parametrize("name", ["localhost", "gateway.example"])
+def test_a_listener_checks_names_before_it_reads(authority: Authority, name: str) -> None:
+    files = replace(authority.files, client_names=frozenset({name}))
+    with socket.create_server(("127.0.0.1", 0)) as plain, ThreadPoolExecutor() as pool:
+        listener = tls.ServerContext.of(files).wrap_listener(plain)
+
+        def serve() -> bytes:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as stream:
+                return stream.readline()
+
+        served = pool.submit(serve)
+        with (
+            socket.create_connection(listener.getsockname()[:2]) as raw,
+            client_of(authority).wrap_socket(raw, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"GET\n")
+            if name == "localhost":
+                assert served.result() == b"GET\n"
+            else:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    served.result()
+        listener.close()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"key": ""}, "Set both"),
         ({"cert": "", "key": ""}, "needs MEMETWIN_TLS_CERT"),
+        ({"client_ca": "", "client_names": frozenset({"x"})}, "needs MEMETWIN_TLS_CLIENT_CA"),
         ({"cert": "none.pem"}, "not valid"),
         ({"ca": "none.pem"}, "not valid"),
         ({"ca": __file__}, "not valid"),

@@ -66,11 +66,12 @@ class Peer:
         """Return a failure as the caller gets it, who cannot know the gateway's own token."""
         if not isinstance(failure, Unauthenticated):
             return failure
-        log.error("the %s service refuses this gateway's service token", self._name)
+        log.error("the %s service refuses this gateway: %s", self._name, failure.message)
         return Unavailable(
             "SERVICE_TOKEN_REFUSED",
             f"The {self._name} service refuses the gateway. Its operator must set the same"
-            " MEMETWIN_SERVICE_TOKEN at both.",
+            " MEMETWIN_SERVICE_TOKEN at both, and list a name of the gateway's certificate in"
+            " MEMETWIN_TLS_CLIENT_NAMES of the service, if that is set.",
             peer=self._name,
         )
 

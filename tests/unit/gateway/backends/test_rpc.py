@@ -104,4 +104,4 @@ async def test_a_refused_service_token_is_not_the_callers_fault(
 ) -> None:
     failure = await fail(Peer("search"), rpc_error(CODE.UNAUTHENTICATED, "UNKNOWN_SERVICE_TOKEN"))
     assert (failure.code, failure.reason) == (CODE.UNAVAILABLE, "SERVICE_TOKEN_REFUSED")
-    assert "refuses this gateway's service token" in caplog.text
+    assert "the search service refuses this gateway" in caplog.text
