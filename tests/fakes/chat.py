@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from services.gateway.chat.answer import ChatAnswer
 from services.gateway.chat.fail_open import FailOpenCache
-from services.gateway.chat.service import ChatAnswer, ChatService
+from services.gateway.chat.service import ChatService
 from services.gateway.chat.types import CacheControls
 from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.coalescing.singleflight import Singleflight

@@ -23,6 +23,8 @@ class FakeLanguageModel:
         received: set by every request.
         ended: set when an answer has ended, or was cancelled.
         choice: further fields of the choice in a whole completion.
+        delta: further fields of each delta with a text.
+        headers: headers of the answers.
         breaks_off: ends streams before their end.
     """
 
@@ -31,6 +33,8 @@ class FakeLanguageModel:
         self.requests: list[dict[str, Any]] = []
         self.status = 200
         self.choice: dict[str, Any] = {}
+        self.delta: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
         self.breaks_off = False
         self.go, self.received, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.go.set()
@@ -48,14 +52,15 @@ class FakeLanguageModel:
         if self.status != httpx.codes.OK:
             return httpx.Response(self.status, json={"error": {"message": "No.", "code": "no"}})
         if body.get("stream"):
-            return httpx.Response(200, stream=_Stream(self))
+            return httpx.Response(200, headers=self.headers, stream=_Stream(self))
         try:
             await self.go.wait()
         finally:
             self.ended.set()
         message = {"role": "assistant", "content": self.text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"} | self.choice
-        return httpx.Response(200, json={"id": "1", "choices": [choice], "usage": USAGE})
+        reply = {"id": "1", "choices": [choice], "usage": USAGE}
+        return httpx.Response(200, headers=self.headers, json=reply)
 
 
 class _Stream(httpx.AsyncByteStream):
@@ -67,7 +72,7 @@ class _Stream(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self._model.pieces:
-            yield _event({"content": piece})
+            yield _event({"content": piece, **self._model.delta})
             await self._model.go.wait()
         if self._model.breaks_off:
             return

@@ -101,8 +101,8 @@ class FailOpenCache:
 
         Args:
             request: the request that the completion answers.
-            answer: an item with the completion as ``done``. ``pieces`` are the texts of the chunks
-                in which the completion was streamed, if it was.
+            answer: an item with the completion as ``done``, and the ``record`` of its chunks if it
+                was streamed.
             vectors: the vectors of the request, if they are known.
             purge_count: the scope's purge count before the completion was requested. A completion
                 is not stored if that is unknown, or if the scope has been purged since.
@@ -114,7 +114,11 @@ class FailOpenCache:
         entry = NewEntry(
             completion_text(completion),
             usage=token_usage(completion),
-            detail={"completion": completion, "pieces": answer.get("pieces") or []},
+            detail={
+                "completion": completion,
+                "record": answer.get("record") or [],
+                "pieces": [],  # gateways of earlier versions expect it
+            },
             seconds=seconds,
         )
         try:

@@ -6,64 +6,25 @@ import functools
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 
 from services.errors import Aborted
 from services.gateway.backends.types import Vectors
-from services.gateway.cache.types import Decision, Entry
+from services.gateway.cache.types import Decision
 from services.gateway.cache.usage import UsageRecorder
-from services.gateway.chat import completions
+from services.gateway.chat.answer import ChatAnswer, done, replayed
 from services.gateway.chat.cache_key import read_request
 from services.gateway.chat.fail_open import FailOpenCache, key
 from services.gateway.chat.shadow import ChatShadow
 from services.gateway.chat.types import CacheControls, ChatRequest
 from services.gateway.coalescing.singleflight import Item, Singleflight
 from services.gateway.llm.client import LanguageModelClient
-from services.gateway.llm.types import Json, completion_text, delta_text
+from services.gateway.llm.types import Json
 
 MAX_ATTEMPTS = 3
-# Reading a conversation with more messages takes milliseconds.
+# Reading a conversation with more messages takes milliseconds, and so does joining more chunks.
 MAX_SHORT = 200
+MAX_SHORT_STREAM = 1000
 Generate = Callable[[ChatRequest, Vectors | None], AsyncIterator[Item]]
-
-
-@dataclass
-class ChatAnswer:
-    """An answer in progress.
-
-    Attributes:
-        request: the request.
-        decision: the decision of the cache.
-        items: the parts of the answer: any number of ``{"chunk": …}``, then ``{"done": …,
-            "pieces": […]}`` with the completion and the texts of its chunks. The completion of a
-            stream that is not one text is ``{}``.
-    """
-
-    request: ChatRequest
-    decision: Decision
-    items: AsyncIterator[Item]
-
-    async def completion(self) -> Json:
-        """Return the whole completion."""
-        async for item in self.items:
-            if "done" in item:
-                completion: Json = item["done"]
-                return completion
-        raise AssertionError("items end with done, or raise")
-
-    async def chunks(self) -> AsyncIterator[Json]:
-        """Yield the completion as the chunks of a stream."""
-        include_usage, is_streamed = self.request.includes_usage, False
-        async for item in self.items:
-            if "chunk" in item:
-                is_streamed = True
-                if include_usage or item["chunk"].get("choices"):
-                    yield item["chunk"]
-            elif not is_streamed and item["done"]:
-                completion = item["done"]
-                pieces = item.get("pieces") or [completion_text(completion)]
-                for chunk in completions.replay(completion, pieces, include_usage=include_usage):
-                    yield chunk
 
 
 class ChatService:
@@ -240,7 +201,7 @@ class ChatService:
         """Answer for all followers. An earlier leader may just have stored the answer."""
         decision = await self._cache.get(request, serve_stale=False)
         if decision.entry:
-            yield _replayed(request, decision.entry)
+            yield replayed(request, decision.entry)
             return
         async for item in self._generate_and_store(request, vectors, purge_count):
             yield item
@@ -249,32 +210,37 @@ class ChatService:
         self, request: ChatRequest, vectors: Vectors | None, purge_count: int | None
     ) -> AsyncGenerator[Item]:
         """Call the language model, then store its answer unless the scope has been purged since."""
-        done: Item = {}
+        last: Item = {}
         started, seconds = time.perf_counter(), 0.0
         async for item in self._generate(request):
             yield item
-            done = item if "done" in item else done
+            last = item if "done" in item else last
             seconds = time.perf_counter() - started
         await self._cache.store(
-            request, done, vectors=vectors, purge_count=purge_count, seconds=seconds
+            request, last, vectors=vectors, purge_count=purge_count, seconds=seconds
         )
 
     async def _generate(
         self, request: ChatRequest, _vectors: Vectors | None = None
     ) -> AsyncGenerator[Item]:
         """Call the language model."""
+        headers: dict[str, str] = {}
         if not request.is_streamed:
-            yield {"done": await self._language_model.complete(request.body)}
+            completion = await self._language_model.complete(request.body, headers.update)
+            yield {"done": completion, "headers": headers}
             return
         chunks: list[Json] = []
         body = request.body
         if request.cache_request:  # followers and later callers may need the usage
-            body = {**body, "stream_options": {"include_usage": True}}
-        async for chunk in self._language_model.stream(body):
+            options = {**(body.get("stream_options") or {}), "include_usage": True}
+            body = {**body, "stream_options": options}
+        async for chunk in self._language_model.stream(body, headers.update):
+            yield {"chunk": chunk} if chunks else {"chunk": chunk, "headers": headers}
             chunks.append(chunk)
-            yield {"chunk": chunk}
-        pieces = [piece for piece in map(delta_text, chunks) if piece]
-        yield {"done": completions.join(chunks) or {}, "pieces": pieces}
+        if len(chunks) <= MAX_SHORT_STREAM:
+            yield done(chunks)
+        else:
+            yield await asyncio.to_thread(done, chunks)
 
     async def _from_entry(self, request: ChatRequest, decision: Decision) -> AsyncGenerator[Item]:
         """Answer from the entry of a decision, and replace or check the entry in the background."""
@@ -285,12 +251,4 @@ class ChatService:
             self._singleflight.do(f"refresh:{entry.id}", lambda: self._refresh(request))
         else:
             self._shadow.sample(request, decision)
-        yield _replayed(request, entry)
-
-
-def _replayed(request: ChatRequest, entry: Entry) -> Item:
-    if entry.is_curated:
-        model = str(request.body["model"])
-        completion = completions.from_text(entry.response, model, entry.id, entry.created_at)
-        return {"done": completion, "pieces": [entry.response]}
-    return {"done": entry.detail["completion"], "pieces": entry.detail["pieces"]}
+        yield replayed(request, entry)

@@ -38,7 +38,9 @@ class Authentication:
             nonlocal is_started
             is_started = True
             if call and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *call.headers()]
+                ours = dict(call.headers())  # replace those of the language model server
+                theirs = [one for one in message["headers"] if one[0].lower() not in ours]
+                message["headers"] = [*theirs, *ours.items()]
             await send(message)
 
         header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")

@@ -71,10 +71,15 @@ def chunks_of(data: bytes) -> list[tuple[bytes, Json | None]]:
 
 def as_chunk(completion: Json) -> Json:
     """Return a completion as the only chunk of a stream."""
-    choices = [
-        {"delta" if name == "message" else name: value for name, value in choice.items()}
-        for choice in completion.get("choices") or []
-    ]
+    choices = []
+    for choice in completion.get("choices") or []:
+        delta = dict(choice.get("message") or {})
+        if isinstance(delta.get("tool_calls"), list):  # in a stream they have an index
+            delta["tool_calls"] = [
+                {"index": index, **call} for index, call in enumerate(delta["tool_calls"])
+            ]
+        others = {name: value for name, value in choice.items() if name != "message"}
+        choices.append({**others, "delta": delta})
     return {**completion, "object": "chat.completion.chunk", "choices": choices}
 
 

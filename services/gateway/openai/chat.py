@@ -41,11 +41,12 @@ class ChatRoutes:
 
     async def _complete(self, request: Request, body: Json) -> Response:
         answer = await self._chat.complete(body, cache_controls(request))
-        headers = decision_headers(answer.decision)
+        # The language model server's headers arrive with the first part of its answer.
+        answer.headers.update(decision_headers(answer.decision))
         if not answer.request.is_streamed:
-            return JSONResponse(await answer.completion(), headers=headers)
+            return JSONResponse(await answer.completion(), headers=answer.headers)
         return await event_stream(
-            _events(answer.chunks()), _failure_event, self._keepalive_seconds, headers
+            _events(answer.chunks()), _failure_event, self._keepalive_seconds, answer.headers
         )
 
 

@@ -18,6 +18,9 @@ COMPLETION = {
 }
 
 
+RECORD = ["Hel", "lo."]
+
+
 def request(**controls: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi?"}]}
     return read_request(body, CacheControls(**controls), max_temperature=1.0)
@@ -35,7 +38,7 @@ def cache(inner: FakeCache) -> FailOpenCache:
 
 
 async def store(cache: FailOpenCache, purge_count: int | None = 0, **options: Any) -> None:
-    answer = {"done": COMPLETION, "pieces": ["Hel", "lo."]}
+    answer = {"done": COMPLETION, "record": RECORD}
     await cache.store(request(), answer, purge_count=purge_count, seconds=2.0, **options)
 
 
@@ -48,7 +51,11 @@ async def test_a_stored_completion_is_found(cache: FailOpenCache) -> None:
     assert decision.entry.response == "Hello."
     assert decision.entry.usage == {"prompt_tokens": 1}
     assert decision.entry.seconds == 2.0
-    assert decision.entry.detail == {"completion": COMPLETION, "pieces": ["Hel", "lo."]}
+    assert decision.entry.detail == {
+        "completion": COMPLETION,
+        "record": RECORD,
+        "pieces": [],
+    }
 
 
 async def test_stale_entries_are_served_unless_they_are_to_be_replaced(

@@ -47,6 +47,32 @@ async def test_a_stream_is_stored_and_replayed_in_its_pieces() -> None:
     assert await chat.ask() == ("exact", "One two three.")
 
 
+async def test_a_replay_equals_the_first_stream() -> None:
+    chat = Chat("One ", "two.")
+    chat.model.delta = {"refusal": None, "reasoning_content": "Well."}
+    for options in {}, {"stream_options": {"include_usage": True}}:
+        _, fresh = await chat.stream(f"Hi {options}?", **options)
+        await chat.has_stored()
+        chat.cache.stored.clear()
+        kind, again = await chat.stream(f"Hi {options}?", **options)
+        assert (kind, again) == ("exact", fresh)
+        completion = await (await chat.start(f"Hi {options}?")).completion()
+        assert completion["choices"][0]["message"]["reasoning_content"] == "Well." * 2
+
+
+async def test_the_headers_of_the_language_model_server_are_passed_on_a_miss() -> None:
+    chat = Chat()
+    chat.model.headers = {"x-request-id": "r1", "server": "x"}
+    for options in {}, {"stream": True}, {"n": 2}:
+        answer = await chat.start(f"Hi {options}?", **options)
+        received = [item["headers"] async for item in answer.items if item.get("headers")]
+        assert received == [{"x-request-id": "r1"}]
+    await chat.leases.wait_for(lambda: not chat.leases.leader)
+    hit = await chat.start("Hi {}?")
+    await hit.completion()
+    assert (hit.decision.kind, hit.headers) == ("exact", {})
+
+
 async def test_a_whole_answer_is_streamed_in_one_piece() -> None:
     chat = Chat("One ", "two.")
     await chat.ask()

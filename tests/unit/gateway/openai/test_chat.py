@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from services.errors import Aborted
 from services.gateway.auth.caller import set_caller
 from services.gateway.cache.types import Scope
-from services.gateway.chat.service import ChatAnswer
+from services.gateway.chat.answer import ChatAnswer
 from services.gateway.coalescing.singleflight import Item
 from services.gateway.openai.chat import ChatRoutes
 from services.key_file import Key
