@@ -23,22 +23,46 @@ from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES
 from tests import documents
 from tests.documents import ingest, ingest_one
 from tests.faults.test_ingest import Processes
-from tests.hostile_documents import nested_html, pdf_of_many_glyphs, pdf_of_many_pages, slow_html
+from tests.hostile_documents import (
+    entity_bomb_in_epub,
+    entity_bomb_in_word,
+    entity_bomb_in_workbook,
+    file_entity_in_workbook,
+    large_paragraph,
+    long_json_paths,
+    nested_html,
+    nested_rst,
+    pdf_of_many_glyphs,
+    pdf_of_many_pages,
+    slow_html,
+    wide_workbook,
+    zip_bomb,
+)
 from tests.redis_server import RedisServer
 from tests.stack import wait_until
 
 CREATED, FAILED = rag_pb2.RECEIPT_STATUS_CREATED, rag_pb2.RECEIPT_STATUS_FAILED
 MAX_MEMORY = 512 * 2**20
 MIB = 2**20
+OUT_OF_MEMORY = {"PARSER_FAILED", "PARSER_OUT_OF_MEMORY", "PARSER_CRASHED"}
 BAD = {
     "glyphs.pdf": (pdf_of_many_glyphs(2_000_000), {"PARSER_CRASHED", "PARSER_OUT_OF_MEMORY"}),
     "pages.pdf": (pdf_of_many_pages(60_000), {"DOCUMENT_TOO_COMPLEX"}),
     "nested.html": (nested_html(50_000), {"DOCUMENT_TOO_COMPLEX"}),
-    "tags.html": (b"<hr>" * 2**21, {"PARSER_FAILED", "PARSER_OUT_OF_MEMORY", "PARSER_CRASHED"}),
+    "tags.html": (b"<hr>" * 2**21, OUT_OF_MEMORY),
     "headings.md": (b"# A\n" * 300_000, {"DOCUMENT_TOO_COMPLEX"}),
     "paragraphs.txt": (b"a\n\n" * 300_000, {"DOCUMENT_TOO_COMPLEX"}),
     "hidden.html": (b"<p hidden>a</p>" * 10_000, {"EMPTY_DOCUMENT"}),
-    "binary.txt": (bytes(range(256)) * 1000, {"NOT_UTF8"}),
+    "binary.txt": (bytes(range(256)) * 1000, {"UNSUPPORTED_BINARY"}),
+    "zeros.docx": (zip_bomb(), {"DOCUMENT_TOO_COMPLEX"}),
+    "paragraph.docx": (large_paragraph(), OUT_OF_MEMORY),
+    "entities.docx": (entity_bomb_in_word(), {"BROKEN_DOCUMENT"}),
+    "entities.xlsx": (entity_bomb_in_workbook(), {"BROKEN_DOCUMENT"}),
+    "file.xlsx": (file_entity_in_workbook("/etc/hostname"), {"BROKEN_DOCUMENT"}),
+    "entities.epub": (entity_bomb_in_epub(), {"BROKEN_DOCUMENT"}),
+    "wide.xlsx": (wide_workbook(), {"PARSER_TIMEOUT"}),
+    "paths.json": (long_json_paths(), OUT_OF_MEMORY),
+    "nested.rst": (nested_rst(), OUT_OF_MEMORY),
 }
 SLOW = {
     "initials.txt": b"J. " * 16_000,

@@ -59,7 +59,7 @@ class ParserPool:
 
         Args:
             caller: identifies the sender; callers take turns.
-            media_type: one of ``MEDIA_TYPES``.
+            media_type: one of ``MEDIA_TYPES``, with a ``charset`` if the sender declares it.
             content: the file.
 
         Raises:

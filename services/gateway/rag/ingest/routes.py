@@ -88,12 +88,12 @@ async def _body(request: Request, content: bytes) -> AsyncIterator[Source]:
 
 def _source(options: dict[str, str], content_type: str | None, content: bytes) -> Source:
     """Return a document. Ignore a media type that no parser supports; clients often guess it."""
-    essence = (content_type or "").partition(";")[0].strip().lower()
+    declared = content_type or ""
     return Source(
         collection=options.get("collection", ""),
         id=options.get("id", ""),
         title=options.get("title", ""),
-        media_type=essence if essence in media_types.MEDIA_TYPES else "",
+        media_type=declared if media_types.is_supported(declared) else "",
         fields=_fields(options.get("fields", "{}")),
         content=content,
     )

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from services.errors import Aborted, Failure, NotFound, Unavailable
 from services.gateway.auth.caller import check_collection
 from services.gateway.backends.backends import Backends
+from services.gateway.rag.ingest import media_types
 from services.gateway.rag.ingest.batched_backends import MAX_CHUNK_TOKENS, BatchedBackends
 from services.gateway.rag.ingest.ordered_map import ordered_map
 from services.gateway.rag.ingest.parser_pool import ParserPool
@@ -145,7 +146,8 @@ class IngestService:
         has_origin = earlier and source.origin in ("", earlier.get("origin", ""))
         if earlier and complete and earlier["version"] == version and has_origin:
             return Receipt(source.id, "unchanged", version, earlier["chunks"])
-        extract = await self._parsers.parse(backends.caller, media_type, source.content)
+        parsed_type = media_types.with_charset(media_type, source.media_type)
+        extract = await self._parsers.parse(backends.caller, parsed_type, source.content)
         document = await prepare(source, media_type, version, extract, backends)
         written = await self._writer.write(document, backends)
         warnings = document.warnings

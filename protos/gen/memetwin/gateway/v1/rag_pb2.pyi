@@ -243,8 +243,8 @@ class IngestHeader(_message.Message):
     title: _builtins.str
     """title is shown to people. Empty means the document's own title, if it has one."""
     media_type: _builtins.str
-    """media_type of the content: text/plain, text/markdown, text/html or application/pdf. If it is empty, the service
-    detects it from the first bytes of the content and then from the suffix of the id.
+    """media_type of the content, for example text/markdown, text/csv or application/pdf, with the charset of a text. If it
+    is empty, the service detects it from the content and from the suffix of the id.
     """
     source: _builtins.str
     """source names where the document comes from, up to 256 bytes. memetwin ingest sends a name of the folder. A document

@@ -40,7 +40,7 @@ _JAPANESE = (b"\x1b$B", b"\x1b$@")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SAMPLE_BYTES = 2**16
 _MAX_CONTROL_SHARE = 0.01
-_MIN_ZERO_SHARE = 0.3
+_MIN_ZERO_SHARE = 0.4
 
 
 def decode(content: bytes, declared: str = "") -> tuple[str, list[str]]:
@@ -88,11 +88,11 @@ def _decode(content: bytes, declared: str) -> tuple[str, list[str]]:
     name = codec(declared)
     # A page that is valid UTF-8 is UTF-8, whatever else of the West it claims to be.
     names = ["utf-8", name] if name in ("", _WESTERN) else [name, "utf-8"]
-    if not name and _wide(content[:_SAMPLE_BYTES]):
-        names = []  # zero bytes are valid UTF-8
-    for one in filter(None, names):
+    # Zero bytes are valid UTF-8, but no text has as many as UTF-16 has.
+    wide = "" if name else _wide(content[:_SAMPLE_BYTES])
+    for one in filter(None, [wide, *names]):
         if (text := _try(content, one)) is not None and not _is_escaped(content, one):
-            return text, _warnings(declared, name, one)
+            return text, [_guessed(one)] if one == wide else _warnings(declared, name, one)
     return _detect(content)
 
 
@@ -118,24 +118,18 @@ def _warnings(declared: str, name: str, used: str) -> list[str]:
 def _detect(content: bytes) -> tuple[str, list[str]]:
     """Decode a file that declares no encoding, or a wrong one. Return the text and a warning."""
     sample = content[:_SAMPLE_BYTES]
-    if wide := _wide(sample):
-        names = [wide]
-    elif len(_CONTROL.findall(sample)) > len(sample) * _MAX_CONTROL_SHARE:
+    if len(_CONTROL.findall(sample)) > len(sample) * _MAX_CONTROL_SHARE:
         raise ParseError(
             "UNSUPPORTED_BINARY", "This is a binary file, not a text. Send a document."
         )
-    elif any(mark in content for mark in _JAPANESE):
+    if any(mark in content for mark in _JAPANESE):
         names = ["iso2022_jp_2"]
     else:
         detector = import_module("chardetng_py")  # few documents need it
         names = [codec(detector.detect(content[:_DETECTED_BYTES])), _WESTERN]
     for name in filter(None, names):
         if (text := _try(content, name)) is not None:
-            warning = (
-                f"The text is not UTF-8 and declares no other encoding. It was read as {name}."
-                " If characters are wrong, declare its charset or convert it to UTF-8."
-            )
-            return text, [warning]
+            return text, [_guessed(name)]
     raise _unknown("The text is not valid UTF-8, and its encoding cannot be detected.")
 
 
@@ -146,6 +140,13 @@ def _wide(sample: bytes) -> str:
     if max(even, odd) < _MIN_ZERO_SHARE or min(even, odd) > _MAX_CONTROL_SHARE:
         return ""
     return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _guessed(name: str) -> str:
+    return (
+        f"The text is not UTF-8 and declares no other encoding. It was read as {name}."
+        " If characters are wrong, declare its charset or convert it to UTF-8."
+    )
 
 
 def _unknown(problem: str) -> ParseError:

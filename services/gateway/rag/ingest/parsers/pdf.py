@@ -1,5 +1,6 @@
 """Parses PDF: the text of the pages in order, and the outline as sections."""
 
+import contextlib
 import re
 
 import pypdfium2 as pdfium
@@ -17,6 +18,8 @@ from services.gateway.rag.ingest.parsers.extract import (
 PAGE_BREAK = "\n\f\n"
 _MAX_PAGE_WARNINGS = 10
 MAX_PAGES = 20_000
+_SAMPLE_PAGES = 10
+_PICTURE = pdfium.raw.FPDF_PAGEOBJ_IMAGE
 # PDFium's marks for a hyphen that divides a word at the end of a line.
 _SOFT_HYPHEN = re.compile("[\ufffe\x02]\r?\n?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -27,7 +30,7 @@ def parse(content: bytes, _: str = "") -> Extract:
     """Parse a PDF. The warnings name the pages that cannot be read.
 
     Raises:
-        ParseError: the file is broken, password-protected, or has too many pages or blocks.
+        ParseError: the file is broken, locked or a scan, or has too many pages or blocks.
     """
     try:
         document = pdfium.PdfDocument(content)
@@ -59,6 +62,12 @@ def _extract(document: pdfium.PdfDocument) -> Extract:
         size += len(pages[-1])
         if size > MAX_TEXT_BYTES:
             raise ParseError("TOO_LARGE", "The PDF has over 32 MiB of text. Split it.")
+    if not any(map(str.strip, pages)) and _has_pictures(document):
+        raise ParseError(
+            "SCANNED_PDF",
+            "The PDF is a scan: its pages are pictures without text. Make the text readable by OCR"
+            " and send it again.",
+        )
     sections = _sections(document, len(pages))
     text, start = PAGE_BREAK.join(pages), 0
     blocks: list[Block] = []
@@ -78,6 +87,19 @@ def _page_text(document: pdfium.PdfDocument, number: int) -> str:
         page.close()
     text = _SOFT_HYPHEN.sub("", text).replace("\r\n", "\n")
     return _UNSTORABLE.sub("", text)
+
+
+def _has_pictures(document: pdfium.PdfDocument) -> bool:
+    """Return whether one of the first pages shows a picture."""
+    for number in range(min(len(document), _SAMPLE_PAGES)):
+        with contextlib.suppress(pdfium.PdfiumError):
+            page = document[number]
+            try:
+                if next(page.get_objects(filter=[_PICTURE], max_depth=3), None):
+                    return True
+            finally:
+                page.close()
+    return False
 
 
 def _sections(document: pdfium.PdfDocument, count: int) -> list[str]:

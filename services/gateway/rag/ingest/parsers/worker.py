@@ -19,6 +19,8 @@ from services.gateway.rag.ingest.parsers import files, frames
 from services.gateway.rag.ingest.parsers.extract import Extract, ParseError
 
 Parse = Callable[[str, bytes], Extract]
+# openpyxl would load it if it is there, and it takes more memory than a parser has.
+_NOT_LOADED: dict[str, Any] = {"numpy": None}
 # Address space of the interpreter and its libraries, which a limit of the memory includes.
 _BASE_BYTES = 48 * 2**20
 # The gateway has priority when the processors are busy.
@@ -28,6 +30,7 @@ _NICENESS = 5
 def main(parse: Parse, memory: int) -> None:
     """Parse documents until standard input ends, or until one exceeds the memory limit."""
     requests = sys.stdin.buffer
+    sys.modules.update(_NOT_LOADED)
     # The output of libraries must not get into the replies.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as replies:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
