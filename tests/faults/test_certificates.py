@@ -1,4 +1,4 @@
-"""Certificates that are replaced while two gateways serve calls."""
+"""Certificates that are replaced while services serve calls."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import functools
 import operator
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
+from memetwin.search.v1 import search_pb2, search_pb2_grpc
 from tests.certificates import Authority
 from tests.ports import reserve_port
 from tests.service_process import ServiceProcess
@@ -59,9 +60,9 @@ def ports(gateways: list[ServiceProcess]) -> list[str]:
     return [address for one in gateways for address in (one.address, one.http_address)]
 
 
-async def show(gateways: list[ServiceProcess], authority: Authority, expected: str) -> None:
+async def show(addresses: Iterable[str], authority: Authority, expected: str) -> None:
     """Wait until all ports show a certificate."""
-    for address in ports(gateways):
+    for address in addresses:
         while True:
             with contextlib.suppress(OSError):
                 if await asyncio.to_thread(shown, address, authority) == expected:
@@ -94,7 +95,44 @@ async def clients(
 async def test_a_new_certificate_is_shown_within_five_seconds_and_no_call_fails(
     gateways: list[ServiceProcess], authority: Authority
 ) -> None:
-    done, finished = [0] * 4, asyncio.Event()
+    async with asyncio.timeout(300), clients(gateways, authority) as calls:
+        await replace_during(calls, ports(gateways), authority)
+
+
+async def test_the_services_replace_the_certificates_between_them(
+    redis_url: str, prefix: str, authority: Authority
+) -> None:
+    files, own = authority.files, {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}between:"}
+    own |= {"TLS_CERT": files.cert, "TLS_KEY": files.key, "TLS_CA": files.ca}
+    names = {"TLS_CLIENT_CA": files.client_ca, "TLS_CLIENT_NAMES": "localhost"}
+    search = ServiceProcess("search", **own, **names)
+    unused = f"127.0.0.1:{reserve_port()}"
+    settings = own | {"SEARCH_ADDRESS": search.address, "EMBEDDER_ADDRESS": unused}
+    gateway = ServiceProcess("gateway", **settings)
+    roots = grpc.ssl_channel_credentials(authority.ca.read_bytes())
+    try:
+        async with (
+            asyncio.timeout(300),
+            grpc.aio.secure_channel(gateway.address, roots) as channel,
+        ):
+            stub: Any = search_pb2_grpc.SearchServiceStub(channel)
+            list_all = functools.partial(
+                stub.ListCollections,
+                search_pb2.ListCollectionsRequest(),
+                timeout=30,
+                wait_for_ready=True,
+            )
+            await replace_during([list_all] * 4, [gateway.address, search.address], authority)
+    finally:
+        gateway.close()
+        search.close()
+
+
+async def replace_during(
+    calls: Sequence[Callable[[], Awaitable[Any]]], addresses: list[str], authority: Authority
+) -> None:
+    """Replace the certificate while clients call, until all ports show it. No call may fail."""
+    done, finished = [0] * len(calls), asyncio.Event()
 
     async def repeat(number: int, call: Callable[[], Awaitable[Any]]) -> None:
         while not finished.is_set():
@@ -105,21 +143,20 @@ async def test_a_new_certificate_is_shown_within_five_seconds_and_no_call_fails(
     async def more() -> None:
         """Wait until every client has made some more calls."""
         goal = [count + CALLS_AROUND for count in done]
-        while any(map(operator.lt, done, goal)):  # noqa: ASYNC110 - simpler than four events
+        while any(map(operator.lt, done, goal)):  # noqa: ASYNC110 - simpler than many events
             await asyncio.sleep(INTERVAL)
 
-    async with asyncio.timeout(300), clients(gateways, authority) as calls:
-        await show(gateways, authority, await certificate(authority))
-        async with asyncio.TaskGroup() as group:
-            for number, call in enumerate(calls):
-                group.create_task(repeat(number, call))
-            await more()
-            authority.replace()
-            replaced = time.monotonic()
-            await show(gateways, authority, await certificate(authority))
-            assert time.monotonic() - replaced < 5
-            await more()
-            finished.set()
+    await show(addresses, authority, await certificate(authority))
+    async with asyncio.TaskGroup() as group:
+        for number, call in enumerate(calls):
+            group.create_task(repeat(number, call))
+        await more()
+        authority.replace()
+        replaced = time.monotonic()
+        await show(addresses, authority, await certificate(authority))
+        assert time.monotonic() - replaced < 5
+        await more()
+        finished.set()
 
 
 async def certificate(authority: Authority) -> str:
