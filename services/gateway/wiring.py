@@ -55,7 +55,8 @@ from services.gateway.openai.embedding_tokens import TokenDecoder
 from services.gateway.openai.embeddings import EmbeddingRoutes
 from services.gateway.openai.models import ModelRoutes
 from services.gateway.openai.response_ids import ResponseIds
-from services.gateway.openai.responses import ResponseRoutes
+from services.gateway.openai.response_items import ResponseItems
+from services.gateway.openai.responses import ResponseRoutes, ResponseState
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
 from services.gateway.rag.extractive import ExtractiveWriter
@@ -134,13 +135,7 @@ def _routes(
     """Return the routes of all features."""
     return [
         *ChatRoutes(chat, common.settings.http_keepalive).routes(),
-        *ResponseRoutes(
-            chat,
-            ResponseForwarder(common.language_model),
-            cache.usage,
-            ResponseIds(common.secret.read),
-            common.settings.http_keepalive,
-        ).routes(),
+        *_responses(common, cache, chat).routes(),
         *EmbeddingRoutes(
             common.backends.embedder, TokenDecoder.of_setting(common.settings.embedding_tokens)
         ).routes(),
@@ -150,6 +145,18 @@ def _routes(
         *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
         *TwinRoutes(twins).routes(),
     ]
+
+
+def _responses(common: Common, cache: CacheParts, chat: ChatService) -> ResponseRoutes:
+    prefix, scopes = common.settings.redis_prefix, Scopes(common.secret)
+    items = ResponseItems(common.redis, prefix, scopes, common.redis_breaker)
+    return ResponseRoutes(
+        chat,
+        ResponseForwarder(common.language_model),
+        cache.usage,
+        ResponseState(ResponseIds(common.secret.read), items),
+        common.settings.http_keepalive,
+    )
 
 
 def _cache(common: Common) -> CacheParts:

@@ -116,6 +116,6 @@ class FakeCacheStore(CacheStore):
             raise self.failure
 
 
-def fake_scopes() -> Scopes:
+def fake_scopes(redis: FakeRedis | None = None) -> Scopes:
     """Scopes with a secret in memory."""
-    return Scopes(SharedSecret(FakeRedis(), "test:"))  # type: ignore[arg-type]
+    return Scopes(SharedSecret(redis or FakeRedis(), "test:"))  # type: ignore[arg-type]

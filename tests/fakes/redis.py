@@ -96,6 +96,7 @@ class FakeRedis:
         old = self.values.get(key)
         if not (nx and old is not None):
             self.values[key] = _bytes(value)
+            self.expiries |= {key: ex} if ex else {}
         return old if get else True
 
     async def info(self, section: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from services.gateway.cache.headers import decision_headers, requested_scope
 from services.gateway.cache.types import Decision, Scope
 from services.gateway.cache.usage import UsageRecorder
 from services.gateway.chat.service import ChatService
+from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
 from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.errors import openai_error
@@ -23,16 +25,26 @@ from services.gateway.llm.types import Json
 from services.gateway.openai.chat import BODY_BYTES, cache_controls
 from services.gateway.openai.response_events import error_event, response_events
 from services.gateway.openai.response_ids import ResponseIds
+from services.gateway.openai.response_items import ResponseItems
 from services.gateway.openai.response_objects import is_our_id, response_object
 from services.gateway.openai.response_requests import Untranslatable, to_chat
 from services.gateway.openai.routing import openai_route
 
+_LAST_EVENTS = ("response.completed", "response.incomplete")
 _EVENT_NAME = re.compile(r"[\w.]+")
 _ACTIONS = {
     "GET": re.compile(r"[\w-]+(/input_items)?"),
     "DELETE": re.compile(r"[\w-]+"),
     "POST": re.compile(r"[\w-]+/cancel"),
 }
+
+
+@dataclass(frozen=True)
+class ResponseState:
+    """What callers can refer to by its id: stored responses, and items of responses."""
+
+    ids: ResponseIds
+    items: ResponseItems
 
 
 class ResponseRoutes:
@@ -42,7 +54,7 @@ class ResponseRoutes:
         chat: answers the requests that chat completions can express.
         forwarder: sends the others to the language model server.
         usage: counts those.
-        ids: binds the ids of stored responses to their tenants.
+        state: what callers can refer to by its id.
         keepalive_seconds: seconds without an event after which a stream sends a comment.
     """
 
@@ -51,10 +63,11 @@ class ResponseRoutes:
         chat: ChatService,
         forwarder: ResponseForwarder,
         usage: UsageRecorder,
-        ids: ResponseIds,
+        state: ResponseState,
         keepalive_seconds: float,
     ) -> None:
-        self._chat, self._forwarder, self._usage, self._ids = chat, forwarder, usage, ids
+        self._chat, self._forwarder, self._usage = chat, forwarder, usage
+        self._ids, self._items = state.ids, state.items
         self._keepalive_seconds = keepalive_seconds
 
     def routes(self) -> list[Route]:
@@ -85,16 +98,35 @@ class ResponseRoutes:
     async def _create(self, request: Request, body: Json) -> Response:
         _check_is_stored(body.get("previous_response_id"))
         controls = cache_controls(request)
+        body = await self._items.resolve(controls.scope, body)
         try:
             chat = to_chat(body)
         except Untranslatable as error:
             return await self._forward(body, controls.scope, error.reason)
         answer = await self._chat.complete(chat, controls)
-        headers = decision_headers(answer.decision)
+        # The language model server's headers arrive with the first part of its answer.
+        answer.headers.update(decision_headers(answer.decision))
         body = {**body, "model": answer.request.body["model"]}
         if not answer.request.is_streamed:
-            return JSONResponse(response_object(body, await answer.completion()), headers=headers)
-        return await self._stream(response_events(body, answer.chunks()), headers)
+            response = response_object(body, await answer.completion())
+            await self._remember(body, controls, response)
+            return JSONResponse(response, headers=answer.headers)
+        events = self._remembered(body, controls, response_events(body, answer.chunks()))
+        return await self._stream(events, answer.headers)
+
+    async def _remembered(
+        self, body: Json, controls: CacheControls, events: AsyncIterator[Json]
+    ) -> AsyncIterator[Json]:
+        """Yield the events of a response, and remember its items before its last event."""
+        async for event in events:
+            if event["type"] in _LAST_EVENTS:
+                await self._remember(body, controls, event["response"])
+            yield event
+
+    async def _remember(self, body: Json, controls: CacheControls, response: Json) -> None:
+        """Store the items of a response, unless its caller does not want it."""
+        if body.get("store") is not False and not controls.no_store:
+            await self._items.put(controls.scope, response["output"])
 
     async def _forward(self, body: Json, scope: Scope, reason: str) -> Response:
         """Forward a request unchanged, except for the ids of responses."""

@@ -5,12 +5,16 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from services.gateway.circuit_breaker import CircuitBreaker
 from services.gateway.llm.client import LanguageModelClient
 from services.gateway.llm.forwarding import ResponseForwarder
 from services.gateway.openai.chat import ChatRoutes
 from services.gateway.openai.response_ids import ResponseIds
-from services.gateway.openai.responses import ResponseRoutes
+from services.gateway.openai.response_items import ResponseItems
+from services.gateway.openai.responses import ResponseRoutes, ResponseState
+from tests.fakes.cache_store import fake_scopes
 from tests.fakes.chat import Chat
+from tests.fakes.redis import FakeRedis
 from tests.fakes.responses import ResponseServer
 
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -26,13 +30,16 @@ async def send(
     headers: dict[str, str] | None = None,
     method: str = "POST",
     server: ResponseServer | None = None,
+    redis: Any = None,
     **body: Any,
 ) -> httpx.Response:
     usage: Any = chat.usage
+    redis = redis or FakeRedis()
     client = server.client if server else chat.model.client
-    ids = ResponseIds(read_secret)
+    items = ResponseItems(redis, "p:", fake_scopes(redis), CircuitBreaker())
+    state = ResponseState(ResponseIds(read_secret), items)
     routes = [
-        *ResponseRoutes(chat.service, ResponseForwarder(client), usage, ids, 15.0).routes(),
+        *ResponseRoutes(chat.service, ResponseForwarder(client), usage, state, 15.0).routes(),
         *ChatRoutes(chat.service, 15.0).routes(),
     ]
     transport = httpx.ASGITransport(Starlette(routes=routes))
@@ -187,6 +194,30 @@ async def test_our_own_responses_are_not_stored() -> None:
         assert reply.status_code == 404
         assert reply.json()["error"]["code"] == "response_not_stored"
     assert not server.requests
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_earlier_answer_may_be_a_reference(stream: bool) -> None:
+    chat, redis = Chat("Yes?"), FakeRedis()
+    first = await send(chat, redis=redis, input="Hi?", stream=stream)
+    response = events(first)[-1]["response"] if stream else first.json()
+    question = {"role": "user", "content": "Hi?"}
+    reference = {"type": "item_reference", "id": response["output"][0]["id"]}
+    again: Any = {"redis": redis, "input": [question, reference, question]}
+    assert (await send(chat, **again)).status_code == 200
+    answer = {"role": "assistant", "content": "Yes?"}
+    assert chat.model.requests[-1]["messages"] == [question, answer, question]
+    other = await send(chat, headers={"X-Memetwin-User": "ann"}, **again)
+    error = other.json()["error"]
+    assert (other.status_code, error["code"]) == (404, "item_not_found")
+    assert error["param"] == "input"
+
+
+async def test_a_caller_may_keep_the_items_to_itself() -> None:
+    redis = FakeRedis()
+    await send(Chat(), redis=redis, input="Hi?", store=False)
+    await send(Chat(), headers={"Cache-Control": "no-store"}, redis=redis, input="Hi?")
+    assert not any("response_items" in key for key in redis.values)
 
 
 async def test_failures_have_openais_shape() -> None:
