@@ -1,7 +1,7 @@
 """An OpenAI-compatible language model server for tests, on a real socket.
 
 The first word of a question may set how it is answered: ``cut`` ends a stream early, ``length``
-runs out of tokens, ``tool`` calls a tool, ``refuse`` refuses, and ``busy`` returns status 429.
+runs out of tokens, ``tool`` calls the tool f, ``refuse`` refuses, and ``busy`` returns status 429.
 """
 
 import asyncio
@@ -137,7 +137,8 @@ class LanguageModelServer:
         for piece in pieces[middle:]:
             yield _chunk(body, {"content": piece})
         if _manner(question) == "tool":
-            delta = {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}
+            call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+            delta = {"tool_calls": [call]}
             yield _chunk(body, delta, "tool_calls")
         else:
             yield _chunk(body, {}, self._reason(question))
@@ -151,6 +152,11 @@ class LanguageModelServer:
         await asyncio.sleep(self.delay)
 
     def _message(self, question: str, body: Json) -> Json:
+        choice = body.get("tool_choice")
+        if isinstance(choice, dict):
+            function = {**choice["function"], "arguments": self.answer(body)}
+            call = {"id": "c", "type": "function", "function": function}
+            return {"role": "assistant", "content": None, "tool_calls": [call]}
         if _manner(question) == "tool":
             call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
             return {"role": "assistant", "content": None, "tool_calls": [call]}

@@ -41,6 +41,9 @@ def to_chat(body: Json) -> Json:
         InvalidArgument: the request is not valid.
     """
     _check_fields(body)
+    most = body.get("max_output_tokens")
+    if most is not None and type(most) is not int:
+        raise _invalid("max_output_tokens", "an integer")
     chat = {
         _RENAMED.get(name, name): value
         for name, value in body.items()

@@ -180,6 +180,7 @@ def test_what_chat_completions_lack_is_not_translated(body: Any, reason: str) ->
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].arguments"),
         ({"input": [{"type": "function_call_output", "output": ""}]}, "input[0].call_id"),
         ({"instructions": ["Be brief."]}, "instructions"),
+        ({"max_output_tokens": "9"}, "max_output_tokens"),
         ({"text": "plain"}, "text"),
         ({"text": {"format": "plain"}}, "text.format"),
         ({"reasoning": "low"}, "reasoning"),
