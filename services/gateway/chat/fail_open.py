@@ -61,9 +61,13 @@ class FailOpenCache:
     async def lookup_semantic(self, request: ChatRequest) -> tuple[Decision, Vectors | None]:
         """Return the decision of the semantic tier, and the vectors of the request if it has them.
 
-        The decision is ``miss`` if the tier fails or is slow.
+        The decision is ``miss`` if the tier fails or is slow. With tools, a similar prompt may ask
+        for an action instead of a text: "Cancel my order" and "How do I cancel my order?". So only
+        the exact tier answers then.
         """
         assert request.cache_request is not None  # noqa: S101 - without one nothing is looked up
+        if request.may_call_tools:
+            return Decision("miss", miss_reason="not_exact"), None
         vectors = None
         try:
             with deadlines.limit(_at_most(SEMANTIC_TIMEOUT)):
@@ -122,7 +126,10 @@ class FailOpenCache:
             seconds=seconds,
         )
         try:
-            await self._put(cached, entry, vectors, purge_count)
+            if request.may_call_tools:
+                await self._put_exact(cached, entry, purge_count)
+            else:
+                await self._put(cached, entry, vectors, purge_count)
         except (Failure, TimeoutError):
             log.warning("a completion was not stored in the cache", exc_info=True)
 
@@ -136,8 +143,11 @@ class FailOpenCache:
                     await self._cache.put(request, entry, vectors=vectors, purge_count=purge_count)
         except (Failure, TimeoutError):
             log.warning("storing only in the exact tier", exc_info=True)
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await self._cache.put_exact(request, entry, purge_count=purge_count)
+            await self._put_exact(request, entry, purge_count)
+
+    async def _put_exact(self, request: Request, entry: NewEntry, purge_count: int) -> None:
+        async with asyncio.timeout(STORE_TIMEOUT):
+            await self._cache.put_exact(request, entry, purge_count=purge_count)
 
     def _bound(self, request: ChatRequest) -> Bound:
         return dataclasses.replace(request.controls.bound, max_stale=self._max_stale)

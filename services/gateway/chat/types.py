@@ -40,6 +40,15 @@ class ChatRequest:
     bypass_reason: str = ""
 
     @property
+    def may_call_tools(self) -> bool:
+        """Whether the model may answer with the call of a tool."""
+        body = self.body
+        return bool(
+            (body.get("tools") and body.get("tool_choice") != "none")
+            or (body.get("functions") and body.get("function_call") != "none")
+        )
+
+    @property
     def is_streamed(self) -> bool:
         """Whether the caller wants a stream."""
         return bool(self.body.get("stream"))

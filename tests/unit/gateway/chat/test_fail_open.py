@@ -194,3 +194,19 @@ async def test_a_broken_redis_is_not_asked_for_a_shared_key(
     for _ in range(FAILURE_THRESHOLD + 2):
         assert await cache.shared_key(request()) is None
     assert len(asked) == FAILURE_THRESHOLD
+
+
+@pytest.mark.parametrize(
+    ("choice", "embeds"), [({}, 0), ({"tool_choice": "auto"}, 0), ({"tool_choice": "none"}, 2)]
+)
+async def test_while_a_tool_may_be_called_only_equal_prompts_share_an_answer(
+    cache: FailOpenCache, inner: FakeCache, choice: Any, embeds: int
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = request().body | {"tools": tools} | choice
+    asked = read_request(body, CacheControls(), max_temperature=1.0)
+    decision, _ = await cache.lookup_semantic(asked)
+    assert decision.miss_reason == ("not_similar" if embeds else "not_exact")
+    await cache.store(asked, {"done": COMPLETION}, purge_count=0, seconds=2.0)
+    assert (await cache.get(asked)).kind == "exact"
+    assert inner.embeds + len(inner.vectors) == embeds
