@@ -77,6 +77,8 @@ from services.gateway.reembedding.cache_entries import EntryReembedder
 from services.gateway.reembedding.documents import DocumentReembedder
 from services.gateway.reembedding.service import Reembedding
 from services.gateway.settings import Settings
+from services.gateway.twins.likeness import Likeness
+from services.gateway.twins.map import TwinMap
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
 from services.gateway.twins.servicer import TwinServicer
@@ -102,7 +104,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
         chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
-        twins = _twins(common)
+        twins, twin_routes = _twins(common)
         service_specs = [
             common.spec("Admin", add_admin, AdminServicer(_admin(common))),
             common.spec("Cache", add_cache, CacheServicer(cache)),
@@ -111,7 +113,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
             *common.forwarded_specs(),
         ]
-        routes = _routes(common, cache, chat, rag, twins)
+        routes = [*_routes(common, cache, chat, rag), *twin_routes.routes()]
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
@@ -130,7 +132,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
 
 
 def _routes(
-    common: Common, cache: CacheParts, chat: ChatService, rag: "Rag", twins: TwinService
+    common: Common, cache: CacheParts, chat: ChatService, rag: "Rag"
 ) -> list[Route]:
     """Return the routes of all features."""
     return [
@@ -199,10 +201,11 @@ def _cache(common: Common) -> CacheParts:
     return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
 
 
-def _twins(common: Common) -> TwinService:
+def _twins(common: Common) -> tuple[TwinService, TwinRoutes]:
     store = TwinStore(common.redis, common.settings.redis_prefix)
-    is_shared = common.settings.shared_twins
-    return TwinService(store, common.backends, common.tenants, is_shared=is_shared)
+    backends, is_shared = common.backends, common.settings.shared_twins
+    twins = TwinService(store, backends, common.tenants, is_shared=is_shared)
+    return twins, TwinRoutes(twins, TwinMap(store, backends, twins), Likeness(backends, twins))
 
 
 def _admin(common: Common) -> AdminService:

@@ -53,8 +53,11 @@ ROUTE_RIGHTS = {
     "/v1/feedback": {"POST": "cache:write"},
     "/v1/documents": {"POST": "rag:write"},
     "/v1/ask": {"POST": "rag:read"},
-    "/v1/twins": {"POST": "twin:read"},
+    "/v1/twins": {"GET": "twin:read", "POST": "twin:read"},
+    "/v1/twins/map": {"GET": "twin:read", "POST": "twin:read"},
     "/v1/twins/{id:path}/picture": {"GET": "twin:read"},
+    "/v1/twins/{id:path}/similarities": {"POST": "twin:read"},
+    "/v1/twins/{id:path}": {"PUT": "twin:write", "DELETE": "twin:write"},
 }
 _PATTERNS = [
     (re.compile(re.sub(r"\{\w+:path\}", ".*", path)), path) for path in ROUTE_RIGHTS if "{" in path
@@ -73,8 +76,8 @@ def right_of_rpc(method: str) -> str:
 
 def right_of_route(method: str, path: str) -> str:
     """Return the right that a request requires; empty if no route answers it."""
-    rights = ROUTE_RIGHTS.get(path)
-    if rights is None:
-        found = (name for pattern, name in _PATTERNS if pattern.fullmatch(path))
-        rights = ROUTE_RIGHTS.get(next(found, ""), {})
-    return rights.get("GET" if method == "HEAD" else method, "")
+    method = "GET" if method == "HEAD" else method
+    names = [path, *(name for pattern, name in _PATTERNS if pattern.fullmatch(path))]
+    # Several routes may match a path. The router takes the first that has the method.
+    found = (ROUTE_RIGHTS.get(name, {}).get(method, "") for name in names)
+    return next(filter(None, found), "")

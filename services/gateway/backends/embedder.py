@@ -55,6 +55,14 @@ class EmbedderClient:
         request.inputs.add().image = image
         return _vectors(await self._send_embed(request), 1)
 
+    async def embed_images(self, images: Sequence[bytes]) -> Vectors:
+        """Embed image files in one batch, not normalised. The embedder caches no vector."""
+        request = embedder_pb2.EmbedRequest(normalize=False, no_store=True)
+        for image in images:
+            await asyncio.sleep(0)
+            request.inputs.add().image = image
+        return _vectors(await self._send_embed(request), len(images))
+
     async def embed_text_as_image(self, text: str) -> Vectors | None:
         """Embed a text with the image model, not normalised; None if it cannot read texts."""
         model = await self._image_model()

@@ -56,15 +56,19 @@ class TwinService:
     async def find(self, image: bytes, metric: str, limit: int) -> TwinResults:
         """Find the twins of a picture file, which is not stored."""
         _check_limit(limit)
+        started = time.perf_counter()
+        vectors = await self.embed_photo(image)
+        name = picture_collection(vectors.digest, metric)
+        return await self._nearest(name, vectors, limit or DEFAULT_LIMIT, started)
+
+    async def embed_photo(self, image: bytes) -> Vectors:
+        """Return the vector of a picture file, not normalised. Nothing of it is stored."""
         if not image:
             raise InvalidArgument(
                 "EMPTY_PICTURE", "The picture is empty. Send an image file.", field="image"
             )
-        started = time.perf_counter()
         # A visitor's picture leaves nothing behind, not even a vector in the embedder's cache.
-        vectors = await self._embedder.embed_image(image, no_store=True)
-        name = _collection(vectors.digest, metric)
-        return await self._nearest(name, vectors, limit or DEFAULT_LIMIT, started)
+        return await self._embedder.embed_image(image, no_store=True)
 
     async def find_by_text(self, text: str, metric: str, limit: int) -> TwinResults:
         """Find twins by a text: by picture if the image model reads it, otherwise by title.
@@ -85,7 +89,7 @@ class TwinService:
         started = time.perf_counter()
         vectors = await self._embedder.embed_text_as_image(text)
         if vectors is not None and vectors.readable:
-            collection = _collection(vectors.digest, metric)
+            collection = picture_collection(vectors.digest, metric)
         else:
             vectors = await self._embedder.embed_queries([text])
             collection = _title_collection(vectors.digest)
@@ -147,7 +151,7 @@ class TwinService:
 
     async def picture(self, key: str) -> tuple[bytes, str]:
         """Return the picture file of a twin and its media type. Raises NotFound."""
-        for owner in await self._readable():
+        for owner in await self.readable():
             image = await self._store.picture(owner, key)
             if image is not None:
                 return image, _media_type(image)
@@ -166,7 +170,7 @@ class TwinService:
         await self._delete_vectors(key, await self._collections(tenant, twin))
         await self._store.delete(tenant, key)
 
-    async def _readable(self) -> list[Tenant]:
+    async def readable(self) -> list[Tenant]:
         """Return the tenants whose twins the caller may read, beginning with its own."""
         own = await self._tenants.current()
         return [own, DEFAULT_TENANT] if self._is_shared and own.tag else [own]
@@ -179,7 +183,7 @@ class TwinService:
         ``name`` is the owners' own name of the collection to search.
         """
         embedded = time.perf_counter()
-        owners = await self._readable()
+        owners = await self.readable()
         found = await asyncio.gather(*(self._find(owner, name, vectors, limit) for owner in owners))
         twins = found[0]
         if len(owners) > 1:
@@ -230,7 +234,9 @@ class TwinService:
 
     async def _index(self, tenant: Tenant, twin: Twin, vectors: Vectors, titles: Vectors) -> None:
         """Write a twin's vectors to the collection of each metric, and its title's vector."""
-        writes = [(_collection(vectors.digest, metric), metric, vectors) for metric in METRICS]
+        writes = [
+            (picture_collection(vectors.digest, metric), metric, vectors) for metric in METRICS
+        ]
         writes.append((_title_collection(titles.digest), "cosine", titles))
         specs = [
             CollectionSpec(
@@ -246,14 +252,14 @@ class TwinService:
         )
 
 
-def _collection(model_digest: str, metric: str) -> str:
+def picture_collection(model_digest: str, metric: str) -> str:
     """Return a tenant's name of the collection of the pictures that a model has embedded."""
     return f"twins-{model_digest[:16]}-{metric}"
 
 
 def _collections(tenant: Tenant, image_digest: str, text_digest: str) -> list[str]:
     """Return the search collections of a twin that these models have embedded."""
-    pictures = [_collection(image_digest, metric) for metric in METRICS]
+    pictures = [picture_collection(image_digest, metric) for metric in METRICS]
     names = [*pictures, _title_collection(text_digest)]
     return list(map(tenant.collection_name, names))
 

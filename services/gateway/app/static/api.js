@@ -9,11 +9,16 @@ export function element(name, text = "", properties = {}) {
   return node;
 }
 
-function send(path, options) {
+async function send(path, options) {
   const headers = new Headers(options.headers);
   const key = sessionStorage.getItem(KEY);
   if (key) headers.set("Authorization", `Bearer ${key}`);
-  return fetch(path, { ...options, headers });
+  try {
+    return await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server cannot be reached. Check that it runs and that you are online, and try again.");
+  }
 }
 
 let asking = null;
@@ -29,7 +34,7 @@ function ask(message) {
     form.append(
       element("p", message),
       label,
-      element("button", "Use this key"),
+      element("button", "Use this key", { className: "main" }),
       element("button", "Cancel", { type: "button", onclick: () => dialog.close() }),
     );
     form.addEventListener("submit", (event) => {
@@ -61,20 +66,24 @@ async function reply(path, options) {
   }
 }
 
-export async function call(path, options = {}) {
+// Returns the whole reply to a call. Throws an error with the gateway's message if it is refused.
+export async function open(path, options = {}) {
   const received = await reply(path, options);
-  const body = await received.json().catch(() => ({}));
-  if (!received.ok) {
-    const message = body.error?.message || `The server answered ${received.status}.`;
-    throw Object.assign(new Error(message), { status: received.status, body });
-  }
-  return { body, headers: received.headers };
+  if (received.ok) return received;
+  const { error } = await received.json().catch(() => ({}));
+  const message = error?.message || `The server answered ${received.status}. Try again.`;
+  throw Object.assign(new Error(message), { status: received.status, reason: error?.code });
+}
+
+export async function call(path, options = {}) {
+  const received = await open(path, options);
+  return { body: await received.json(), headers: received.headers };
 }
 
 // Loads a picture of the API into an image element, which cannot send a key itself.
 export async function loadPicture(image, path) {
-  const received = await reply(path, {});
-  if (!received.ok) return;
+  const received = await reply(path, {}).catch(() => null);
+  if (!received?.ok) return;
   const url = URL.createObjectURL(await received.blob());
   image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
   image.src = url;

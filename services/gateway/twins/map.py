@@ -1,0 +1,158 @@
+"""The map of the twins: their vectors on a plane, by principal component analysis (PCA)."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway.backends.backends import Backends
+from services.gateway.redis_store import from_record
+from services.gateway.tenants import Tenant
+from services.gateway.twins.service import TwinService, picture_collection
+from services.gateway.twins.store import TwinStore
+from services.gateway.twins.types import Twin
+
+MAX_TWINS = 10_000  # of each owner
+MAX_AGE = 30.0  # seconds that a map is kept
+MAX_MAPS = 16
+_PAGE = 500
+_SAMPLE = 1000  # twins whose similarities are typical
+
+
+@dataclass(frozen=True)
+class Place:
+    """A twin's place on the map. Both coordinates are within -1 and 1."""
+
+    id: str
+    title: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane through the centre of all vectors in which they differ most.
+
+    Attributes:
+        centre: mean of the unit vectors, float32 [dimensions].
+        axes: the first two principal components, divided by the largest coordinate of a twin,
+            float32 [2, dimensions].
+    """
+
+    centre: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+    @classmethod
+    def through(cls, rows: NDArray[np.float32]) -> "Plane":
+        """Return the plane of unit vectors, float32 [n, dimensions]."""
+        centre = rows.mean(0)
+        offsets = rows - centre
+        _, vectors = np.linalg.eigh(offsets.T @ offsets)
+        axes = vectors[:, :-3:-1].T
+        # An axis may point either way. The map must not turn over when a twin is added.
+        axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+        scale = np.abs(offsets @ axes.T).max(initial=0.0)
+        return cls(centre, (axes / (scale or 1.0)).astype(np.float32))
+
+    def project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the places of unit vectors, float32 [n, 2], within -1 and 1."""
+        places = np.zeros((len(rows), 2), np.float32)
+        places[:, : len(self.axes)] = (rows - self.centre) @ self.axes.T
+        return places.clip(-1, 1)
+
+
+@dataclass(frozen=True)
+class _Map:
+    made: float
+    plane: Plane | None
+    places: list[Place]
+    typical: float
+
+
+class TwinMap:
+    """Places twins and photos on a plane. A map is kept for ``MAX_AGE`` seconds."""
+
+    def __init__(self, store: TwinStore, backends: Backends, twins: TwinService) -> None:
+        self._store = store
+        self._twins = twins
+        self._embedder = backends.embedder
+        self._search = backends.search
+        self._maps: dict[tuple[str, ...], _Map] = {}
+        self._lock = asyncio.Lock()
+
+    async def places(self) -> tuple[list[Place], float]:
+        """Return the places of the twins that the caller may see, and the typical similarity.
+
+        There are at most 10,000 places of an owner. The typical similarity is the median cosine of
+        two twins.
+        """
+        found = await self._map()
+        return found.places, found.typical
+
+    async def place(self, image: bytes) -> tuple[float, float] | None:
+        """Return the place of a picture file, which is not stored; None without any twin."""
+        vectors = await self._twins.embed_photo(image)
+        plane = (await self._map()).plane
+        if plane is None or plane.centre.shape != vectors.rows[0].shape:
+            return None
+        x, y = plane.project(_units(vectors.rows))[0].tolist()
+        return x, y
+
+    async def _map(self) -> _Map:
+        owners = await self._twins.readable()
+        digest = await self._embedder.image_model_digest()
+        key = (digest, *(owner.tag for owner in owners))
+        async with self._lock:  # a map takes a second, so callers wait for one that is being made
+            kept = self._maps.pop(key, None)
+            if kept is None or time.monotonic() - kept.made > MAX_AGE:
+                kept = await self._make(owners, digest)
+            self._maps[key] = kept
+            while len(self._maps) > MAX_MAPS:
+                del self._maps[next(iter(self._maps))]
+        return kept
+
+    async def _make(self, owners: Sequence[Tenant], digest: str) -> _Map:
+        twins: dict[str, Twin] = {}
+        rows: dict[str, NDArray[np.float32]] = {}
+        for owner in reversed(owners):  # an own twin replaces the shared one with its id
+            for twin in await self._all(owner):
+                twins[twin.id] = twin
+            name = owner.collection_name(picture_collection(digest, "cosine"))
+            keys = list(twins)
+            for start in range(0, len(keys), _PAGE):
+                rows |= await self._search.vectors(name, keys[start : start + _PAGE])
+        shown = [twin for twin in twins.values() if twin.id in rows]
+        if not shown:
+            return _Map(time.monotonic(), None, [], 0.0)
+        matrix = np.stack([rows[twin.id] for twin in shown])
+        plane, coordinates, typical = await asyncio.to_thread(_lay_out, matrix)
+        found = zip(shown, coordinates.tolist(), strict=True)
+        places = [Place(one.id, one.title, x, y) for one, (x, y) in found]
+        return _Map(time.monotonic(), plane, places, typical)
+
+    async def _all(self, owner: Tenant) -> list[Twin]:
+        found: list[Twin] = []
+        token = ""
+        while len(found) < MAX_TWINS:
+            records, token = await self._store.page(owner, _PAGE, token)
+            found += [from_record(Twin, record) for record in records]
+            if not token:
+                break
+        return found[:MAX_TWINS]
+
+
+def _lay_out(matrix: NDArray[np.float32]) -> tuple[Plane, NDArray[np.float32], float]:
+    """Return the plane of vectors, their places, and the median cosine of two of them."""
+    rows = _units(matrix)
+    plane = Plane.through(rows)
+    sample = rows[:: -(-len(rows) // _SAMPLE)]
+    cosines = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
+    return plane, plane.project(rows), float(np.median(cosines)) if len(cosines) else 0.0
+
+
+def _units(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    units: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1)[:, None], 1e-12)
+    return units
