@@ -64,9 +64,12 @@ from services.gateway.rag.generator import LanguageModelWriter
 from services.gateway.rag.grounding.service import Grounding
 from services.gateway.rag.grounding.support import EmbedderSupport
 from services.gateway.rag.ingest.parser_pool import ParserPool
+from services.gateway.rag.ingest.removal import CollectionRemoval
 from services.gateway.rag.ingest.routes import DocumentRoutes
 from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.store import DocumentStore
+from services.gateway.rag.ingest.stored_routes import StoredDocumentRoutes
+from services.gateway.rag.ingest.writer import DocumentWriter
 from services.gateway.rag.routes import RagRoutes
 from services.gateway.rag.service import RagService
 from services.gateway.rag.servicer import RagServicer
@@ -105,6 +108,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(sampler.close)
         chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
         twins, twin_routes = _twins(common)
+        removal = _removal(common)
         service_specs = [
             common.spec("Admin", add_admin, AdminServicer(_admin(common))),
             common.spec("Cache", add_cache, CacheServicer(cache)),
@@ -113,13 +117,18 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
             *common.forwarded_specs(),
         ]
-        routes = [*_routes(common, cache, chat, rag), *twin_routes.routes()]
+        routes = [
+            *_routes(common, cache, chat, rag),
+            *StoredDocumentRoutes(rag.ingest, removal).routes(),
+            *twin_routes.routes(),
+        ]
         models = ModelStore(common.redis, settings.redis_prefix)
         backfill = Backfill(models, cache.cache, common.backends.embedder)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
         reembedding = _reembed(common, _reembedding(common, cache.cache))
-        for work in (reembedding, backfill.watch(), watch.watch(), common.keys.watch()):
-            stack.push_async_callback(_cancel, asyncio.create_task(work))
+        work = (reembedding, backfill.watch(), watch.watch(), common.keys.watch(), removal.watch())
+        for one in work:
+            stack.push_async_callback(_cancel, asyncio.create_task(one))
         app = application(
             routes,
             common.is_ready,
@@ -145,7 +154,6 @@ def _routes(
         *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),
         *DocumentRoutes(rag.ingest).routes(),
         *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
-        *TwinRoutes(twins).routes(),
     ]
 
 
@@ -199,6 +207,12 @@ def _cache(common: Common) -> CacheParts:
     calibration = Calibration(backends.embedder)
     loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
     return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
+
+
+def _removal(common: Common) -> CollectionRemoval:
+    store = DocumentStore(common.redis, common.settings.redis_prefix)
+    writer = DocumentWriter(store, common.backends)
+    return CollectionRemoval(store, writer, common.collections, common.tenants)
 
 
 def _twins(common: Common) -> tuple[TwinService, TwinRoutes]:

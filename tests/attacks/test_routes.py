@@ -15,7 +15,9 @@ from tests.attacks.world import ATTACKER, CONTROL, World
 # Routes that still reveal or change another tenant's data, and what is missing.
 OPEN: dict[str, str] = {}
 # What answers without a key.
-KEYLESS = frozenset({"GET /", "GET /cache", "GET /pages", "GET /healthz", "GET /readyz"})
+KEYLESS = frozenset(
+    {"GET /", "GET /ask", "GET /cache", "GET /pages", "GET /healthz", "GET /readyz"}
+)
 Request = dict[str, Any]
 
 
@@ -52,8 +54,9 @@ STREAM = {"Accept": "text/event-stream"}
 # The requests of an attack on each route.
 ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
     "GET /": lambda names: [{}],
+    "GET /ask": lambda names: [{}],
     "GET /cache": lambda names: [{}],
-    "GET /pages": lambda names: [{"path": "/pages/page.js"}, {"path": f"/pages/../{names.twin}"}],
+    "GET /pages": lambda names: [{"path": "/pages/twin.js"}, {"path": f"/pages/../{names.twin}"}],
     "GET /healthz": lambda names: [{}],
     "GET /readyz": lambda names: [{}],
     "GET /v1/models": lambda names: [{}],
@@ -103,6 +106,30 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
             "files": {"file": (names.document, b"Another text of the caller.", "text/plain")},
         },
     ],
+    "GET /v1/documents": lambda names: [{"params": {"collection": names.collection}}],
+    "DELETE /v1/documents": lambda names: [{"params": {"collection": names.collection}}],
+    "GET /v1/documents/{id:path}": lambda names: [
+        {"path": f"/v1/documents/{names.document}", "params": {"collection": names.collection}}
+    ],
+    "DELETE /v1/documents/{id:path}": lambda names: [
+        {"path": f"/v1/documents/{names.document}", "params": {"collection": names.collection}}
+    ],
+    "GET /v1/twins": lambda names: [
+        {},
+        {"params": {"page_token": names.tokens.get("TwinService/ListTwins", "")}},
+    ],
+    "GET /v1/twins/map": lambda names: [{}],
+    "POST /v1/twins/map": lambda names: [{"content": names.picture}],
+    "POST /v1/twins/{id:path}/similarities": lambda names: [
+        {
+            "path": f"/v1/twins/{names.twin}/similarities",
+            "files": {"image": ("photo.png", names.picture, "image/png")},
+        }
+    ],
+    "PUT /v1/twins/{id:path}": lambda names: [
+        {"path": f"/v1/twins/{names.twin}", "content": names.picture}
+    ],
+    "DELETE /v1/twins/{id:path}": lambda names: [{"path": f"/v1/twins/{names.twin}"}],
     "POST /v1/twins": lambda names: [
         {"content": names.picture},
         {"json": {"text": names.prompt, "limit": 10}},

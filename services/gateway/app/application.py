@@ -67,6 +67,7 @@ def application(  # noqa: PLR0913 - wired once
     return Starlette(
         routes=[
             Route("/", _page("index.html")),
+            Route("/ask", _page("ask.html")),
             Route("/cache", _page("cache.html")),
             Mount("/pages", StaticFiles(directory=STATIC)),
             *routes,

@@ -23,7 +23,7 @@ from services.errors import Failure, PermissionDenied
 from services.gateway.http.errors import failure_response
 
 # What these serve is the same for everybody, so links to the pages work.
-_OPEN = frozenset({"/", "/cache", "/healthz", "/readyz"})
+_OPEN = frozenset({"/", "/ask", "/talk", "/cache", "/search", "/healthz", "/readyz"})
 _OPEN_FOLDER = "/pages/"
 _OWN_SITES = frozenset({"", "same-origin", "none"})
 # Names under these domains are not registered in the public DNS (RFC 6761, RFC 6762, and ICANN's

@@ -34,9 +34,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
     ) -> rag_pb2.GetDocumentResponse:
         """Return a document."""
         document = await self._ingest.get(request.collection, request.id)
-        return rag_pb2.GetDocumentResponse(
-            document=ingest_messages.write_document(document, with_text=True)
-        )
+        return ingest_messages.write_stored(document)
 
     async def DeleteDocument(
         self, request: rag_pb2.DeleteDocumentRequest, context: Any
@@ -52,10 +50,7 @@ class RagServicer(rag_pb2_grpc.RagServiceServicer):
         page, token = await self._ingest.page(
             request.collection, request.page_size, request.page_token
         )
-        return rag_pb2.ListDocumentsResponse(
-            documents=[ingest_messages.write_document(one, with_text=False) for one in page],
-            next_page_token=token,
-        )
+        return ingest_messages.write_page(page, token)
 
     async def Retrieve(
         self, request: rag_pb2.RetrieveRequest, context: Any

@@ -70,9 +70,9 @@ async function reply(path, options) {
 export async function open(path, options = {}) {
   const received = await reply(path, options);
   if (received.ok) return received;
-  const { error } = await received.json().catch(() => ({}));
-  const message = error?.message || `The server answered ${received.status}. Try again.`;
-  throw Object.assign(new Error(message), { status: received.status, reason: error?.code });
+  const body = await received.json().catch(() => ({}));
+  const message = body.error?.message || `The server answered ${received.status}. Try again.`;
+  throw Object.assign(new Error(message), { status: received.status, body });
 }
 
 export async function call(path, options = {}) {

@@ -1,5 +1,7 @@
 """Translates RagService's messages about documents to dataclasses and back."""
 
+from collections.abc import Sequence
+
 from memetwin.gateway.v1 import rag_pb2
 from services.errors import InvalidArgument
 from services.gateway.backends import fields
@@ -58,3 +60,14 @@ def write_document(value: StoredDocument, *, with_text: bool) -> rag_pb2.SourceD
         media_type=value.media_type,
         source=value.origin,
     )
+
+
+def write_page(values: Sequence[StoredDocument], token: str) -> rag_pb2.ListDocumentsResponse:
+    """Return a page of documents as a message, without their texts."""
+    documents = [write_document(value, with_text=False) for value in values]
+    return rag_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
+
+
+def write_stored(value: StoredDocument) -> rag_pb2.GetDocumentResponse:
+    """Return a document with its text as a message."""
+    return rag_pb2.GetDocumentResponse(document=write_document(value, with_text=True))
