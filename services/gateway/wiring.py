@@ -140,9 +140,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(service_specs, app)
 
 
-def _routes(
-    common: Common, cache: CacheParts, chat: ChatService, rag: "Rag"
-) -> list[Route]:
+def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: "Rag") -> list[Route]:
     """Return the routes of all features."""
     return [
         *ChatRoutes(chat, common.settings.http_keepalive).routes(),

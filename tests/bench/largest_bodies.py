@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from starlette.routing import BaseRoute, Mount, Route
 
 from memetwin.gateway.v1 import rag_pb2
+from services.cli.load import DEMO
 from services.gateway.http.bodies import JSON_BYTES
 from services.gateway.openai import chat, embeddings
 from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES
@@ -92,13 +93,32 @@ def twin_bodies(shape: Shape) -> Iterator[Body]:
     yield from _hostile(JSON_BYTES)
 
 
+def photo_bodies(shape: Shape) -> Iterator[Body]:
+    yield Body("a picture", image(), "image/png")
+
+
+def picture_bodies(shape: Shape) -> Iterator[Body]:
+    yield Body("65 pictures", _form("image", [(DEMO / "visitor.jpg").read_bytes()] * 65), FORM)
+    yield Body("one picture", _form("image", [image()]), FORM)
+
+
+def no_bodies(shape: Shape) -> Iterator[Body]:
+    yield Body("")
+
+
 BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/chat/completions": chat_bodies,
     "POST /v1/embeddings": embedding_bodies,
     "POST /v1/ask": ask_bodies,
     "POST /v1/cache/entries": entry_bodies,
     "POST /v1/documents": document_bodies,
+    "DELETE /v1/documents": no_bodies,
+    "DELETE /v1/documents/{id:path}": no_bodies,
     "POST /v1/twins": twin_bodies,
+    "POST /v1/twins/map": photo_bodies,
+    "POST /v1/twins/{id:path}/similarities": picture_bodies,
+    "PUT /v1/twins/{id:path}": photo_bodies,
+    "DELETE /v1/twins/{id:path}": no_bodies,
 }
 
 

@@ -55,6 +55,10 @@ class FakeEmbedder(EmbedderClient):
         rows = 3 * self._vectors([image.decode()]).rows
         return Vectors(rows, "image-model", await self.image_model_digest())
 
+    async def embed_images(self, images: Sequence[bytes]) -> Vectors:
+        rows = 3 * self._vectors([image.decode() for image in images]).rows
+        return Vectors(rows, "image-model", await self.image_model_digest())
+
     async def embed_text_as_image(self, text: str) -> Vectors | None:
         if not self.image_model_reads_texts:
             return None

@@ -22,6 +22,9 @@ class FakeDocumentStore(DocumentStore):
         self.copies: dict[DocumentCollection, str] = {}
         self.rivals = 0  # how many of the next leases another writer takes over immediately
 
+    async def collections(self) -> list[DocumentCollection]:
+        return sorted({collection for collection, _ in self.records}, key=lambda one: one.name)
+
     async def epochs(self, collections: Sequence[DocumentCollection]) -> list[int]:
         return [self.counter[name] for name in collections]
 

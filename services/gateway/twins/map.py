@@ -16,7 +16,7 @@ from services.gateway.twins.store import TwinStore
 from services.gateway.twins.types import Twin
 
 MAX_TWINS = 10_000  # of each owner
-MAX_AGE = 30.0  # seconds that a map is kept
+MAX_AGE = 30.0  # seconds until a map shows what other replicas have added
 MAX_MAPS = 16
 _PAGE = 500
 _SAMPLE = 1000  # twins whose similarities are typical
@@ -67,9 +67,13 @@ class Plane:
 @dataclass(frozen=True)
 class _Map:
     made: float
+    changes: int
     plane: Plane | None
     places: list[Place]
     typical: float
+
+    def is_old(self, changes: int) -> bool:
+        return self.changes != changes or time.monotonic() - self.made > MAX_AGE
 
 
 class TwinMap:
@@ -107,7 +111,7 @@ class TwinMap:
         key = (digest, *(owner.tag for owner in owners))
         async with self._lock:  # a map takes a second, so callers wait for one that is being made
             kept = self._maps.pop(key, None)
-            if kept is None or time.monotonic() - kept.made > MAX_AGE:
+            if kept is None or kept.is_old(self._twins.changes):
                 kept = await self._make(owners, digest)
             self._maps[key] = kept
             while len(self._maps) > MAX_MAPS:
@@ -115,6 +119,7 @@ class TwinMap:
         return kept
 
     async def _make(self, owners: Sequence[Tenant], digest: str) -> _Map:
+        began, changes = time.monotonic(), self._twins.changes
         twins: dict[str, Twin] = {}
         rows: dict[str, NDArray[np.float32]] = {}
         for owner in reversed(owners):  # an own twin replaces the shared one with its id
@@ -126,12 +131,12 @@ class TwinMap:
                 rows |= await self._search.vectors(name, keys[start : start + _PAGE])
         shown = [twin for twin in twins.values() if twin.id in rows]
         if not shown:
-            return _Map(time.monotonic(), None, [], 0.0)
+            return _Map(began, changes, None, [], 0.0)
         matrix = np.stack([rows[twin.id] for twin in shown])
         plane, coordinates, typical = await asyncio.to_thread(_lay_out, matrix)
         found = zip(shown, coordinates.tolist(), strict=True)
         places = [Place(one.id, one.title, x, y) for one, (x, y) in found]
-        return _Map(time.monotonic(), plane, places, typical)
+        return _Map(began, changes, plane, places, typical)
 
     async def _all(self, owner: Tenant) -> list[Twin]:
         found: list[Twin] = []

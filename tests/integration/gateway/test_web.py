@@ -81,7 +81,7 @@ def test_the_page_and_its_parts_are_served_safely(web: httpx.Client) -> None:
     page = web.get("/")
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for part in ("page.js", "page.css", "icon.svg"):
+    for part in ("twin.js", "page.css", "icon.svg"):
         assert f"/pages/{part}" in page.text
         assert web.get(f"/pages/{part}").status_code == 200
     assert web.get("/pages/../application.py").status_code == 404

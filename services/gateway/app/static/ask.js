@@ -25,6 +25,12 @@ function button(text, onclick, properties = {}) {
   return element("button", text, { type: "button", onclick, ...properties });
 }
 
+function setStarted(isStarted) {
+  $("welcome").hidden = isStarted;
+  $("title").classList.toggle("hidden", isStarted); // still a heading for screen readers
+  $("clear").hidden = !isStarted;
+}
+
 // Shows a turn of the conversation; returns what is filled in while it is answered.
 function addTurn(question) {
   const turn = element("article", "", { className: "turn" });
@@ -33,8 +39,7 @@ function addTurn(question) {
   const rest = element("div");
   turn.append(element("p", question, { className: "asked" }), steps.node, answer, rest);
   $("turns").append(turn);
-  $("welcome").hidden = true;
-  $("clear").hidden = false;
+  setStarted(true);
   turn.scrollIntoView({ block: "start", behavior: "smooth" });
   return { turn, steps, answer, rest };
 }
@@ -147,8 +152,7 @@ $("clear").addEventListener("click", () => {
   running?.abort();
   history.length = 0;
   $("turns").replaceChildren();
-  $("welcome").hidden = false;
-  $("clear").hidden = true;
+  setStarted(false);
   $("question").focus();
 });
 $("samples").append(...SAMPLES.map((text) => button(text, () => ask(text))));

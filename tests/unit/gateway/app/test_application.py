@@ -59,7 +59,7 @@ async def get(
         return await client.request(method, path)
 
 
-@pytest.mark.parametrize("path", ["/", "/cache", "/pages/page.js", "/pages/icon.svg"])
+@pytest.mark.parametrize("path", ["/", "/ask", "/cache", "/pages/twin.js", "/pages/icon.svg"])
 async def test_the_pages_are_served_with_security_headers(path: str) -> None:
     reply = await get(path)
     assert reply.status_code == 200

@@ -86,7 +86,9 @@ async def test_allowed_names_pass_also_where_a_proxy_changes_the_host() -> None:
     assert (await call("/v1/ask", name, host=name, origin="https://other.example"))[0] == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/cache", "/pages/page.js", "/healthz", "/readyz"])
+@pytest.mark.parametrize(
+    "path", ["/", "/ask", "/talk", "/cache", "/pages/twin.js", "/healthz", "/readyz"]
+)
 async def test_pages_and_probes_are_open(path: str) -> None:
     assert (await call(path, host="evil.example", sec_fetch_site="cross-site"))[0] == 200
 

@@ -96,7 +96,7 @@ async def test_a_refusal_has_the_shape_of_the_routes_api() -> None:
         assert name in json.loads(body)["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/pages/page.js"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/pages/twin.js"])
 async def test_other_paths_need_no_key(path: str) -> None:
     assert (await get(Authentication(inner, keys()), path))[0] == 200
 
