@@ -57,23 +57,11 @@ from services.gateway.openai.models import ModelRoutes
 from services.gateway.openai.response_ids import ResponseIds
 from services.gateway.openai.response_items import ResponseItems
 from services.gateway.openai.responses import ResponseRoutes, ResponseState
-from services.gateway.rag.abstention import Abstention
-from services.gateway.rag.answer_cache import AnswerCache
-from services.gateway.rag.extractive import ExtractiveWriter
-from services.gateway.rag.generator import LanguageModelWriter
-from services.gateway.rag.grounding.service import Grounding
-from services.gateway.rag.grounding.support import EmbedderSupport
-from services.gateway.rag.ingest.parser_pool import ParserPool
-from services.gateway.rag.ingest.removal import CollectionRemoval
 from services.gateway.rag.ingest.routes import DocumentRoutes
-from services.gateway.rag.ingest.service import IngestService
 from services.gateway.rag.ingest.store import DocumentStore
 from services.gateway.rag.ingest.stored_routes import StoredDocumentRoutes
-from services.gateway.rag.ingest.writer import DocumentWriter
 from services.gateway.rag.routes import RagRoutes
-from services.gateway.rag.service import RagService
-from services.gateway.rag.servicer import RagServicer
-from services.gateway.rag.store import CalibrationStore
+from services.gateway.rag_wiring import Rag, wire_rag
 from services.gateway.redis_watch import RedisWatch
 from services.gateway.reembedding.backfill import Backfill
 from services.gateway.reembedding.cache_entries import EntryReembedder
@@ -106,9 +94,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         cache = _cache(common)
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
-        chat, rag = _chat(common, cache, sampler), _rag(common, cache, sampler)
+        chat, rag = _chat(common, cache, sampler), wire_rag(common, cache, sampler)
         twins, twin_routes = _twins(common)
-        removal = _removal(common)
         service_specs = [
             common.spec("Admin", add_admin, AdminServicer(_admin(common))),
             common.spec("Cache", add_cache, CacheServicer(cache)),
@@ -117,16 +104,17 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
             *common.forwarded_specs(),
         ]
-        routes = [
-            *_routes(common, cache, chat, rag),
-            *StoredDocumentRoutes(rag.ingest, removal).routes(),
-            *twin_routes.routes(),
-        ]
-        models = ModelStore(common.redis, settings.redis_prefix)
-        backfill = Backfill(models, cache.cache, common.backends.embedder)
+        routes = [*_routes(common, cache, chat, rag), *twin_routes.routes()]
+        backfill = _backfill(common, cache.cache)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
         reembedding = _reembed(common, _reembedding(common, cache.cache))
-        work = (reembedding, backfill.watch(), watch.watch(), common.keys.watch(), removal.watch())
+        work = (
+            reembedding,
+            backfill.watch(),
+            watch.watch(),
+            common.keys.watch(),
+            rag.removal.watch(),
+        )
         for one in work:
             stack.push_async_callback(_cancel, asyncio.create_task(one))
         app = application(
@@ -140,7 +128,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(service_specs, app)
 
 
-def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: "Rag") -> list[Route]:
+def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: Rag) -> list[Route]:
     """Return the routes of all features."""
     return [
         *ChatRoutes(chat, common.settings.http_keepalive).routes(),
@@ -151,6 +139,7 @@ def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: "Rag") ->
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
         *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),
         *DocumentRoutes(rag.ingest).routes(),
+        *StoredDocumentRoutes(rag.ingest, rag.removal).routes(),
         *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
     ]
 
@@ -207,12 +196,6 @@ def _cache(common: Common) -> CacheParts:
     return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
 
 
-def _removal(common: Common) -> CollectionRemoval:
-    store = DocumentStore(common.redis, common.settings.redis_prefix)
-    writer = DocumentWriter(store, common.backends)
-    return CollectionRemoval(store, writer, common.collections, common.tenants)
-
-
 def _twins(common: Common) -> tuple[TwinService, TwinRoutes]:
     store = TwinStore(common.redis, common.settings.redis_prefix)
     backends, is_shared = common.backends, common.settings.shared_twins
@@ -248,6 +231,11 @@ def _reembedding(common: Common, cache: SemanticCache) -> Reembedding:
     )
 
 
+def _backfill(common: Common, cache: SemanticCache) -> Backfill:
+    models = ModelStore(common.redis, common.settings.redis_prefix)
+    return Backfill(models, cache, common.backends.embedder)
+
+
 async def _start(old_indexes: OldIndexes, eviction: Eviction) -> None:
     """Start the eviction after it can find the vectors of an earlier version's entries."""
     await old_indexes.adopt_all()
@@ -277,39 +265,3 @@ def _chat(common: Common, cache: CacheParts, sampler: ShadowSampler) -> ChatServ
     )
     common.stack.push_async_callback(chat.close)
     return chat
-
-
-@dataclass(frozen=True)
-class Rag:
-    """The parts of the RAG feature."""
-
-    service: RagService
-    ingest: IngestService
-    servicer: RagServicer
-
-
-def _rag(common: Common, cache: CacheParts, sampler: ShadowSampler) -> Rag:
-    settings, backends, model = common.settings, common.backends, common.language_model
-    documents = DocumentStore(common.redis, settings.redis_prefix)
-    calibrations = CalibrationStore(common.redis, settings.redis_prefix, documents)
-    abstention = Abstention(
-        calibrations, backends, common.tenants, min_score=settings.rag_min_score
-    )
-    writer: ExtractiveWriter | LanguageModelWriter = ExtractiveWriter(backends.embedder)
-    if settings.llm_base_url:
-        grounding = Grounding(EmbedderSupport(backends.embedder))
-        writer = LanguageModelWriter(model, grounding, max_prompt_tokens=settings.rag_prompt_tokens)
-    service = RagService(
-        backends,
-        AnswerCache(cache.cache, documents, cache.usage),
-        writer,
-        abstention,
-        common.singleflight(),
-        tenants=common.tenants,
-        shadow_sampler=sampler,
-    )
-    common.stack.push_async_callback(service.close)
-    parsers = ParserPool()
-    common.stack.push_async_callback(parsers.close)
-    ingest = IngestService(documents, backends, parsers, common.tenants, settings.rag_chunk_tokens)
-    return Rag(service, ingest, RagServicer(ingest, service, abstention))

@@ -27,6 +27,7 @@ from services.gateway.http.middleware import Authentication, SecurityHeaders
 from services.gateway.http.request_ids import RequestIds
 
 STATIC = Path(__file__).parent / "static"
+PAGES = {"/": "index.html", "/ask": "ask.html", "/cache": "cache.html"}
 READINESS_TIMEOUT = 2.0
 _HANDLERS: dict[Any, Any] = {
     Failure: handle_failure,
@@ -66,9 +67,7 @@ def application(  # noqa: PLR0913 - wired once
         routes = [*routes, Route("/metrics", _metrics)]
     return Starlette(
         routes=[
-            Route("/", _page("index.html")),
-            Route("/ask", _page("ask.html")),
-            Route("/cache", _page("cache.html")),
+            *(Route(path, _page(file)) for path, file in PAGES.items()),
             Mount("/pages", StaticFiles(directory=STATIC)),
             *routes,
             Route("/healthz", _liveness),

@@ -23,7 +23,7 @@ _SAMPLE = 1000  # twins whose similarities are typical
 
 
 @dataclass(frozen=True)
-class Place:
+class Point:
     """A twin's place on the map. Both coordinates are within -1 and 1."""
 
     id: str
@@ -58,10 +58,10 @@ class Plane:
         return cls(centre, (axes / (scale or 1.0)).astype(np.float32))
 
     def project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the places of unit vectors, float32 [n, 2], within -1 and 1."""
-        places = np.zeros((len(rows), 2), np.float32)
-        places[:, : len(self.axes)] = (rows - self.centre) @ self.axes.T
-        return places.clip(-1, 1)
+        """Return the points of unit vectors, float32 [n, 2], within -1 and 1."""
+        points = np.zeros((len(rows), 2), np.float32)
+        points[:, : len(self.axes)] = (rows - self.centre) @ self.axes.T
+        return points.clip(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Map:
     made: float
     changes: int
     plane: Plane | None
-    places: list[Place]
+    points: list[Point]
     typical: float
 
     def is_old(self, changes: int) -> bool:
@@ -87,14 +87,14 @@ class TwinMap:
         self._maps: dict[tuple[str, ...], _Map] = {}
         self._lock = asyncio.Lock()
 
-    async def places(self) -> tuple[list[Place], float]:
-        """Return the places of the twins that the caller may see, and the typical similarity.
+    async def points(self) -> tuple[list[Point], float]:
+        """Return the points of the twins that the caller may see, and the typical similarity.
 
-        There are at most 10,000 places of an owner. The typical similarity is the median cosine of
+        There are at most 10,000 points of an owner. The typical similarity is the median cosine of
         two twins.
         """
         found = await self._map()
-        return found.places, found.typical
+        return found.points, found.typical
 
     async def place(self, image: bytes) -> tuple[float, float] | None:
         """Return the place of a picture file, which is not stored; None without any twin."""
@@ -110,13 +110,13 @@ class TwinMap:
         digest = await self._embedder.image_model_digest()
         key = (digest, *(owner.tag for owner in owners))
         async with self._lock:  # a map takes a second, so callers wait for one that is being made
-            kept = self._maps.pop(key, None)
-            if kept is None or kept.is_old(self._twins.changes):
-                kept = await self._make(owners, digest)
-            self._maps[key] = kept
+            cached = self._maps.pop(key, None)
+            if cached is None or cached.is_old(self._twins.changes):
+                cached = await self._make(owners, digest)
+            self._maps[key] = cached
             while len(self._maps) > MAX_MAPS:
                 del self._maps[next(iter(self._maps))]
-        return kept
+        return cached
 
     async def _make(self, owners: Sequence[Tenant], digest: str) -> _Map:
         began, changes = time.monotonic(), self._twins.changes
@@ -135,8 +135,8 @@ class TwinMap:
         matrix = np.stack([rows[twin.id] for twin in shown])
         plane, coordinates, typical = await asyncio.to_thread(_lay_out, matrix)
         found = zip(shown, coordinates.tolist(), strict=True)
-        places = [Place(one.id, one.title, x, y) for one, (x, y) in found]
-        return _Map(began, changes, plane, places, typical)
+        points = [Point(one.id, one.title, x, y) for one, (x, y) in found]
+        return _Map(began, changes, plane, points, typical)
 
     async def _all(self, owner: Tenant) -> list[Twin]:
         found: list[Twin] = []
@@ -150,7 +150,7 @@ class TwinMap:
 
 
 def _lay_out(matrix: NDArray[np.float32]) -> tuple[Plane, NDArray[np.float32], float]:
-    """Return the plane of vectors, their places, and the median cosine of two of them."""
+    """Return the plane of vectors, their points, and the median cosine of two of them."""
     rows = _units(matrix)
     plane = Plane.through(rows)
     sample = rows[:: -(-len(rows) // _SAMPLE)]

@@ -72,9 +72,9 @@ class TwinRoutes:
         return JSONResponse(message_to_dict(reply))
 
     async def map(self, request: Request) -> Response:
-        """Return the places of all twins on the map."""
-        places, typical = await self._map.places()
-        twins = [asdict(place) for place in places]
+        """Return the points of all twins on the map."""
+        points, typical = await self._map.points()
+        twins = [asdict(place) for place in points]
         return JSONResponse({"twins": twins, "typical_similarity": typical})
 
     async def place(self, request: Request) -> Response:

@@ -77,7 +77,7 @@ def test_every_route_is_documented() -> None:
     found = set(_routes())
     assert "/v1/chat/completions" in found
     for path in found:
-        assert re.search(rf"`(?:GET|POST) {re.escape(path)}(?:/\{{file\}})?`", text), path
+        assert re.search(rf"`(?:GET|POST|PUT) {re.escape(path)}(?:/\{{file\}})?`", text), path
 
 
 def _routes() -> Iterator[str]:

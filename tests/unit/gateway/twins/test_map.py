@@ -35,9 +35,9 @@ def test_the_plane_has_the_directions_in_which_vectors_differ_most() -> None:
     rows = rng.normal(size=(200, 6)) * [0.01, 5, 0.01, 2, 0.01, 0.01]
     plane = Plane.through(rows.astype(np.float32))
     assert np.abs(plane.axes).argmax(1).tolist() == [1, 3]
-    places = plane.project(rows.astype(np.float32))
-    assert np.abs(places).max() == pytest.approx(1)
-    assert np.ptp(places[:, 0]) > np.ptp(places[:, 1])
+    points = plane.project(rows.astype(np.float32))
+    assert np.abs(points).max() == pytest.approx(1)
+    assert np.ptp(points[:, 0]) > np.ptp(points[:, 1])
 
 
 def test_an_axis_always_points_the_same_way() -> None:
@@ -53,41 +53,41 @@ def test_few_vectors_and_few_dimensions_have_a_plane(shape: tuple[int, int]) -> 
 
 
 async def test_all_twins_and_a_photo_have_places(world: World) -> None:
-    assert await world.map.places() == ([], 0.0)
+    assert await world.map.points() == ([], 0.0)
     assert await world.map.place(b"a photo") is None
     await world.add("red fox", "red dog", "blue whale")
-    places, typical = await world.map.places()
-    assert [place.id for place in places] == ["blue-whale", "red-dog", "red-fox"]
-    assert all(abs(place.x) <= 1 and abs(place.y) <= 1 for place in places)
+    points, typical = await world.map.points()
+    assert [place.id for place in points] == ["blue-whale", "red-dog", "red-fox"]
+    assert all(abs(place.x) <= 1 and abs(place.y) <= 1 for place in points)
     assert typical == pytest.approx(0)  # the median of 0, 0 and .5
     found = await world.map.place(b"red fox")
-    fox = next(place for place in places if place.id == "red-fox")
+    fox = next(place for place in points if place.id == "red-fox")
     assert found == pytest.approx((fox.x, fox.y), abs=1e-5)
     assert "red fox" not in world.embedder.cached_images[3:]
 
 
 async def test_a_map_is_kept_until_a_twin_is_added(world: World) -> None:
     await world.add("red fox", "red dog")
-    before, _ = await world.map.places()
-    assert (await world.map.places())[0] is before
+    before, _ = await world.map.points()
+    assert (await world.map.points())[0] is before
     await world.add("blue whale")
-    assert len((await world.map.places())[0]) == 3
+    assert len((await world.map.points())[0]) == 3
     await world.twins.delete("red-fox")
-    assert [place.id for place in (await world.map.places())[0]] == ["blue-whale", "red-dog"]
+    assert [place.id for place in (await world.map.points())[0]] == ["blue-whale", "red-dog"]
 
 
 async def test_a_map_shows_in_time_what_others_have_added(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.add("red fox")
-    before, _ = await world.map.places()
+    before, _ = await world.map.points()
     monkeypatch.setattr(twin_map, "MAX_AGE", -1.0)
-    assert (await world.map.places())[0] is not before
+    assert (await world.map.points())[0] is not before
 
 
 async def test_only_so_many_maps_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(twin_map, "MAX_MAPS", 2)
     for digest in "abc":
         world.embedder.model = type(world.embedder.model)(digest, 256, 64)
-        await world.map.places()
+        await world.map.points()
     assert [key[0] for key in world.map._maps] == ["image-b", "image-c"]
