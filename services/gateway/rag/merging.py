@@ -38,7 +38,10 @@ def _is_adjacent(one: Passage, following: Passage) -> bool:
 
 
 def _merge(one: Passage, following: Passage, score: Score) -> Passage:
-    """Return both as one passage with the better similarity and the better text score."""
+    """Return both as one passage with the better similarity and the better text score.
+
+    It has the section and the page of the better one, which more likely has the answer.
+    """
     if following.start <= one.end:  # they overlap
         text = one.text + following.text[one.end - following.start :]
     else:
@@ -54,8 +57,6 @@ def _merge(one: Passage, following: Passage, score: Score) -> Passage:
         score=score(similarity, text_score),
         similarity=similarity,
         text_score=text_score,
-        section=one.section,
-        page=one.page,
         first=one.first,
         last=following.last,
         gap=following.gap,

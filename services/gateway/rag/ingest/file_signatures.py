@@ -71,6 +71,7 @@ _OLE_STREAMS = (
 )
 # Files that only these kinds of ZIP files have.
 _ZIP_MEMBERS = ((b"word/", DOCX), (b"ppt/", PPTX), (b"xl/", XLSX))
+_ZIP_TYPES = (DOCX, PPTX, XLSX, EPUB)
 _BINARY_WORKBOOK = b"xl/workbook.bin"
 _OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument."
 _OPEN_DOCUMENTS = (
@@ -80,8 +81,12 @@ _OPEN_DOCUMENTS = (
 )
 
 
-def identify(content: bytes) -> str:
+def identify(content: bytes, expected: str = "") -> str:
     """Return the media type of a PDF, an Office document or an EPUB; nothing for other texts.
+
+    Args:
+        content: the file.
+        expected: the media type that the sender or the name declares, which a broken file has.
 
     Raises:
         InvalidArgument: the file is not a document that memetwin reads; the reason names its kind.
@@ -91,8 +96,10 @@ def identify(content: bytes) -> str:
         return PDF
     if head.startswith(_OLE):
         _refuse_ole(content)
-    if head.startswith(_ZIP) and (found := _in_zip(content)):
-        return found
+    if head.startswith(_ZIP):
+        found = _in_zip(content) or (expected if expected in _ZIP_TYPES else "")
+        if found:
+            return found
     if head.startswith(b"{\\rtf"):
         _refuse_office("a Rich Text document (.rtf)", ".docx")
     if head.startswith(b"%!PS"):

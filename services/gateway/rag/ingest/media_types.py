@@ -82,7 +82,8 @@ def media_type(declared: str, name: str, content: bytes) -> str:
     Raises:
         InvalidArgument: no parser supports the content or the declared type.
     """
-    if found := file_signatures.identify(content):
+    by_name = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), "")
+    if found := file_signatures.identify(content, _supported(_essence(declared)) or by_name):
         return found
     head = _head(content)
     if _SVG.search(head):
@@ -96,7 +97,6 @@ def media_type(declared: str, name: str, content: bytes) -> str:
             field="media_type",
             media_type=declared,
         )
-    by_name = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), "")
     if by_name in ("", PLAIN, MARKDOWN) and _PAGE.search(head):
         return HTML
     return by_name or (HTML if _FRAGMENT.search(head) else PLAIN)

@@ -40,7 +40,7 @@ def test_a_merged_passage_has_the_best_of_its_chunks() -> None:
     )
     assert (merged.chunk, merged.similarity, merged.text_score) == ("d#1", 0.9, 2.0)
     assert merged.score == pytest.approx(2.9)
-    assert (merged.section, merged.page, merged.gap) == ("A", 1, " ")
+    assert (merged.section, merged.page, merged.gap) == ("B", 2, " ")
 
 
 @pytest.mark.parametrize(

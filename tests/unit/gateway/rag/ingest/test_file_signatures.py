@@ -98,3 +98,9 @@ def test_what_an_archive_contains_does_not_decide() -> None:
     with pytest.raises(InvalidArgument) as caught:
         identify(office_files.zipped({"a.docx": inner}))
     assert caught.value.reason == "UNSUPPORTED_ARCHIVE"
+
+
+def test_a_broken_document_is_what_it_declares() -> None:
+    assert identify(b"PK\x03\x04", DOCX) == DOCX
+    with pytest.raises(InvalidArgument):
+        identify(b"PK\x03\x04", "text/plain")
