@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from memetwin.embedder.v1 import embedder_pb2
+from services.embedder.feature_maps import EncodedLayer, FeatureMaps
 from services.embedder.models.model import ModelInfo, RuntimeTrial, Tokens
 from services.embedder.readability import (
     MAX_UNREAD_SHARE,
@@ -106,6 +107,17 @@ def rerank_response(result: RerankResult) -> embedder_pb2.RerankResponse:
     )
 
 
+def feature_maps_response(result: FeatureMaps) -> embedder_pb2.GetFeatureMapsResponse:
+    """Write the feature maps of an image."""
+    return embedder_pb2.GetFeatureMapsResponse(
+        model=result.info.name,
+        model_digest=result.info.digest,
+        side=result.pixels.shape[0],
+        pixels=result.pixels.tobytes(),
+        layers=map(_layer, result.layers),
+    )
+
+
 def tokenize_response(
     info: ModelInfo, results: Collection[Tokens]
 ) -> embedder_pb2.TokenizeResponse:
@@ -163,6 +175,21 @@ def _input(message: embedder_pb2.Input, field: str) -> Input:
         return AudioFile(message.audio)
     raise InvalidArgument(
         "EMPTY_INPUT", "The input has no content. Set text, image or audio.", field=field
+    )
+
+
+def _layer(layer: EncodedLayer) -> embedder_pb2.FeatureMaps:
+    is_vector = layer.codes.ndim == 1
+    weights = layer.weights
+    return embedder_pb2.FeatureMaps(
+        kind=layer.kind,
+        shape=layer.shape,
+        channels=0 if is_vector else layer.codes.shape[0],
+        side=0 if is_vector else layer.codes.shape[-1],
+        values=layer.codes.tobytes(),
+        scale=layer.scale,
+        weights=weights.astype("<f4").tobytes() if weights is not None else b"",
+        kernel=weights.shape[-1] if weights is not None else 0,
     )
 
 

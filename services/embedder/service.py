@@ -10,10 +10,11 @@ from itertools import repeat
 import numpy as np
 
 from services import deadlines
-from services.embedder import encodings, requests
+from services.embedder import encodings, feature_maps, requests
 from services.embedder.batching.batcher import Computed
 from services.embedder.cpu import preprocessing_pool
 from services.embedder.encodings import EncodedVectors
+from services.embedder.feature_maps import FeatureMaps
 from services.embedder.model_version import ModelVersion
 from services.embedder.models.model import ModelInfo, PreparedInput, Tokens, Vectors
 from services.embedder.pipeline import Pipeline
@@ -175,6 +176,23 @@ class EmbeddingService:
                 self._pool, lambda: list(map(model.tokenize, texts))
             )
             return model.info, tokens
+
+    async def feature_maps(self, name: str, image: bytes, max_channels: int) -> FeatureMaps:
+        """Return what each layer of a network computes from an image file. Nothing is stored.
+
+        Raises:
+            InvalidArgument: the image cannot be decoded, or ``max_channels`` is out of range.
+            FailedPrecondition: the model does not show its layers.
+            NotFound: there is no such model.
+            Unavailable: the model is not loaded.
+        """
+        channels = feature_maps.validate_channels(max_channels)
+        with await self._registry.current_version(name, "image") as version:
+            info = version.model.info
+            model = feature_maps.layered(version.model, info)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, feature_maps.compute, model, info, image, channels
+            )
 
     def _keys(self, info: ModelInfo, request: EmbedRequest) -> Sequence[Hashable]:
         """Return keys that are equal for equal inputs, or without a cache the inputs themselves."""

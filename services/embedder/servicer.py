@@ -47,6 +47,15 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         result = await self._service.rerank(messages.rerank_request(request))
         return messages.rerank_response(result)
 
+    async def GetFeatureMaps(
+        self, request: embedder_pb2.GetFeatureMapsRequest, context: Any
+    ) -> embedder_pb2.GetFeatureMapsResponse:
+        """Return what each layer of a network computes from an image."""
+        result = await self._service.feature_maps(
+            request.model, request.image, request.max_channels
+        )
+        return messages.feature_maps_response(result)
+
     async def ListModels(
         self, request: embedder_pb2.ListModelsRequest, context: Any
     ) -> embedder_pb2.ListModelsResponse:

@@ -20,6 +20,7 @@ from services.gateway.app.application import application
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.bounds import default_bound
 from services.gateway.cache.calibration import Calibration
+from services.gateway.cache.comparison import PairComparison
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
@@ -70,6 +71,7 @@ from services.gateway.reembedding.service import Reembedding
 from services.gateway.settings import Settings
 from services.gateway.twins.likeness import Likeness
 from services.gateway.twins.map import TwinMap
+from services.gateway.twins.network_routes import NetworkRoutes
 from services.gateway.twins.routes import TwinRoutes
 from services.gateway.twins.service import TwinService
 from services.gateway.twins.servicer import TwinServicer
@@ -104,7 +106,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             common.spec("Twin", add_twin, TwinServicer(twins)),
             *common.forwarded_specs(),
         ]
-        routes = [*_routes(common, cache, chat, rag), *twin_routes.routes()]
+        routes = [*_routes(common, cache, chat, rag), *twin_routes]
         backfill = _backfill(common, cache.cache)
         watch = RedisWatch(common.redis, settings.redis_prefix, common.secret, common.alarms)
         reembedding = _reembed(common, _reembedding(common, cache.cache))
@@ -137,7 +139,7 @@ def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: Rag) -> l
             common.backends.embedder, TokenDecoder.of_setting(common.settings.embedding_tokens)
         ).routes(),
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
-        *CacheRoutes(cache.usage, cache.loader, cache.feedback).routes(),
+        *CacheRoutes(cache.usage, cache.loader, cache.feedback, cache.comparison).routes(),
         *DocumentRoutes(rag.ingest).routes(),
         *StoredDocumentRoutes(rag.ingest, rag.removal).routes(),
         *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
@@ -193,14 +195,17 @@ def _cache(common: Common) -> CacheParts:
     feedback = Feedback(admin, usage, controller, scopes, backends)
     calibration = Calibration(backends.embedder)
     loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
-    return CacheParts(cache, admin, usage, calibration, controller, feedback, loader)
+    comparison = PairComparison(backends.embedder, verifier, bound)
+    return CacheParts(cache, admin, usage, calibration, controller, feedback, loader, comparison)
 
 
-def _twins(common: Common) -> tuple[TwinService, TwinRoutes]:
+def _twins(common: Common) -> tuple[TwinService, list[Route]]:
     store = TwinStore(common.redis, common.settings.redis_prefix)
     backends, is_shared = common.backends, common.settings.shared_twins
     twins = TwinService(store, backends, common.tenants, is_shared=is_shared)
-    return twins, TwinRoutes(twins, TwinMap(store, backends, twins), Likeness(backends, twins))
+    routes = TwinRoutes(twins, TwinMap(store, backends, twins), Likeness(backends, twins))
+    network = NetworkRoutes(twins, backends.embedder)
+    return twins, [*routes.routes(), *network.routes()]
 
 
 def _admin(common: Common) -> AdminService:

@@ -67,6 +67,7 @@ VALUES: dict[str, Value] = {
     "other": _prompt,
     "prompt_contains": lambda names, rpc: names.namespace.partition("-")[0],
     "image": lambda names, rpc: names.picture,
+    "GetFeatureMapsRequest.image": lambda names, rpc: names.callers_picture,
     "AddTwinRequest.image": lambda names, rpc: names.callers_picture,
     "audio": _none,
     "vector": lambda names, rpc: names.vector,

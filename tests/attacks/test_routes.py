@@ -16,7 +16,7 @@ from tests.attacks.world import ATTACKER, CONTROL, World
 OPEN: dict[str, str] = {}
 # What answers without a key.
 KEYLESS = frozenset(
-    {"GET /", "GET /ask", "GET /cache", "GET /pages", "GET /healthz", "GET /readyz"}
+    {"GET /", "GET /ask", "GET /cache", "GET /talk", "GET /pages", "GET /healthz", "GET /readyz"}
 )
 Request = dict[str, Any]
 
@@ -56,6 +56,7 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
     "GET /": lambda names: [{}],
     "GET /ask": lambda names: [{}],
     "GET /cache": lambda names: [{}],
+    "GET /talk": lambda names: [{}],
     "GET /pages": lambda names: [{"path": "/pages/twin.js"}, {"path": f"/pages/../{names.twin}"}],
     "GET /healthz": lambda names: [{}],
     "GET /readyz": lambda names: [{}],
@@ -96,6 +97,10 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
         {"json": ask(names), "headers": STREAM},
         {"json": ask(names) | {"scope": {"tenant": names.tenant}}},
     ],
+    "POST /v1/retrieve": lambda names: [
+        {"json": {"collection": names.collection, "question": names.prompt}},
+    ],
+    "POST /v1/cache/pairs": lambda names: [{"json": {"one": names.prompt, "other": "Another."}}],
     "POST /v1/documents": lambda names: [
         {
             "params": {"collection": names.collection, "id": names.document},
@@ -134,6 +139,8 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
         {"content": names.picture},
         {"json": {"text": names.prompt, "limit": 10}},
     ],
+    "POST /v1/twins/vector": lambda names: [{"content": names.callers_picture}],
+    "POST /v1/twins/layers": lambda names: [{"content": names.callers_picture}],
     "GET /v1/twins/{id:path}/picture": lambda names: [{"path": f"/v1/twins/{names.twin}/picture"}],
 }
 ROUTES = sorted(ATTACKS)

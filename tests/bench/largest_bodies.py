@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from memetwin.gateway.v1 import rag_pb2
 from services.cli.load import DEMO
+from services.gateway.cache import comparison
 from services.gateway.http.bodies import JSON_BYTES
 from services.gateway.openai import chat, embeddings
 from services.gateway.rag.ingest.types import MAX_DOCUMENT_BYTES
@@ -76,6 +77,27 @@ def entry_bodies(shape: Shape) -> Iterator[Body]:
     yield from _hostile(JSON_BYTES)
 
 
+def retrieve_bodies(shape: Shape) -> Iterator[Body]:
+    message = build(rag_pb2.RetrieveRequest.DESCRIPTOR, Fill(shape, JSON_BYTES // 2))
+    message.filter.Clear()
+    body = json_format.MessageToDict(message)
+    if len(_json(body)) > JSON_BYTES:
+        body["question"] = _fitting(shape, JSON_BYTES // 2)
+        body.pop("history", None)
+    yield Body("all fields", _json(body))
+    yield from _hostile(JSON_BYTES)
+
+
+def pair_bodies(shape: Shape) -> Iterator[Body]:
+    one = shape.text(comparison.MAX_CHARACTERS)
+    yield Body("two long prompts", _json({"one": one, "other": f"{one[1:]}."}))
+    yield from _hostile(JSON_BYTES)
+
+
+def layer_bodies(shape: Shape) -> Iterator[Body]:
+    yield Body("a picture", image(), "image/png", "?channels=64")
+
+
 def document_bodies(shape: Shape) -> Iterator[Body]:
     content = shape.text(MAX_DOCUMENT_BYTES).encode()
     query = "?collection=largest-documents&id=a"
@@ -111,6 +133,8 @@ BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/embeddings": embedding_bodies,
     "POST /v1/ask": ask_bodies,
     "POST /v1/cache/entries": entry_bodies,
+    "POST /v1/cache/pairs": pair_bodies,
+    "POST /v1/retrieve": retrieve_bodies,
     "POST /v1/documents": document_bodies,
     "DELETE /v1/documents": no_bodies,
     "DELETE /v1/documents/{id:path}": no_bodies,
@@ -119,6 +143,8 @@ BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/twins/{id:path}/similarities": picture_bodies,
     "PUT /v1/twins/{id:path}": photo_bodies,
     "DELETE /v1/twins/{id:path}": no_bodies,
+    "POST /v1/twins/vector": photo_bodies,
+    "POST /v1/twins/layers": layer_bodies,
 }
 
 

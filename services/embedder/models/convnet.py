@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
+from services.embedder.models.layers import kind_of
 from services.embedder.models.model import (
     Content,
+    LayerOutput,
     ModelInfo,
     ModelLoadError,
     PreparedInput,
@@ -21,6 +25,7 @@ from services.embedder.models.runtimes import best_device
 DEFAULT_IMAGE_MODEL = "memetwin-convnet"
 # An image takes up as much of a batch as a text of this many tokens.
 _IMAGE_COST = 128
+_FILTER_AXES, _COLOURS = 4, 3  # a filter has channels, colours, height and width
 
 
 class ConvNetModel:
@@ -73,6 +78,26 @@ class ConvNetModel:
         """Compute vectors, float32 [n, dimensions], not normalised."""
         return self._network.encode(np.stack([item.payload for item in batch]))
 
+    def feature_maps(self, image: Image.Image) -> tuple[NDArray[np.uint8], list[LayerOutput]]:
+        """Return the input of the network, uint8 [side, side, 3], and the output of each layer."""
+        pixels = self._network.prepare(image)
+        weights = self._network.weights()
+        layers = zip(
+            self._network.architecture.layers, self._network.feature_maps(pixels), strict=True
+        )
+        return pixels, [
+            LayerOutput(kind_of(layer), output.numpy(), _colour_filters(weights, position))
+            for position, (layer, output) in enumerate(layers)
+        ]
+
     def tokenize(self, text: str) -> Tokens:
         """Raise TypeError, because the model takes no text."""
         raise TypeError("this model takes only images")
+
+
+def _colour_filters(weights: dict[str, Tensor], position: int) -> NDArray[np.float32] | None:
+    """Return the filters of a convolution that reads red, green and blue; None for other layers."""
+    weight = weights.get(f"{position}.weight")
+    if weight is None or weight.ndim != _FILTER_AXES or weight.shape[1] != _COLOURS:
+        return None
+    return weight.float().numpy()

@@ -143,6 +143,17 @@ LAYERS: dict[str, Callable[..., Layer]] = {
 }
 
 
+def kind_of(layer: Layer) -> str:
+    """Return what a layer does, for example ``convolution``, ``relu`` or ``pooling-max``."""
+    match layer:
+        case Activation(function):
+            return function
+        case Pooling(kind) | GlobalPooling(kind):
+            return f"{layer.type}-{kind}"
+        case _:
+            return layer.type
+
+
 def check_range(name: str, value: float, minimum: float, maximum: float) -> None:
     """Check that an option is in its range.
 

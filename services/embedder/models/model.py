@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,4 +153,29 @@ class Model(Protocol):
         Raises:
             TypeError: the model takes no text.
         """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class LayerOutput:
+    """What one layer of a network computes from an image.
+
+    Attributes:
+        kind: for example ``convolution``, ``relu``, ``pooling-max``, ``flatten`` or ``dense``.
+        values: float32 [channels, side, side], or [length] for a vector.
+        weights: the filters of a convolution that reads colours, float32 [channels, 3, kernel,
+            kernel]; None for other layers.
+    """
+
+    kind: str
+    values: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
+
+
+@runtime_checkable
+class LayeredModel(Protocol):
+    """A model of images that can return what its layers compute. Any thread may call it."""
+
+    def feature_maps(self, image: Image.Image) -> tuple[NDArray[np.uint8], list[LayerOutput]]:
+        """Return the input of the network, uint8 [side, side, 3], and the output of each layer."""
         ...

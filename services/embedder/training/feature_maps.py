@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.embedder.models import layers as declared
+from services.embedder.models.layers import kind_of
 from services.embedder.models.network import Network
 
 _MAX_TILES = 64  # maximum number of channels to draw per layer
@@ -43,7 +43,7 @@ def draw(network: Network, image: Image.Image, folder: Path) -> list[Path]:
     for number, (layer, output) in enumerate(
         zip(layers, network.feature_maps(prepared), strict=True)
     ):
-        drawings[f"maps-{number:02}-{_kind(layer)}"] = _map_tiles(output)
+        drawings[f"maps-{number:02}-{kind_of(layer)}"] = _map_tiles(output)
     files = []
     for name, tiles in drawings.items():
         files.append(folder / f"{name}.png")
@@ -105,13 +105,3 @@ def _arrange(tiles: Pixels) -> Pixels:
         top, left = number // columns * height + _GAP, number % columns * width + _GAP
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return sheet
-
-
-def _kind(layer: declared.Layer) -> str:
-    match layer:
-        case declared.Activation(function):
-            return function
-        case declared.Pooling(kind) | declared.GlobalPooling(kind):
-            return f"{layer.type}-{kind}"
-        case _:
-            return layer.type

@@ -27,7 +27,7 @@ from services.gateway.http.middleware import Authentication, SecurityHeaders
 from services.gateway.http.request_ids import RequestIds
 
 STATIC = Path(__file__).parent / "static"
-PAGES = {"/": "index.html", "/ask": "ask.html", "/cache": "cache.html"}
+PAGES = {"/": "index.html", "/ask": "ask.html", "/cache": "cache.html", "/talk": "talk.html"}
 READINESS_TIMEOUT = 2.0
 _HANDLERS: dict[Any, Any] = {
     Failure: handle_failure,

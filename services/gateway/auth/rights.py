@@ -27,7 +27,7 @@ _RPC_RIGHTS = {
         " ImportCollection",
     },
     "memetwin.embedder.v1.EmbedderService": {
-        "embed:read": "Embed EmbedStream Tokenize Rerank ListModels GetModel",
+        "embed:read": "Embed EmbedStream Tokenize Rerank GetFeatureMaps ListModels GetModel",
     },
 }
 RPC_RIGHTS = {
@@ -49,13 +49,17 @@ ROUTE_RIGHTS = {
     "/v1/models/{id:path}": {"GET": "chat:read"},
     "/v1/embeddings": {"POST": "embed:read"},
     "/v1/cache/entries": {"POST": "cache:write"},
+    "/v1/cache/pairs": {"POST": "cache:read"},
     "/v1/cache/stats": {"GET": "cache:read"},
     "/v1/feedback": {"POST": "cache:write"},
     "/v1/documents": {"GET": "rag:read", "POST": "rag:write", "DELETE": "rag:write"},
     "/v1/documents/{id:path}": {"GET": "rag:read", "DELETE": "rag:write"},
     "/v1/ask": {"POST": "rag:read"},
+    "/v1/retrieve": {"POST": "rag:read"},
     "/v1/twins": {"GET": "twin:read", "POST": "twin:read"},
     "/v1/twins/map": {"GET": "twin:read", "POST": "twin:read"},
+    "/v1/twins/vector": {"POST": "twin:read"},
+    "/v1/twins/layers": {"POST": "twin:read"},
     "/v1/twins/{id:path}/picture": {"GET": "twin:read"},
     "/v1/twins/{id:path}/similarities": {"POST": "twin:read"},
     "/v1/twins/{id:path}": {"PUT": "twin:write", "DELETE": "twin:write"},

@@ -16,7 +16,13 @@ from memetwin.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from services import deadlines
 from services.errors import Unavailable
 from services.gateway.backends.rpc import Peer, is_serving
-from services.gateway.backends.types import TextModel, TextReading, Vectors
+from services.gateway.backends.types import (
+    NetworkLayer,
+    NetworkView,
+    TextModel,
+    TextReading,
+    Vectors,
+)
 
 
 class EmbedderClient:
@@ -62,6 +68,19 @@ class EmbedderClient:
             await asyncio.sleep(0)
             request.inputs.add().image = image
         return _vectors(await self._send_embed(request), len(images))
+
+    async def feature_maps(self, image: bytes, max_channels: int) -> NetworkView:
+        """Return what each layer of the image network computes from an image file.
+
+        Raises:
+            FailedPrecondition: the image model does not show its layers.
+        """
+        await asyncio.sleep(0)
+        request = embedder_pb2.GetFeatureMapsRequest(max_channels=max_channels)
+        request.image = image
+        async with self._peer.call():
+            reply = await self._stub.GetFeatureMaps(request, timeout=deadlines.time_left())
+        return NetworkView(reply.side, reply.pixels, list(map(_layer, reply.layers)))
 
     async def embed_text_as_image(self, text: str) -> Vectors | None:
         """Embed a text with the image model, not normalised; None if it cannot read texts."""
@@ -195,3 +214,16 @@ def _reading(message: embedder_pb2.Reading) -> TextReading:
     if message.cut:
         unread.append((message.end, message.end + message.cut))
     return TextReading(message.readable, message.cut > 0, tuple(unread))
+
+
+def _layer(message: embedder_pb2.FeatureMaps) -> NetworkLayer:
+    return NetworkLayer(
+        message.kind,
+        tuple(message.shape),
+        message.channels,
+        message.side,
+        message.values,
+        message.scale,
+        message.weights,
+        message.kernel,
+    )

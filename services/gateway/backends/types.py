@@ -70,6 +70,41 @@ class TextModel:
 
 
 @dataclass(frozen=True)
+class NetworkLayer:
+    """What one layer of the image network computes from an image.
+
+    Attributes:
+        kind: for example ``convolution``, ``relu``, ``pooling-max`` or ``dense``.
+        shape: the shape of the whole output.
+        channels: how many channels ``values`` has; 0 for a vector.
+        side: width and height of the maps in ``values``.
+        values: int8 codes, [channels, side, side] or [length]; each number is its code times
+            ``scale``.
+        scale: the scale of the codes.
+        weights: float32 little-endian [channels, 3, kernel, kernel], or empty.
+        kernel: width and height of the filters.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    channels: int
+    side: int
+    values: bytes
+    scale: float
+    weights: bytes
+    kernel: int
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """An image as the image network sees it, 8-bit RGB [side, side, 3], and its layers' output."""
+
+    side: int
+    pixels: bytes
+    layers: list[NetworkLayer]
+
+
+@dataclass(frozen=True)
 class CollectionSpec:
     """A search collection to create.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway import large_requests
 from services.gateway.auth.caller import current_tenant
+from services.gateway.cache.comparison import PairComparison
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.headers import requested_scope
 from services.gateway.cache.loading import EntryLoader, LoadReceipt
@@ -26,19 +28,29 @@ from services.gateway.http.disconnects import cancel_on_disconnect
 from services.gateway.http.errors import receipts_response
 from services.gateway.http.responses import message_to_dict
 
+_PAIR = ("one", "other")
+
 
 class CacheRoutes:
-    """``POST /v1/cache/entries``, ``/v1/cache/stats`` and ``POST /v1/feedback``."""
+    """The routes under ``/v1/cache``, and ``POST /v1/feedback``."""
 
-    def __init__(self, usage: UsageRecorder, loader: EntryLoader, feedback: Feedback) -> None:
+    def __init__(
+        self,
+        usage: UsageRecorder,
+        loader: EntryLoader,
+        feedback: Feedback,
+        comparison: PairComparison,
+    ) -> None:
         self._usage = usage
         self._loader = loader
         self._feedback = feedback
+        self._comparison = comparison
 
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
             Route("/v1/cache/entries", self.load, methods=["POST"]),
+            Route("/v1/cache/pairs", self.compare, methods=["POST"]),
             Route("/v1/cache/stats", self.stats),
             Route("/v1/feedback", self.report, methods=["POST"]),
         ]
@@ -67,6 +79,14 @@ class CacheRoutes:
                     requested_scope(request.headers), entry_id, prompt, correct=correct
                 )
         return JSONResponse({"deleted": deleted})
+
+    async def compare(self, request: Request) -> Response:
+        """Compare the prompts ``one`` and ``other`` of a JSON object as a lookup does."""
+        body = await bodies.json_object(request)
+        with deadlines.limit(deadlines.DEFAULT_DEADLINE):
+            async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
+                pair = await self._comparison.compare(*(_text(body, key) for key in _PAIR))
+        return JSONResponse(asdict(pair))
 
     async def stats(self, request: Request) -> Response:
         """Return the statistics of a whole tenant, and the history of the last day."""
@@ -100,3 +120,11 @@ def _read_feedback(body: dict[str, Any]) -> tuple[str, bool, str]:
         if not isinstance(values.get(name), kind):
             raise InvalidArgument("BAD_FEEDBACK", f"{name} must be {expected}.", field=name)
     return values["entry_id"], values["correct"], values["prompt"]
+
+
+def _text(body: dict[str, Any], field: str) -> str:
+    """Return a text of a body, or "" without one. Raises InvalidArgument."""
+    text = body.get(field, "")
+    if not isinstance(text, str):
+        raise InvalidArgument("BAD_PROMPT", f"{field} must be a text.", field=field)
+    return text

@@ -11,6 +11,7 @@ from services.gateway import large_requests
 from services.gateway.cache import loading_messages, messages
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.calibration import Calibration, PairList
+from services.gateway.cache.comparison import PairComparison
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.loading import EntryLoader
@@ -32,6 +33,7 @@ class CacheParts:
     controller: ErrorBudgetController
     feedback: Feedback
     loader: EntryLoader
+    comparison: PairComparison
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):

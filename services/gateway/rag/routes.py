@@ -26,14 +26,17 @@ from services.gateway.rag.types import Event, Question
 
 
 class RagRoutes:
-    """``POST /v1/ask``."""
+    """``POST /v1/ask`` and ``POST /v1/retrieve``."""
 
     def __init__(self, rag: RagService, keepalive_seconds: float) -> None:
         self._rag, self._keepalive_seconds = rag, keepalive_seconds
 
     def routes(self) -> list[Route]:
         """Return the routes."""
-        return [Route("/v1/ask", self.ask, methods=["POST"])]
+        return [
+            Route("/v1/ask", self.ask, methods=["POST"]),
+            Route("/v1/retrieve", self.retrieve, methods=["POST"]),
+        ]
 
     async def ask(self, request: Request) -> Response:
         """Answer the AskRequest in the body, as events if the client accepts them, or as JSON."""
@@ -43,6 +46,18 @@ class RagRoutes:
             question = await large_requests.read(messages.read_question, message)
             return await self._stream(question)
         return await cancel_on_disconnect(request, self._answer(message))
+
+    async def retrieve(self, request: Request) -> Response:
+        """Return the passages for the RetrieveRequest in the body."""
+        message = await bodies.json_message(request, rag_pb2.RetrieveRequest())
+        return await cancel_on_disconnect(request, self._retrieve(message))
+
+    async def _retrieve(self, message: rag_pb2.RetrieveRequest) -> Response:
+        with deadlines.limit(deadlines.DEFAULT_DEADLINE):
+            async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
+                question = await large_requests.read(messages.read_question, message)
+                retrieval = await self._rag.retrieve(question)
+        return await message_response(messages.write_retrieval(*retrieval))
 
     async def _answer(self, message: rag_pb2.AskRequest) -> Response:
         """Answer with JSON."""

@@ -79,11 +79,13 @@ class Judgement:
         probability: the probability that both ask the same, in (0, 1).
         contradicts: whether a difference rules that out, whatever the caller's bound.
         is_unlikely: whether they are too unlikely to ask the same for their cosine.
+        difference: the kind of the difference that rules it out, for example ``number``; or "".
     """
 
     probability: float
     contradicts: bool
     is_unlikely: bool
+    difference: str = ""
 
     @property
     def rejected(self) -> bool:
@@ -134,11 +136,11 @@ class Verifier:
             probability = self.probability(one, other, similarity)
         if difference:
             limit = UNKNOWN if difference in rules.UNCERTAIN else MAX_PROBABILITY_IF_DIFFERENT
-            return Judgement(min(probability, limit), contradicts=True, is_unlikely=False)
-        contradicts = probability < MIN_PROBABILITY_IF_CONTRADICTED and (
-            not is_long and bool(contradiction(one.text, other.text))
-        )
-        return Judgement(probability, contradicts, _is_unlikely(probability, similarity))
+            return Judgement(min(probability, limit), True, False, difference)
+        if not is_long and probability < MIN_PROBABILITY_IF_CONTRADICTED:
+            difference = contradiction(one.text, other.text)
+        is_unlikely = _is_unlikely(probability, similarity)
+        return Judgement(probability, bool(difference), is_unlikely, difference)
 
     def knows_scores_of(self, digest: str) -> bool:
         """Return whether ``refine`` knows the scores of the cross-encoder with this digest."""

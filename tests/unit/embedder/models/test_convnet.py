@@ -56,3 +56,19 @@ def test_names_and_folders_of_networks_match(model: ConvNetModel, tmp_path: Path
 def test_a_folder_without_a_network_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="cannot be loaded: cannot read"):
         ConvNetModel.load(str(tmp_path))
+
+
+def test_its_layers_end_in_its_vector(model: ConvNetModel) -> None:
+    image = Image.linear_gradient("L").convert("RGB")
+    pixels, layers = model.feature_maps(image)
+    network = tiny_network()
+    assert pixels.shape == (network.side, network.side, 3)
+    assert len(layers) == len(network.architecture.layers)
+    assert layers[-1].values.shape == (8,)
+    [first] = [layer for layer in layers if layer.weights is not None]
+    assert first is layers[0]
+    assert first.weights is not None
+    assert first.weights.shape[:2] == (layers[0].values.shape[0], 3)
+    if not network.architecture.mirrored:
+        [vector] = model.encode(model.prepare([image], ""))
+        assert layers[-1].values == pytest.approx(vector, abs=1e-4)

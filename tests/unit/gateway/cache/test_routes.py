@@ -28,7 +28,7 @@ async def post(
 ) -> tuple[int, Any]:
     unused: Any = None
     feedback: Any = recorder
-    routes = CacheRoutes(unused, unused, feedback).routes()
+    routes = CacheRoutes(unused, unused, feedback, unused).routes()
     app = Starlette(routes=routes, exception_handlers={Failure: handle_failure})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

@@ -660,6 +660,130 @@ class RerankResponse(_message.Message):
 Global___RerankResponse: _TypeAlias = RerankResponse  # noqa: Y015
 
 @_typing.final
+class GetFeatureMapsRequest(_message.Message):
+    """GetFeatureMapsRequest is an image for a convolutional network."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    MAX_CHANNELS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is a name from ListModels. Empty means the default model for images."""
+    image: _builtins.bytes
+    """image is the bytes of an image file, as in Input."""
+    max_channels: _builtins.int
+    """max_channels is the maximum number of channels to return for each layer, at most 64. 0 means 16."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        image: _builtins.bytes = ...,
+        max_channels: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "max_channels", b"max_channels", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeatureMapsRequest: _TypeAlias = GetFeatureMapsRequest  # noqa: Y015
+
+@_typing.final
+class GetFeatureMapsResponse(_message.Message):
+    """GetFeatureMapsResponse has the image as the network sees it, and the output of each layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of the model that was used."""
+    model_digest: _builtins.str
+    """model_digest identifies weights and configuration."""
+    side: _builtins.int
+    """side is the width and the height of the input in pixels."""
+    pixels: _builtins.bytes
+    """pixels are the input: red, green and blue of each pixel, one byte each, row by row."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureMaps]:
+        """layers has one entry for each layer, from the first to the last."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        model_digest: _builtins.str = ...,
+        side: _builtins.int = ...,
+        pixels: _builtins.bytes = ...,
+        layers: _abc.Iterable[Global___FeatureMaps] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "model", b"model", "model_digest", b"model_digest", "pixels", b"pixels", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeatureMapsResponse: _TypeAlias = GetFeatureMapsResponse  # noqa: Y015
+
+@_typing.final
+class FeatureMaps(_message.Message):
+    """FeatureMaps is the output of one layer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """kind of the layer, for example "convolution", "relu", "pooling-max", "flatten" or "dense"."""
+    channels: _builtins.int
+    """channels is the number of channels in values. It is 0 for a vector, of which values has all numbers."""
+    side: _builtins.int
+    """side is the width and the height of the maps in values. Of maps larger than 64, values has every n-th row and column."""
+    values: _builtins.bytes
+    """values has one signed byte for each number: value = byte * scale."""
+    scale: _builtins.float
+    """scale of the values."""
+    weights: _builtins.bytes
+    """weights of a convolution that reads the colours, for the channels in values: float32 little-endian, [channels, 3,
+    kernel, kernel]. Other layers have none.
+    """
+    kernel: _builtins.int
+    """kernel is the width and the height of a convolution's filters, and 0 for other layers."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """shape of the whole output: channels, height and width, or the length of a vector."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        channels: _builtins.int = ...,
+        side: _builtins.int = ...,
+        values: _builtins.bytes = ...,
+        scale: _builtins.float = ...,
+        weights: _builtins.bytes = ...,
+        kernel: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "kernel", b"kernel", "kind", b"kind", "scale", b"scale", "shape", b"shape", "side", b"side", "values", b"values", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureMaps: _TypeAlias = FeatureMaps  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """Model describes a model."""
 

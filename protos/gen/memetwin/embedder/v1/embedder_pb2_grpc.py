@@ -59,6 +59,11 @@ class EmbedderServiceStub(object):
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.SerializeToString,
                 response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.GetFeatureMaps = channel.unary_unary(
+                '/memetwin.embedder.v1.EmbedderService/GetFeatureMaps',
+                request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsRequest.SerializeToString,
+                response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/memetwin.embedder.v1.EmbedderService/ListModels',
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.ListModelsRequest.SerializeToString,
@@ -108,6 +113,14 @@ class EmbedderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFeatureMaps(self, request, context):
+        """GetFeatureMaps returns what each layer of a convolutional network computes from an image. It fails with
+        FAILED_PRECONDITION and reason NO_FEATURE_MAPS for other models. The embedder stores nothing of the image.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """ListModels lists the served models in order of name.
         """
@@ -144,6 +157,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     servicer.Rerank,
                     request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.FromString,
                     response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.SerializeToString,
+            ),
+            'GetFeatureMaps': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeatureMaps,
+                    request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsRequest.FromString,
+                    response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -269,6 +287,33 @@ class EmbedderService(object):
             '/memetwin.embedder.v1.EmbedderService/Rerank',
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.SerializeToString,
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeatureMaps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.embedder.v1.EmbedderService/GetFeatureMaps',
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsRequest.SerializeToString,
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.GetFeatureMapsResponse.FromString,
             options,
             channel_credentials,
             insecure,

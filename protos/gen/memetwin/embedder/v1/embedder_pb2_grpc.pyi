@@ -48,6 +48,10 @@ class EmbedderServiceStub:
     """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
     It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
     """
+    GetFeatureMaps: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetFeatureMapsRequest, _embedder_pb2.GetFeatureMapsResponse]
+    """GetFeatureMaps returns what each layer of a convolutional network computes from an image. It fails with
+    FAILED_PRECONDITION and reason NO_FEATURE_MAPS for other models. The embedder stores nothing of the image.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]
     """ListModels lists the served models in order of name."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.GetModelRequest, _embedder_pb2.GetModelResponse]
@@ -72,6 +76,10 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     Rerank: _aio.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]  # type: ignore[assignment]
     """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
     It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
+    """
+    GetFeatureMaps: _aio.UnaryUnaryMultiCallable[_embedder_pb2.GetFeatureMapsRequest, _embedder_pb2.GetFeatureMapsResponse]  # type: ignore[assignment]
+    """GetFeatureMaps returns what each layer of a convolutional network computes from an image. It fails with
+    FAILED_PRECONDITION and reason NO_FEATURE_MAPS for other models. The embedder stores nothing of the image.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_embedder_pb2.ListModelsRequest, _embedder_pb2.ListModelsResponse]  # type: ignore[assignment]
     """ListModels lists the served models in order of name."""
@@ -118,6 +126,16 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_embedder_pb2.RerankResponse, _abc.Awaitable[_embedder_pb2.RerankResponse]]:
         """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
         It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFeatureMaps(
+        self,
+        request: _embedder_pb2.GetFeatureMapsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.GetFeatureMapsResponse, _abc.Awaitable[_embedder_pb2.GetFeatureMapsResponse]]:
+        """GetFeatureMaps returns what each layer of a convolutional network computes from an image. It fails with
+        FAILED_PRECONDITION and reason NO_FEATURE_MAPS for other models. The embedder stores nothing of the image.
         """
 
     @_abc_1.abstractmethod
