@@ -170,15 +170,15 @@ class LanguageModelServer:
     def _usage(self, body: Json) -> dict[str, int]:
         if self.usage:
             return self.usage
-        size = sum(len(str(message["content"])) for message in body["messages"])
+        size = sum(len(str(message.get("content"))) for message in body["messages"])
         usage = {"prompt_tokens": size // 4, "completion_tokens": len(self.answer(body)) // 4}
         return {**usage, "total_tokens": sum(usage.values())}
 
 
 def question_of(body: Json) -> str:
     """Return the text of a request's last message; of a prompt with passages only the question."""
-    content = body["messages"][-1]["content"]
-    text = str(content if isinstance(content, str) else content[0].get("text", ""))
+    content = body["messages"][-1].get("content")
+    text = str(content[0].get("text", "") if content and isinstance(content, list) else content)
     return text.rpartition("from the passages above: ")[2]
 
 

@@ -57,6 +57,7 @@ VALUES: dict[str, Value] = {
     "ids": _id,
     "values": _id,
     "document_id": _id,
+    "source": lambda names, rpc: names.document,
     "prompt": _prompt,
     "text": _prompt,
     "texts": _prompt,

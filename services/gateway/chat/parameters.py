@@ -43,6 +43,8 @@ _TYPES = {
     **dict.fromkeys(("tools", "functions", "modalities"), _LIST),
     "stop": _STOP,
 }
+# An assistant may have called tools and said nothing.
+_ROLES_WITH_CONTENT = ("system", "developer", "user", "tool")
 
 
 def check_parameters(body: Json) -> None:
@@ -73,7 +75,8 @@ def _check_message(message: Any, place: str) -> None:
     if not isinstance(message.get("role"), str):
         raise _bad(f"{place}.role", "a string")
     content = message.get("content")
-    if not (content is None or isinstance(content, str | list)):
+    may_lack_it = message["role"] not in _ROLES_WITH_CONTENT and content is None
+    if not (may_lack_it or isinstance(content, str | list)):
         raise _bad(f"{place}.content", "a string or a list of parts")
     for index, part in enumerate(content if isinstance(content, list) else ()):
         if not isinstance(part, dict):
