@@ -41,6 +41,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SAMPLE_BYTES = 2**16
 _MAX_CONTROL_SHARE = 0.01
 _MIN_ZERO_SHARE = 0.4
+_REPLACEMENT = "\ufffd"
+_MIN_VALID_PER_BAD = 4
 
 
 def decode(content: bytes, declared: str = "") -> tuple[str, list[str]]:
@@ -124,6 +126,8 @@ def _detect(content: bytes) -> tuple[str, list[str]]:
         )
     if any(mark in content for mark in _JAPANESE):
         names = ["iso2022_jp_2"]
+    elif repaired := _repaired(content):
+        return repaired
     else:
         detector = import_module("chardetng_py")  # few documents need it
         names = [codec(detector.detect(content[:_DETECTED_BYTES])), _WESTERN]
@@ -131,6 +135,16 @@ def _detect(content: bytes) -> tuple[str, list[str]]:
         if (text := _try(content, name)) is not None:
             return text, [_guessed(name)]
     raise _unknown("The text is not valid UTF-8, and its encoding cannot be detected.")
+
+
+def _repaired(content: bytes) -> tuple[str, list[str]] | None:
+    """Decode a text that is UTF-8 except for a few bytes, or return None."""
+    text = content.decode("utf-8", "replace")
+    bad = text.count(_REPLACEMENT)
+    others = len(text) - len(text.encode("ascii", "ignore")) - bad
+    if bad * _MIN_VALID_PER_BAD > others:
+        return None
+    return text, [f"{bad} characters are not valid UTF-8 and were replaced by {_REPLACEMENT}."]
 
 
 def _wide(sample: bytes) -> str:

@@ -59,6 +59,15 @@ def test_a_wrong_declaration_is_named() -> None:
     assert "is not valid shift_jis" in decode(b"\xc3\xa9\xef\xbf\xbdx\xff"[:6], "shift_jis")[1][0]
 
 
+def test_a_few_bad_bytes_do_not_change_the_encoding() -> None:
+    text = "Le café ouvre à huit heures et le musée à dix heures, où l'entrée est gratuite."
+    assert decode(text.encode() + b"\xff") == (
+        text + "\ufffd",
+        ["1 characters are not valid UTF-8 and were replaced by \ufffd."],
+    )
+    assert decode("フェリーは七時に出ます。".encode()[:-1])[0] == "フェリーは七時に出ます\ufffd"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -1,4 +1,7 @@
+from io import BytesIO
+
 import pytest
+from PIL import Image
 
 from services.gateway.rag.ingest.parsers import pdf
 from services.gateway.rag.ingest.parsers.extract import ParseError
@@ -33,3 +36,11 @@ def test_a_broken_pdf_is_refused() -> None:
     with pytest.raises(ParseError) as caught:
         pdf.parse(b"%PDF-1.7 nothing else")
     assert caught.value.reason == "BROKEN_PDF"
+
+
+def test_a_scan_is_named() -> None:
+    target = BytesIO()
+    Image.new("L", (100, 100), 128).save(target, "PDF")
+    with pytest.raises(ParseError) as caught:
+        pdf.parse(target.getvalue())
+    assert caught.value.reason == "SCANNED_PDF"
