@@ -12,7 +12,7 @@ from services.gateway.auth.keys import ApiKeys
 from services.gateway.openai.chat import BODY_BYTES, ChatRoutes
 from tests.fakes.chat import Chat
 
-START = b'{"messages": [{"role": "user", "content": "Hi?"}], "metadata": '
+START = b'{"messages": [{"role": "user", "content": "Hi?"}], "user": '
 
 
 async def ready() -> bool:

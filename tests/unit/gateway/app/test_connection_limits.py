@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -153,3 +154,23 @@ async def test_the_connection_that_waits_longest_makes_room(
             await third.get()
             assert await second.end() == b""
             await first.get()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /quick\r\n\r\n",
+        b"GET /quick HTTP/1.1\r\nHost: gateway\r\nBad header\r\n\r\n",
+        b"GET /quick HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: x\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_answered_in_the_shape_of_openais_api(
+    http: server.HttpServer, sent: bytes
+) -> None:
+    async with connected(http) as client:
+        client.writer.write(sent)
+        head, _, body = (await client.end()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["error"]["code"] == "bad_request"

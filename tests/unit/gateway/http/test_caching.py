@@ -12,6 +12,8 @@ from services.gateway.http.caching import ServedEntry, cache_control, cache_head
         ("max-age=60", (False, False, 60.0)),
         ("max-age = 0, no-store", (False, True, 0.0)),
         ("max-age=soon", (False, False, None)),
+        ("max-age=²", (False, False, None)),
+        ("max-age=" + "9" * 5000, (False, False, 999_999_999_999.0)),
         ("private", (False, False, None)),
     ],
 )
