@@ -16,6 +16,7 @@ from services.gateway.rag.calibration import Calibration, fit, fit_relevance, ha
 from services.gateway.rag.ingest.types import DocumentCollection, check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
+from services.gateway.rag.word_match import nearest_with_all_words
 from services.gateway.redis_store import from_record
 from services.gateway.tenants import Tenants
 
@@ -112,7 +113,27 @@ class Abstention:
             self._decide(found, one, relevances.get(place))
             for place, (found, one) in enumerate(zip(hits, calibrations, strict=True))
         ]
-        return max(decisions, key=_margin)
+        decision = max(decisions, key=_margin)
+        if not decision.refused:
+            return decision
+        uncalibrated = [
+            found for found, one in zip(hits, calibrations, strict=True) if one is None and found
+        ]
+        best = await self._best_sentence(texts, vector, uncalibrated)
+        if best < self.min_score:
+            return decision
+        return RefusalDecision(refused=False, best_score=best, min_score=self.min_score)
+
+    async def _best_sentence(
+        self, texts: Sequence[str], vector: Row, hits: Sequence[Sequence[Hit]]
+    ) -> float:
+        """Return the cosine of the nearest sentence that has all words of the question."""
+        found = [
+            await nearest_with_all_words(text, vector, one, self._backends.embedder)
+            for one in hits
+            for text in texts
+        ]
+        return max(found, default=0.0)
 
     async def calibrate(
         self, name: str, questions: Sequence[LabelledQuestion], *, dry_run: bool

@@ -70,6 +70,21 @@ async def test_a_question_is_refused_below_the_minimum(world: World) -> None:
     assert (await decide(world, [[]], [None])).refused
 
 
+async def test_a_sentence_with_all_words_counts_by_its_own_cosine(world: World) -> None:
+    text = "Fuel is sold here. The fish auction opens at five. A ticket costs eight euros."
+    question = "When does the fish auction open?"
+    vector = (await world.embedder.embed_queries([question])).rows[0]
+    found = [[hit(text, similarity=0.3)], [hit("Rates rose.", similarity=0.35)]]
+    decision = await world.abstention.decide([question], vector, found, [None, None])
+    assert not decision.refused
+    assert decision.best_score >= decision.min_score
+    other = "When does the fish market open?"
+    decision = await world.abstention.decide([other], vector, found, [None, None])
+    assert (decision.refused, decision.best_score) == (True, 0.35)
+    calibrated = [Calibration(0.6, 10.0, 0.5), Calibration(0.6, 10.0, 0.5)]
+    assert (await world.abstention.decide([question], vector, found, calibrated)).refused
+
+
 async def test_what_was_calibrated_goes_before_the_setting(world: World) -> None:
     decision = await decide(world, [hits(0.5)], [Calibration(0.6, 10.0, 0.5)])
     assert (decision.refused, decision.min_score) == (True, 0.6)

@@ -1,0 +1,51 @@
+"""Finds sentences of the nearest chunks that have all words of a question.
+
+The cosine of a chunk that is about several things can be low although one of its sentences answers
+the question. A sentence with all words of the question counts by its own cosine.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.gateway.backends.embedder import EmbedderClient
+from services.gateway.backends.types import Hit
+from services.gateway.rag.question_words import QuestionWords
+from services.gateway.rag.units import units
+
+_HITS = 4
+_MAX_CHARACTERS = 4000  # of each hit
+_MAX_SENTENCES = 8
+
+
+async def nearest_with_all_words(
+    question: str, vector: NDArray[np.float32], hits: Sequence[Hit], embedder: EmbedderClient
+) -> float:
+    """Return the cosine of the nearest sentence with all words of the question, or 0 without one.
+
+    Args:
+        question: the question.
+        vector: its vector, float32 [dimensions].
+        hits: the chunks to look in, best first.
+        embedder: embeds the sentences.
+    """
+    texts = list(islice(_with_all_words(question, hits), _MAX_SENTENCES))
+    if not texts:
+        return 0.0
+    rows = (await embedder.embed_documents(texts)).rows
+    return float((rows @ vector).max())
+
+
+def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
+    wanted = QuestionWords(question)
+    for hit in hits[:_HITS] if wanted.stems else ():
+        if not hit.payload:
+            continue
+        place = json.loads(hit.payload)
+        text = hit.text[place["lead"] :][: min(place["end"] - place["start"], _MAX_CHARACTERS)]
+        for unit in units(text, place["title"], place["section"]):
+            if not unit.is_title and wanted.found_in(unit.searched_text) == wanted.stems:
+                yield unit.embedded_text(place["title"])

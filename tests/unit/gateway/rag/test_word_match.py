@@ -1,0 +1,39 @@
+from dataclasses import replace
+
+import pytest
+
+from services.gateway.rag.word_match import nearest_with_all_words
+from tests.fakes.backends import FakeEmbedder
+from tests.fakes.passages import hit
+
+AUCTION = "The harbour sells fuel. The fish auction opens at five. A ticket costs eight euros."
+
+
+async def nearest(question: str, *texts: str) -> float:
+    embedder = FakeEmbedder()
+    vector = (await embedder.embed_queries([question])).rows[0]
+    return await nearest_with_all_words(question, vector, [hit(one) for one in texts], embedder)
+
+
+async def test_a_sentence_with_all_words_counts_by_its_own_cosine() -> None:
+    question = "When does the fish auction open?"
+    [row] = (await FakeEmbedder().embed_documents(["The fish auction opens at five."])).rows
+    [asked] = (await FakeEmbedder().embed_queries([question])).rows
+    assert await nearest(question, AUCTION) == pytest.approx(float(row @ asked))
+
+
+async def test_a_missing_word_or_two_sentences_do_not_count() -> None:
+    assert await nearest("When does the fish market open?", AUCTION) == 0
+    assert await nearest("Does the auction sell fuel?", AUCTION) == 0
+
+
+async def test_questions_without_words_and_hits_without_place_do_not_count() -> None:
+    assert await nearest("What is it?", AUCTION) == 0
+    embedder = FakeEmbedder()
+    vector = (await embedder.embed_queries(["fish"])).rows[0]
+    bare = replace(hit("fish"), payload=b"")
+    assert await nearest_with_all_words("fish", vector, [bare], embedder) == 0
+
+
+async def test_a_heading_lends_its_words_to_what_follows() -> None:
+    assert await nearest("When is the fish auction?", "Fish auction\n\nEvery day at five.") > 0
