@@ -1069,7 +1069,7 @@ class Refusal(_message.Message):
     reason: Global___RefusalReason.ValueType
     """reason of the refusal."""
     best_score: _builtins.float
-    """best_score is the cosine similarity of the nearest passage."""
+    """best_score is the cosine similarity of the nearest passage, or of a sentence with all words of the question."""
     min_score: _builtins.float
     """min_score is the minimum cosine similarity for an answer."""
     relevance: _builtins.float
