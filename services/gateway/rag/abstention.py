@@ -114,26 +114,27 @@ class Abstention:
             for place, (found, one) in enumerate(zip(hits, calibrations, strict=True))
         ]
         decision = max(decisions, key=_margin)
-        if not decision.refused:
-            return decision
-        uncalibrated = [
-            found for found, one in zip(hits, calibrations, strict=True) if one is None and found
-        ]
-        best = await self._best_sentence(texts, vector, uncalibrated)
-        if best < self.min_score:
-            return decision
-        return RefusalDecision(refused=False, best_score=best, min_score=self.min_score)
+        uncalibrated = [one for one, known in zip(hits, calibrations, strict=True) if not known]
+        if decision.refused and uncalibrated:
+            return await self._by_sentences(decision, texts, vector, uncalibrated)
+        return decision
 
-    async def _best_sentence(
-        self, texts: Sequence[str], vector: Row, hits: Sequence[Sequence[Hit]]
-    ) -> float:
-        """Return the cosine of the nearest sentence that has all words of the question."""
+    async def _by_sentences(
+        self,
+        refusal: RefusalDecision,
+        texts: Sequence[str],
+        vector: Row,
+        hits: Sequence[Sequence[Hit]],
+    ) -> RefusalDecision:
+        """Keep a refusal unless a sentence with all words of the question is near enough."""
         found = [
             await nearest_with_all_words(text, vector, one, self._backends.embedder)
             for one in hits
             for text in texts
         ]
-        return max(found, default=0.0)
+        if max(found) < self.min_score:
+            return refusal
+        return RefusalDecision(refused=False, best_score=max(found), min_score=self.min_score)
 
     async def calibrate(
         self, name: str, questions: Sequence[LabelledQuestion], *, dry_run: bool

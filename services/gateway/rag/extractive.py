@@ -25,14 +25,14 @@ WORD_WEIGHT = 0.4
 # A unit is quoted beside the best one if its score is at least this share of the best score. It
 # must also have another word of the question, or the same words and about the same cosine.
 MIN_RELATIVE_SCORE = 0.7
-MAX_COSINE_LOSS = 0.05
+MAX_COSINE_LOSS = 0.12
 # The share of the question's words that count as another word.
 MIN_NEW_WORDS = 0.15
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A unit of a passage, and the words of the question in it and in its context."""
+    """A unit of a passage, and the words of the question in it, its context and its title."""
 
     passage: Passage
     unit: Unit
@@ -91,7 +91,7 @@ async def _candidates(question: QuestionWords, passages: Sequence[Passage]) -> l
             key = _NOT_WORDS.sub(" ", unit.whole_text).strip().casefold() or unit.text
             if key not in known:
                 known.add(key)
-                found = question.found_in(unit.searched_text)
+                found = question.found_in(unit.embedded_text(passage.title))
                 candidates.append(_Candidate(passage, unit, found))
         await asyncio.sleep(0)  # other tasks run
     candidates = [one for one in candidates if not one.unit.is_title] or candidates

@@ -62,13 +62,8 @@ class Unit:
         """The text with the header."""
         return f"{self.header}\n{self.text}" if self.header else self.text
 
-    @property
-    def searched_text(self) -> str:
-        """The text with the header and the context, in which words are looked for."""
-        return f"{self.context}\n{self.whole_text}"
-
     def embedded_text(self, title: str) -> str:
-        """Return the text to embed, which begins with the title of the document."""
+        """Return the text to embed and to look for words in; ``title`` is the document's."""
         return ": ".join(filter(None, dict.fromkeys((title, self.context, self.whole_text))))
 
 

@@ -47,5 +47,7 @@ def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
         place = json.loads(hit.payload)
         text = hit.text[place["lead"] :][: min(place["end"] - place["start"], _MAX_CHARACTERS)]
         for unit in units(text, place["title"], place["section"]):
-            if not unit.is_title and wanted.found_in(unit.searched_text) == wanted.stems:
+            # The title does not count, since every sentence of the document would have its words.
+            found = wanted.found_in(f"{unit.context}\n{unit.whole_text}")
+            if not unit.is_title and found == wanted.stems:
                 yield unit.embedded_text(place["title"])

@@ -102,6 +102,18 @@ def retry_after(now):
     \"\"\"Return the seconds to wait until the next window.\"\"\"
     return WINDOW_SECONDS - now % WINDOW_SECONDS
 """
+SEPARATORS = """# Guide
+
+First para\u2028with\u2028inside.
+
+## Secret
+
+The launch code is 4711.
+"""
+FORM_FEED = "# One\n\nAlpha\fbeta\fgamma.\n\n# Two\n\nThe gate closes at nine.\n"
+CELLS = """<table><tr><th><p>Plan</p></th><th><p>Price</p></th></tr>
+<tr><td><p>Basic</p></td><td><p>10 EUR</p></td></tr>
+<tr><td><p>Pro</p></td><td><p>30 EUR</p></td></tr></table>"""
 CASES = [
     ("quickserve.md", README, "How do I install quickserve?", "pip install quickserve"),
     ("quickserve.md", README, "What is the default port?", "default 8000"),
@@ -122,16 +134,11 @@ CASES = [
     ("harbour.txt", HARBOUR, "What does a ticket cost?", "eight euros"),
     ("harbour.txt", HARBOUR, "Who is the harbour master?", "Ines Calder"),
     ("limiter.py", CODE, "How many requests are allowed per window?", "MAX_REQUESTS = 120"),
-    ("kyoto.txt", "図書館は午前九時に開館します。月曜日は休館です。", "図書館は何時に開館しますか？", "九時"),
-    ("separators.md", "# Guide\n\nFirst para\u2028with\u2028inside.\n\n## Secret\n\nThe launch code is 4711.\n",
-     "What is the launch code?", "4711"),
-    ("formfeed.md", "# One\n\nAlpha\fbeta\fgamma.\n\n# Two\n\nThe gate closes at nine.\n",
-     "When does the gate close?", "nine"),
-    ("cells.html", "<table><tr><th><p>Plan</p></th><th><p>Price</p></th></tr><tr><td><p>Basic</p></td>"
-     "<td><p>10 EUR</p></td></tr><tr><td><p>Pro</p></td><td><p>30 EUR</p></td></tr></table>",
-     "What does Pro cost?", "Pro | 30 EUR"),
+    ("separators.md", SEPARATORS, "What is the launch code?", "4711"),
+    ("formfeed.md", FORM_FEED, "When does the gate close?", "nine"),
+    ("cells.html", CELLS, "What does Pro cost?", "Pro | 30 EUR"),
     ("cafe.txt", "Le café ouvre à huit heures.\n", "Quand ouvre le café ?", "huit"),
-]  # fmt: skip
+]
 # The documents say nothing of it, and their passages are not near.
 UNANSWERED = [
     ("harbour.txt", HARBOUR, "What is the boiling point of tungsten?"),

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -37,3 +38,13 @@ async def test_questions_without_words_and_hits_without_place_do_not_count() -> 
 
 async def test_a_heading_lends_its_words_to_what_follows() -> None:
     assert await nearest("When is the fish auction?", "Fish auction\n\nEvery day at five.") > 0
+
+
+async def test_the_title_of_a_document_lends_no_words() -> None:
+    embedder = FakeEmbedder()
+    one = hit("A card costs money.")
+    place = json.loads(one.payload) | {"title": "City library"}
+    one = replace(one, payload=json.dumps(place).encode())
+    question = "How tall is the library?"
+    vector = (await embedder.embed_queries([question])).rows[0]
+    assert await nearest_with_all_words(question, vector, [one], embedder) == 0
