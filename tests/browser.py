@@ -20,9 +20,14 @@ FLAGS = [
 ]
 
 
-def is_problem(line: Any) -> bool:
-    """Return whether a line of the console is an error, but for replies that scripts handle."""
-    return line.type == "error" and "Failed to load resource" not in line.text
+def faults(line: Any, url: str) -> list[str]:
+    """Return a line of the console if it is an error of our page.
+
+    The browser also reports replies that the page's scripts handle, and what a foreign page may not
+    do.
+    """
+    is_ours = line.type == "error" and "Failed to load resource" not in line.text
+    return [line.text] if is_ours and url.startswith("http") else []
 
 
 _STILL = """() => Promise.all(document.getAnimations()
@@ -43,7 +48,7 @@ def opened(url: str, *flags: str) -> Iterator[Any]:
         page = browser.new_page(viewport={"width": 1100, "height": 1000})
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda line: problems.append(line.text) if is_problem(line) else None)
+        page.on("console", lambda line: problems.extend(faults(line, url)))
         page.goto(url)
         try:
             yield page

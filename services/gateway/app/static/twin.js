@@ -195,7 +195,7 @@ $("download").addEventListener("click", async () => {
   context.font = "28px system-ui, sans-serif";
   context.fillStyle = "#a9a6b5";
   context.fillText(`${$("percent").textContent.replace(".", "")} · memetwin`, side, side + 126);
-  const link = element("a", "", { href: URL.createObjectURL(await jpeg(canvas)), download: `me-and-${state.chosen.id}.jpg` });
+  const link = element("a", "", { href: URL.createObjectURL(await jpeg(canvas)), download: `me and ${state.chosen.title}.jpg` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 });

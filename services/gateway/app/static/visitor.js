@@ -75,8 +75,8 @@ export class VisitorDocuments {
   async change(path, text) {
     try {
       await call(path, { method: "DELETE" });
-      this.say(text);
       await this.list();
+      this.say(text);
     } catch (error) {
       this.say(error.message, true);
     }
