@@ -90,6 +90,9 @@ up: install ## Start the stack, load the demo (and MEMES=FOLDER), print the addr
 tour: install ## Show what the running stack can do
 	$(BIN)/memetwin tour
 
+screenshots: install ## Take the documentation's pictures of the running stack
+	$(BIN)/python -m tools.screenshots
+
 down: install ## Stop the stack
 	$(BIN)/python -m deploy.local down
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.cli.load import DEMO, load_pictures, load_texts
-from tests.browser import has_no_faults, is_problem, opened, shows
+from tests.browser import faults, has_no_faults, opened, shows
 from tests.stack import Stack
 
 STEPS = (
@@ -30,7 +30,7 @@ def fresh(page: Any) -> Iterator[Any]:
     one = page.context.browser.new_page()
     problems: list[str] = []
     one.on("pageerror", lambda error: problems.append(str(error)))
-    one.on("console", lambda line: problems.append(line.text) if is_problem(line) else None)
+    one.on("console", lambda line: problems.extend(faults(line, one.url)))
     yield one
     one.close()
     assert not problems
