@@ -174,9 +174,12 @@ class _Page(ExtractBuilder):
 
 
 def _is_hidden(node: LexborNode) -> bool:
-    """Return whether an element is neither shown nor read aloud."""
+    """Return whether an element is neither shown nor read aloud.
+
+    The body always counts as shown: scripts hide it until the page is complete.
+    """
     attributes = node.attributes
-    return (
+    return node.tag != "body" and (
         ("hidden" in attributes and (attributes["hidden"] or "").lower() != "until-found")
         or (attributes.get("aria-hidden") or "").lower() == "true"
         or bool(_HIDDEN_STYLE.search(attributes.get("style") or ""))

@@ -116,6 +116,10 @@ def test_what_is_shown_is_text() -> None:
     assert html.parse(page.encode()).text.split() == "a b c d How much? One euro. e f".split()
 
 
+def test_a_body_that_a_script_shows_is_text() -> None:
+    assert html.parse(b'<body style="display:none" aria-hidden=true><p>Oslo.').text == "Oslo."
+
+
 @pytest.mark.parametrize(
     ("page", "title"),
     [

@@ -2,7 +2,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from services.gateway.rag.ingest.file_signatures import DOCX, EPUB, PPTX, XLSX
 from services.gateway.rag.ingest.parsers import frames
+from tests import office_files
 
 WORKER = "services.gateway.rag.ingest.parsers.worker"
 
@@ -36,6 +40,21 @@ def test_a_worker_answers_each_document_and_ends_with_its_input() -> None:
     assert kinds == [*extract, frames.FAILURE, *extract, frames.FAILURE]
     reasons = [json.loads(data)["reason"] for kind, data in found if kind == frames.FAILURE]
     assert reasons == ["NOT_UTF8", "EMPTY_DOCUMENT"]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content"),
+    [
+        (DOCX, office_files.word([("", "One.")])),
+        (PPTX, office_files.slides([("One", ["Two."])])),
+        (XLSX, office_files.workbook({"One": [["Two"]]})),
+        (EPUB, office_files.epub("One", ["<p>Two."])),
+        ("text/x-rst", b"One."),
+        ("text/plain;charset=koi8-r", "Семь.".encode("koi8-r")),
+    ],
+)
+def test_the_libraries_fit_into_the_memory_of_a_worker(media_type: str, content: bytes) -> None:
+    assert run((media_type, content))[-1][0] == frames.END
 
 
 def test_the_worker_does_not_import_the_gateway() -> None:
