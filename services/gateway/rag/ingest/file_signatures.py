@@ -72,6 +72,7 @@ _OLE_STREAMS = (
 # Files that only these kinds of ZIP files have.
 _ZIP_MEMBERS = ((b"word/", DOCX), (b"ppt/", PPTX), (b"xl/", XLSX))
 _ZIP_TYPES = (DOCX, PPTX, XLSX, EPUB)
+_IWORK = b"Index/Document.iwa"
 _BINARY_WORKBOOK = b"xl/workbook.bin"
 _OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument."
 _OPEN_DOCUMENTS = (
@@ -157,6 +158,8 @@ def _in_zip(content: bytes) -> str:
             if mimetype.startswith(_OPEN_DOCUMENT + kind):
                 _refuse_office(name, target)
     names = _directory(content)
+    if _IWORK in names:
+        _refuse_office("a Pages, Numbers or Keynote document", "PDF")
     if b"[Content_Types].xml" in names:
         if _BINARY_WORKBOOK in names:
             _refuse_office("a binary Excel workbook (.xlsb)", ".xlsx")

@@ -68,6 +68,11 @@ def test_documents_are_recognised(content: bytes, kind: str) -> None:
             "UNSUPPORTED_OFFICE_FORMAT",
             "(.xlsb)",
         ),
+        (
+            office_files.zipped({"Index/Document.iwa": ""}),
+            "UNSUPPORTED_OFFICE_FORMAT",
+            "a Pages, Numbers or Keynote document",
+        ),
     ],
 )
 def test_other_files_are_refused_by_what_they_are(content: bytes, reason: str, name: str) -> None:
