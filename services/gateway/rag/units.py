@@ -116,18 +116,24 @@ class _Reader:
 
     def _is_heading(self) -> bool:
         """Return whether the current line is a heading, and go past it."""
-        line, following = self._line(self._at), self._line(self._at + 1)
+        line = self._line(self._at)
         match = _HEADING.match(line)
         text = without_markup(line[match.end() :].rstrip(" #") if match else line)
-        is_underlined = bool(
-            following.strip() and _UNDERLINE.match(following) and "|" not in line
-            and not _ITEM.match(line)
-        )  # fmt: skip
+        is_underlined = self._is_underlined(self._at) and not _ITEM.match(line)
         if not (match or is_underlined or heading_key(text) in self._headings):
             return False
         self._heading, self._lead = text, ""
         self._at += 1 + is_underlined
         return True
+
+    def _is_underlined(self, at: int) -> bool:
+        """Return whether the next line makes a line a heading. A sentence before a rule is none."""
+        line, following = self._line(at), self._line(at + 1)
+        is_sentence = line.rstrip().endswith((".", "!", "?", "…", "。")) and "=" not in following
+        return bool(
+            following.strip() and _UNDERLINE.match(following)
+            and "|" not in line and not is_sentence
+        )  # fmt: skip
 
     def _fenced(self) -> Iterator[Unit]:
         """Yield the code between two fences, in parts if it is long."""
@@ -198,14 +204,14 @@ class _Reader:
         line = self._line(at)
         return bool(
             line.strip() and not _ITEM.match(line) and not _FENCE.match(line)
-            and not _HEADING.match(line) and not self._is_row(at)
+            and not _HEADING.match(line) and not _RULE.match(line) and not self._is_row(at)
         )  # fmt: skip
 
     def _paragraph(self) -> Iterator[Unit]:
         first = self._at
         self._at += 1
         while self._at < len(self._lines) and self._continues(self._at):
-            if _UNDERLINE.match(self._line(self._at + 1)) and self._line(self._at + 1).strip():
+            if self._is_underlined(self._at):
                 break
             self._at += 1
         lines = [self._line(at) for at in range(first, self._at)]

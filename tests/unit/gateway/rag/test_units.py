@@ -157,3 +157,11 @@ def test_an_open_fence_ends_with_the_passage() -> None:
 def test_hostile_passages_are_read_in_time() -> None:
     for sign in ("# ", "| ", "- ", "```\n", "*_", "[", "\n\n", "a:\n", "> ", "# " + " " * 50):
         units(sign * (8000 // len(sign)) + "x", "", "")
+
+
+def test_a_sentence_before_a_rule_is_no_heading() -> None:
+    text = "---\nNote: the gate\nopens at nine.\n---\n\nFees\n---\n\nNone are due."
+    assert [one.text for one in units(text, "", "")] == [
+        "Note: the gate\nopens at nine.",
+        "None are due.",
+    ]
