@@ -100,13 +100,7 @@ export class MemeMap {
     }
     const side = shown.length > PICTURES ? 0 : Math.max(26, Math.min(84, Math.sqrt((width * height) / shown.length) * 0.55));
     context.fillStyle = style.color;
-    if (!side) {
-      context.globalAlpha = 0.55;
-      context.beginPath();
-      for (const [, x, y] of shown) context.rect(x - 2, y - 2, 4, 4);
-      context.fill();
-      context.globalAlpha = 1;
-    }
+    if (!side) this.drawDots(context, shown, style.color);
     let twin = null;
     for (const one of shown) {
       if (one[0].id === this.twinId) twin = one;
@@ -115,6 +109,24 @@ export class MemeMap {
     if (twin) this.drawPicture(context, twin, Math.max(side, 40), style.getPropertyValue("--accent"));
     if (this.photo) this.drawPhoto(context, Math.max(side, 40), twin);
     this.hits = { shown, side: side || 12 };
+  }
+
+  // Writes the pixels of all dots at once: a path of 10,000 parts takes longer than a frame.
+  drawDots(context, shown, colour) {
+    const { width, height } = this.canvas;
+    if (this.pixels?.width !== width || this.pixels.height !== height) this.pixels = context.createImageData(width, height);
+    const pixels = new Uint32Array(this.pixels.data.buffer).fill(0);
+    const [red, green, blue] = colour.match(/[\d.]+/g).map(Number);
+    const ink = ((150 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+    const scale = devicePixelRatio || 1;
+    const side = Math.round(4 * scale);
+    for (const [, x, y] of shown) {
+      const left = Math.round(x * scale - side / 2);
+      const top = Math.round(y * scale - side / 2);
+      if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
+      for (let row = top; row < top + side; row++) pixels.fill(ink, row * width + left, row * width + left + side);
+    }
+    context.putImageData(this.pixels, 0, 0);
   }
 
   drawPicture(context, [place, x, y], side, ring = "") {
