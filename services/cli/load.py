@@ -47,8 +47,9 @@ def load_pictures(channel: grpc.Channel, folder: Path, *, prune: bool = False) -
     Raises:
         grpc.RpcError: the gateway refuses the call or is unreachable.
     """
-    listing, source, tags = list_files(folder), source_of(folder), _tags(folder)
+    listing, source = list_files(folder), source_of(folder)
     report, stub = _report("pictures", listing), twin_pb2_grpc.TwinServiceStub(channel)
+    tags = _tags(folder, report)
     files = [file for file in listing.files if file.path.suffix.lower() in PICTURE_SUFFIXES]
     for file in listing.files:
         if file.path.suffix.lower() not in PICTURE_SUFFIXES and file.id != TAGS_FILE:
@@ -236,6 +237,16 @@ def _text(row: dict[str, Any]) -> Upload:
     return Upload(header, row["text"].encode)
 
 
-def _tags(folder: Path) -> dict[str, list[str]]:
+def _tags(folder: Path, report: Report) -> dict[str, list[str]]:
     file = folder / TAGS_FILE
-    return json.loads(file.read_text()) if file.exists() else {}
+    try:
+        tags = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{TAGS_FILE}: {error}")
+        return {}
+    if not isinstance(tags, dict):
+        report.problems.append(f"{TAGS_FILE}: The file must have an object with tags by title.")
+        return {}
+    return {title: list(map(str, each)) for title, each in tags.items() if isinstance(each, list)}

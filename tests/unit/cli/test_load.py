@@ -185,6 +185,16 @@ def test_twins_of_earlier_versions_get_their_paths_as_ids(twins: FakeTwins, tmp_
     assert report.receipts[-1] == "removed: sad-cat"
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_broken_file_of_tags_ends_nothing(
+    twins: FakeTwins, tmp_path: Path, content: bytes
+) -> None:
+    make(tmp_path, a_dot_png=b"1", tags_dot_json=content)
+    report = load_pictures(CHANNEL, tmp_path)
+    assert report.problems[0].startswith("tags.json: ")
+    assert list(twins.stored) == ["a.png"]
+
+
 def test_pictures_that_are_gone_are_removed(twins: FakeTwins, tmp_path: Path) -> None:
     make(tmp_path, a_dot_png=b"1", b_dot_png=b"2")
     load_pictures(CHANNEL, tmp_path)
