@@ -1,4 +1,4 @@
-"""``memetwin ingest`` and ``memetwin load`` on folders as people have them."""
+"""``memetwin ingest`` and ``memetwin load`` on folders with odd names and nested folders."""
 
 import os
 import shutil
