@@ -118,7 +118,7 @@ class LanguageModelServer:
         await self._wait(question)
         choice: Json = {"message": self._message(question, body), "finish_reason": "stop"}
         choice["finish_reason"] = self._reason(question)
-        choices = [{**choice, "index": number} for number in range(body.get("n") or 1)]
+        choices = [{**choice, "index": number} for number in range(int(min(body.get("n") or 1, 8)))]
         usage = self._usage(body)
         return JSONResponse(
             {**_head(body), "object": "chat.completion", "choices": choices, "usage": usage}

@@ -115,7 +115,8 @@ class Services:
 
     def __init__(self, redis_url: str, prefix: str, model_url: str) -> None:
         settings = {"REDIS_URL": redis_url, "REDIS_PREFIX": f"{prefix}mutations-{uuid.uuid4()}:"}
-        self.embedder = EmbedderProcess(os.environ)
+        # A vector cache that is full from the start, so that its growth is no leak.
+        self.embedder = EmbedderProcess(os.environ | {"MEMETWIN_EMBED_CACHE": str(2**20)})
         self.search = ServiceProcess("search", **settings)
         addresses = {
             "EMBEDDER_ADDRESS": self.embedder.address,
