@@ -121,6 +121,7 @@ def _choose(
             break
         added = sum(weight[one] for one in candidates[number].found - covered)
         is_near = cosines[number] >= cosines[best[0]] - MAX_COSINE_LOSS
+        is_near = is_near and not candidates[number].unit.is_code
         if added >= MIN_NEW_WORDS or (
             is_near and candidates[number].found >= candidates[best[0]].found
         ):

@@ -239,7 +239,7 @@ class _Reader:
         return (
             len(line.strip()) <= MAX_TITLE_CHARACTERS and not line.rstrip().endswith(_STOP)
             and not _LABELLED.match(line) and not any(map(str.isdigit, line))
-            and self._has_more()
+            and not line.lstrip()[:1].islower() and not _introduces(self._lead) and self._has_more()
         )  # fmt: skip
 
     def _has_more(self) -> bool:

@@ -90,6 +90,14 @@ def test_a_short_line_before_text_may_be_a_title() -> None:
     assert not read("Closed on 5 May\n\nText.")[0].is_title
 
 
+def test_commands_without_signs_are_no_titles() -> None:
+    page = "Install it with:\n\nPip install widget\n\nThen run it.\n\nmake up\n\nDone."
+    assert texts(page) == ["Pip install widget", "Then run it.", "make up", "Done."]
+    first, second, _ = read("City Library\n\nOpening hours\n\nWe open at nine.")
+    assert first.is_title
+    assert second.is_title
+
+
 def test_rows_without_a_header_stand_alone() -> None:
     assert texts("| a | 1 |\n| b | 2 |") == ["a | 1", "b | 2"]
     assert texts("Plan: Pro | Price: 30\nPlan: Basic | Price: 10") == [
