@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from services.gateway.rag.calibration import Calibration, fit, fit_relevance, ha
 from services.gateway.rag.ingest.types import DocumentCollection, check_collection
 from services.gateway.rag.store import CalibrationStore
 from services.gateway.rag.types import RefusalDecision
-from services.gateway.rag.word_match import nearest_with_all_words
+from services.gateway.rag.word_match import nearest_with_all_words, sufficient_share
 from services.gateway.redis_store import from_record
 from services.gateway.tenants import Tenants
 
@@ -127,14 +127,13 @@ class Abstention:
         hits: Sequence[Sequence[Hit]],
     ) -> RefusalDecision:
         """Keep a refusal unless a sentence with all words of the question is near enough."""
-        found = [
-            await nearest_with_all_words(text, vector, one, self._backends.embedder)
-            for one in hits
-            for text in texts
-        ]
-        if max(found) < self.min_score:
-            return refusal
-        return RefusalDecision(refused=False, best_score=max(found), min_score=self.min_score)
+        best = 0.0
+        for text in texts:
+            minimum = sufficient_share(text) * self.min_score
+            for one in hits:
+                cosine = await nearest_with_all_words(text, vector, one, self._backends.embedder)
+                best = max(best, cosine if cosine >= minimum else 0.0)
+        return replace(refusal, refused=False, best_score=best) if best else refusal
 
     async def calibrate(
         self, name: str, questions: Sequence[LabelledQuestion], *, dry_run: bool

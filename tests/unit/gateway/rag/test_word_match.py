@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway.rag.word_match import nearest_with_all_words
+from services.gateway.rag.word_match import nearest_with_all_words, sufficient_share
 from tests.fakes.backends import FakeEmbedder
 from tests.fakes.passages import hit
 
@@ -34,6 +34,11 @@ async def test_questions_without_words_and_hits_without_place_do_not_count() -> 
     vector = (await embedder.embed_queries(["fish"])).rows[0]
     bare = replace(hit("fish"), payload=b"")
     assert await nearest_with_all_words("fish", vector, [bare], embedder) == 0
+
+
+def test_several_words_need_a_lower_cosine_than_one() -> None:
+    assert sufficient_share("When does the fish auction open?") == 0.75
+    assert sufficient_share("Who is the captain?") == 1
 
 
 async def test_a_heading_lends_its_words_to_what_follows() -> None:
