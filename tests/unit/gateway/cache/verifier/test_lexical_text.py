@@ -63,3 +63,9 @@ def test_runs_of_characters_and_of_words() -> None:
 
 def test_identifiers_in_long_runs_are_left_out() -> None:
     assert LexicalText("snake_case " + "a" * 30_000).identifiers == {"snake_case"}
+
+
+def test_marks_stay_with_their_letters_and_invisible_characters_vanish() -> None:
+    assert LexicalText("हिन्दी में").words == ["हिन्दी", "में"]
+    assert LexicalText("Mu\u0308ller so\u00adft \u200fa").words == ["müller", "soft", "a"]
+    assert LexicalText("call Mu\u0308ller").names == {"müller"}

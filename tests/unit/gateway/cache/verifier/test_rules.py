@@ -104,3 +104,9 @@ def test_long_texts_must_have_equal_words() -> None:
     long = "what is the meaning of this clause " * (MAX_CHARACTERS // 30)
     assert difference(long, long.upper()) == ""
     assert difference(long, long + "now") == "long"
+
+
+def test_how_a_prompt_is_written_makes_no_difference() -> None:
+    assert difference("Wo wohnt Müller?", "Wo wohnt Mu\u0308ller?") == ""
+    assert difference("Wann fährt das Dampf\u00adschiff?", "Wann fährt das Dampfschiff?") == ""
+    assert difference("Was ist 5²?", "Was ist 52?") != ""

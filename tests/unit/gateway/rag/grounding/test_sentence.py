@@ -51,3 +51,7 @@ def test_english_is_recognised(text: str, english: bool) -> None:
 
 def test_initials_are_those_of_neighbouring_capitals() -> None:
     assert {"who", "wh", "ho"} == set(initials(["The".lower(), "World", "Health", "Organization"]))
+
+
+def test_marks_stay_with_their_letters() -> None:
+    assert Sentence("हिन्दी में").tokens == ["हिन्दी", "में"]

@@ -92,3 +92,17 @@ def check_cover(text: str, spans: list[Span]) -> None:
 
 def test_a_span_is_counted_in_code_points() -> None:
     assert Span(1, 3).of("a🐈b") == "🐈b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "दिल्ली भारत की राजधानी है। यह बड़ा शहर है।",
+        "ما هي العاصمة؟ الجواب هنا.",
+        "یہ شہر بڑا ہے۔ لوگ بہت ہیں۔",
+        "ភ្នំពេញជារាជធានី។ ទីក្រុងធំ។",
+        "東京は首都です。人口は多い！",
+    ],
+)
+def test_full_stops_of_many_scripts_end_sentences(text: str) -> None:
+    assert len(sentences(text)) == 2
