@@ -50,7 +50,7 @@ class EmbeddingRoutes:
         truncate = read_truncate(request.headers.get(TRUNCATE_HEADER, "true"))
         body = await bodies.json_object(request, BODY_BYTES, MAX_TOKENS + MAX_INPUTS)
         dimensions, as_base64 = read_dimensions(body), read_as_base64(body)
-        texts, tokens_of_inputs = read_inputs(body)
+        texts, tokens_of_inputs = await asyncio.to_thread(read_inputs, body)
         if tokens_of_inputs:
             texts = await self._decoder.decode(tokens_of_inputs)
         with _openai_field():

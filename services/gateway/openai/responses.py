@@ -1,5 +1,6 @@
 """``/v1/responses`` of OpenAI's API: through the cache as chat completions, or forwarded."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from services.errors import Failure, NotFound
 from services.gateway.cache.headers import decision_headers, requested_scope
 from services.gateway.cache.types import Decision, Scope
 from services.gateway.cache.usage import UsageRecorder
-from services.gateway.chat.service import ChatService
+from services.gateway.chat.service import MAX_SHORT, ChatService
 from services.gateway.chat.types import CacheControls
 from services.gateway.http import bodies
 from services.gateway.http.disconnects import cancel_on_disconnect
@@ -100,7 +101,7 @@ class ResponseRoutes:
         controls = cache_controls(request)
         body = await self._items.resolve(controls.scope, body)
         try:
-            chat = to_chat(body)
+            chat = await _to_chat(body)
         except Untranslatable as error:
             return await self._forward(body, controls.scope, error.reason)
         answer = await self._chat.complete(chat, controls)
@@ -155,6 +156,13 @@ class ResponseRoutes:
             return server_sent_event("error", error_event(error, number + 1))
 
         return await event_stream(texts(), failure_event, self._keepalive_seconds, headers)
+
+
+async def _to_chat(body: Json) -> Json:
+    """Translate a request, in a thread if it is long, so that other calls can run."""
+    items, tools = body.get("input"), body.get("tools")
+    size = sum(len(one) for one in (items, tools) if isinstance(one, list))
+    return to_chat(body) if size <= MAX_SHORT else await asyncio.to_thread(to_chat, body)
 
 
 def _name(event: Json) -> str:
