@@ -1,6 +1,6 @@
 """The requests to the embedder, and the checks that run before a model sees them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,7 +96,7 @@ def validate_rerank(request: RerankRequest) -> None:
         _validate_text(text, f"texts[{index}]")
 
 
-def validate_count(batch: Sequence[Input], field: str) -> None:
+def validate_count(batch: Sized, field: str) -> None:
     """Check the size of a batch; ``field`` names it in the request.
 
     Raises:

@@ -16,12 +16,13 @@ from services.embedder.cpu import preprocessing_pool
 from services.embedder.encodings import EncodedVectors
 from services.embedder.feature_maps import FeatureMaps
 from services.embedder.model_version import ModelVersion
-from services.embedder.models.model import ModelInfo, PreparedInput, Tokens, Vectors
+from services.embedder.models.model import Model, ModelInfo, PreparedInput, Tokens, Vectors
 from services.embedder.pipeline import Pipeline
 from services.embedder.readability import TextReading
 from services.embedder.registry import ModelRegistry
 from services.embedder.requests import EmbedRequest, RerankRequest
 from services.embedder.vector_cache import CachedVector, VectorCache, cache_keys
+from services.errors import InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,27 @@ class EmbeddingService:
                 self._pool, feature_maps.compute, model, info, image, channels
             )
 
+    async def detokenize(
+        self, name: str, token_ids: Sequence[Sequence[int]]
+    ) -> tuple[ModelInfo, list[str]]:
+        """Return the model and the texts of token ids.
+
+        Raises:
+            InvalidArgument: there are no ids or too many, the vocabulary lacks one, or the model
+                does not take text.
+            NotFound: there is no such model.
+            Unavailable: the model is not loaded.
+        """
+        requests.validate_count(token_ids, "token_ids")
+        with await self._registry.current_version(name) as version:
+            model = version.model
+            if "text" not in model.info.modalities:
+                raise requests.wrong_modality(model.info, "text", "model")
+            texts = await asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: [_detokenize(model, *one) for one in enumerate(token_ids)]
+            )
+            return model.info, texts
+
     def _keys(self, info: ModelInfo, request: EmbedRequest) -> Sequence[Hashable]:
         """Return keys that are equal for equal inputs, or without a cache the inputs themselves."""
         if self._cache is None:
@@ -215,6 +237,17 @@ def _merge(
         return computed.vectors
     by_key = dict(zip(fresh, computed.vectors, strict=True))
     return np.stack([by_key[key] if key in by_key else hits[key].vector for key in keys])
+
+
+def _detokenize(model: Model, index: int, ids: Sequence[int]) -> str:
+    try:
+        return model.detokenize(ids)
+    except KeyError as error:
+        raise InvalidArgument(
+            "UNKNOWN_TOKEN",
+            f"The vocabulary of {model.info.name} has no token {error.args[0]}.",
+            field=f"token_ids[{index}]",
+        ) from error
 
 
 def _encode(vectors: Vectors, request: EmbedRequest, version: ModelVersion) -> EncodedVectors:

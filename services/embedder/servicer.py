@@ -40,6 +40,14 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServiceServicer):
         info, tokens = await self._service.tokenize(request.model, list(request.texts))
         return messages.tokenize_response(info, tokens)
 
+    async def Detokenize(
+        self, request: embedder_pb2.DetokenizeRequest, context: Any
+    ) -> embedder_pb2.DetokenizeResponse:
+        """Return the texts of token ids."""
+        token_ids = [one.ids for one in request.token_ids]
+        info, texts = await self._service.detokenize(request.model, token_ids)
+        return embedder_pb2.DetokenizeResponse(model=info.name, texts=texts)
+
     async def Rerank(
         self, request: embedder_pb2.RerankRequest, context: Any
     ) -> embedder_pb2.RerankResponse:

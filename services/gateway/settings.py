@@ -139,8 +139,8 @@ class Settings(CommonSettings):
         "MEMETWIN_EMBEDDING_TOKENS",
         "",
         "Encoding of the token ids that callers of `/v1/embeddings` send instead of texts, for "
-        "example `cl100k_base`. LangChain's `OpenAIEmbeddings` sends such ids. Empty: they are "
-        "refused.",
+        "example `cl100k_base`, whose ids LangChain's `OpenAIEmbeddings` sends. `model`: that of "
+        "the model's own tokenizer. Empty: they are refused.",
     )
     reembed: bool = setting(
         "MEMETWIN_REEMBED",

@@ -132,12 +132,11 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
 
 def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: Rag) -> list[Route]:
     """Return the routes of all features."""
+    embedder, tokens = common.backends.embedder, common.settings.embedding_tokens
     return [
         *ChatRoutes(chat, common.settings.http_keepalive).routes(),
         *_responses(common, cache, chat).routes(),
-        *EmbeddingRoutes(
-            common.backends.embedder, TokenDecoder.of_setting(common.settings.embedding_tokens)
-        ).routes(),
+        *EmbeddingRoutes(embedder, TokenDecoder.of_setting(embedder, tokens)).routes(),
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
         *CacheRoutes(cache.usage, cache.loader, cache.feedback, cache.comparison).routes(),
         *DocumentRoutes(rag.ingest).routes(),

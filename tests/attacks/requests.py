@@ -55,6 +55,7 @@ VALUES: dict[str, Value] = {
     "alias": lambda names, rpc: names.alias,
     "id": _id,
     "ids": _id,
+    "TokenIds.ids": lambda names, rpc: 101,
     "values": _id,
     "document_id": _id,
     "source": lambda names, rpc: names.document,

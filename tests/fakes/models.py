@@ -72,6 +72,13 @@ class FakeModel:
         starts = [n for n, one in enumerate(text) if one != " " and text[n - 1 : n] in ("", " ")]
         return Tokens(starts, [], len(text.split()))
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return a text of the ids as code points of ASCII."""
+        for one in ids:
+            if one > 127:
+                raise KeyError(one)
+        return "".join(map(chr, ids))
+
     @property
     def _size(self) -> int:
         return self.info.dimensions
@@ -132,6 +139,9 @@ class GatedModel:
         raise NotImplementedError
 
     def tokenize(self, text: str) -> Tokens:
+        raise NotImplementedError
+
+    def detokenize(self, ids: Sequence[int]) -> str:
         raise NotImplementedError
 
     def encode(self, batch: Sequence[PreparedInput]) -> Vectors:

@@ -94,6 +94,10 @@ class ConvNetModel:
         """Raise TypeError, because the model takes no text."""
         raise TypeError("this model takes only images")
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Raise TypeError, because the model takes no text."""
+        raise TypeError("this model takes only images")
+
 
 def _colour_filters(weights: dict[str, Tensor], position: int) -> NDArray[np.float32] | None:
     """Return the filters of a convolution that reads red, green and blue; None for other layers."""

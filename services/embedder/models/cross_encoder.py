@@ -104,6 +104,10 @@ class CrossEncoderModel:
         """Raise TypeError, because the model takes only pairs."""
         raise TypeError("a cross-encoder takes only pairs of texts")
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Raise TypeError, because the model takes only pairs."""
+        raise TypeError("a cross-encoder takes only pairs of texts")
+
     def _prepared(self, pair: tuple[str, str], count: int) -> PreparedInput:
         tokens = min(count, self._max_tokens)
         return PreparedInput(pair, tokens, tokens, count > self._max_tokens, pair)

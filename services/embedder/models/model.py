@@ -155,6 +155,15 @@ class Model(Protocol):
         """
         ...
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens.
+
+        Raises:
+            KeyError: the vocabulary has no such token.
+            TypeError: the model takes no text.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class LayerOutput:

@@ -162,6 +162,10 @@ class QuestionPairModel:
         """Raise TypeError, because the model takes only pairs."""
         raise TypeError("this model takes only pairs of texts")
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Raise TypeError, because the model takes only pairs."""
+        raise TypeError("this model takes only pairs of texts")
+
     def _select_runtime(
         self, encoder: PairEncoder, model: SentenceTransformer, digest: str, options: RuntimeOptions
     ) -> tuple[Any, list[Any]]:

@@ -152,6 +152,17 @@ class SentenceTransformerModel:
         starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
         return Tokens(starts, ends, len(encoding.ids))
 
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, without special tokens.
+
+        Raises:
+            KeyError: the vocabulary has no such token.
+        """
+        tokenizer = self._tokenizer.get()
+        if ids and max(ids) >= tokenizer.get_vocab_size():
+            raise KeyError(max(ids))
+        return str(tokenizer.decode(list(ids)))
+
     def _select_runtime(self, model: SentenceTransformer, options: RuntimeOptions) -> Runtime:
         """Select a runtime, and describe it in ``info``.
 

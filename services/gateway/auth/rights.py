@@ -27,7 +27,8 @@ _RPC_RIGHTS = {
         " ImportCollection",
     },
     "memetwin.embedder.v1.EmbedderService": {
-        "embed:read": "Embed EmbedStream Tokenize Rerank GetFeatureMaps ListModels GetModel",
+        "embed:read": "Embed EmbedStream Tokenize Detokenize Rerank GetFeatureMaps ListModels"
+        " GetModel",
     },
 }
 RPC_RIGHTS = {

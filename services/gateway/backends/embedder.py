@@ -136,6 +136,18 @@ class EmbedderClient:
             reply = await self._stub.Tokenize(request, timeout=deadlines.time_left())
         return [tokens.starts for tokens in reply.results]
 
+    async def detokenize(self, token_ids: Sequence[Sequence[int]], model: str) -> list[str]:
+        """Return the texts of token ids of a named model.
+
+        Raises:
+            InvalidArgument: the model's vocabulary has no such token.
+        """
+        ids = [embedder_pb2.TokenIds(ids=one) for one in token_ids]
+        request = embedder_pb2.DetokenizeRequest(token_ids=ids, model=model)
+        async with self._peer.call():
+            reply = await self._stub.Detokenize(request, timeout=deadlines.time_left())
+        return list(reply.texts)
+
     async def text_model(self) -> TextModel:
         """Return the model that embeds texts.
 

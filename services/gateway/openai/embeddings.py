@@ -51,9 +51,9 @@ class EmbeddingRoutes:
         body = await bodies.json_object(request, BODY_BYTES, MAX_TOKENS + MAX_INPUTS)
         dimensions, as_base64 = read_dimensions(body), read_as_base64(body)
         texts, tokens_of_inputs = await asyncio.to_thread(read_inputs, body)
-        if tokens_of_inputs:
-            texts = await self._decoder.decode(tokens_of_inputs)
         with _openai_field():
+            if tokens_of_inputs:
+                texts = await self._decoder.decode(tokens_of_inputs, read_model(body))
             vectors, tokens = await self._embedder.embed_with_usage(
                 texts, read_model(body), dimensions, truncate=truncate
             )
@@ -139,7 +139,7 @@ def _openai_field() -> Iterator[None]:
     try:
         yield
     except InvalidArgument as failure:
-        place = re.match(r"inputs\[(\d+)]", failure.field)
+        place = re.match(r"(?:inputs|token_ids)\[(\d+)]", failure.field)
         if not place:
             raise
         message = f"{failure.message} This is input {place[1]}."

@@ -167,6 +167,14 @@ def test_a_stream_responds_in_order_and_goes_on_after_an_error(stub: Stub) -> No
         assert cosine > 0.9995
 
 
+def test_token_ids_become_texts(stub: Stub) -> None:
+    ids = [embedder_pb2.TokenIds(ids=one) for one in ([101, 7592, 2088, 102], [2088])]
+    reply = stub.Detokenize(embedder_pb2.DetokenizeRequest(token_ids=ids))
+    assert (reply.model, list(reply.texts)) == (DEFAULT_TEXT_MODEL, ["hello world", "world"])
+    unknown = embedder_pb2.DetokenizeRequest(token_ids=[embedder_pb2.TokenIds(ids=[2**31])])
+    assert refusal(stub.Detokenize, unknown)[:2] == (INVALID, "UNKNOWN_TOKEN")
+
+
 def test_tokens_are_at_their_offsets(stub: Stub) -> None:
     text = "Grüße, memes!"
     response = stub.Tokenize(embedder_pb2.TokenizeRequest(texts=[text]))

@@ -168,6 +168,20 @@ async def test_texts_are_tokenised_by_a_model_that_takes_text(model: FakeModel) 
             await service.tokenize("m", ["a"])
 
 
+async def test_token_ids_become_texts(model: FakeModel) -> None:
+    async with serving(model) as service:
+        info, texts = await service.detokenize("", [[97, 32, 98], []])
+        assert (info.name, texts) == ("fake", ["a b", ""])
+        with pytest.raises(InvalidArgument) as refused:
+            await service.detokenize("", [[97], [97, 200]])
+        assert (refused.value.reason, refused.value.field) == ("UNKNOWN_TOKEN", "token_ids[1]")
+        with pytest.raises(InvalidArgument):
+            await service.detokenize("", [])
+    async with serving(FakeModel(model_info("image"))) as service:
+        with pytest.raises(InvalidArgument, match="does not take text"):
+            await service.detokenize("m", [[1]])
+
+
 @pytest.mark.parametrize("cache_bytes", [0, 2**20])
 async def test_readings_are_the_same_for_computed_and_for_cached_texts(cache_bytes: int) -> None:
     tokenizer = word_piece_tokenizer(["a", "cat", "sees"])

@@ -161,6 +161,15 @@ def test_tokens_have_offsets_in_the_whole_text(monkeypatch: pytest.MonkeyPatch) 
     assert tokens.count == 10
 
 
+def test_token_ids_become_a_text_without_special_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = text_model(monkeypatch)
+    ids = letter_tokenizer().encode("ab").ids
+    assert model.detokenize(ids[1:-1]) == "a b"
+    assert model.detokenize([]) == ""
+    with pytest.raises(KeyError):
+        model.detokenize([10_000])
+
+
 def test_a_text_model_refuses_images(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="texts only"):
         text_model(monkeypatch).prepare([Image.new("RGB", (8, 8))], "")

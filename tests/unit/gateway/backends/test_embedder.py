@@ -149,3 +149,10 @@ async def test_errors_are_failures_of_their_reason() -> None:
     assert caught.value.reason == "NO_RERANK_MODEL"
     with pytest.raises(Unavailable):
         await embedder.embed_queries(["a"])
+
+
+async def test_token_ids_become_texts() -> None:
+    embedder, channel = client(embedder_pb2.DetokenizeResponse(texts=["a", "b"]))
+    assert await embedder.detokenize([[1, 2], [3]], "m") == ["a", "b"]
+    [request] = channel.requests
+    assert ([list(one.ids) for one in request.token_ids], request.model) == ([[1, 2], [3]], "m")

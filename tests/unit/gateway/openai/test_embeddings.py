@@ -84,6 +84,13 @@ def test_base64_has_the_same_numbers_as_a_list() -> None:
 
 
 class Embedder(FakeEmbedder):
+    async def detokenize(self, token_ids: Sequence[Sequence[int]], model: str) -> list[str]:
+        for index, ids in enumerate(token_ids):
+            if max(ids) > 255:
+                place = f"token_ids[{index}]"
+                raise InvalidArgument("UNKNOWN_TOKEN", "No such token.", field=place)
+        return [bytes(ids).decode() for ids in token_ids]
+
     async def embed_with_usage(
         self, texts: Sequence[str], model: str, dimensions: int, *, truncate: bool = True
     ) -> tuple[Vectors, int]:
@@ -107,7 +114,7 @@ async def post(
     embedder = Embedder()
     embedder.readings["long"] = TextReading(truncated=True, unread=((3, 4),))
     app = Starlette(
-        routes=EmbeddingRoutes(embedder, TokenDecoder(encoding, small_encoding)).routes()
+        routes=EmbeddingRoutes(embedder, TokenDecoder(embedder, encoding, small_encoding)).routes()
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
@@ -148,6 +155,15 @@ async def test_tokens_are_decoded_by_the_configured_encoding() -> None:
     texts = await post(["a bird", "a long bird"])
     assert (await post(tokens, encoding="small")).json() == texts.json()
     assert (await post(tokens[0], encoding="small")).json()["data"] == texts.json()["data"][:1]
+
+
+async def test_tokens_are_decoded_by_the_models_tokenizer() -> None:
+    texts = await post(["a bird", "a"])
+    assert (await post([[*b"a bird"], [*b"a"]], encoding="model")).json() == texts.json()
+    for token in (256, 2**40):
+        error = (await post([[1], [token]], encoding="model")).json()["error"]
+        assert (error["param"], error["code"]) == ("input", "unknown_token")
+        assert "nput 1" in error["message"]
 
 
 async def test_tokens_of_an_unknown_encoding_are_refused() -> None:

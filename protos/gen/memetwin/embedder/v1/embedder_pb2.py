@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memetwin/embedder/v1/embedder.proto\x12\x14memetwin.embedder.v1\"D\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xc8\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Input\x12(\n\x04task\x18\x03 \x01(\x0e\x32\x1a.memetwin.embedder.v1.Task\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08truncate\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x30\n\x08priority\x18\x08 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Priority\x12\x10\n\x08no_store\x18\t \x01(\x08\x42\x0c\n\n_normalizeB\x0b\n\t_truncate\"\xdb\x02\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x0f\n\x07vectors\x18\x05 \x01(\x0c\x12\x0e\n\x06tokens\x18\x06 \x03(\x05\x12\x11\n\ttruncated\x18\x07 \x03(\x08\x12.\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\x12\r\n\x05scale\x18\t \x03(\x02\x12\x0e\n\x06offset\x18\n \x03(\x02\x12\x14\n\x08recalled\x18\x0b \x01(\x05\x42\x02\x18\x01\x12\x15\n\rcached_inputs\x18\x0c \x01(\x05\x12/\n\x08readings\x18\r \x03(\x0b\x32\x1d.memetwin.embedder.v1.Reading\"\x96\x01\n\x07Reading\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x15\n\runknown_share\x18\x02 \x01(\x02\x12\x1c\n\x14\x63haracters_per_token\x18\x03 \x01(\x02\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0b\n\x03\x63ut\x18\x05 \x01(\x05\x12\x15\n\runread_starts\x18\x06 \x03(\x05\x12\x13\n\x0bunread_ends\x18\x07 \x03(\x05\"?\n\x07Timings\x12\r\n\x05queue\x18\x01 \x01(\x01\x12\x12\n\npreprocess\x18\x02 \x01(\x01\x12\x11\n\tinference\x18\x03 \x01(\x01\"I\n\x12\x45mbedStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".memetwin.embedder.v1.EmbedRequest\"\x87\x01\n\x13\x45mbedStreamResponse\x12\x37\n\x08response\x18\x01 \x01(\x0b\x32#.memetwin.embedder.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.memetwin.embedder.v1.ErrorH\x00\x42\t\n\x07outcome\"6\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"P\n\x10TokenizeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.memetwin.embedder.v1.Tokens\"=\n\x06Tokens\x12\x12\n\x06starts\x18\x01 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x04\x65nds\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"n\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\x08priority\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Priority\"\x8c\x01\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\x06scores\x18\x03 \x03(\x02\x42\x02\x10\x01\x12\x11\n\ttruncated\x18\x04 \x03(\x08\x12.\n\x07timings\x18\x05 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\"K\n\x15GetFeatureMapsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x14\n\x0cmax_channels\x18\x03 \x01(\x05\"\x8e\x01\n\x16GetFeatureMapsResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x0c\n\x04side\x18\x03 \x01(\x05\x12\x0e\n\x06pixels\x18\x04 \x01(\x0c\x12\x31\n\x06layers\x18\x05 \x03(\x0b\x32!.memetwin.embedder.v1.FeatureMaps\"\x8e\x01\n\x0b\x46\x65\x61tureMaps\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\x05shape\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x0c\n\x04side\x18\x04 \x01(\x05\x12\x0e\n\x06values\x18\x05 \x01(\x0c\x12\r\n\x05scale\x18\x06 \x01(\x02\x12\x0f\n\x07weights\x18\x07 \x01(\x0c\x12\x0e\n\x06kernel\x18\x08 \x01(\x05\"\x9a\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nmodalities\x18\x02 \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0f\n\x07runtime\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\r\n\x05ready\x18\t \x01(\x08\x12\x33\n\x0b\x64\x65\x66\x61ult_for\x18\n \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12+\n\x06trials\x18\x0b \x03(\x0b\x32\x1b.memetwin.embedder.v1.Trial\x12\x0f\n\x07reranks\x18\x0c \x01(\x08\x12\x36\n\x0breadability\x18\r \x01(\x0b\x32!.memetwin.embedder.v1.Readability\x12\x14\n\x0cquery_prompt\x18\x0e \x01(\t\x12\x17\n\x0f\x64ocument_prompt\x18\x0f \x01(\t\"\x9f\x01\n\x0bReadability\x12\x18\n\x10max_unread_share\x18\x01 \x01(\x01\x12 \n\x18min_characters_per_token\x18\x02 \x01(\x01\x12\x16\n\x0eunread_scripts\x18\x03 \x03(\t\x12<\n\tlanguages\x18\x04 \x03(\x0b\x32).memetwin.embedder.v1.LanguageReadability\"\x82\x01\n\x13LanguageReadability\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x10\n\x08readable\x18\x02 \x01(\x08\x12\x12\n\nsimilarity\x18\x03 \x01(\x01\x12\x15\n\runknown_share\x18\x04 \x01(\x01\x12\x1c\n\x14\x63haracters_per_token\x18\x05 \x01(\x01\"\xde\x01\n\x05Trial\x12\x0f\n\x07runtime\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x13\n\x0bmean_cosine\x18\x03 \x01(\x01\x12\x18\n\x0cleast_cosine\x18\x04 \x01(\x01\x42\x02\x18\x01\x12\x18\n\x0cindependence\x18\x05 \x01(\x01\x42\x02\x18\x01\x12\x11\n\x05\x66ound\x18\x06 \x01(\x05\x42\x02\x18\x01\x12\x18\n\x10texts_per_second\x18\x07 \x01(\x01\x12\x12\n\nmin_cosine\x18\x08 \x01(\x01\x12\x18\n\x10\x62\x61tch_invariance\x18\t \x01(\x01\x12\x11\n\ttop1_hits\x18\n \x01(\x05\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.memetwin.embedder.v1.Model*_\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03*?\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_QUERY\x10\x01\x12\x11\n\rTASK_DOCUMENT\x10\x02*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\xa4\x05\n\x0f\x45mbedderService\x12P\n\x05\x45mbed\x12\".memetwin.embedder.v1.EmbedRequest\x1a#.memetwin.embedder.v1.EmbedResponse\x12\x66\n\x0b\x45mbedStream\x12(.memetwin.embedder.v1.EmbedStreamRequest\x1a).memetwin.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12Y\n\x08Tokenize\x12%.memetwin.embedder.v1.TokenizeRequest\x1a&.memetwin.embedder.v1.TokenizeResponse\x12S\n\x06Rerank\x12#.memetwin.embedder.v1.RerankRequest\x1a$.memetwin.embedder.v1.RerankResponse\x12k\n\x0eGetFeatureMaps\x12+.memetwin.embedder.v1.GetFeatureMapsRequest\x1a,.memetwin.embedder.v1.GetFeatureMapsResponse\x12_\n\nListModels\x12\'.memetwin.embedder.v1.ListModelsRequest\x1a(.memetwin.embedder.v1.ListModelsResponse\x12Y\n\x08GetModel\x12%.memetwin.embedder.v1.GetModelRequest\x1a&.memetwin.embedder.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#memetwin/embedder/v1/embedder.proto\x12\x14memetwin.embedder.v1\"D\n\x05Input\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x61udio\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xc8\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06inputs\x18\x02 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Input\x12(\n\x04task\x18\x03 \x01(\x0e\x32\x1a.memetwin.embedder.v1.Task\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x16\n\tnormalize\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08truncate\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x30\n\x08priority\x18\x08 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Priority\x12\x10\n\x08no_store\x18\t \x01(\x08\x42\x0c\n\n_normalizeB\x0b\n\t_truncate\"\xdb\x02\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x30\n\x08\x65ncoding\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Encoding\x12\x0f\n\x07vectors\x18\x05 \x01(\x0c\x12\x0e\n\x06tokens\x18\x06 \x03(\x05\x12\x11\n\ttruncated\x18\x07 \x03(\x08\x12.\n\x07timings\x18\x08 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\x12\r\n\x05scale\x18\t \x03(\x02\x12\x0e\n\x06offset\x18\n \x03(\x02\x12\x14\n\x08recalled\x18\x0b \x01(\x05\x42\x02\x18\x01\x12\x15\n\rcached_inputs\x18\x0c \x01(\x05\x12/\n\x08readings\x18\r \x03(\x0b\x32\x1d.memetwin.embedder.v1.Reading\"\x96\x01\n\x07Reading\x12\x10\n\x08readable\x18\x01 \x01(\x08\x12\x15\n\runknown_share\x18\x02 \x01(\x02\x12\x1c\n\x14\x63haracters_per_token\x18\x03 \x01(\x02\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\x12\x0b\n\x03\x63ut\x18\x05 \x01(\x05\x12\x15\n\runread_starts\x18\x06 \x03(\x05\x12\x13\n\x0bunread_ends\x18\x07 \x03(\x05\"?\n\x07Timings\x12\r\n\x05queue\x18\x01 \x01(\x01\x12\x12\n\npreprocess\x18\x02 \x01(\x01\x12\x11\n\tinference\x18\x03 \x01(\x01\"I\n\x12\x45mbedStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".memetwin.embedder.v1.EmbedRequest\"\x87\x01\n\x13\x45mbedStreamResponse\x12\x37\n\x08response\x18\x01 \x01(\x0b\x32#.memetwin.embedder.v1.EmbedResponseH\x00\x12,\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1b.memetwin.embedder.v1.ErrorH\x00\x42\t\n\x07outcome\"6\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"P\n\x10TokenizeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.memetwin.embedder.v1.Tokens\"=\n\x06Tokens\x12\x12\n\x06starts\x18\x01 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x04\x65nds\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"U\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x31\n\ttoken_ids\x18\x02 \x03(\x0b\x32\x1e.memetwin.embedder.v1.TokenIds\"\x1b\n\x08TokenIds\x12\x0f\n\x03ids\x18\x01 \x03(\rB\x02\x10\x01\"2\n\x12\x44\x65tokenizeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"n\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\x08priority\x18\x04 \x01(\x0e\x32\x1e.memetwin.embedder.v1.Priority\"\x8c\x01\n\x0eRerankResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x12\n\x06scores\x18\x03 \x03(\x02\x42\x02\x10\x01\x12\x11\n\ttruncated\x18\x04 \x03(\x08\x12.\n\x07timings\x18\x05 \x01(\x0b\x32\x1d.memetwin.embedder.v1.Timings\"K\n\x15GetFeatureMapsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x14\n\x0cmax_channels\x18\x03 \x01(\x05\"\x8e\x01\n\x16GetFeatureMapsResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x0c\n\x04side\x18\x03 \x01(\x05\x12\x0e\n\x06pixels\x18\x04 \x01(\x0c\x12\x31\n\x06layers\x18\x05 \x03(\x0b\x32!.memetwin.embedder.v1.FeatureMaps\"\x8e\x01\n\x0b\x46\x65\x61tureMaps\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\x05shape\x18\x02 \x03(\x05\x42\x02\x10\x01\x12\x10\n\x08\x63hannels\x18\x03 \x01(\x05\x12\x0c\n\x04side\x18\x04 \x01(\x05\x12\x0e\n\x06values\x18\x05 \x01(\x0c\x12\r\n\x05scale\x18\x06 \x01(\x02\x12\x0f\n\x07weights\x18\x07 \x01(\x0c\x12\x0e\n\x06kernel\x18\x08 \x01(\x05\"\x9a\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\nmodalities\x18\x02 \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12\x12\n\ndimensions\x18\x03 \x01(\x05\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0f\n\x07runtime\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\r\n\x05ready\x18\t \x01(\x08\x12\x33\n\x0b\x64\x65\x66\x61ult_for\x18\n \x03(\x0e\x32\x1e.memetwin.embedder.v1.Modality\x12+\n\x06trials\x18\x0b \x03(\x0b\x32\x1b.memetwin.embedder.v1.Trial\x12\x0f\n\x07reranks\x18\x0c \x01(\x08\x12\x36\n\x0breadability\x18\r \x01(\x0b\x32!.memetwin.embedder.v1.Readability\x12\x14\n\x0cquery_prompt\x18\x0e \x01(\t\x12\x17\n\x0f\x64ocument_prompt\x18\x0f \x01(\t\"\x9f\x01\n\x0bReadability\x12\x18\n\x10max_unread_share\x18\x01 \x01(\x01\x12 \n\x18min_characters_per_token\x18\x02 \x01(\x01\x12\x16\n\x0eunread_scripts\x18\x03 \x03(\t\x12<\n\tlanguages\x18\x04 \x03(\x0b\x32).memetwin.embedder.v1.LanguageReadability\"\x82\x01\n\x13LanguageReadability\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x10\n\x08readable\x18\x02 \x01(\x08\x12\x12\n\nsimilarity\x18\x03 \x01(\x01\x12\x15\n\runknown_share\x18\x04 \x01(\x01\x12\x1c\n\x14\x63haracters_per_token\x18\x05 \x01(\x01\"\xde\x01\n\x05Trial\x12\x0f\n\x07runtime\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x13\n\x0bmean_cosine\x18\x03 \x01(\x01\x12\x18\n\x0cleast_cosine\x18\x04 \x01(\x01\x42\x02\x18\x01\x12\x18\n\x0cindependence\x18\x05 \x01(\x01\x42\x02\x18\x01\x12\x11\n\x05\x66ound\x18\x06 \x01(\x05\x42\x02\x18\x01\x12\x18\n\x10texts_per_second\x18\x07 \x01(\x01\x12\x12\n\nmin_cosine\x18\x08 \x01(\x01\x12\x18\n\x10\x62\x61tch_invariance\x18\t \x01(\x01\x12\x11\n\ttop1_hits\x18\n \x01(\x05\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.memetwin.embedder.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x1b.memetwin.embedder.v1.Model*_\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_IMAGE\x10\x02\x12\x12\n\x0eMODALITY_AUDIO\x10\x03*?\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_QUERY\x10\x01\x12\x11\n\rTASK_DOCUMENT\x10\x02*x\n\x08\x45ncoding\x12\x18\n\x14\x45NCODING_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODING_FLOAT32\x10\x01\x12\x14\n\x10\x45NCODING_FLOAT16\x10\x02\x12\x11\n\rENCODING_INT8\x10\x03\x12\x13\n\x0f\x45NCODING_BINARY\x10\x04*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\x85\x06\n\x0f\x45mbedderService\x12P\n\x05\x45mbed\x12\".memetwin.embedder.v1.EmbedRequest\x1a#.memetwin.embedder.v1.EmbedResponse\x12\x66\n\x0b\x45mbedStream\x12(.memetwin.embedder.v1.EmbedStreamRequest\x1a).memetwin.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12Y\n\x08Tokenize\x12%.memetwin.embedder.v1.TokenizeRequest\x1a&.memetwin.embedder.v1.TokenizeResponse\x12_\n\nDetokenize\x12\'.memetwin.embedder.v1.DetokenizeRequest\x1a(.memetwin.embedder.v1.DetokenizeResponse\x12S\n\x06Rerank\x12#.memetwin.embedder.v1.RerankRequest\x1a$.memetwin.embedder.v1.RerankResponse\x12k\n\x0eGetFeatureMaps\x12+.memetwin.embedder.v1.GetFeatureMapsRequest\x1a,.memetwin.embedder.v1.GetFeatureMapsResponse\x12_\n\nListModels\x12\'.memetwin.embedder.v1.ListModelsRequest\x1a(.memetwin.embedder.v1.ListModelsResponse\x12Y\n\x08GetModel\x12%.memetwin.embedder.v1.GetModelRequest\x1a&.memetwin.embedder.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENS'].fields_by_name['starts']._serialized_options = b'\020\001'
   _globals['_TOKENS'].fields_by_name['ends']._loaded_options = None
   _globals['_TOKENS'].fields_by_name['ends']._serialized_options = b'\020\001'
+  _globals['_TOKENIDS'].fields_by_name['ids']._loaded_options = None
+  _globals['_TOKENIDS'].fields_by_name['ids']._serialized_options = b'\020\001'
   _globals['_RERANKRESPONSE'].fields_by_name['scores']._loaded_options = None
   _globals['_RERANKRESPONSE'].fields_by_name['scores']._serialized_options = b'\020\001'
   _globals['_FEATUREMAPS'].fields_by_name['shape']._loaded_options = None
@@ -47,14 +49,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRIAL'].fields_by_name['independence']._serialized_options = b'\030\001'
   _globals['_TRIAL'].fields_by_name['found']._loaded_options = None
   _globals['_TRIAL'].fields_by_name['found']._serialized_options = b'\030\001'
-  _globals['_MODALITY']._serialized_start=3297
-  _globals['_MODALITY']._serialized_end=3392
-  _globals['_TASK']._serialized_start=3394
-  _globals['_TASK']._serialized_end=3457
-  _globals['_ENCODING']._serialized_start=3459
-  _globals['_ENCODING']._serialized_end=3579
-  _globals['_PRIORITY']._serialized_start=3581
-  _globals['_PRIORITY']._serialized_end=3662
+  _globals['_MODALITY']._serialized_start=3465
+  _globals['_MODALITY']._serialized_end=3560
+  _globals['_TASK']._serialized_start=3562
+  _globals['_TASK']._serialized_end=3625
+  _globals['_ENCODING']._serialized_start=3627
+  _globals['_ENCODING']._serialized_end=3747
+  _globals['_PRIORITY']._serialized_start=3749
+  _globals['_PRIORITY']._serialized_end=3830
   _globals['_INPUT']._serialized_start=61
   _globals['_INPUT']._serialized_end=129
   _globals['_EMBEDREQUEST']._serialized_start=132
@@ -77,32 +79,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZERESPONSE']._serialized_end=1428
   _globals['_TOKENS']._serialized_start=1430
   _globals['_TOKENS']._serialized_end=1491
-  _globals['_RERANKREQUEST']._serialized_start=1493
-  _globals['_RERANKREQUEST']._serialized_end=1603
-  _globals['_RERANKRESPONSE']._serialized_start=1606
-  _globals['_RERANKRESPONSE']._serialized_end=1746
-  _globals['_GETFEATUREMAPSREQUEST']._serialized_start=1748
-  _globals['_GETFEATUREMAPSREQUEST']._serialized_end=1823
-  _globals['_GETFEATUREMAPSRESPONSE']._serialized_start=1826
-  _globals['_GETFEATUREMAPSRESPONSE']._serialized_end=1968
-  _globals['_FEATUREMAPS']._serialized_start=1971
-  _globals['_FEATUREMAPS']._serialized_end=2113
-  _globals['_MODEL']._serialized_start=2116
-  _globals['_MODEL']._serialized_end=2526
-  _globals['_READABILITY']._serialized_start=2529
-  _globals['_READABILITY']._serialized_end=2688
-  _globals['_LANGUAGEREADABILITY']._serialized_start=2691
-  _globals['_LANGUAGEREADABILITY']._serialized_end=2821
-  _globals['_TRIAL']._serialized_start=2824
-  _globals['_TRIAL']._serialized_end=3046
-  _globals['_LISTMODELSREQUEST']._serialized_start=3048
-  _globals['_LISTMODELSREQUEST']._serialized_end=3106
-  _globals['_LISTMODELSRESPONSE']._serialized_start=3108
-  _globals['_LISTMODELSRESPONSE']._serialized_end=3198
-  _globals['_GETMODELREQUEST']._serialized_start=3200
-  _globals['_GETMODELREQUEST']._serialized_end=3231
-  _globals['_GETMODELRESPONSE']._serialized_start=3233
-  _globals['_GETMODELRESPONSE']._serialized_end=3295
-  _globals['_EMBEDDERSERVICE']._serialized_start=3665
-  _globals['_EMBEDDERSERVICE']._serialized_end=4341
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1493
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1578
+  _globals['_TOKENIDS']._serialized_start=1580
+  _globals['_TOKENIDS']._serialized_end=1607
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1609
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1659
+  _globals['_RERANKREQUEST']._serialized_start=1661
+  _globals['_RERANKREQUEST']._serialized_end=1771
+  _globals['_RERANKRESPONSE']._serialized_start=1774
+  _globals['_RERANKRESPONSE']._serialized_end=1914
+  _globals['_GETFEATUREMAPSREQUEST']._serialized_start=1916
+  _globals['_GETFEATUREMAPSREQUEST']._serialized_end=1991
+  _globals['_GETFEATUREMAPSRESPONSE']._serialized_start=1994
+  _globals['_GETFEATUREMAPSRESPONSE']._serialized_end=2136
+  _globals['_FEATUREMAPS']._serialized_start=2139
+  _globals['_FEATUREMAPS']._serialized_end=2281
+  _globals['_MODEL']._serialized_start=2284
+  _globals['_MODEL']._serialized_end=2694
+  _globals['_READABILITY']._serialized_start=2697
+  _globals['_READABILITY']._serialized_end=2856
+  _globals['_LANGUAGEREADABILITY']._serialized_start=2859
+  _globals['_LANGUAGEREADABILITY']._serialized_end=2989
+  _globals['_TRIAL']._serialized_start=2992
+  _globals['_TRIAL']._serialized_end=3214
+  _globals['_LISTMODELSREQUEST']._serialized_start=3216
+  _globals['_LISTMODELSREQUEST']._serialized_end=3274
+  _globals['_LISTMODELSRESPONSE']._serialized_start=3276
+  _globals['_LISTMODELSRESPONSE']._serialized_end=3366
+  _globals['_GETMODELREQUEST']._serialized_start=3368
+  _globals['_GETMODELREQUEST']._serialized_end=3399
+  _globals['_GETMODELRESPONSE']._serialized_start=3401
+  _globals['_GETMODELRESPONSE']._serialized_end=3463
+  _globals['_EMBEDDERSERVICE']._serialized_start=3833
+  _globals['_EMBEDDERSERVICE']._serialized_end=4606
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,11 @@ class EmbedderServiceStub(object):
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.Detokenize = channel.unary_unary(
+                '/memetwin.embedder.v1.EmbedderService/Detokenize',
+                request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeRequest.SerializeToString,
+                response_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeResponse.FromString,
+                _registered_method=True)
         self.Rerank = channel.unary_unary(
                 '/memetwin.embedder.v1.EmbedderService/Rerank',
                 request_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.RerankRequest.SerializeToString,
@@ -100,6 +105,13 @@ class EmbedderServiceServicer(object):
 
     def Tokenize(self, request, context):
         """Tokenize returns the number and the offsets of each text's tokens, by the model's own tokenizer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detokenize(self, request, context):
+        """Detokenize returns the texts of token ids, by the model's own tokenizer. Special tokens are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +164,11 @@ def add_EmbedderServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.FromString,
                     response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Detokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detokenize,
+                    request_deserializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeRequest.FromString,
+                    response_serializer=memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeResponse.SerializeToString,
             ),
             'Rerank': grpc.unary_unary_rpc_method_handler(
                     servicer.Rerank,
@@ -260,6 +277,33 @@ class EmbedderService(object):
             '/memetwin.embedder.v1.EmbedderService/Tokenize',
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
             memetwin_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/memetwin.embedder.v1.EmbedderService/Detokenize',
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeRequest.SerializeToString,
+            memetwin_dot_embedder_dot_v1_dot_embedder__pb2.DetokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,8 @@ class EmbedderServiceStub:
     """EmbedStream embeds many batches over one stream. Responses arrive in the order of the requests."""
     Tokenize: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.TokenizeRequest, _embedder_pb2.TokenizeResponse]
     """Tokenize returns the number and the offsets of each text's tokens, by the model's own tokenizer."""
+    Detokenize: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.DetokenizeRequest, _embedder_pb2.DetokenizeResponse]
+    """Detokenize returns the texts of token ids, by the model's own tokenizer. Special tokens are left out."""
     Rerank: _grpc.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]
     """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
     It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
@@ -73,6 +75,8 @@ class EmbedderServiceAsyncStub(EmbedderServiceStub):
     """EmbedStream embeds many batches over one stream. Responses arrive in the order of the requests."""
     Tokenize: _aio.UnaryUnaryMultiCallable[_embedder_pb2.TokenizeRequest, _embedder_pb2.TokenizeResponse]  # type: ignore[assignment]
     """Tokenize returns the number and the offsets of each text's tokens, by the model's own tokenizer."""
+    Detokenize: _aio.UnaryUnaryMultiCallable[_embedder_pb2.DetokenizeRequest, _embedder_pb2.DetokenizeResponse]  # type: ignore[assignment]
+    """Detokenize returns the texts of token ids, by the model's own tokenizer. Special tokens are left out."""
     Rerank: _aio.UnaryUnaryMultiCallable[_embedder_pb2.RerankRequest, _embedder_pb2.RerankResponse]  # type: ignore[assignment]
     """Rerank scores texts by how well they answer a query. A cross-encoder reads the query and each text together.
     It fails with FAILED_PRECONDITION and reason NO_RERANK_MODEL when no cross-encoder is served.
@@ -117,6 +121,14 @@ class EmbedderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedder_pb2.TokenizeResponse, _abc.Awaitable[_embedder_pb2.TokenizeResponse]]:
         """Tokenize returns the number and the offsets of each text's tokens, by the model's own tokenizer."""
+
+    @_abc_1.abstractmethod
+    def Detokenize(
+        self,
+        request: _embedder_pb2.DetokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedder_pb2.DetokenizeResponse, _abc.Awaitable[_embedder_pb2.DetokenizeResponse]]:
+        """Detokenize returns the texts of token ids, by the model's own tokenizer. Special tokens are left out."""
 
     @_abc_1.abstractmethod
     def Rerank(
