@@ -265,3 +265,15 @@ def test_a_server_that_is_gone_is_said(fresh: Any, loaded: Stack) -> None:
     fresh.route("**/v1/**", lambda route: route.abort())
     fresh.fill("#caching-one", "Is anybody there?")
     shows(fresh, "#caching-reason.error", "The server cannot be reached")
+
+
+def test_the_camera_takes_a_photo_for_the_steps(page: Any) -> None:
+    page.click("#subject-samples button >> nth=1")
+    shows(page, "#subject-status", "the meme")
+    page.click("#camera")
+    page.locator("#video").evaluate(
+        "video => video.videoWidth || new Promise(done => video.onloadedmetadata = done)"
+    )
+    page.click("#shoot")
+    shows(page, "#subject-status", "your photo")
+    assert page.is_hidden("#shot")

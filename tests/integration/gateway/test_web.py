@@ -1,7 +1,9 @@
+import base64
 import json
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from services.cli.load import DEMO, load_pictures, load_texts
@@ -87,6 +89,42 @@ def test_the_page_and_its_parts_are_served_safely(web: httpx.Client) -> None:
     assert web.get("/pages/../application.py").status_code == 404
 
 
+def test_the_layers_of_the_network_end_near_the_vector_of_a_photo(web: httpx.Client) -> None:
+    vector = np.array(web.post("/v1/twins/vector", content=PHOTO).json()["vector"])
+    view = web.post("/v1/twins/layers?channels=4", content=PHOTO).json()
+    assert len(base64.b64decode(view["pixels"])) == 3 * view["side"] ** 2
+    first, last = view["layers"][0], view["layers"][-1]
+    assert (first["kind"], first["shape"], first["channels"]) == ("convolution", [32, 48, 48], 4)
+    assert len(base64.b64decode(first["values"])) == 4 * 48 * 48
+    assert len(base64.b64decode(first["weights"])) == 4 * 4 * 3 * first["kernel"] ** 2
+    # The vector is the mean of the photo's and of the mirrored photo's.
+    codes = np.frombuffer(base64.b64decode(last["values"]), np.int8)
+    output = codes * last["scale"]
+    assert output.shape == vector.shape
+    assert output @ vector / np.linalg.norm(output) / np.linalg.norm(vector) > 0.9
+
+
+def counts(web: httpx.Client) -> list[Any]:
+    stats = web.get("/v1/cache/stats").json()
+    return [stats[name] for name in ("exact", "semantic", "misses")]
+
+
+def test_two_prompts_are_compared_and_nothing_is_stored(web: httpx.Client) -> None:
+    prompts = {"one": "Flights from Paris to London", "other": "Flights from London to Paris"}
+    before = counts(web)
+    pair = web.post("/v1/cache/pairs", json=prompts).json()
+    assert pair["similarity"] > 0.95
+    assert (pair["contradicts"], pair["difference"], pair["is_hit"]) == (True, "order", False)
+    assert counts(web) == before
+
+
+def test_passages_are_retrieved_without_an_answer(web: httpx.Client) -> None:
+    question = {"collection": "memes", "question": "a gorilla", "limit": 2}
+    best, _ = web.post("/v1/retrieve", json=question).json()["passages"]
+    assert best["document_id"] == "harambe"
+    assert best["similarity"] > 0.4
+
+
 def test_probes_and_metrics(web: httpx.Client) -> None:
     assert web.get("/healthz").json() == {"status": "alive"}
     assert web.get("/readyz").json() == {"status": "ready"}
@@ -98,6 +136,13 @@ def test_probes_and_metrics(web: httpx.Client) -> None:
     [
         ("/v1/twins", b"no picture", {}, 400, "NOT_A_PICTURE"),
         ("/v1/twins", b"", {}, 400, "EMPTY_PICTURE"),
+        ("/v1/twins/vector", b"", {}, 400, "EMPTY_PICTURE"),
+        ("/v1/twins/layers", b"no picture", {}, 400, "NOT_A_PICTURE"),
+        ("/v1/twins/layers?channels=x", PHOTO, {}, 400, "BAD_CHANNELS"),
+        ("/v1/twins/layers?channels=65", PHOTO, {}, 400, "BAD_CHANNELS"),
+        ("/v1/cache/pairs", b'{"one": "x"}', {}, 400, "EMPTY_PROMPT"),
+        ("/v1/cache/pairs", b'{"one": 1, "other": "x"}', {}, 400, "BAD_PROMPT"),
+        ("/v1/retrieve", b'{"collection": "memes"}', {}, 400, "EMPTY_QUESTION"),
         ("/v1/twins?metric=x", PHOTO, {}, 400, "UNKNOWN_METRIC"),
         ("/v1/twins?limit=x", PHOTO, {}, 400, "BAD_LIMIT"),
         ("/v1/twins", b"x" * (21 * 2**20), {}, 413, "BODY_TOO_LARGE"),

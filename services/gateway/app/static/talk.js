@@ -1,7 +1,7 @@
 // The page that explains how memetwin works. Each step starts when it comes near the screen.
 
 import { call, element, loadPicture } from "./api.js";
-import { prepare } from "./photo.js";
+import { Camera, prepare } from "./photo.js";
 import * as axes from "./talk-axes.js";
 import * as caching from "./talk-caching.js";
 import * as convolution from "./talk-convolution.js";
@@ -75,6 +75,14 @@ async function load() {
   if (!subject.photo) await takeMeme(shown[0]);
 }
 
+const camera = new Camera((photo) => take(photo, "your photo"), () => $("camera").focus());
+$("camera").addEventListener("click", async () => {
+  try {
+    await camera.open();
+  } catch (error) {
+    say(error.message, true);
+  }
+});
 $("subject-file").addEventListener("change", (event) => {
   const [file] = event.target.files;
   if (file) take(file, "your photo");
