@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/images"
+PREVIEW = ROOT / "services/gateway/app/static/preview.jpg"
 VISITOR = ROOT / "deploy/demo/visitor.jpg"
 WIDTH, HEIGHT = 1200, 780
 QUESTION = "Where was the house of Disaster Girl burned?"
@@ -63,6 +64,9 @@ def main() -> None:
             prepare(page)
             page.wait_for_load_state("networkidle")
             page.screenshot(path=IMAGES / f"{name}.png")
+            if name == "twin":  # what other sites show beside a link
+                page.set_viewport_size({"width": WIDTH, "height": 630})
+                page.screenshot(path=PREVIEW, quality=75, type="jpeg")
             page.close()
         browser.close()
 

@@ -1,5 +1,9 @@
 """The twin page in a real browser: every state, by mouse and by keyboard, in light and dark."""
 
+import contextlib
+import hashlib
+import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,7 @@ import pytest
 
 from services.cli.load import DEMO, load_pictures
 from tests.browser import has_no_faults, opened, shows
-from tests.stack import Stack, wait_until
+from tests.stack import Stack, wait_until, wait_until_ready
 
 VISITOR = DEMO / "visitor.jpg"
 NARROW = {"width": 360, "height": 740}
@@ -225,3 +229,33 @@ def test_the_first_view_is_small(page: Any) -> None:
     other.close()
     assert len([size for size in sizes if size]) > 5
     assert sum(sizes) <= 300_000
+
+
+def test_the_page_asks_for_a_key_once(page: Any, redis_url: str, tmp_path: Path) -> None:
+    keys, digest = tmp_path / "keys.json", hashlib.sha256(b"the key").hexdigest()
+    keys.write_text(json.dumps([{"sha256": digest, "tenant": "page"}]))
+    with contextlib.ExitStack() as exits:
+        stack = Stack(redis_url, f"{uuid.uuid4()}:", api_keys_file=str(keys))
+        exits.callback(stack.close)
+        wait_until_ready(stack)
+        other = page.context.browser.new_page()
+        exits.callback(other.close)
+        other.goto(f"http://{stack.http_address}/")
+        has_no_faults(other)
+        other.fill("#api-key", "another key")
+        other.keyboard.press("Enter")
+        shows(other, "dialog", "does not know this API key")
+        other.fill("#api-key", "the key")
+        other.keyboard.press("Enter")
+        shows(other, "#map-text", "No memes are loaded yet")
+        other.click("#add")
+        other.set_input_files("#new-file", VISITOR)
+        other.fill("#new-title", "Mine")
+        other.click("#adding button[type=submit]")
+        shows(other, "#wall", "Mine")
+        picture = other.locator("#wall img").first
+        picture.scroll_into_view_if_needed()
+        wait_until(lambda: picture.evaluate("image => image.naturalWidth > 0"))
+        other.set_input_files("#file", VISITOR)
+        shows(other, "#twin-name", "Mine")
+        shows(other, "#verdict", "Spitting image")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import html
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -68,7 +70,7 @@ def application(  # noqa: PLR0913 - wired once
     return Starlette(
         routes=[
             *(Route(path, _page(file)) for path, file in PAGES.items()),
-            Mount("/pages", StaticFiles(directory=STATIC)),
+            Mount("/pages", GZipMiddleware(PageFiles(directory=STATIC))),
             *routes,
             Route("/healthz", _liveness),
             Route("/readyz", _readiness(is_ready, alarms)),
@@ -78,9 +80,25 @@ def application(  # noqa: PLR0913 - wired once
     )
 
 
+class PageFiles(StaticFiles):
+    """The files of the pages. A browser asks whether a script has changed, and keeps the rest."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """Return a file, or 304 if the browser has it."""
+        response = super().file_response(*args, **options)
+        is_code = Path(args[0]).suffix in {".js", ".css", ".html"}
+        response.headers["Cache-Control"] = "no-cache" if is_code else "public, max-age=604800"
+        return response
+
+
 def _page(file: str) -> Callable[[Request], Awaitable[Response]]:
+    text = (STATIC / file).read_text()
+
     async def page(request: Request) -> Response:
-        return FileResponse(STATIC / file)
+        # Other sites show the preview picture beside links. They need its whole address.
+        base = html.escape(str(request.base_url))
+        content = text.replace('content="/pages/', f'content="{base}pages/')
+        return HTMLResponse(content, headers={"Cache-Control": "no-cache"})
 
     return page
 

@@ -64,6 +64,24 @@ async def test_the_pages_are_served_with_security_headers(path: str) -> None:
     reply = await get(path)
     assert reply.status_code == 200
     assert "default-src 'self'" in reply.headers["content-security-policy"]
+    assert "camera=(self)" in reply.headers["permissions-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "lifetime"),
+    [("/", "no-cache"), ("/pages/twin.js", "no-cache"), ("/pages/anton.woff2", "max-age=604800")],
+)
+async def test_browsers_keep_what_does_not_change(path: str, lifetime: str) -> None:
+    assert lifetime in (await get(path)).headers["cache-control"]
+
+
+async def test_the_files_of_the_pages_are_compressed() -> None:
+    reply = await get("/pages/twin.js")
+    assert reply.headers["content-encoding"] == "gzip"
+
+
+async def test_the_preview_picture_has_its_whole_address() -> None:
+    assert 'content="http://gateway/pages/preview.jpg"' in (await get("/")).text
 
 
 @pytest.mark.parametrize("path", ["/pages/../application.py", "/pages/%2e%2e/server.py", "/none"])
