@@ -293,4 +293,5 @@ def _is_list(lines: list[str]) -> bool:
 
 
 def _introduces(line: str) -> bool:
-    return line.rstrip().endswith((":", "："))
+    """Return whether a line says what follows it: a question, or words before a colon."""
+    return line.rstrip().endswith((":", "：", "?", "？", "؟"))

@@ -16,6 +16,7 @@ from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import Hit
 from services.gateway.rag.question_words import QuestionWords
 from services.gateway.rag.units import units
+from services.words import words
 
 _HITS = 4
 _MAX_CHARACTERS = 4000  # of each hit
@@ -49,6 +50,7 @@ def sufficient_share(question: str) -> float:
 
 def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
     wanted = QuestionWords(question)
+    asked = f" {' '.join(words(question))} "
     for hit in hits[:_HITS] if wanted.stems else ():
         if not hit.payload:
             continue
@@ -57,5 +59,7 @@ def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
         for unit in units(text, place["title"], place["section"]):
             # The title does not count, since every sentence of the document would have its words.
             found = wanted.found_in(f"{unit.context}\n{unit.whole_text}")
-            if not unit.is_title and found == wanted.stems:
+            # A text that contains the question, such as an example, does not answer it.
+            repeats = asked in f" {' '.join(words(unit.text))} "
+            if not unit.is_title and found == wanted.stems and not repeats:
                 yield unit.embedded_text(place["title"])

@@ -98,6 +98,17 @@ def test_commands_without_signs_are_no_titles() -> None:
     assert second.is_title
 
 
+def test_questions_introduce_their_answers() -> None:
+    found = read("Q: When do doors open?\nA: At nine.\nQ: Is it free?\nA: Yes.")
+    assert [(one.context, one.text) for one in found] == [
+        ("Q: When do doors open?", "A: At nine."),
+        ("Q: Is it free?", "A: Yes."),
+    ]
+    first, second = read("When do doors open?\n\nThey open at nine.")
+    assert first.is_title
+    assert second.context == "When do doors open?"
+
+
 def test_rows_without_a_header_stand_alone() -> None:
     assert texts("| a | 1 |\n| b | 2 |") == ["a | 1", "b | 2"]
     assert texts("Plan: Pro | Price: 30\nPlan: Basic | Price: 10") == [

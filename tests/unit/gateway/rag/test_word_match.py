@@ -41,6 +41,12 @@ def test_several_words_need_a_lower_cosine_than_one() -> None:
     assert sufficient_share("Who is the captain?") == 1
 
 
+async def test_a_text_that_repeats_the_question_does_not_answer_it() -> None:
+    question = "When does the fish auction open?"
+    assert await nearest(question, f'ask --question "{question}"') == 0
+    assert await nearest(question, f"Somebody asked: {question} Nobody knew.") == 0
+
+
 async def test_a_heading_lends_its_words_to_what_follows() -> None:
     assert await nearest("When is the fish auction?", "Fish auction\n\nEvery day at five.") > 0
 
