@@ -50,7 +50,7 @@ def sufficient_share(question: str) -> float:
 
 def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
     wanted = QuestionWords(question)
-    asked = f" {' '.join(words(question))} "
+    whole_question = f" {' '.join(words(question))} "
     for hit in hits[:_HITS] if wanted.stems else ():
         if not hit.payload:
             continue
@@ -60,6 +60,6 @@ def _with_all_words(question: str, hits: Sequence[Hit]) -> Iterator[str]:
             # The title does not count, since every sentence of the document would have its words.
             found = wanted.found_in(f"{unit.context}\n{unit.whole_text}")
             # A text that contains the question, such as an example, does not answer it.
-            repeats = asked in f" {' '.join(words(unit.text))} "
+            repeats = whole_question in f" {' '.join(words(unit.text))} "
             if not unit.is_title and found == wanted.stems and not repeats:
                 yield unit.embedded_text(place["title"])
