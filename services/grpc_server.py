@@ -38,10 +38,11 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.server.max_pending_requests", _MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-    # Otherwise gRPC counts calls that have ended and are not freed yet, and resets new ones of
-    # clients that keep to the limit.
-    ("grpc.http.overload_protection", 0),
 ]
+# gRPC can also limit the calls of a connection that have ended and are not freed yet, so that a
+# client that resets calls rapidly cannot queue more and more of them. Versions without room for
+# such calls would reset new calls of clients that keep to the limit of concurrent ones.
+_LIMITS_ENDED_CALLS = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 82)
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,7 @@ class Server:
                 # gRPC receives a whole message before a method can refuse it.
                 ("grpc.max_receive_message_length", _receive_limit(specs)),
                 *_OPTIONS,
-                ("grpc.max_concurrent_streams", settings.max_calls_of_connection),
-                ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
-                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
-                ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.max_connection_age_ms", 300_000),
-                ("grpc.max_connection_age_grace_ms", 330_000),
+                *_connection_options(settings.max_calls_of_connection),
             ],
         )
         by_name = {spec.name: spec for spec in specs}
@@ -236,6 +231,21 @@ class Server:
                 self._health.set(f"{spec.name}/{component}", component_ready)
         self._health.set("readiness", any(ready))
         self._health.set("", all(ready))
+
+
+def _connection_options(max_calls: int) -> list[tuple[str, int]]:
+    """Return the options that bound what a client can do with a connection."""
+    return [
+        ("grpc.max_concurrent_streams", max_calls),
+        ("grpc.http.overload_protection", int(_LIMITS_ENDED_CALLS)),
+        ("grpc.http2.max_deallocating_streams", max_calls),
+        ("grpc.max_allowed_incoming_connections", _MAX_CONNECTIONS),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_age_ms", 300_000),
+        ("grpc.max_connection_age_grace_ms", 330_000),
+    ]
 
 
 def _receive_limit(specs: Sequence[ServiceSpec]) -> int:

@@ -3,7 +3,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -126,6 +126,23 @@ async def test_reflection_can_be_turned_off(chosen: bool) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
             assert [reply async for reply in call]
         assert (await call.code() is grpc.StatusCode.OK) == chosen
+
+
+async def test_a_burst_of_calls_on_one_connection_is_served() -> None:
+    class Settings(CommonSettings):
+        max_calls_of_connection: ClassVar[int] = 100
+
+    async with (
+        Server([spec("test.A", ready=True)], "127.0.0.1:0", settings=Settings()) as server,
+        # Without retries, a call that gRPC refuses for its own reasons fails.
+        grpc.aio.insecure_channel(
+            f"127.0.0.1:{server.port}", options=[("grpc.enable_retries", 0)]
+        ) as channel,
+    ):
+        make_stub: Any = health_pb2_grpc.HealthStub
+        check, request = make_stub(channel).Check, health_pb2.HealthCheckRequest()
+        replies = await asyncio.gather(*(check(request, timeout=60) for _ in range(2000)))
+    assert {reply.status for reply in replies} == {health_pb2.HealthCheckResponse.SERVING}
 
 
 async def test_the_port_of_another_server_is_refused() -> None:
