@@ -142,6 +142,13 @@ class Settings(CommonSettings):
         "example `cl100k_base`, whose ids LangChain's `OpenAIEmbeddings` sends. `model`: that of "
         "the model's own tokenizer. Empty: they are refused.",
     )
+    cache_lookup_log: int = setting(
+        "MEMETWIN_CACHE_LOOKUP_LOG",
+        200,
+        "Number of the latest semantic hits, and of the latest misses, of each tenant that the "
+        "page `/cache` lists with the first 500 characters of their prompts. They are deleted "
+        "after 7 days. 0 turns the list off.",
+    )
     reembed: bool = setting(
         "MEMETWIN_REEMBED",
         True,

@@ -17,32 +17,17 @@ from services.gateway.admin.service import AdminService
 from services.gateway.admin.servicer import AdminServicer
 from services.gateway.admin.store import OwnedKeys
 from services.gateway.app.application import application
-from services.gateway.cache.admin import CacheAdmin
-from services.gateway.cache.bounds import default_bound
-from services.gateway.cache.calibration import Calibration
-from services.gateway.cache.comparison import PairComparison
-from services.gateway.cache.error_budget.controller import ErrorBudgetController
-from services.gateway.cache.error_budget.feedback import Feedback
-from services.gateway.cache.error_budget.store import ObservationStore
-from services.gateway.cache.eviction import Eviction, MemoryLimits
-from services.gateway.cache.loading import EntryLoader
+from services.gateway.cache.lookup_log import LookupLog
 from services.gateway.cache.model_store import ModelStore
-from services.gateway.cache.old_indexes import OldIndexes
 from services.gateway.cache.owned_entries import OwnedEntries
-from services.gateway.cache.pricing import Prices
-from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.routes import CacheRoutes
+from services.gateway.cache.scope_names import ScopeNames
 from services.gateway.cache.scopes import Scopes
-from services.gateway.cache.semantic_tier import SemanticTier
-from services.gateway.cache.service import Lifetimes, SemanticCache
+from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.servicer import CacheParts, CacheServicer
 from services.gateway.cache.shadow import ShadowSampler
-from services.gateway.cache.similarity_policy import SimilarityPolicy
 from services.gateway.cache.store import CacheStore
-from services.gateway.cache.usage import UsageRecorder
-from services.gateway.cache.usage_store import UsageStore
-from services.gateway.cache.verifier.model import Verifier
-from services.gateway.cache.verifier.pair_verifier import PairVerifier
+from services.gateway.cache_wiring import build_cache, cancel, owner_routes
 from services.gateway.chat.fail_open import FailOpenCache
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.servicer import ChatServicer
@@ -92,8 +77,8 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
     """Build the gateway; at the end finish its writes and close its connections."""
     async with contextlib.AsyncExitStack() as stack:
         common = await connect(settings, stack)
-        stack.push_async_callback(_cancel, await common.migration.start())
-        cache = _cache(common)
+        stack.push_async_callback(cancel, await common.migration.start())
+        cache = build_cache(common)
         sampler = ShadowSampler(cache.controller)
         stack.push_async_callback(sampler.close)
         chat, rag = _chat(common, cache, sampler), wire_rag(common, cache, sampler)
@@ -118,7 +103,7 @@ async def wire(settings: Settings) -> AsyncIterator[Gateway]:
             rag.removal.watch(),
         )
         for one in work:
-            stack.push_async_callback(_cancel, asyncio.create_task(one))
+            stack.push_async_callback(cancel, asyncio.create_task(one))
         app = application(
             routes,
             common.is_ready,
@@ -139,6 +124,7 @@ def _routes(common: Common, cache: CacheParts, chat: ChatService, rag: Rag) -> l
         *EmbeddingRoutes(embedder, TokenDecoder.of_setting(embedder, tokens)).routes(),
         *ModelRoutes(common.language_model, common.backends.embedder).routes(),
         *CacheRoutes(cache.usage, cache.loader, cache.feedback, cache.comparison).routes(),
+        *owner_routes(common, cache).routes(),
         *DocumentRoutes(rag.ingest).routes(),
         *StoredDocumentRoutes(rag.ingest, rag.removal).routes(),
         *RagRoutes(rag.service, common.settings.http_keepalive).routes(),
@@ -155,47 +141,6 @@ def _responses(common: Common, cache: CacheParts, chat: ChatService) -> Response
         ResponseState(ResponseIds(common.secret.read), items),
         common.settings.http_keepalive,
     )
-
-
-def _cache(common: Common) -> CacheParts:
-    settings, backends, stack = common.settings, common.backends, common.stack
-    prefix = settings.redis_prefix
-    scopes, store = Scopes(common.secret), CacheStore(common.redis, prefix)
-    stack.push_async_callback(store.close)
-    prices = Prices.parse(settings.llm_prices)
-    usage = UsageRecorder(scopes, store, UsageStore(common.redis, prefix), prices)
-    stack.push_async_callback(usage.close)
-    verifier = PairVerifier(Verifier.load(), backends.embedder)
-    observations = ObservationStore(common.redis, prefix)
-    controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
-    stack.push_async_callback(controller.close)
-    limits = MemoryLimits.of(settings.cache_memory, settings.cache_tenant_memory)
-    eviction = Eviction(store, backends.search, limits)
-    stack.push_async_callback(eviction.close)
-    old_indexes = OldIndexes(common.collections, backends.search, backends.embedder)
-    stack.push_async_callback(_cancel, asyncio.create_task(_start(old_indexes, eviction)))
-    bound = default_bound(settings.cache_max_error_rate, settings.cache_min_similarity)
-    semantic_tier = SemanticTier(
-        *(scopes, store, backends.search, SimilarityPolicy(verifier), controller),
-        embedder=backends.embedder,
-        default_bound=bound,
-    )
-    cache = SemanticCache(
-        scopes,
-        store,
-        semantic_tier,
-        backends.embedder,
-        eviction=eviction,
-        controller=controller,
-        lifetimes=Lifetimes(settings.cache_ttl, settings.cache_stale),
-    )
-    purges = PurgeStore(common.redis, prefix)
-    admin = CacheAdmin(scopes, store, purges, backends.search, eviction)
-    feedback = Feedback(admin, usage, controller, scopes, backends)
-    calibration = Calibration(backends.embedder)
-    loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
-    comparison = PairComparison(backends.embedder, verifier, bound)
-    return CacheParts(cache, admin, usage, calibration, controller, feedback, loader, comparison)
 
 
 def _twins(common: Common) -> tuple[TwinService, list[Route]]:
@@ -217,6 +162,8 @@ def _admin(common: Common) -> AdminService:
         OwnedEntries(redis, prefix, store, search),
         OwnedKeys(redis, prefix),
         common.collections,
+        names=ScopeNames(redis, prefix),
+        lookups=LookupLog(redis, prefix, common.settings.cache_lookup_log),
     )
 
 
@@ -240,20 +187,9 @@ def _backfill(common: Common, cache: SemanticCache) -> Backfill:
     return Backfill(models, cache, common.backends.embedder)
 
 
-async def _start(old_indexes: OldIndexes, eviction: Eviction) -> None:
-    """Start the eviction after it can find the vectors of an earlier version's entries."""
-    await old_indexes.adopt_all()
-    eviction.start()
-
-
 async def _reembed(common: Common, reembedding: Reembedding) -> None:
     await common.migration.done.wait()
     await reembedding.watch()
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _chat(common: Common, cache: CacheParts, sampler: ShadowSampler) -> ChatService:

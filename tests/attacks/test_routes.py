@@ -81,7 +81,36 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
         {"json": feedback(names) | {"correct": False}, "headers": scope_headers(names)},
         {"json": feedback(names), "headers": {"X-Memetwin-Tenant": names.tenant}},
     ],
-    "GET /v1/cache/stats": lambda names: [{}, {"params": {"tenant": names.tenant}}],
+    "GET /v1/cache/stats": lambda names: [
+        {},
+        {"params": {"tenant": names.tenant}},
+        {"params": {"namespace": names.namespace}},
+    ],
+    "GET /v1/cache/scopes": lambda names: [{}, {"params": {"tenant": names.tenant}}],
+    "GET /v1/cache/lookups": lambda names: [
+        {},
+        {"params": {"tenant": names.tenant}},
+        {"params": {"namespace": names.namespace}},
+    ],
+    "GET /v1/cache/entries/{id:path}": lambda names: [
+        {"path": f"/v1/cache/entries/{names.entry}", "params": scope(names)},
+        {
+            "path": f"/v1/cache/entries/{names.entry}",
+            "params": {"tenant": names.tenant} | scope(names),
+        },
+    ],
+    "DELETE /v1/cache/entries/{id:path}": lambda names: [
+        {"path": f"/v1/cache/entries/{names.curated}", "params": scope(names)},
+        {
+            "path": f"/v1/cache/entries/{names.entry}",
+            "params": {"tenant": names.tenant} | scope(names),
+        },
+    ],
+    "POST /v1/cache/purge": lambda names: [
+        {"json": {"scope": scope(names)}},
+        {"json": {"scope": scope(names), "force": True, "filter": {"prompt_contains": "Who"}}},
+        {"json": {"scope": {"tenant": names.tenant} | scope(names), "force": True, "all": True}},
+    ],
     "POST /v1/embeddings": lambda names: [{"json": {"input": names.prompt}}],
     "POST /v1/chat/completions": lambda names: [
         {"json": chat(names), "headers": scope_headers(names)},

@@ -98,6 +98,13 @@ def layer_bodies(shape: Shape) -> Iterator[Body]:
     yield Body("a picture", image(), "image/png", "?channels=64")
 
 
+def purge_bodies(shape: Shape) -> Iterator[Body]:
+    text = _fitting(shape, JSON_BYTES // 2)
+    cites = [f"{n}" for n in range(1_000)]
+    yield Body("a long filter", _json({"filter": {"prompt_contains": text, "cites": cites}}))
+    yield from _hostile(JSON_BYTES)
+
+
 def document_bodies(shape: Shape) -> Iterator[Body]:
     content = shape.text(MAX_DOCUMENT_BYTES).encode()
     query = "?collection=largest-documents&id=a"
@@ -135,6 +142,7 @@ BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/cache/entries": entry_bodies,
     "POST /v1/cache/pairs": pair_bodies,
     "POST /v1/retrieve": retrieve_bodies,
+    "POST /v1/cache/purge": purge_bodies,
     "POST /v1/documents": document_bodies,
     "DELETE /v1/documents": no_bodies,
     "DELETE /v1/documents/{id:path}": no_bodies,
@@ -159,7 +167,7 @@ def bodies(route: str, shape: Shape) -> Iterator[Body]:
 
     Raises LookupError if a route that takes a body has none here.
     """
-    if route.startswith("GET "):
+    if route.startswith(("GET ", "DELETE ")):
         yield Body("")
     elif route in BODIES:
         yield from BODIES[route](shape)

@@ -1,14 +1,19 @@
 """The cache's store in memory: no expiry, one tenant, and the oldest entry is evicted first."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from services.errors import Failure
 from services.gateway.cache import gdsf
 from services.gateway.cache.curated import is_curated
+from services.gateway.cache.lookup_log import LookupLog
 from services.gateway.cache.owners import Owner
+from services.gateway.cache.scope_names import ScopeNames
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.store import CacheBytes, CacheStore, StoredEntry
+from services.gateway.cache.usage import UsageStores
+from services.gateway.cache.usage_store import UsageStore
 from services.gateway.redis_store import Record, dump
 from services.gateway.shared_secret import SharedSecret
 from tests.fakes.redis import FakeRedis
@@ -28,6 +33,10 @@ class FakeCacheStore(CacheStore):
     async def get(self, entry_id: str) -> Record | None:
         self._check()
         return self.records[entry_id][1] if entry_id in self.records else None
+
+    async def existing(self, entry_ids: Collection[str]) -> set[str]:
+        self._check()
+        return {*entry_ids} & {*self.records}
 
     async def get_each(self, entry_ids: Sequence[str]) -> list[Record | None]:
         return [await self.get(one) for one in entry_ids]
@@ -119,3 +128,10 @@ class FakeCacheStore(CacheStore):
 def fake_scopes(redis: FakeRedis | None = None) -> Scopes:
     """Scopes with a secret in memory."""
     return Scopes(SharedSecret(redis or FakeRedis(), "test:"))  # type: ignore[arg-type]
+
+
+def usage_stores(redis: Any, log_size: int = 10) -> UsageStores:
+    """Return the stores of a usage recorder, with the prefix ``p:``."""
+    return UsageStores(
+        UsageStore(redis, "p:"), ScopeNames(redis, "p:"), LookupLog(redis, "p:", log_size)
+    )

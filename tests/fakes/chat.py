@@ -16,12 +16,14 @@ from tests.fakes.leases import FakeLeases
 
 
 class Recorder:
-    """Records the kinds of the decisions."""
+    """Records the kinds of the decisions, and the prompts that may be logged."""
 
     def __init__(self) -> None:
         self.kinds: list[str] = []
+        self.logged: list[str | None] = []
 
-    def record(self, scope: Any, decision: Any, seconds: float) -> None:
+    def record(self, scope: Any, decision: Any, seconds: float, request: Any = None) -> None:
+        self.logged.append(request.prompt if request else None)
         self.kinds.append(decision.kind)
 
 

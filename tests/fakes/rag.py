@@ -7,7 +7,7 @@ from typing import Any
 
 from services.gateway.backends.types import CollectionSpec, Document
 from services.gateway.cache.shadow import ShadowSampler
-from services.gateway.cache.types import Decision, Scope
+from services.gateway.cache.types import Decision, Request, Scope
 from services.gateway.coalescing.singleflight import Singleflight
 from services.gateway.rag.abstention import Abstention
 from services.gateway.rag.answer_cache import AnswerCache
@@ -78,14 +78,22 @@ class FakeUsage:
 
     def __init__(self) -> None:
         self.events: list[tuple[Scope, Decision]] = []
+        self.logged: list[str | None] = []
 
     @property
     def kinds(self) -> list[str]:
         return [decision.kind for _, decision in self.events]
 
-    def record(self, scope: Scope, decision: Decision, seconds: float) -> None:
+    def record(
+        self,
+        scope: Scope,
+        decision: Decision,
+        seconds: float,
+        request: Request | None = None,
+    ) -> None:
         assert seconds > 0
         self.events.append((scope, decision))
+        self.logged.append(request.prompt if request else None)
 
 
 class Rag:

@@ -206,10 +206,28 @@ class FakeRedis:
         assert (start, end) == (0, -1)
         return [_bytes(one) for one in sorted(self.values.get(key, {}))]
 
-    async def zrem(self, key: str, *members: str) -> None:
+    async def zrem(self, key: str, *members: str | bytes) -> None:
         self._check()
         for member in members:
             self.values.get(key, {}).pop(member, None)
+
+    async def zremrangebyrank(self, key: str, start: int, end: int) -> None:
+        self._check()
+        assert start == 0
+        members = self.values.get(key, {})
+        ordered = sorted(members, key=lambda one: (members[one], one))
+        for member in ordered[: max(0, len(ordered) + end + 1)] if end < 0 else ordered[: end + 1]:
+            del members[member]
+
+    async def zremrangebyscore(self, key: str, low: float, high: float) -> None:
+        self._check()
+        members = self.values.get(key, {})
+        for member in [one for one, score in members.items() if low <= score <= high]:
+            del members[member]
+
+    async def exists(self, key: str) -> int:
+        self._check()
+        return int(key in self.values)
 
     async def zrangebylex(
         self, key: str, low: str, high: str, *, start: int, num: int

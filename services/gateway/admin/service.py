@@ -6,7 +6,9 @@ from services.gateway.admin.store import OwnedKeys
 from services.gateway.admin.types import DeletedData
 from services.gateway.auth.caller import current_tenant
 from services.gateway.backends.collections import CollectionClient
+from services.gateway.cache.lookup_log import LookupLog
 from services.gateway.cache.owned_entries import Found, OwnedEntries
+from services.gateway.cache.scope_names import ScopeNames
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.types import Scope
 from services.gateway.tenants import Tenant, Tenants
@@ -20,19 +22,24 @@ _SHARED_PREFIXES = (".tune-", "cache-")
 class AdminService:
     """Administers the data of tenants."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired once
         self,
         tenants: Tenants,
         scopes: Scopes,
         entries: OwnedEntries,
         keys: OwnedKeys,
         collections: CollectionClient,
+        *,
+        names: ScopeNames,
+        lookups: LookupLog,
     ) -> None:
         self._tenants = tenants
         self._scopes = scopes
         self._entries = entries
         self._keys = keys
         self._collections = collections
+        self._names = names
+        self._lookups = lookups
 
     async def delete_data(self, requested: str, user: str | None, *, force: bool) -> DeletedData:
         """Count the data of a tenant, and delete it if ``force`` is set.
@@ -47,15 +54,14 @@ class AdminService:
             Unavailable: Redis or search is unreachable. The call can be repeated.
         """
         name = current_tenant(requested)
-        found = await self._entries.find(
-            lambda scope: scope.tenant == name and user in (None, scope.user)
-        )
+        found = await self._find(name, user)
         hashes = await self._hashes(name, user, found)
         tenant = await self._tenants.get(name)
         hash_tag = tenant.hash_tag("").removesuffix("}") if user is None else ""
         collections = await self._owned_collections(tenant) if user is None else []
         if force:
             await self._entries.delete(found)
+            await self._forget(name, user)
         # Counted after the entries are gone, whose keys have neither a hash nor a tag.
         kinds = await self._keys.count(hash_tag, hashes)
         deleted = DeletedData(
@@ -74,6 +80,18 @@ class AdminService:
             extra={"tenant": tenant.tag, "force": force, "entries": found.count},
         )
         return deleted
+
+    async def _find(self, name: str, user: str | None) -> Found:
+        return await self._entries.find(
+            lambda scope: scope.tenant == name and user in (None, scope.user)
+        )
+
+    async def _forget(self, name: str, user: str | None) -> None:
+        """Delete the name of a tenant, or the lookups of one of its users."""
+        if user is None:
+            await self._names.forget_tenant(name)
+        else:
+            await self._lookups.forget_user(await self._scopes.tenant_partition(name), user)
 
     async def _hashes(self, name: str, user: str | None, found: Found) -> set[str]:
         """Return the hashes of scopes, and that of the tenant unless only a user's data counts."""

@@ -10,6 +10,7 @@ from services.gateway.auth.caller import current_key_name
 from services.gateway.backends.search import SearchClient
 from services.gateway.cache.eviction import Eviction
 from services.gateway.cache.index import collection_name
+from services.gateway.cache.lookup_log import LookupLog
 from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.purging import PurgeRecord, PurgeRequest
 from services.gateway.cache.scopes import Scopes
@@ -26,19 +27,21 @@ SAMPLE_SIZE = 10
 class CacheAdmin:
     """Reads and deletes the entries of a scope."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - wired once
         self,
         scopes: Scopes,
         store: CacheStore,
         purges: PurgeStore,
         search: SearchClient,
         eviction: Eviction,
+        lookups: LookupLog,
     ) -> None:
         self._scopes = scopes
         self._store = store
         self._purges = purges
         self._search = search
         self._eviction = eviction
+        self._lookups = lookups
 
     async def get(self, scope: Scope, entry_id: str) -> Entry:
         """Return an entry of a scope.
@@ -97,6 +100,10 @@ class CacheAdmin:
             extra={"partition": owner.partition, "entries": count, "force": request.force},
         )
         if request.force:
+            if request.everything or request.prompt_contains:
+                await self._lookups.forget_scope(
+                    owner.tenant, scope.user, scope.namespace, request.prompt_contains
+                )
             record = PurgeRecord(time.time(), current_key_name(), request.filter_record(), count)
             await self._purges.append(owner, asdict(record))
         return count, sample
@@ -114,10 +121,14 @@ class CacheAdmin:
     async def _delete(self, scope: Scope, entries: Sequence[Entry]) -> None:
         """Delete entries, first from the store: entries that it does not have are never served.
 
-        If search fails, the eviction deletes their vectors later.
+        The log of lookups forgets their prompts. If search fails, the eviction deletes their
+        vectors later.
         """
-        await self._store.delete([entry.id for entry in entries])
-        partition = await self._scopes.partition(scope)
+        deleted = [entry.id for entry in entries]
+        await self._store.delete(deleted)
+        owner = await self._scopes.owner(scope)
+        await self._lookups.forget_entries(owner.tenant, deleted)
+        partition = owner.partition
         try:
             for digest in {entry.digest for entry in entries}:
                 entry_ids = [entry.id for entry in entries if entry.digest == digest]

@@ -13,7 +13,7 @@ from memetwin.gateway.v1 import cache_pb2
 from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway import large_requests
-from services.gateway.auth.caller import current_tenant
+from services.gateway.auth.caller import current_scope, current_tenant
 from services.gateway.cache.comparison import PairComparison
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.headers import requested_scope
@@ -70,14 +70,16 @@ class CacheRoutes:
         return await asyncio.to_thread(_response, receipts)
 
     async def report(self, request: Request) -> Response:
-        """Record whether an entry was a correct answer, in the scope of the request's headers."""
+        """Record whether an entry was a correct answer.
+
+        The body may name the scope. Otherwise the headers name it.
+        """
         body = await bodies.json_object(request)
         entry_id, correct, prompt = _read_feedback(body)
+        scope = _scope(body) if "scope" in body else requested_scope(request.headers)
         with deadlines.limit(deadlines.DEFAULT_DEADLINE):
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
-                deleted = await self._feedback.record(
-                    requested_scope(request.headers), entry_id, prompt, correct=correct
-                )
+                deleted = await self._feedback.record(scope, entry_id, prompt, correct=correct)
         return JSONResponse({"deleted": deleted})
 
     async def compare(self, request: Request) -> Response:
@@ -89,12 +91,18 @@ class CacheRoutes:
         return JSONResponse(asdict(pair))
 
     async def stats(self, request: Request) -> Response:
-        """Return the statistics of a whole tenant, and the history of the last day."""
-        scope = Scope(current_tenant(request.query_params.get("tenant", "")))
+        """Return the statistics of a tenant or of a namespace, with the history of the last day."""
+        tenant = current_tenant(request.query_params.get("tenant", ""))
+        namespace = request.query_params.get("namespace")
+        if namespace is not None:
+            current_scope(tenant, "", namespace)
         with deadlines.limit(deadlines.DEFAULT_DEADLINE):
             async with asyncio.timeout(deadlines.DEFAULT_DEADLINE):
-                counts = await self._usage.stats(scope, whole_tenant=True)
-                history = await self._usage.history(scope.tenant)
+                if namespace is None:
+                    counts = await self._usage.stats(Scope(tenant), whole_tenant=True)
+                else:
+                    counts = await self._usage.namespace_stats(tenant, namespace)
+                history = await self._usage.history(tenant, namespace)
         body = message_to_dict(stats_response(counts, history))
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
@@ -102,6 +110,28 @@ class CacheRoutes:
 def _response(receipts: Sequence[LoadReceipt]) -> Response:
     shown = message_to_dict(receipts_to_message(receipts))["receipts"]
     return receipts_response(shown, [one.failure for one in receipts if one.failure])
+
+
+def _scope(body: dict[str, Any]) -> Scope:
+    """Return the scope in a body.
+
+    Raises:
+        InvalidArgument: it is not a scope.
+        PermissionDenied: the caller is not allowed to use it.
+    """
+    scope = body["scope"]
+    names = ("tenant", "user", "namespace")
+    if not (
+        isinstance(scope, dict)
+        and {*scope} <= {*names}
+        and all(isinstance(name, str) for name in scope.values())
+    ):
+        raise InvalidArgument(
+            "BAD_FEEDBACK",
+            'scope must be an object such as {"user": "ann", "namespace": "faq"}.',
+            field="scope",
+        )
+    return Scope(*current_scope(*(scope.get(name, "") for name in names)))
 
 
 def _read_feedback(body: dict[str, Any]) -> tuple[str, bool, str]:

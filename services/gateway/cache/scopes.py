@@ -31,6 +31,10 @@ class Scopes:
         """Return the partition for the counters of a whole tenant."""
         return await self._secret.keyed_hash(tenant)
 
+    async def namespace_partition(self, tenant: str, namespace: str) -> str:
+        """Return the partition for the counters of a namespace, for all its users together."""
+        return await self._secret.keyed_hash(tenant, "*", namespace, "namespace")
+
     async def owner(self, scope: Scope) -> Owner:
         """Return the partitions of a scope and of its tenant."""
         return Owner(await self.partition(scope), await self.tenant_partition(scope.tenant))

@@ -122,7 +122,13 @@ class SemanticTier:
             if decision.entry:
                 if await unread.agreeing(request, vectors, [entry], self._embedder):
                     return decision
-                decision = replace(decision, kind="miss", entry=None, miss_reason="contradicts")
+                decision = replace(
+                    decision,
+                    kind="miss",
+                    entry=None,
+                    miss_reason="contradicts",
+                    nearest=entry.as_nearest,
+                )
             nearest_miss = nearest_miss or decision
             if decision.miss_reason == "not_similar":  # the other hits are no nearer
                 break
@@ -208,9 +214,10 @@ class SemanticTier:
             return Decision("miss", miss_reason="too_old")
         similarity = hits[0].similarity
         if not is_near_enough(similarity, bound):
-            return Decision("miss", None, similarity, None, "not_similar")
+            return Decision("miss", None, similarity, None, "not_similar", nearest=entry.as_nearest)
         differing = differing_parts(request.context, entry)
-        return Decision("miss", None, similarity, None, "context_differs", differing)
+        decision = Decision("miss", None, similarity, None, "context_differs", differing)
+        return replace(decision, nearest=entry.as_nearest)
 
     async def _nearest_in_scope(self, request: Request, vectors: Vectors) -> list[Hit]:
         query = index.query(vectors, await self._scopes.partition(request.scope), 1)

@@ -15,6 +15,9 @@ from services.gateway.cache.comparison import PairComparison
 from services.gateway.cache.error_budget.controller import ErrorBudgetController
 from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.loading import EntryLoader
+from services.gateway.cache.lookup_report import LookupReport
+from services.gateway.cache.scope_names import ScopeNames
+from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.service import SemanticCache
 from services.gateway.cache.stats_messages import stats_response
 from services.gateway.cache.types import Scope
@@ -34,6 +37,9 @@ class CacheParts:
     feedback: Feedback
     loader: EntryLoader
     comparison: PairComparison
+    report: LookupReport
+    names: ScopeNames
+    scopes: Scopes
 
 
 class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
@@ -61,7 +67,7 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
             decision = await self._cache.lookup_by_vector(lookup, vectors, bound)
         else:
             decision = await self._cache.lookup(lookup, mode, bound)
-        self._usage.record(lookup.scope, decision, time.perf_counter() - started)
+        self._usage.record(lookup.scope, decision, time.perf_counter() - started, lookup)
         return messages.lookup_response(decision)
 
     async def CreateEntry(

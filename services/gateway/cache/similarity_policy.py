@@ -35,7 +35,7 @@ class SimilarityPolicy:
         """
         similarity = clamp_cosine(similarity)
         if not is_near_enough(similarity, bound):
-            return Decision("miss", None, similarity, None, "not_similar")
+            return _miss(entry, similarity, None, "not_similar")
         if not question.text.raw:
             probability, rejected = probability_from_cosine(similarity), False
         else:
@@ -49,8 +49,12 @@ class SimilarityPolicy:
             if min_probability and not may_follow(question, cached, probability, min_probability):
                 rejected = True
         if rejected:
-            return Decision("miss", None, similarity, probability, "contradicts")
+            return _miss(entry, similarity, probability, "contradicts")
         return Decision("semantic", entry, similarity, probability)
+
+
+def _miss(entry: Entry, similarity: float, probability: float | None, reason: str) -> Decision:
+    return Decision("miss", None, similarity, probability, reason, nearest=entry.as_nearest)
 
 
 def is_near_enough(similarity: float, bound: Bound) -> bool:

@@ -54,6 +54,7 @@ def _stats_point(start: float, counts: Counts) -> cache_pb2.StatsPoint:
         saved=_saved_usage(counts),
         saved_money=counts.get("money", 0.0),
         latencies=_latencies(counts, buckets=False),
+        expected_wrong=counts.get("expected_wrong", 0.0),
     )
 
 

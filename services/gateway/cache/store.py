@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -107,6 +107,15 @@ class CacheStore:
         if not entry_ids:
             return []
         return [record for record in await self._get_all(entry_ids) if record]
+
+    async def existing(self, entry_ids: Collection[str]) -> set[str]:
+        """Return those of the ids that are ids of entries."""
+        ids = list(dict.fromkeys(entry_ids))
+        async with redis_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for entry_id in ids:
+                pipe.exists(self._entry_key(entry_id))
+            found = await pipe.execute()
+        return {entry_id for entry_id, exists in zip(ids, found, strict=True) if exists}
 
     async def put(
         self, owner: Owner, record: Record, ttl: float, purge_count: int | None = None

@@ -2,19 +2,16 @@
 
 import functools
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from services.errors import InvalidArgument
+from services.gateway.cache.context_text import text_in_context
 from services.gateway.digests import digest
 
 MAX_PROMPT_BYTES = 32768
 MAX_RESPONSE_BYTES = 4 * 2**20
 MAX_TTL = 2**31
-# The last user messages before a prompt are embedded with it. Only their last characters count,
-# because a model with a short input must still see the prompt.
-CONTEXT_MESSAGES, CONTEXT_CHARACTERS = 2, 400
 # Keys in an entry's detail, where gateways of earlier versions ignore them: the embedded text, if
 # that is not only the prompt; whether a caller sent the vector; and how the model read the prompt.
 EMBEDDING_TEXT = "embedding_text"
@@ -135,6 +132,11 @@ class Entry:
         return reading["unread"] if reading.get("digest") == self.digest else None
 
     @property
+    def as_nearest(self) -> "Nearest":
+        """The entry's id and prompt."""
+        return Nearest(self.id, self.prompt)
+
+    @property
     def is_curated(self) -> bool:
         """Whether the owner of the scope has loaded the entry."""
         return self.id.startswith(CURATED_ID)
@@ -191,6 +193,14 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Nearest:
+    """The entry whose prompt is nearest to that of a lookup: its id and its prompt."""
+
+    id: str
+    prompt: str
+
+
+@dataclass(frozen=True)
 class Decision:
     """The outcome of a lookup.
 
@@ -202,6 +212,7 @@ class Decision:
         differing_parts: the context parts in which the nearest entry differs.
         trial: what the error budget will learn from this decision.
         bypass_reason: why the cache was not used; empty if it was.
+        nearest: the entry that a miss in the semantic tier did not serve, if known.
     """
 
     kind: str
@@ -212,20 +223,7 @@ class Decision:
     differing_parts: list[str] = field(default_factory=list)
     trial: Trial | None = None
     bypass_reason: str = ""
-
-
-def text_in_context(prompt: str, history: Sequence[tuple[str, str]]) -> str:
-    """Return a prompt after the user's last messages.
-
-    A prompt such as "And in Paris?" means nothing without them.
-
-    Args:
-        prompt: the prompt.
-        history: the earlier messages as pairs of role and content.
-    """
-    messages = [text for role, text in history if role.startswith("user")]
-    before = "\n".join(messages[-CONTEXT_MESSAGES:])[-CONTEXT_CHARACTERS:]
-    return f"{before}\n{prompt}" if before else prompt
+    nearest: Nearest | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,17 @@ Keys, all under the prefix of the settings:
 
 - ``stats:<partition>``            hash of the counters of a partition, or of a whole tenant, kept
                                    for 90 days after the last lookup
-- ``history:<tenant>:<slot>``      hash of a tenant's counters in five minutes, kept for a day
+- ``history:<tenant>:<slot>``      hash of the counters of a tenant or of a namespace in five
+                                   minutes, kept for a day
 - ``counted:<tenant>``             the tenant's latest partitions, see ``recency``
+
+A namespace has the counters of all its users together, and a history.
 """
 
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from redis.asyncio import Redis
@@ -39,8 +43,18 @@ class UsageStore:
         counted = self._prefix + "counted:"
         self._scopes = RecencyList(redis, counted, MAX_SCOPES, STATS_SECONDS)
 
-    async def add(self, totals: Mapping[Owner, Mapping[str, float]]) -> None:
-        """Add increments to the counters of scopes, and to those of their tenants."""
+    async def add(
+        self,
+        totals: Mapping[Owner, Mapping[str, float]],
+        of_namespaces: Mapping[Owner, Mapping[str, float]] = MappingProxyType({}),
+    ) -> None:
+        """Add increments to the counters of scopes, and to those of their tenants.
+
+        Args:
+            totals: the increments of scopes.
+            of_namespaces: those of whole namespaces, which ``totals`` contain, too. They name the
+                partitions of the namespaces.
+        """
         of_tenants: defaultdict[str, Counter[str]] = defaultdict(Counter)
         scopes: defaultdict[str, list[str]] = defaultdict(list)
         for owner, counts in totals.items():
@@ -51,6 +65,10 @@ class UsageStore:
         increments: list[tuple[str, int, Mapping[str, float]]] = []
         for owner, counts in totals.items():
             increments.append((f"stats:{owner.partition}", STATS_SECONDS, counts))
+        for owner, counts in of_namespaces.items():
+            scopes[owner.tenant].append(owner.partition)
+            increments.append((f"stats:{owner.partition}", STATS_SECONDS, counts))
+            increments.append((f"history:{owner.partition}:{number}", history, counts))
         for tenant, counts in of_tenants.items():
             increments.append((f"stats:{tenant}", STATS_SECONDS, counts))
             increments.append((f"history:{tenant}:{number}", history, counts))

@@ -83,7 +83,9 @@ class ChatService:
         else:
             items = self._answer(request, decision)
             decision = (await anext(items))["decision"]
-        self._usage.record(controls.scope, decision, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        logged = None if controls.no_store else request.cache_request
+        self._usage.record(controls.scope, decision, seconds, logged)
         return ChatAnswer(request, decision, items)
 
     async def _read(self, body: Json, controls: CacheControls) -> ChatRequest:

@@ -133,9 +133,12 @@ class AnswerCache:
         except Failure:
             log.warning("an answer could not be cached", exc_info=True)
 
-    def record(self, scope: Scope, decision: Decision, seconds: float) -> None:
-        """Count a lookup in the cache's statistics."""
-        self._usage.record(scope, decision, seconds)
+    def record(
+        self, question: Question, request: Request, decision: Decision, seconds: float
+    ) -> None:
+        """Count the lookup of a question in the cache's statistics."""
+        logged = None if question.no_store else request
+        self._usage.record(question.scope, decision, seconds, logged)
 
 
 def _usable(decision: Decision) -> Decision:

@@ -11,7 +11,7 @@ The items of a shared answer are, in this order:
 from dataclasses import asdict, replace
 from typing import Any
 
-from services.gateway.cache.types import Decision, Entry
+from services.gateway.cache.types import Decision, Entry, Nearest
 from services.gateway.coalescing.singleflight import Item
 from services.gateway.rag.timings import Timings
 from services.gateway.rag.types import (
@@ -28,14 +28,21 @@ _DECISION_FIELDS = ("kind", "similarity", "probability", "miss_reason", "differi
 def write_decision(decision: Decision) -> Item:
     """Return the item of a decision, without its trial."""
     data = {name: getattr(decision, name) for name in _DECISION_FIELDS}
-    return {"decision": {**data, "entry": asdict(decision.entry) if decision.entry else None}}
+    data["entry"] = asdict(decision.entry) if decision.entry else None
+    # Replicas of an earlier version read the decision, and fail on a field that they do not know.
+    return {"decision": data, "nearest": asdict(decision.nearest) if decision.nearest else None}
 
 
 def read_decision(item: Item) -> Decision:
     """Return the decision of an item."""
     data = dict(item["decision"])
     record = data.pop("entry")
-    return Decision(**data, entry=Entry.from_record(record) if record else None)
+    nearest = item.get("nearest")
+    return Decision(
+        **data,
+        entry=Entry.from_record(record) if record else None,
+        nearest=Nearest(**nearest) if nearest else None,
+    )
 
 
 def write_passages(passages: list[Passage]) -> Item:

@@ -112,7 +112,7 @@ class RagService:
         with timings.stage("cache"):
             decision = await self._cache.get(request, question)
         if decision.entry:
-            self._cache.record(question.scope, decision, timings.elapsed)
+            self._cache.record(question, request, decision, timings.elapsed)
             yield decision.entry.response
             yield answer_items.cached_answer(decision, timings.finished())
             return
@@ -121,7 +121,7 @@ class RagService:
             if "decision" in item:
                 decision = answer_items.read_decision(item)
                 if not is_recorded:
-                    self._cache.record(question.scope, decision, timings.elapsed)
+                    self._cache.record(question, request, decision, timings.elapsed)
                 is_recorded = True
             elif "passages" in item:
                 yield Retrieved(answer_items.read_passages(item))

@@ -8,13 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.errors import InvalidArgument
-from services.gateway.cache.types import (
-    MAX_PROMPT_BYTES,
-    Bound,
-    Decision,
-    Scope,
-    text_in_context,
-)
+from services.gateway.cache.context_text import text_in_context
+from services.gateway.cache.types import MAX_PROMPT_BYTES, Bound, Decision, Scope
 from services.gateway.rag.ingest.segmentation import Span
 from services.gateway.rag.ingest.types import DocumentCollection, check_collection
 from services.gateway.rag.timings import Timings

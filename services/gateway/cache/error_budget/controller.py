@@ -85,7 +85,7 @@ class ErrorBudgetController:
         entries = [entry for entry, _ in near]
         agree = await agreeing(lookup.request, lookup.vectors, entries, self._embedder)
         if not agree:
-            return Decision("miss", None, near[0][1], None, "contradicts")
+            return _contradiction(near)
         near = [(entry, similarity) for entry, similarity in near if entry in agree]
         decision = await self._decide(lookup, near, bound.max_error_rate or 0.0)
         if decision.entry and decision.entry.id == lookup.entry_id:
@@ -175,7 +175,7 @@ class ErrorBudgetController:
             Requirements(lookup.min_probability, max_error_rate),
         )
         if chosen is None:
-            return Decision("miss", None, near[0][1], None, "contradicts")
+            return _contradiction(near)
         index, features = chosen
         entry, similarity = near[index]
         probability = budget.probability(features)
@@ -183,7 +183,8 @@ class ErrorBudgetController:
         if probability >= budget.min_probability(max_error_rate):
             return Decision("semantic", entry, similarity, probability, trial=trial)
         reason = "explores" if probability >= MIN_PROBABILITY else "not_similar"
-        return Decision("miss", None, similarity, probability, reason, trial=trial)
+        decision = Decision("miss", None, similarity, probability, reason, trial=trial)
+        return replace(decision, nearest=entry.as_nearest)
 
     async def _compare(self, trial: Trial, response: str, *, served: bool, weight: float) -> None:
         """Learn whether the entry of a trial gives the model's answer."""
@@ -203,6 +204,12 @@ class ErrorBudgetController:
         task = asyncio.create_task(_ignore_failures(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _contradiction(near: Sequence[tuple[Entry, float]]) -> Decision:
+    """Return the miss of a question that contradicts all near ones."""
+    entry, similarity = near[0]
+    return Decision("miss", None, similarity, None, "contradicts", nearest=entry.as_nearest)
 
 
 def _candidate(entry: Entry, similarity: float) -> Candidate:

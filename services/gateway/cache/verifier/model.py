@@ -126,6 +126,11 @@ class Verifier:
         with np.load(path, allow_pickle=False) as arrays:
             return cls({name: arrays[name] for name in arrays.files})
 
+    def difference(self, one: str, other: str) -> str:
+        """Return the kind of a difference for which two questions never ask the same, or ""."""
+        texts = LexicalText(one), LexicalText(other)
+        return rules.differing(*texts, self._rarity.__contains__)
+
     def judge(self, one: Question, other: Question, similarity: float) -> Judgement:
         """Judge whether the answer to one of two questions with this cosine may serve the other."""
         difference = rules.differing(one.text, other.text, self._rarity.__contains__)

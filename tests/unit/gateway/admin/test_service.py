@@ -1,5 +1,6 @@
 import asyncio
 import contextvars
+import time
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,9 @@ from services.gateway.admin.store import OwnedKeys
 from services.gateway.admin.types import DeletedData
 from services.gateway.auth.caller import set_caller
 from services.gateway.backends.collections import CollectionInfo
+from services.gateway.cache.lookup_log import LoggedLookup, LookupLog
 from services.gateway.cache.owned_entries import Found
+from services.gateway.cache.scope_names import ScopeNames
 from services.gateway.cache.scopes import Scopes
 from services.gateway.cache.types import Scope
 from services.gateway.shared_secret import SharedSecret
@@ -73,6 +76,8 @@ class World:
             self.entries,
             OwnedKeys(redis, "p:"),
             self.collections,
+            names=ScopeNames(redis, "p:"),
+            lookups=LookupLog(redis, "p:", 10),
         )
 
     def keys(self) -> set[str]:
@@ -136,3 +141,19 @@ async def test_a_key_deletes_only_data_of_its_tenant(world: World) -> None:
     with pytest.raises(PermissionDenied):
         await asyncio.create_task(call(), context=contextvars.Context())
     assert world.entries.deleted == []
+
+
+async def test_what_was_asked_goes_with_the_tenant_or_the_user(world: World) -> None:
+    names, log = ScopeNames(world.redis, "p:"), LookupLog(world.redis, "p:", 10)
+    scopes = Scopes(SharedSecret(world.redis, "other:"))
+    acme = await scopes.tenant_partition("acme")
+    await names.add_tenants(["acme", "globex"])
+    lookups = [LoggedLookup(time.time(), "miss", user, "", "?", "e") for user in ("ann", "bob")]
+    await log.add({acme: lookups})
+    await world.service.delete_data("acme", "ann", force=False)
+    assert len(await log.read(acme)) == 2
+    await world.service.delete_data("acme", "ann", force=True)
+    assert [one.user for one in await log.read(acme)] == ["bob"]
+    await world.service.delete_data("acme", None, force=True)
+    assert await log.read(acme) == []
+    assert await names.tenants() == ["globex"]

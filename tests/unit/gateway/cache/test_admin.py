@@ -14,6 +14,7 @@ from services.gateway.cache import eviction
 from services.gateway.cache.admin import CacheAdmin
 from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.index import FIELDS, collection_name
+from services.gateway.cache.lookup_log import LoggedLookup, LookupLog
 from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.purging import PurgeRequest
 from services.gateway.cache.types import Entry, Scope
@@ -31,7 +32,10 @@ class House:
         self.scopes, self.store, self.search = fake_scopes(), FakeCacheStore(), FakeSearch()
         self.eviction = Eviction(self.store, self.search, MemoryLimits())
         purges = PurgeStore(FakeRedis(), "p:")  # type: ignore[arg-type]
-        self.admin = CacheAdmin(self.scopes, self.store, purges, self.search, self.eviction)
+        self.lookups = LookupLog(FakeRedis(), "p:", 10)  # type: ignore[arg-type]
+        self.admin = CacheAdmin(
+            self.scopes, self.store, purges, self.search, self.eviction, self.lookups
+        )
 
     async def add(self, scope: Scope, key: str, digest: str = "d", **fields: object) -> None:
         _, name = await self.name(scope, digest)
@@ -138,3 +142,26 @@ async def test_deleting_everything_must_be_explicit(house: House) -> None:
     count, _ = await house.admin.purge(SCOPE, PurgeRequest(force=True, everything=True))
     assert count == 5
     assert list(house.store.records) == ["other"]
+
+
+async def test_the_log_forgets_deleted_entries_and_purged_prompts(house: House) -> None:
+    tenant = await house.scopes.tenant_partition("t")
+
+    async def log(*prompts: str) -> None:
+        ones = [LoggedLookup(time.time(), "miss", "", "", one, one) for one in prompts]
+        await house.lookups.add({tenant: ones})
+
+    async def prompts() -> set[str]:
+        return {one.prompt for one in await house.lookups.read(tenant)}
+
+    await log("e0", "e1", "my name", "my age")
+    await house.admin.delete(SCOPE, "e0")
+    assert await prompts() == {"e1", "my name", "my age"}
+    await house.admin.purge(SCOPE, PurgeRequest(prompt_contains="NAME"))
+    assert len(await prompts()) == 3
+    await house.admin.purge(SCOPE, PurgeRequest(prompt_contains="NAME", force=True))
+    assert await prompts() == {"e1", "my age"}
+    await house.admin.purge(SCOPE, PurgeRequest(cites=frozenset(["documents/1"]), force=True))
+    assert await prompts() == {"my age"}
+    await house.admin.purge(SCOPE, PurgeRequest(everything=True, force=True))
+    assert await prompts() == set()

@@ -97,12 +97,9 @@ def request(prompt: str, *history: tuple[str, str]) -> Request:
     return Request(Scope(), Context(history=list(history)), prompt)
 
 
-def test_the_users_last_messages_are_embedded_with_the_prompt() -> None:
+def test_a_prompt_is_embedded_with_the_messages_before_it() -> None:
     assert request("And in Paris?").embedding_text == "And in Paris?"
-    said = [("user", "one"), ("user:Ann", "two"), ("assistant", "no"), ("user", "three")]
-    assert request("four", *said).embedding_text == "two\nthree\nfour"
-    long = request("four", ("user", "x" * 1000))
-    assert long.embedding_text == "x" * types.CONTEXT_CHARACTERS + "\nfour"
+    assert request("four", ("user", "three")).embedding_text == "three\nfour"
 
 
 @pytest.mark.parametrize(

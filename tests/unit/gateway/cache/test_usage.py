@@ -5,11 +5,11 @@ import pytest
 
 from services.errors import Unavailable
 from services.gateway.cache import usage
+from services.gateway.cache.lookup_log import LoggedLookup
 from services.gateway.cache.pricing import Prices
-from services.gateway.cache.types import Decision, Entry, Scope
+from services.gateway.cache.types import Context, Decision, Entry, Nearest, Request, Scope
 from services.gateway.cache.usage import UsageRecorder
-from services.gateway.cache.usage_store import UsageStore
-from tests.fakes.cache_store import FakeCacheStore, fake_scopes
+from tests.fakes.cache_store import FakeCacheStore, fake_scopes, usage_stores
 from tests.fakes.redis import FakeRedis
 
 ONE, OTHER = Scope("t", "u"), Scope("t", "v")
@@ -25,8 +25,7 @@ def store() -> FakeCacheStore:
 
 @pytest.fixture
 def recorder(store: FakeCacheStore) -> UsageRecorder:
-    counters = UsageStore(FakeRedis(), "p:")  # type: ignore[arg-type]
-    return UsageRecorder(fake_scopes(), store, counters, Prices(0.0, 100_000.0))
+    return UsageRecorder(fake_scopes(), store, usage_stores(FakeRedis()), Prices(0.0, 100_000.0))
 
 
 async def test_lookups_count_for_their_scope_and_their_tenant(recorder: UsageRecorder) -> None:
@@ -138,4 +137,59 @@ async def test_many_events_let_other_tasks_run(
     await recorder.flush()
     counter.cancel()
     assert steps >= 5
+    await recorder.close()
+
+
+def asked(prompt: str, scope: Scope = ONE) -> Request:
+    return Request(scope, Context(), prompt)
+
+
+async def logged(recorder: UsageRecorder) -> list[LoggedLookup]:
+    await recorder.flush()
+    return await recorder._log.read(await recorder._scopes.tenant_partition("t"))
+
+
+async def test_semantic_hits_and_misses_are_logged(recorder: UsageRecorder) -> None:
+    near = Decision("miss", similarity=0.9, miss_reason="not_similar", nearest=Nearest("n", "N?"))
+    for decision, prompt in ((SEMANTIC, "a"), (near, "b"), (EXACT, "c"), (Decision("bypass"), "d")):
+        recorder.record(ONE, decision, 0.0, asked(prompt))
+    recorder.record(ONE, near, 0.0)  # a caller that wants nothing to be stored
+    recorder.record(ONE, near, 0.0, asked(" "))
+    found = {one.prompt: one for one in await logged(recorder)}
+    assert {*found} == {"a", "b"}
+    assert (found["a"].entry_id, found["a"].nearest_prompt) == ("e", "?")
+    assert found["b"].entry_id == await recorder._scopes.entry_id(asked("b"))
+    assert (found["b"].nearest_id, found["b"].reason) == ("n", "not_similar")
+    await recorder.close()
+
+
+async def test_the_latest_of_many_lookups_are_logged(recorder: UsageRecorder) -> None:
+    for number in range(30):
+        recorder.record(ONE, MISS, 0.0, asked(f"{number}"))
+    assert {one.prompt for one in await logged(recorder)} == {f"{n}" for n in range(20, 30)}
+    await recorder.close()
+
+
+async def test_the_log_can_be_turned_off(store: FakeCacheStore) -> None:
+    recorder = UsageRecorder(fake_scopes(), store, usage_stores(FakeRedis(), 0), Prices())
+    recorder.record(ONE, MISS, 0.0, asked("a"))
+    assert await logged(recorder) == []
+    await recorder.close()
+
+
+async def test_a_namespace_counts_for_all_its_users(recorder: UsageRecorder) -> None:
+    shop = [Scope("t", user, "shop") for user in ("u", "v")]
+    for scope in shop:
+        recorder.record(scope, EXACT, 0.0)
+    recorder.record(ONE, MISS, 0.0)
+    await recorder.record_feedback(shop[0], correct=False)
+    counts = await recorder.namespace_stats("t", "shop")
+    assert (counts["exact"], counts["wrong"], counts.get("miss")) == (2, 1, None)
+    assert (await recorder.namespace_stats("t", ""))["miss"] == 1
+    slots = [one for _, one in await recorder.history("t", "shop") if one]
+    assert sum(one.get("exact", 0) for one in slots) == 2
+    assert (await recorder.stats(ONE, whole_tenant=True))["exact"] == 2
+    assert await recorder._names.tenants() == ["t"]
+    tenant = await recorder._scopes.tenant_partition("t")
+    assert await recorder._names.namespaces(tenant) == ["", "shop"]
     await recorder.close()

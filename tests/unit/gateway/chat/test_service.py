@@ -106,6 +106,9 @@ async def test_no_store_stores_nothing() -> None:
     for _ in range(2):
         assert (await chat.ask(controls={"no_store": True}))[0] == "miss"
     assert not chat.cache.entries
+    assert chat.usage.logged == [None, None]
+    await chat.ask()
+    assert chat.usage.logged[2]
 
 
 async def test_no_cache_replaces_the_stored_answer() -> None:

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from services.gateway.cache.types import Context, Decision, NewEntry, Request, Scope
+from services.gateway.cache.types import Context, Decision, Nearest, NewEntry, Request, Scope
 from services.gateway.rag import answer_items
 from services.gateway.rag.timings import Timings
 from services.gateway.rag.types import (
@@ -81,3 +82,11 @@ def test_answers_of_earlier_versions_are_read() -> None:
     answer = answer_items.cached_answer(hit, Timings())
     assert answer.unsupported == [Unsupported(1, 2, "no_citation")]
     assert (answer.citations, answer.withheld) == ([CITATION], 0)
+
+
+def test_the_nearest_entry_of_a_miss_arrives_beside_the_decision() -> None:
+    item = sent(answer_items.write_decision(replace(MISS, nearest=Nearest("n", "N?"))))
+    assert "nearest" not in item["decision"]  # which earlier versions read strictly
+    assert answer_items.read_decision(item).nearest == Nearest("n", "N?")
+    del item["nearest"]
+    assert answer_items.read_decision(item) == MISS

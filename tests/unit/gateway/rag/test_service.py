@@ -90,6 +90,7 @@ async def test_a_sampled_semantic_hit_is_answered_again_recorded_and_stored(rag:
 async def test_a_hit_that_stores_nothing_still_teaches(rag: Rag) -> None:
     rag.cache.trial = "trial"
     await ask_again_in_other_words(rag, no_store=True)
+    assert rag.usage.logged[-2:] == [QUESTION.text, None]
     assert rag.budget.answers
     assert len(rag.cache.entries) == 1
 

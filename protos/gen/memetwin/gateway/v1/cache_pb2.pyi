@@ -1383,6 +1383,7 @@ class StatsPoint(_message.Message):
     SAVED_MONEY_FIELD_NUMBER: _builtins.int
     LATENCIES_FIELD_NUMBER: _builtins.int
     CURATED_FIELD_NUMBER: _builtins.int
+    EXPECTED_WRONG_FIELD_NUMBER: _builtins.int
     start: _builtins.float
     """start of the five minutes in seconds since 1970."""
     exact: _builtins.int
@@ -1401,6 +1402,8 @@ class StatsPoint(_message.Message):
     """saved_money is the cost that hits saved, at the prices of MEMETWIN_LLM_PRICES."""
     curated: _builtins.int
     """curated is the number of hits that curated entries answered."""
+    expected_wrong: _builtins.float
+    """expected_wrong is the expected number of wrong hits, as in GetStatsResponse."""
     @_builtins.property
     def saved(self) -> Global___Usage:
         """saved is the number of tokens and seconds that hits saved."""
@@ -1423,10 +1426,11 @@ class StatsPoint(_message.Message):
         saved_money: _builtins.float = ...,
         latencies: _abc.Iterable[Global___Latency] | None = ...,
         curated: _builtins.int = ...,
+        expected_wrong: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "curated", b"curated", "exact", b"exact", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bypasses", b"bypasses", "curated", b"curated", "exact", b"exact", "expected_wrong", b"expected_wrong", "latencies", b"latencies", "misses", b"misses", "right", b"right", "saved", b"saved", "saved_money", b"saved_money", "semantic", b"semantic", "start", b"start", "wrong", b"wrong"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

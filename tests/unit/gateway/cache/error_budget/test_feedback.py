@@ -13,15 +13,15 @@ from services.gateway.cache.error_budget.feedback import Feedback
 from services.gateway.cache.error_budget.store import ObservationStore
 from services.gateway.cache.eviction import Eviction, MemoryLimits
 from services.gateway.cache.index import FIELDS, collection_name
+from services.gateway.cache.lookup_log import LookupLog
 from services.gateway.cache.pricing import Prices
 from services.gateway.cache.purge_store import PurgeStore
 from services.gateway.cache.types import Context, Entry, Scope
 from services.gateway.cache.usage import UsageRecorder
-from services.gateway.cache.usage_store import UsageStore
 from services.gateway.cache.verifier.model import Verifier
 from services.gateway.cache.verifier.pair_verifier import PairVerifier
 from tests.fakes.backends import FakeEmbedder, FakeSearch
-from tests.fakes.cache_store import FakeCacheStore, fake_scopes
+from tests.fakes.cache_store import FakeCacheStore, fake_scopes, usage_stores
 from tests.fakes.redis import FakeRedis
 
 SCOPE = Scope("t", "u")
@@ -41,7 +41,7 @@ class House:
             self.embedder,
             PairVerifier(Verifier.load(), None),
         )
-        self.usage = UsageRecorder(scopes, self.store, UsageStore(redis, "p:"), Prices())  # type: ignore[arg-type]
+        self.usage = UsageRecorder(scopes, self.store, usage_stores(redis), Prices())
         self.feedback = Feedback(
             CacheAdmin(
                 scopes,
@@ -49,6 +49,7 @@ class House:
                 PurgeStore(redis, "p:"),  # type: ignore[arg-type]
                 self.search,
                 Eviction(self.store, self.search, MemoryLimits()),
+                LookupLog(redis, "p:", 10),  # type: ignore[arg-type]
             ),
             self.usage,
             self.controller,
