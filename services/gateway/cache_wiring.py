@@ -37,9 +37,8 @@ def build_cache(common: Common) -> CacheParts:
     prefix = settings.redis_prefix
     scopes, store = Scopes(common.secret), CacheStore(common.redis, prefix)
     stack.push_async_callback(store.close)
-    lookups = LookupLog(common.redis, prefix, settings.cache_lookup_log)
-    names = ScopeNames(common.redis, prefix)
-    stores = UsageStores(UsageStore(common.redis, prefix), names, lookups)
+    stores = _usage_stores(common)
+    lookups, names = stores.log, stores.names
     usage = UsageRecorder(scopes, store, stores, Prices.parse(settings.llm_prices))
     stack.push_async_callback(usage.close)
     verifier = PairVerifier(Verifier.load(), backends.embedder)
@@ -68,12 +67,16 @@ def build_cache(common: Common) -> CacheParts:
     feedback = Feedback(admin, usage, controller, scopes, backends)
     loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
     report = LookupReport(lookups, scopes, store, Verifier.load())
-    calibration = Calibration(backends.embedder)
-    comparison = PairComparison(backends.embedder, verifier, bound)
     return CacheParts(
-        *(cache, admin, usage, calibration, controller, feedback, loader, comparison),
-        *(report, names, scopes),
+        *(cache, admin, usage, Calibration(backends.embedder), controller, feedback, loader),
+        *(PairComparison(backends.embedder, verifier, bound), report, names, scopes),
     )
+
+
+def _usage_stores(common: Common) -> UsageStores:
+    redis, prefix = common.redis, common.settings.redis_prefix
+    log = LookupLog(redis, prefix, common.settings.cache_lookup_log)
+    return UsageStores(UsageStore(redis, prefix), ScopeNames(redis, prefix), log)
 
 
 def owner_routes(common: Common, cache: CacheParts) -> OwnerRoutes:

@@ -51,34 +51,57 @@ def fill(stack: Stack) -> None:
     stub.ReportFeedback(cache_pb2.ReportFeedbackRequest(id=entry.id), metadata=metadata)
 
 
-def test_the_page_shows_numbers_and_curves_to_who_has_a_key(stack: Stack, tmp_path: Path) -> None:
+def test_the_page_shows_what_the_cache_saves_to_who_has_a_key(stack: Stack) -> None:
     fill(stack)
     with opened(f"http://{stack.http_address}/cache") as page:
         shows(page, "dialog", "requires an API key")
         page.click("dialog button[type=button]")
         shows(page, "#status", "API key")
-        assert page.locator("#tiles div").count() == 0
-        page.click("#who button")
+        assert page.is_hidden("#numbers")
+        page.click("#retry")
         page.fill("#api-key", "another")
         page.press("#api-key", "Enter")
         shows(page, "dialog", "does not know this API key")
         page.fill("#api-key", KEY)
         page.press("#api-key", "Enter")
-        shows(page, "#status", "As of")
-        tiles = page.inner_text("#tiles")
-        for text in ("75.0 %", "exact hits\n3", "misses\n1", "100.0 %"):
-            assert text in tiles, tiles
-        assert "tokens saved\n36" in tiles  # three times 7 and 5
-        assert "money saved\n0.17" in tiles  # three times .057
-        assert "seconds of generation saved\n6" in tiles
-        assert page.locator("#curves svg").count() == 6
-        assert page.locator("#curves circle").count() >= 6
+        shows(page, "#headline", "Of 4 questions, 75 % cost nothing")
+        # Three times 7 and 5 tokens, and three times .057.
+        shows(page, "#saved", "36 tokens, $0.17 and 6")
+        shows(page, "#judged", "and 1 of them were wrong")
+        page.wait_for_selector("#curves .exact")
         rows = page.locator("#latencies tr").all_inner_texts()
-        assert [row.split()[:2] for row in rows] == [["exact", "3"], ["miss", "1"]]
-        page.screenshot(path=tmp_path / "cache.png", full_page=True)
+        assert [row.split("\t")[:2] for row in rows] == [["Exact hit", "3"], ["Miss", "1"]]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        chart = page.locator(".chart svg").first
+        chart.focus()
+        page.keyboard.press("Home")
+        assert "exact 75 %" in chart.get_attribute("aria-valuetext")
         page.reload()  # the key is kept for the session
-        shows(page, "#status", "As of")
+        shows(page, "#headline", "75 %")
         assert KEY not in page.url
+
+
+def test_an_answer_is_explained_and_deleted_and_others_are_purged(stack: Stack) -> None:
+    url = f"http://{stack.http_address}/v1/chat/completions"
+    questions = ("Can I get a refund after 30 days?", "Can I get a refund after 60 days?")
+    for question in questions:
+        body = {"messages": [{"role": "user", "content": question}]}
+        httpx.post(url, json=body, headers=HEADERS, timeout=30).raise_for_status()
+    with opened(f"http://{stack.http_address}/cache") as page:
+        page.fill("#api-key", KEY)
+        page.press("#api-key", "Enter")
+        page.click("text=Near misses")
+        page.click("#lookups button >> text=Why?")
+        shows(page, "#lookups .why", "different numbers")
+        shows(page, "#lookups .why", "You asked")
+        page.click("#lookups button >> text=Delete")
+        shows(page, "#list-status", "deleted")
+        assert page.locator("#lookups li").count() == 0
+        page.fill("#purge-text", "refund")
+        page.click("#purge [type=submit]")
+        shows(page, "#preview", questions[0])
+        page.click("#purge-confirm")
+        shows(page, "#preview", "1 answer is deleted")
 
 
 def test_nobody_reads_the_numbers_without_a_key(stack: Stack) -> None:

@@ -20,7 +20,7 @@ def test_a_name_that_is_rebound_to_the_gateway_reads_nothing(stack: Stack) -> No
     rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
     with opened(f"http://{REBOUND}:{port}/cache", rules) as page:
         shows(page, "#status", "does not know the host")
-        assert page.locator("#tiles div").count() == 0
+        assert page.locator("#outcomes li").count() == 0
 
 
 @pytest.fixture(
