@@ -143,7 +143,7 @@ def require_no_secret(where: str, content: bytes) -> None:
 
 def test_no_failure_reveals_a_secret(services: Services) -> None:
     assert services.chat("hello").status_code == 200
-    assert services.chat("quote the key").status_code == 401
+    assert services.chat("quote the key").status_code == 502
     assert services.send("GET", "/v1/models", key=f"{API_KEY}-wrong").status_code == 401
     for path in ("/v1/ask", "/v1/twins", "/v1/embeddings", "/v1/documents", "/v1/cache/entries"):
         services.send("POST", path, content=b"not json")
