@@ -101,14 +101,14 @@ ATTACKS: dict[str, Callable[[Names], list[Request]]] = {
     "DELETE /v1/cache/entries/{id:path}": lambda names: [
         {"path": f"/v1/cache/entries/{names.curated}", "params": scope(names)},
         {
-            "path": f"/v1/cache/entries/{names.entry}",
+            "path": f"/v1/cache/entries/{names.curated}",
             "params": {"tenant": names.tenant} | scope(names),
         },
     ],
     "POST /v1/cache/purge": lambda names: [
         {"json": {"scope": scope(names)}},
         {"json": {"scope": scope(names), "force": True, "filter": {"prompt_contains": "Who"}}},
-        {"json": {"scope": {"tenant": names.tenant} | scope(names), "force": True, "all": True}},
+        {"json": {"scope": {"tenant": names.tenant} | scope(names)}},
     ],
     "POST /v1/embeddings": lambda names: [{"json": {"input": names.prompt}}],
     "POST /v1/chat/completions": lambda names: [

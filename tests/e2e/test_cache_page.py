@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from memetwin.gateway.v1 import cache_pb2, cache_pb2_grpc
-from tests.browser import opened, shows
+from tests.browser import has_no_faults, opened, shows
 from tests.language_model import running
 from tests.stack import Stack, wait_until, wait_until_ready
 
@@ -67,11 +67,17 @@ def test_the_page_shows_what_the_cache_saves_to_who_has_a_key(stack: Stack) -> N
         shows(page, "#headline", "Of 4 questions, 75 % cost nothing")
         # Three times 7 and 5 tokens, and three times .057.
         shows(page, "#saved", "36 tokens, $0.17 and 6")
-        shows(page, "#judged", "and 1 of them were wrong")
+        shows(page, "#judged", "and 1 of them was wrong")
         page.wait_for_selector("#curves .exact")
         rows = page.locator("#latencies tr").all_inner_texts()
         assert [row.split("\t")[:2] for row in rows] == [["Exact hit", "3"], ["Miss", "1"]]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for width in (360, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            for scheme, forced in (("light", "none"), ("dark", "none"), ("light", "active")):
+                page.emulate_media(color_scheme=scheme, forced_colors=forced)
+                has_no_faults(page)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         chart = page.locator(".chart svg").first
         chart.focus()
         page.keyboard.press("Home")
@@ -79,6 +85,21 @@ def test_the_page_shows_what_the_cache_saves_to_who_has_a_key(stack: Stack) -> N
         page.reload()  # the key is kept for the session
         shows(page, "#headline", "75 %")
         assert KEY not in page.url
+        page.route("**/v1/cache/**", lambda route: route.abort())
+        page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+        shows(page, "#status", "The numbers below are from")
+        has_no_faults(page)
+
+
+def test_an_empty_cache_says_what_to_do(redis_url: str, prefix: str) -> None:
+    one = Stack(redis_url, f"{prefix}empty:")
+    wait_until_ready(one)
+    with opened(f"http://{one.http_address}/cache") as page:
+        shows(page, "#empty", "MEMETWIN_LLM_BASE_URL")
+        shows(page, "#snippet", f"http://{one.http_address}/v1")
+        assert page.is_hidden("#numbers")
+        has_no_faults(page)
+    one.close()
 
 
 def test_an_answer_is_explained_and_deleted_and_others_are_purged(stack: Stack) -> None:

@@ -114,7 +114,7 @@ function judgedText(sums) {
     return `Of the hits that people judged, ${percent(value)} were wrong (95 % certain: between ${percent(low)} and ${percent(high)}).`;
   }
   if (!sums.judged) return "Nobody judged a hit in this period. Use the thumbs below.";
-  return `People judged ${counted(sums.judged)} of the hits, and ${counted(sums.wrong)} of them were wrong.`;
+  return `People judged ${counted(sums.judged)} of the hits, and ${counted(sums.wrong)} of them ${sums.wrong === 1 ? "was" : "were"} wrong.`;
 }
 
 function showOutcomes(sums) {
@@ -154,10 +154,11 @@ function showLatencies(latencies) {
 const curves = new Curves($("curves"));
 
 function show() {
-  const { stats, facts } = state;
+  const { stats } = state;
   if (!stats) return;
   const ever = ["exact", "semantic", "misses", "bypasses"].some((name) => Number(stats[name]));
-  $("controls").hidden = !ever && facts.tenants.length < 2;
+  $("controls").hidden = !ever && $("tenant-choice").hidden;
+  $("range").hidden = !ever;
   $("numbers").hidden = $("purging").hidden = !ever;
   $("empty").hidden = ever;
   if (!ever) {
