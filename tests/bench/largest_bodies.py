@@ -50,6 +50,16 @@ def chat_bodies(shape: Shape) -> Iterator[Body]:
     yield from _hostile(chat.BODY_BYTES)
 
 
+def response_bodies(shape: Shape) -> Iterator[Body]:
+    limit = chat.BODY_BYTES - 200
+    for stream in (False, True):
+        body = {"model": "m", "input": _fitting(shape, limit), "stream": stream}
+        yield Body(f"one text{', streamed' * stream}", _json(body))
+    item = {"role": "user", "content": shape.text(limit // 16_000 - 40)}
+    yield Body("16,000 items", _json({"model": "m", "input": [item] * 16_000}))
+    yield from _hostile(chat.BODY_BYTES)
+
+
 def embedding_bodies(shape: Shape) -> Iterator[Body]:
     count = embeddings.MAX_INPUTS
     text = _fitting(shape, embeddings.BODY_BYTES // count - 8)
@@ -131,12 +141,23 @@ def picture_bodies(shape: Shape) -> Iterator[Body]:
     yield Body("one picture", _form("image", [image()]), FORM)
 
 
+def feedback_bodies(shape: Shape) -> Iterator[Body]:
+    entry = {"entry_id": "none", "correct": True, "prompt": _fitting(shape, JSON_BYTES - 200)}
+    yield Body("a verdict", _json(entry))
+    yield from _hostile(JSON_BYTES)
+
+
 def no_bodies(shape: Shape) -> Iterator[Body]:
     yield Body("")
 
 
 BODIES: dict[str, Callable[[Shape], Iterator[Body]]] = {
     "POST /v1/chat/completions": chat_bodies,
+    "POST /v1/responses": response_bodies,
+    "POST /v1/responses/{id:path}": no_bodies,
+    "DELETE /v1/responses/{id:path}": no_bodies,
+    "POST /v1/feedback": feedback_bodies,
+    "DELETE /v1/cache/entries/{id:path}": no_bodies,
     "POST /v1/embeddings": embedding_bodies,
     "POST /v1/ask": ask_bodies,
     "POST /v1/cache/entries": entry_bodies,

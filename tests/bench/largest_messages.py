@@ -191,6 +191,7 @@ RULES: dict[str, Rule] = {
     "request_id": "largest",
     "page_token": "",
     "name_prefix": "x",
+    "source": "folder:/largest",
     "page_size": 1000,
     "scope": lambda fill: cache_pb2.Scope(tenant="default", user="largest"),
     "MeasureRecallRequest.sample": 500,
@@ -204,6 +205,8 @@ RULES: dict[str, Rule] = {
     "Input.image": lambda fill: image(),
     "Input.audio": lambda fill: b"RIFF" + bytes(MIB),
     "texts": Many(2048),
+    "DetokenizeRequest.token_ids": Many(2048),
+    "TokenIds.ids": [1037] * 500,
     "texts[]": Text(4 * MIB),
     "query": Text(4 * MIB),
     # search
