@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 _left_out: list[str] = []
+# Every run tries the same examples, and a slow machine does not fail.
+settings.register_profile(
+    "memetwin", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("memetwin")
 
 
 def data_folder() -> Path:

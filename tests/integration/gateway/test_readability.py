@@ -167,6 +167,6 @@ def test_embeddings_count_or_refuse_inputs_that_are_cut(stack: Stack) -> None:
     assert "X-Memetwin-Truncate" in error["message"]
 
 
-def test_a_blank_input_names_the_parameter_of_openai(stack: Stack) -> None:
-    status, _, body = embeddings(stack, [" ", "x"])
+def test_an_empty_input_names_the_parameter_of_openai(stack: Stack) -> None:
+    status, _, body = embeddings(stack, ["", "x"])
     assert (status, body["error"]["param"]) == (400, "input")

@@ -55,7 +55,7 @@ def test_lookups_without_outcomes_show_how_often_the_cache_holds_the_answer() ->
     assert frequent.min_probability(0.03) < rare.min_probability(0.03)
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

@@ -217,7 +217,7 @@ def written(media_type: str, pieces: list[str]) -> bytes:
     return writers.get(media_type, lambda: "".join(pieces).encode())()
 
 
-@settings(deadline=None, derandomize=True, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.lists(st.sampled_from(PIECES), max_size=60),
     st.sampled_from(sorted(files.PARSERS)),

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.rag.ingest.parsers import files, html, markdown, plain
@@ -20,7 +20,6 @@ def test_a_file_is_parsed_by_its_type() -> None:
     assert files.parse("text/plain", content).text == "<h1>Doors</h1>"
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab1 .\n#-`|>*_<&[]()!é🐈\t\\=~:", max_size=300))
 def test_blocks_lie_in_order_and_in_the_text(text: str) -> None:
     for parse in (plain.parse, markdown.parse, html.parse):

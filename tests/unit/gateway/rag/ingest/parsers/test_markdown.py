@@ -2,7 +2,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.rag.ingest.parsers import markdown
@@ -146,7 +146,6 @@ PIECES = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=40), st.sampled_from([8, 16, 32]))
 def test_windows_change_nothing(pieces: list[str], window: int) -> None:
     content = "".join(pieces).encode()
