@@ -20,6 +20,7 @@ NAMES = (
         "strata",
         "tenants",
         "twins",
+        "page",
     ),
     "largest_inputs",
 )

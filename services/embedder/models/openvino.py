@@ -25,6 +25,10 @@ from services.embedder.models.runtimes import TokenIds, pad_batch
 
 log = logging.getLogger(__name__)
 
+# OpenVINO keeps the kernels for each shape of a batch. By default it keeps 5,000, which took
+# more than a gigabyte after 1,500 batches of random lengths, and ever more. With 256, the memory
+# stays at 700 MB, and texts of 40 recurring lengths are as fast. With 32, they take twice as long.
+CACHED_KERNELS = 256
 _MAX_WORKERS = 16
 # Incremented when the conversion changes.
 _VERSION = 1
@@ -71,6 +75,7 @@ class OpenVinoRuntime:
             # Fused kernels, such as a whole attention layer, are slower for short texts. They also
             # make a vector depend on its batch (a cosine of .9996 instead of 1).
             "SNIPPETS_MODE": "DISABLE",
+            "CPU_RUNTIME_CACHE_CAPACITY": CACHED_KERNELS,
         }
         if dtype == "int8":
             # The module imports openvino, which import_openvino() must do first.

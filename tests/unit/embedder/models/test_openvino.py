@@ -76,6 +76,7 @@ def test_the_precision_depends_on_the_dtype(
             name: options[name] for name in options if "PRECISION" in name or "GROUP" in name
         }
         assert precision == expected
+        assert options["CPU_RUNTIME_CACHE_CAPACITY"] == openvino.CACHED_KERNELS
     assert (one_core["NUM_STREAMS"], all_cores["NUM_STREAMS"]) == (2, 1)
     assert (model is converted) is (dtype != "int8")
 
