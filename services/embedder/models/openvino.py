@@ -26,9 +26,10 @@ from services.embedder.models.runtimes import TokenIds, pad_batch
 log = logging.getLogger(__name__)
 
 # OpenVINO keeps the kernels for each shape of a batch. By default it keeps 5,000, which took
-# more than a gigabyte after 1,500 batches of random lengths, and ever more. With 256, the memory
-# stays at 700 MB, and texts of 40 recurring lengths are as fast. With 32, they take twice as long.
-CACHED_KERNELS = 256
+# more than a gigabyte after 1,500 batches of random lengths, and ever more. With 128, the memory
+# stays at 450 MB, and texts of 40 recurring lengths are about as fast. With 32, they take twice as
+# long.
+CACHED_KERNELS = 128
 _MAX_WORKERS = 16
 # Incremented when the conversion changes.
 _VERSION = 1
