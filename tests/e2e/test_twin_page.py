@@ -70,7 +70,7 @@ def test_a_runner_up_is_compared_at_a_click(page: Any) -> None:
 def test_why_shows_the_parts_that_count(page: Any) -> None:
     find(page)
     page.click("#why")
-    shows(page, "#why-text", "counts most")
+    shows(page, "#why-text", "matters most")
     pixels = page.locator("#heat").evaluate(
         "canvas => [...canvas.getContext('2d').getImageData(0, 0, 8, 8).data]"
     )

@@ -69,7 +69,7 @@ def application(  # noqa: PLR0913 - wired once
         routes = [*routes, Route("/metrics", _metrics)]
     return Starlette(
         routes=[
-            *(Route(path, _page(file)) for path, file in PAGES.items()),
+            *(Route(path, _page(path, file)) for path, file in PAGES.items()),
             Mount("/pages", GZipMiddleware(PageFiles(directory=STATIC))),
             *routes,
             Route("/healthz", _liveness),
@@ -91,8 +91,11 @@ class PageFiles(StaticFiles):
         return response
 
 
-def _page(file: str) -> Callable[[Request], Awaitable[Response]]:
-    text = (STATIC / file).read_text()
+def _page(path: str, file: str) -> Callable[[Request], Awaitable[Response]]:
+    current = f'href="{path}"'
+    header = (STATIC / "header.html").read_text()
+    header = header.replace(f"<a {current}", f'<a {current} aria-current="page"')
+    text = (STATIC / file).read_text().replace("  <!-- header -->\n", header)
 
     async def page(request: Request) -> Response:
         # Other sites show the preview picture beside links. They need its whole address.

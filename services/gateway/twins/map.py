@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class TwinMap:
         self._embedder = backends.embedder
         self._search = backends.search
         self._maps: dict[tuple[str, ...], _Map] = {}
-        self._lock = asyncio.Lock()
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def points(self) -> tuple[list[Point], float]:
         """Return the points of the twins that the caller may see, and the typical similarity.
@@ -109,24 +110,28 @@ class TwinMap:
         owners = await self._twins.readable()
         digest = await self._embedder.image_model_digest()
         key = (digest, *(owner.tag for owner in owners))
-        async with self._lock:  # a map takes a second, so callers wait for one that is being made
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:  # a map takes a second, so callers wait for one that is being made
             cached = self._maps.pop(key, None)
-            if cached is None or cached.is_old(self._twins.changes):
+            if cached is None or cached.is_old(self._changes(owners)):
                 cached = await self._make(owners, digest)
             self._maps[key] = cached
             while len(self._maps) > MAX_MAPS:
                 del self._maps[next(iter(self._maps))]
         return cached
 
+    def _changes(self, owners: Sequence[Tenant]) -> int:
+        return sum(self._twins.changes[owner.tag] for owner in owners)
+
     async def _make(self, owners: Sequence[Tenant], digest: str) -> _Map:
-        began, changes = time.monotonic(), self._twins.changes
+        began, changes = time.monotonic(), self._changes(owners)
         twins: dict[str, Twin] = {}
         rows: dict[str, NDArray[np.float32]] = {}
         for owner in reversed(owners):  # an own twin replaces the shared one with its id
-            for twin in await self._all(owner):
-                twins[twin.id] = twin
+            owned = {twin.id: twin for twin in await self._all(owner)}
+            twins |= owned
             name = owner.collection_name(picture_collection(digest, "cosine"))
-            keys = list(twins)
+            keys = list(owned)
             for start in range(0, len(keys), _PAGE):
                 rows |= await self._search.vectors(name, keys[start : start + _PAGE])
         shown = [twin for twin in twins.values() if twin.id in rows]

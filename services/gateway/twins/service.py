@@ -12,6 +12,7 @@ the shared one with its id.
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
@@ -50,7 +51,7 @@ class TwinService:
         self._store = store
         self._tenants = tenants
         self._is_shared = is_shared
-        self.changes = 0  # that this process has made
+        self.changes = Counter[str]()  # that this process has made, by the tenant's tag
         self._embedder = backends.embedder
         self._search = backends.search
 
@@ -137,7 +138,7 @@ class TwinService:
         # The store comes first, so that a later call finds every vector of a call that was cut off.
         await self._store.put(tenant, asdict(twin), picture.image, current)
         await self._index(tenant, twin, vectors, titles)
-        self.changes += 1
+        self.changes[tenant.tag] += 1
         if stale := before.difference(current):
             await self._delete_vectors(twin.id, stale)
             await self._store.remove_collections(tenant, twin.id, stale)
@@ -171,7 +172,7 @@ class TwinService:
         twin = from_record(Twin, record)
         await self._delete_vectors(key, await self._collections(tenant, twin))
         await self._store.delete(tenant, key)
-        self.changes += 1
+        self.changes[tenant.tag] += 1
 
     async def readable(self) -> list[Tenant]:
         """Return the tenants whose twins the caller may read, beginning with its own."""

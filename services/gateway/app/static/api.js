@@ -17,7 +17,7 @@ async function send(path, options) {
     return await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server cannot be reached. Check that it runs and that you are online, and try again.");
+    throw new Error("The server cannot be reached. Check that it is running and that you are online, and try again.");
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { answerNodes, promptText, refusalNodes } from "./answer.js";
 import { call, element } from "./api.js";
+import { onDrop } from "./dropped.js";
 import { events } from "./events.js";
 import { Steps } from "./steps.js";
 import { VisitorDocuments } from "./visitor.js";
@@ -89,11 +90,11 @@ function showReply(reply, question, { steps, answer, rest }, asked) {
   } else {
     const { nodes, sources } = answerNodes(reply, asked);
     answer.replaceChildren(...nodes);
-    if (sources.length) rest.append(element("p", `Sources: ${sources.join(", ")}. Choose a sentence to see where it stands.`, { className: "meta" }));
+    if (sources.length) rest.append(element("p", `Sources: ${sources.join(", ")}. Click a sentence to see its source.`, { className: "meta" }));
   }
   rest.prepend(...earlierQuestion(reply));
   rest.append(tools);
-  tools.append(...thumbs(reply, question), ...promptTool(reply, question, rest), element("small", `${Math.round(reply.timings.total * 1000) || "under 1"} ms in all`));
+  tools.append(...thumbs(reply, question), ...promptTool(reply, question, rest), element("small", `${Math.round(reply.timings.total * 1000) || "under 1"} ms in total`));
 }
 
 async function ask(question) {
@@ -116,7 +117,7 @@ async function ask(question) {
       if (name === "error") throw new Error(data.message);
       if (name === "final") final = data;
     }
-    if (!final) throw new Error("The answer broke off. Ask again.");
+    if (!final) throw new Error("The answer was cut off. Ask again.");
     showReply(final, question, turn, asked);
     history.push({ role: "user", content: question }, { role: "assistant", content: final.answer || "The documents do not answer that." });
   } catch (error) {
@@ -157,18 +158,4 @@ $("clear").addEventListener("click", () => {
 });
 $("samples").append(...SAMPLES.map((text) => button(text, () => ask(text))));
 
-const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
-for (const kind of ["dragenter", "dragover"]) {
-  addEventListener(kind, (event) => {
-    if (!carriesFile(event)) return;
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  });
-}
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
-addEventListener("drop", (event) => {
-  document.body.classList.remove("dragging");
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  visitor.add([...event.dataTransfer.files]);
-});
+onDrop((files) => visitor.add(files));

@@ -38,9 +38,9 @@ export async function prepare(file) {
 }
 
 const REASONS = {
-  NotAllowedError: "The browser may not use the camera. Allow it in the address bar, or choose a photo.",
+  NotAllowedError: "The browser is not allowed to use the camera. Allow it in the address bar, or choose a photo.",
   NotFoundError: "There is no camera here. Choose a photo instead.",
-  NotReadableError: "Another program uses the camera. Close it, or choose a photo.",
+  NotReadableError: "Another program is using the camera. Close it, or choose a photo.",
 };
 
 // A live preview. It calls `taken` with a photo, and `closed` whenever the preview ends.
@@ -65,7 +65,7 @@ export class Camera {
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { ...wanted, ...ideal } });
     } catch (error) {
-      throw new Error(REASONS[error.name] ?? "The camera does not start. Choose a photo instead.");
+      throw new Error(REASONS[error.name] ?? "The camera did not start. Choose a photo instead.");
     }
     if (round !== this.round) return stream.getTracks().forEach((track) => track.stop());
     $("video").srcObject = stream;

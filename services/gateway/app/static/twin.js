@@ -3,8 +3,10 @@
 
 import { call, element, loadPicture } from "./api.js";
 import { METRICS, explain, likeness, verdict } from "./likeness.js";
+import { onDrop } from "./dropped.js";
 import { MemeMap } from "./map.js";
-import { Camera, jpeg, prepare } from "./photo.js";
+import { downloadPair } from "./pair.js";
+import { Camera, prepare } from "./photo.js";
 import { Wall, fileOf, picture, pictureOf } from "./wall.js";
 import { drawHeat, explainLikeness, wherePart } from "./why.js";
 
@@ -167,7 +169,7 @@ $("why").addEventListener("click", async () => {
     $("why").setAttribute("aria-pressed", "true");
     const most = Math.max(...losses);
     $("why-text").textContent = most > 0
-      ? `The bright parts count. The ${wherePart(losses)} counts most: without it, the cosine falls from ${whole.toFixed(2)} to ${(whole - most).toFixed(2)}.`
+      ? `The bright parts matter. The ${wherePart(losses)} matters most: without it, the cosine falls from ${whole.toFixed(2)} to ${(whole - most).toFixed(2)}.`
       : "No single part makes them alike.";
   } catch (error) {
     $("why-text").textContent = error.message;
@@ -176,29 +178,11 @@ $("why").addEventListener("click", async () => {
   }
 });
 
-$("download").addEventListener("click", async () => {
-  const side = 640;
-  const canvas = Object.assign(document.createElement("canvas"), { width: 2 * side, height: side + 150 });
-  const context = canvas.getContext("2d");
-  context.fillStyle = "#131217";
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  const fill = (image, x) => {
-    const size = Math.min(image.naturalWidth, image.naturalHeight);
-    context.drawImage(image, (image.naturalWidth - size) / 2, (image.naturalHeight - size) / 2, size, size, x, 0, side, side);
-  };
-  fill($("photo"), 0);
-  fill($("twin"), side);
-  context.fillStyle = "#fff";
-  context.textAlign = "center";
-  context.font = "64px Anton, Impact, sans-serif";
-  context.fillText(`${$("verdict").textContent}: ${state.chosen.title}`.toUpperCase(), side, side + 80, 2 * side - 40);
-  context.font = "28px system-ui, sans-serif";
-  context.fillStyle = "#a9a6b5";
-  context.fillText(`${$("percent").textContent.replace(".", "")} · memetwin`, side, side + 126);
-  const link = element("a", "", { href: URL.createObjectURL(await jpeg(canvas)), download: `me and ${state.chosen.title}.jpg` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-});
+$("download").addEventListener("click", () => downloadPair($("photo"), $("twin"), {
+  title: state.chosen.title,
+  words: $("verdict").textContent,
+  share: $("percent").textContent.replace(".", ""),
+}));
 
 // Reads a file that was chosen, dropped or pasted.
 async function take(file) {
@@ -242,21 +226,7 @@ $("file").addEventListener("change", (event) => { take(event.target.files[0]); e
 $("zoom-in").addEventListener("click", () => map.zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => map.zoomBy(1 / 1.5));
 
-const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
-for (const kind of ["dragenter", "dragover"]) {
-  addEventListener(kind, (event) => {
-    if (!carriesFile(event)) return;
-    event.preventDefault();
-    document.body.classList.add("dragging");
-  });
-}
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
-addEventListener("drop", (event) => {
-  document.body.classList.remove("dragging");
-  if (!carriesFile(event)) return;
-  event.preventDefault();
-  take(event.dataTransfer.files[0]);
-});
+onDrop(([file]) => take(file));
 addEventListener("paste", (event) => {
   const file = [...(event.clipboardData?.files ?? [])][0];
   if (file) take(file);

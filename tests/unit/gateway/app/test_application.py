@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from services.errors import NotFound
 from services.gateway.alarms import Alarms
-from services.gateway.app.application import application
+from services.gateway.app.application import PAGES, application
 from services.gateway.auth.keys import ApiKeys
 from services.key_file import KeyFile
 
@@ -78,6 +78,14 @@ async def test_browsers_keep_what_does_not_change(path: str, lifetime: str) -> N
 async def test_the_files_of_the_pages_are_compressed() -> None:
     reply = await get("/pages/twin.js")
     assert reply.headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_every_page_links_to_the_others_and_names_itself(path: str) -> None:
+    text = (await get(path)).text
+    for other in PAGES:
+        own = ' aria-current="page"' if other == path else ""
+        assert f'<a href="{other}"{own}>' in text
 
 
 async def test_the_preview_picture_has_its_whole_address() -> None:
