@@ -190,6 +190,6 @@ def host_port(listen: str) -> tuple[str, int]:
         SettingError: the port is not a number from 0 to 65535.
     """
     host, _, port = listen.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
+    if not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
         raise SettingError(f"{listen!r} is not an address of the form host:port, port up to 65535.")
     return host or "127.0.0.1", int(port)

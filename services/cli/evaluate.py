@@ -76,7 +76,7 @@ def judgements(file: Path) -> Judgements:
     judged: Judgements = {}
     for line in file.read_text("utf-8").splitlines():
         query, document, relevance = line.split("\t")
-        if relevance.lstrip("-").replace(".", "", 1).isdigit() and float(relevance) > 0:
+        if relevance.lstrip("-").replace(".", "", 1).isdecimal() and float(relevance) > 0:
             judged.setdefault(query, {})[document] = float(relevance)
     return judged
 

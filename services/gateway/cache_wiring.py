@@ -38,10 +38,10 @@ def build_cache(common: Common) -> CacheParts:
     scopes, store = Scopes(common.secret), CacheStore(common.redis, prefix)
     stack.push_async_callback(store.close)
     stores = _usage_stores(common)
-    lookups, names = stores.log, stores.names
     usage = UsageRecorder(scopes, store, stores, Prices.parse(settings.llm_prices))
     stack.push_async_callback(usage.close)
-    verifier = PairVerifier(Verifier.load(), backends.embedder)
+    first_stage = Verifier.load()
+    verifier = PairVerifier(first_stage, backends.embedder)
     observations = ObservationStore(common.redis, prefix)
     controller = ErrorBudgetController(scopes, store, observations, backends.embedder, verifier)
     stack.push_async_callback(controller.close)
@@ -63,13 +63,13 @@ def build_cache(common: Common) -> CacheParts:
         lifetimes=Lifetimes(settings.cache_ttl, settings.cache_stale),
     )
     purges = PurgeStore(common.redis, prefix)
-    admin = CacheAdmin(scopes, store, purges, backends.search, eviction, lookups)
+    admin = CacheAdmin(scopes, store, purges, backends.search, eviction, stores.log)
     feedback = Feedback(admin, usage, controller, scopes, backends)
     loader = EntryLoader(scopes, store, semantic_tier, backends.embedder, eviction, limits=limits)
-    report = LookupReport(lookups, scopes, store, Verifier.load())
+    report = LookupReport(stores.log, scopes, store, first_stage)
     return CacheParts(
         *(cache, admin, usage, Calibration(backends.embedder), controller, feedback, loader),
-        *(PairComparison(backends.embedder, verifier, bound), report, names, scopes),
+        *(PairComparison(backends.embedder, verifier, bound), report, stores.names, scopes),
     )
 
 

@@ -40,7 +40,7 @@ def test_a_wrong_value_is_named(environ: dict[str, str]) -> None:
 def test_addresses() -> None:
     assert host_port("0.0.0.0:80") == ("0.0.0.0", 80)
     assert host_port("8080") == ("127.0.0.1", 8080)
-    for bad in ("here", "x:99999", ""):
+    for bad in ("here", "x:99999", "x:²", ""):
         with pytest.raises(SettingError):
             host_port(bad)
 

@@ -8,14 +8,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.errors import InvalidArgument
 from services.gateway.backends.embedder import EmbedderClient
 from services.gateway.backends.types import NetworkView
 from services.gateway.http import bodies
+from services.gateway.http.numbers import whole_number
 from services.gateway.twins.service import TwinService
 
 MAX_PHOTO_BYTES = 20 * 2**20
-_MAX_DIGITS = 9  # int32 in the protos
 
 
 class NetworkRoutes:
@@ -39,13 +38,9 @@ class NetworkRoutes:
 
     async def layers(self, request: Request) -> Response:
         """Return what each layer of the image network computes from a photo (the body)."""
-        channels = request.query_params.get("channels", "0")
-        if not (channels.isascii() and channels.isdigit() and len(channels) <= _MAX_DIGITS):
-            raise InvalidArgument(
-                "BAD_CHANNELS", "channels must be a whole number.", field="channels"
-            )
+        channels = whole_number(request.query_params, "channels")
         image = await bodies.read(request, MAX_PHOTO_BYTES)
-        return JSONResponse(_data(await self._embedder.feature_maps(image, int(channels))))
+        return JSONResponse(_data(await self._embedder.feature_maps(image, channels)))
 
 
 def _data(view: NetworkView) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """TwinService over HTTP: finds the twins of a photo or a text, and serves their pictures."""
 
 import asyncio
-import re
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +14,7 @@ from services import deadlines
 from services.errors import InvalidArgument
 from services.gateway.backends.types import METRICS
 from services.gateway.http import bodies
+from services.gateway.http.numbers import whole_number
 from services.gateway.http.responses import message_to_dict
 from services.gateway.twins import messages
 from services.gateway.twins.likeness import Likeness
@@ -52,7 +52,7 @@ class TwinRoutes:
         with deadlines.limit(limit):
             async with asyncio.timeout(limit):
                 photo, options = await _query(request)
-                metric, count = _metric(options), _number(options, "limit")
+                metric, count = _metric(options), whole_number(options, "limit")
                 if photo or "text" not in options:
                     results = await self._twins.find(photo, metric, count)
                 else:
@@ -64,7 +64,7 @@ class TwinRoutes:
         """Return a page of the caller's twins, in the order of their ids."""
         options = dict(request.query_params)
         twins, token = await self._twins.page(
-            _number(options, "page_size"), options.get("page_token", "")
+            whole_number(options, "page_size"), options.get("page_token", "")
         )
         reply = twin_pb2.ListTwinsResponse(
             twins=map(messages.write_twin, twins), next_page_token=token
@@ -143,10 +143,3 @@ def _text(options: dict[str, Any]) -> str:
     if not isinstance(text, str):
         raise InvalidArgument("BAD_PARAMETER", "text must be a string.", field="text")
     return text
-
-
-def _number(options: dict[str, Any], name: str) -> int:
-    text = str(options.get(name, "0"))
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise InvalidArgument(f"BAD_{name.upper()}", f"{name} must be a whole number.", field=name)
-    return int(text)

@@ -111,7 +111,7 @@ function judgedText(sums) {
   if (sums.wrongShare) {
     const { value, low, high } = sums.wrongShare;
     if (low === 0 && high === 1) return "Nobody has judged a hit yet. Use the thumbs below.";
-    return `Of the hits that people judged, ${percent(value)} were wrong (95 % certain: between ${percent(low)} and ${percent(high)}).`;
+    return `Of the hits that people judged, ${percent(value)} were wrong (95 % confidence interval: ${percent(low)} to ${percent(high)}).`;
   }
   if (!sums.judged) return "Nobody judged a hit in this period. Use the thumbs below.";
   return `People judged ${counted(sums.judged)} of the hits, and ${counted(sums.wrong)} of them ${sums.wrong === 1 ? "was" : "were"} wrong.`;

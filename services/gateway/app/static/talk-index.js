@@ -104,7 +104,7 @@ function measure() {
     $("index-rows").replaceChildren(row("FLAT", data.flat), ...data.rows.map((one) => row(`HNSW, ef ${one.ef}`, one, one.ef)));
     search();
   };
-  worker.onerror = () => { $("index-rows").firstElementChild.firstElementChild.textContent = "This browser cannot measure here."; };
+  worker.onerror = () => { $("index-rows").firstElementChild.firstElementChild.textContent = "This browser cannot run the measurement."; };
 }
 
 export function start() {

@@ -48,17 +48,27 @@ class CollectionRemoval:
     async def watch(self) -> None:
         """Delete the collections of earlier visitors, until cancelled."""
         while True:
-            with contextlib.suppress(Failure):  # the next check finds them again
+            with contextlib.suppress(Failure):  # Redis is unreachable
                 await self.sweep(datetime.datetime.now(datetime.UTC).date())
             await asyncio.sleep(INTERVAL)
 
     async def sweep(self, today: datetime.date) -> int:
-        """Delete the visitors' collections that began before yesterday; return their number."""
-        old = [one for one in await self._store.collections() if is_over(one.name, today)]
-        for collection in old:
-            count = await self._delete(collection)
+        """Delete the visitors' collections that began before yesterday; return their number.
+
+        One that cannot be deleted now is left for the next check.
+        """
+        deleted = 0
+        for collection in await self._store.collections():
+            if not is_over(collection.name, today):
+                continue
+            try:
+                count = await self._delete(collection)
+            except Failure as failure:
+                log.warning("a visitor's documents remain", extra={"reason": failure.reason})
+                continue
             log.info("a visitor's documents were deleted", extra={"documents": count})
-        return len(old)
+            deleted += 1
+        return deleted
 
     async def _delete(self, collection: DocumentCollection) -> int:
         count, token = 0, ""

@@ -5,12 +5,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.errors import InvalidArgument
+from services.gateway.http.numbers import whole_number
 from services.gateway.http.responses import message_response
 from services.gateway.rag.ingest import messages
 from services.gateway.rag.ingest.removal import CollectionRemoval
 from services.gateway.rag.ingest.service import IngestService
-
-MAX_DIGITS = 9  # int32 in the protos
 
 
 class StoredDocumentRoutes:
@@ -32,13 +31,8 @@ class StoredDocumentRoutes:
     async def list(self, request: Request) -> Response:
         """Return a page of the documents of a collection, without their texts."""
         query = request.query_params
-        size = query.get("page_size", "0")
-        if not (size.isascii() and size.isdigit() and len(size) <= MAX_DIGITS):
-            raise InvalidArgument(
-                "BAD_PAGE_SIZE", "page_size must be a whole number.", field="page_size"
-            )
         page, token = await self._ingest.page(
-            _collection(request), int(size), query.get("page_token", "")
+            _collection(request), whole_number(query, "page_size"), query.get("page_token", "")
         )
         return await message_response(messages.write_page(page, token))
 

@@ -3,12 +3,13 @@ from typing import Any
 
 import pytest
 
+from services.errors import Unavailable
 from services.gateway.backends.collections import CollectionInfo
 from services.gateway.rag.ingest.batched_backends import BatchedBackends
 from services.gateway.rag.ingest.parsers import plain
 from services.gateway.rag.ingest.preparation import prepare
 from services.gateway.rag.ingest.removal import CollectionRemoval, is_over
-from services.gateway.rag.ingest.types import Source
+from services.gateway.rag.ingest.types import DocumentCollection, Source
 from services.gateway.rag.ingest.writer import DocumentWriter
 from tests.fakes.backends import FakeSearch, fake_backends
 from tests.fakes.documents import FakeDocumentStore
@@ -84,3 +85,22 @@ async def test_the_sweep_takes_only_old_visitors() -> None:
         await world.write(name, "a")
     assert await world.removal.sweep(TODAY) == 1
     assert set(world.search.collections) == {f"documents-{new}", "documents-memes"}
+
+
+async def test_a_collection_that_cannot_be_deleted_does_not_keep_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    first, second = (f"visitor-2026-11-{day}-{RANDOM}" for day in (20, 21))
+    for name in (first, second):
+        await world.write(name, "a")
+    delete = DocumentWriter.delete
+
+    async def fail(writer: DocumentWriter, collection: DocumentCollection, key: str) -> None:
+        if collection.name == first:
+            raise Unavailable("GONE", "It is gone.")
+        await delete(writer, collection, key)
+
+    monkeypatch.setattr(DocumentWriter, "delete", fail)
+    assert await world.removal.sweep(TODAY) == 1
+    assert set(world.search.collections) == {f"documents-{first}"}
